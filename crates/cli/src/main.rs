@@ -1,0 +1,2 @@
+//! The `pollux` command.
+fn main() {}

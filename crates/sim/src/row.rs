@@ -1,0 +1,69 @@
+//! Rows of the local memories: DIM elements, held inline so that the busy path never allocates.
+
+/// Largest DIM that Pollux models (`GemminiConfig::validate` refuses more).
+pub const MAX_DIM: usize = 64;
+
+/// A scratchpad row: DIM signed bytes; lanes from DIM on stay 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpadRow(pub [i8; MAX_DIM]);
+
+/// An accumulator row: DIM 32-bit words; lanes from DIM on stay 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccRow(pub [i32; MAX_DIM]);
+
+impl Default for SpadRow {
+    fn default() -> Self {
+        Self([0; MAX_DIM])
+    }
+}
+
+impl Default for AccRow {
+    fn default() -> Self {
+        Self([0; MAX_DIM])
+    }
+}
+
+/// Byte enables of an accumulator row (4 x [`MAX_DIM`] bytes); bit i enables byte i.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByteMask(pub [u64; 4]);
+
+impl ByteMask {
+    /// Enables of the first `n` bytes.
+    pub fn first(n: usize) -> Self {
+        Self::range(0, n)
+    }
+
+    /// Enables of the bytes `start..end`.
+    pub fn range(start: usize, end: usize) -> Self {
+        let mut mask = Self::default();
+        for (word, bits) in mask.0.iter_mut().enumerate() {
+            let (base, top) = (word * 64, word * 64 + 64);
+            let (lo, hi) = (start.clamp(base, top) - base, end.clamp(base, top) - base);
+            if lo < hi {
+                *bits = (u64::MAX >> (64 - (hi - lo))) << lo;
+            }
+        }
+        mask
+    }
+
+    /// Enable of byte `i`.
+    #[inline]
+    pub fn get(&self, i: usize) -> bool {
+        self.0[i / 64] >> (i % 64) & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_mask_of_a_range_enables_exactly_that_range() {
+        for (start, end) in [(0, 0), (0, 1), (5, 64), (60, 70), (0, 256), (200, 256)] {
+            let mask = ByteMask::range(start, end);
+            for i in 0..256 {
+                assert_eq!(mask.get(i), (start..end).contains(&i), "{start}..{end} at {i}");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The wires between the three parts of the machine (front end, execute, memory), one struct each.
+//!
+//! Bank sets are bit masks (bit i = bank i). Everything here lives for one cycle.
+
+use pollux_isa::RoccCommand;
+
+use crate::event::{Origin, Unit};
+use crate::row::{AccRow, SpadRow};
+
+/// Largest number of scratchpad or accumulator banks.
+pub const MAX_BANKS: usize = 32;
+
+/// Number of an entry in the reservation station: which table, and the position in it (`rob_id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RobId {
+    /// Table.
+    pub unit: Unit,
+    /// Entry of the table.
+    pub index: u8,
+}
+
+/// A command on its way from the command port to the reservation station (`GemminiCmd`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GemminiCmd {
+    /// The RoCC command.
+    pub cmd: RoccCommand,
+    /// Destination register of the instruction word (used by COUNTER only).
+    pub rd: u8,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// A command issued by the reservation station to a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IssuedCmd {
+    /// The RoCC command.
+    pub cmd: RoccCommand,
+    /// Entry to report when done; none for the copies that the transpose unroller makes.
+    pub rob_id: Option<RobId>,
+}
+
+/// A result row that the execute controller writes in this cycle (at most one).
+#[derive(Clone, Copy, Debug)]
+pub enum ExWrite {
+    /// Into a scratchpad bank, lanes `0..cols`.
+    Spad {
+        /// Bank.
+        bank: u8,
+        /// Row within the bank.
+        row: u32,
+        /// Data, one byte a lane.
+        data: SpadRow,
+        /// Number of lanes written.
+        cols: usize,
+    },
+    /// Into an accumulator bank, lanes `0..cols`.
+    Acc {
+        /// Bank.
+        bank: u8,
+        /// Row within the bank.
+        row: u32,
+        /// Data, one word a lane.
+        data: AccRow,
+        /// Number of lanes written.
+        cols: usize,
+        /// Add to the row instead of overwriting it.
+        accumulate: bool,
+    },
+}
+
+/// Read requests of the execute controller in this cycle: valid bits and rows, whatever the banks answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ExReads {
+    /// Scratchpad banks with a valid request.
+    pub spad_valid: u32,
+    /// Row asked of each scratchpad bank.
+    pub spad_row: [u32; MAX_BANKS],
+    /// Accumulator banks with a valid request (accepted, but never answered in this revision).
+    pub acc_valid: u32,
+    /// Row asked of each accumulator bank.
+    pub acc_row: [u32; MAX_BANKS],
+}
+
+impl Default for ExReads {
+    fn default() -> Self {
+        Self { spad_valid: 0, spad_row: [0; MAX_BANKS], acc_valid: 0, acc_row: [0; MAX_BANKS] }
+    }
+}
