@@ -1,0 +1,115 @@
+//! The systolic array's arithmetic: `MacUnit` and `PE` of `PE.scala`.
+//!
+//! A product of two `i8` is exact; the sum is truncated to the array's output width (20 bits by default) after **every** step.
+//! Nothing saturates. Truncation is modular, so a whole dot product may be summed exactly and truncated
+//! once: that is what the row and tile kernels do.
+
+use crate::arithmetic::{rounding_shift, saturate, wrap};
+
+/// Width in bits of `spatialArrayOutputType`, 1..=32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MeshWidth(u32);
+
+impl MeshWidth {
+    /// The width of every shipped integer configuration, 20 bits.
+    pub const DEFAULT: Self = Self(20);
+
+    /// A width of `bits`, or `None` if it is not in 1..=32.
+    pub const fn new(bits: u32) -> Option<Self> {
+        if bits >= 1 && bits <= i32::BITS { Some(Self(bits)) } else { None }
+    }
+
+    /// The number of bits.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Keeps the low bits of `x`, sign-extended.
+    #[inline]
+    pub fn wrap(self, x: i32) -> i32 {
+        wrap(x, self.0)
+    }
+
+    /// Clips `x` to this width.
+    #[inline]
+    pub fn saturate(self, x: i32) -> i32 {
+        saturate(x, self.0)
+    }
+
+    /// Keeps the low bits of every element of `row`.
+    pub fn wrap_row(self, row: &mut [i32]) {
+        if self.0 == i32::BITS {
+            return;
+        }
+        let unused = i32::BITS - self.0;
+        for x in row {
+            *x = (*x << unused) >> unused;
+        }
+    }
+
+    /// Whether no sum of `terms` products of two `i8` on top of an `i8` bias can leave this width, so that
+    /// truncation is the identity.
+    ///
+    /// The largest product is (-128)*(-128) = 2^14 and the smallest 127*(-128). At 20 bits that is true up to 31
+    /// terms; with 32 the single extreme sum +2^19 wraps to -2^19.
+    pub const fn never_wraps(self, terms: usize) -> bool {
+        const LARGEST_PRODUCT: u64 = 1 << 14;
+        const LARGEST_BIAS: u64 = 127;
+        // The negative side (terms * 127 * 128 + 128 <= 2^(bits-1)) is never the tighter one.
+        let limit = (1u64 << (self.0 - 1)) - 1;
+        match (terms as u64).checked_mul(LARGEST_PRODUCT) {
+            Some(sum) => sum.saturating_add(LARGEST_BIAS) <= limit,
+            None => false,
+        }
+    }
+}
+
+/// One multiply-accumulate of a processing element: the low bits of `c + a * w`.
+#[inline]
+pub fn mac(c: i32, a: i8, w: i8, width: MeshWidth) -> i32 {
+    width.wrap(c.wrapping_add(i32::from(a) * i32::from(w)))
+}
+
+/// What an output-stationary element hands down when it flips (`PE.scala`): its accumulator shifted right
+/// with rounding, clipped to the array's width.
+#[inline]
+pub fn propagate(accumulator: i32, shift: u32, width: MeshWidth) -> i32 {
+    width.saturate(rounding_shift(accumulator, shift))
+}
+
+/// Adds the product of a row `a` (`k` elements) and a matrix `w` (`k` rows of `out.len()` elements, row-major) to `out`.
+///
+/// The sums wrap at 32 bits; follow with [`MeshWidth::wrap_row`] unless [`MeshWidth::never_wraps`].
+///
+/// # Panics
+/// If `w.len() != a.len() * out.len()`.
+pub fn mac_row(a: &[i8], w: &[i8], out: &mut [i32]) {
+    let columns = out.len();
+    assert_eq!(w.len(), a.len() * columns, "shape of the weight matrix");
+    if columns == 0 {
+        return;
+    }
+    for (&x, row) in a.iter().zip(w.chunks_exact(columns)) {
+        for (o, &y) in out.iter_mut().zip(row) {
+            *o = o.wrapping_add(i32::from(i16::from(x) * i16::from(y)));
+        }
+    }
+}
+
+/// `out += a * w` for row-major `a` (I x K), `w` (K x J), `out` (I x J).
+///
+/// The sums wrap at 32 bits; follow with [`MeshWidth::wrap_row`] unless [`MeshWidth::never_wraps`].
+///
+/// # Panics
+/// If a slice's length does not fit the shape `[i, k, j]`.
+pub fn matmul_tile(a: &[i8], w: &[i8], out: &mut [i32], [i, k, j]: [usize; 3]) {
+    assert_eq!(a.len(), i * k, "shape of the left matrix");
+    assert_eq!(w.len(), k * j, "shape of the weight matrix");
+    assert_eq!(out.len(), i * j, "shape of the result");
+    if k == 0 || j == 0 {
+        return;
+    }
+    for (a, out) in a.chunks_exact(k).zip(out.chunks_exact_mut(j)) {
+        mac_row(a, w, out);
+    }
+}
