@@ -153,3 +153,55 @@ pub fn read_row(row: &[i32], readout: &Readout, out: &mut [i8]) {
         acc_scale_row(activated, factor, ys);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The constants software derives for values of scale `s`.
+    fn constants(s: f64) -> IexpConstants {
+        let qln2 = (std::f64::consts::LN_2 / s) as i32;
+        IexpConstants { qln2, qln2_inv: 65_536 / qln2, qb: (1.353 / s) as i32, qc: (0.344 / (0.3585 * s * s)) as i32 }
+    }
+
+    #[test]
+    fn the_released_body_is_an_exponential() {
+        let s = 0.001;
+        let c = constants(s);
+        for q in (-8000..=0).step_by(13) {
+            let value = f64::from(iexp(q, &c, IexpVariant::Exponential)) * 0.3585 * s * s;
+            let exact = (f64::from(q) * s).exp();
+            assert!((value - exact).abs() < 0.01, "exp({q} * {s}): {value}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn a_far_negative_value_has_exponential_zero() {
+        let c = constants(0.05);
+        assert_eq!(iexp(-13 * 32, &c, IexpVariant::Exponential), 0);
+        assert_eq!(iexp(-1_000_000, &c, IexpVariant::Exponential), 0);
+    }
+
+    #[test]
+    fn igelu_approximates_gelu() {
+        let s = 0.02;
+        let (a, b) = (-0.2888, -1.769);
+        let qb = (b * std::f64::consts::SQRT_2 / s) as i32;
+        let qc = (1.0 / (a * s * s / 2.0)) as i32;
+        for q in -200..=200 {
+            let x = f64::from(q) * s;
+            let value = f64::from(igelu(q, qb, qc)) * s * a * s * s / 4.0;
+            // GELU by its tanh form, itself within 0.001 of the definition.
+            let exact = 0.5 * x * (1.0 + (0.797_884_560_8 * (x + 0.044_715 * x * x * x)).tanh());
+            assert!((value - exact).abs() < 0.03, "gelu({x}): {value}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn rows_longer_than_a_piece_are_read_whole() {
+        let row: Vec<i32> = (0..200).map(|x| x - 100).collect();
+        let mut out = [0; 200];
+        read_row(&row, &Readout::Relu { scale: crate::hardfloat::ONE }, &mut out);
+        assert!(row.iter().zip(out).all(|(&x, y)| i32::from(y) == x.max(0)));
+    }
+}

@@ -86,3 +86,42 @@ pub fn accumulate_row(accumulator: &mut [i32], row: &[i32]) {
         *a = a.wrapping_add(x);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_shift_rounds_ties_to_even_and_not_away_from_zero() {
+        let cases = [(5, 1, 2), (7, 1, 4), (-5, 1, -2), (-3, 1, -2), (6, 2, 2), (10, 2, 2), (11, 2, 3)];
+        for (x, n, expected) in cases {
+            assert_eq!(rounding_shift(x, n), expected, "{x} >> {n}");
+        }
+    }
+
+    #[test]
+    fn rounding_shift_of_the_extremes_does_not_overflow() {
+        assert_eq!(rounding_shift(i32::MAX, 1), 1 << 30);
+        assert_eq!(rounding_shift(i32::MIN, 1), -1 << 30);
+        assert_eq!(rounding_shift(i32::MAX, 31), 1);
+        assert_eq!(rounding_shift(i32::MIN, 31), -1);
+        assert_eq!(rounding_shift(i32::MIN, 0), i32::MIN);
+    }
+
+    #[test]
+    fn scratchpad_rows_are_clipped_before_relu() {
+        let row = [-1000, -1, 0, 127, 128];
+        let mut out = [0; 5];
+        write_scratchpad_row(&row, false, &mut out);
+        assert_eq!(out, [-128, -1, 0, 127, 127]);
+        write_scratchpad_row(&row, true, &mut out);
+        assert_eq!(out, [0, 0, 0, 127, 127]);
+    }
+
+    #[test]
+    fn accumulation_wraps() {
+        let mut row = [i32::MAX, 5];
+        accumulate_row(&mut row, &[1, -7]);
+        assert_eq!(row, [i32::MIN, -2]);
+    }
+}

@@ -74,3 +74,50 @@ pub fn is_special(x: u32) -> bool {
     let magnitude = x & !(1 << 31);
     magnitude == 0 || magnitude >= f32::INFINITY.to_bits()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFINITY: u32 = 0x7f80_0000;
+    const NEGATIVE: u32 = 1 << 31;
+
+    #[test]
+    fn every_nan_result_is_the_canonical_one() {
+        let payload = 0xffab_cdef;
+        for nan in [
+            mul_rec_fn(payload, ONE),
+            mul_rec_fn(0, INFINITY | NEGATIVE),
+            div_rec_fn(NEGATIVE, 0),
+            div_rec_fn(INFINITY, INFINITY),
+            div_rec_fn(ONE, payload),
+        ] {
+            assert_eq!(nan, CANONICAL_NAN);
+        }
+    }
+
+    #[test]
+    fn subnormal_products_are_kept() {
+        let smallest_normal = 0x0080_0000;
+        assert_eq!(mul_rec_fn(smallest_normal, 0x3f00_0000), 0x0040_0000);
+    }
+
+    #[test]
+    fn conversion_to_integer_saturates_and_takes_nan_for_the_largest() {
+        assert_eq!(rec_fn_to_in(INFINITY), i32::MAX);
+        assert_eq!(rec_fn_to_in(INFINITY | NEGATIVE), i32::MIN);
+        assert_eq!(rec_fn_to_in(CANONICAL_NAN | NEGATIVE), i32::MAX);
+        assert_eq!(rec_fn_to_in((2f32.powi(31)).to_bits()), i32::MAX);
+        assert_eq!(rec_fn_to_in((-2f32.powi(31)).to_bits()), i32::MIN);
+    }
+
+    #[test]
+    fn special_operands_are_zeros_infinities_and_nans() {
+        for bits in [0, NEGATIVE, INFINITY, INFINITY | NEGATIVE, CANONICAL_NAN] {
+            assert!(is_special(bits), "{bits:#x}");
+        }
+        for bits in [1, ONE, ONE | NEGATIVE, INFINITY - 1] {
+            assert!(!is_special(bits), "{bits:#x}");
+        }
+    }
+}

@@ -136,3 +136,32 @@ pub fn matmul_tile(a: &[i8], w: &[i8], out: &mut [i32], [i, k, j]: [usize; 3]) {
         mac_row(a, w, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_bits_hold_31_extreme_products_and_wrap_on_the_32nd() {
+        let width = MeshWidth::DEFAULT;
+        let sum = |terms| (0..terms).fold(0, |c, _| mac(c, -128, -128, width));
+        assert!(width.never_wraps(31) && !width.never_wraps(32));
+        assert_eq!(sum(31), 31 << 14);
+        assert_eq!(sum(32), -(1 << 19));
+    }
+
+    #[test]
+    fn no_width_outside_1_to_32_exists() {
+        assert_eq!(MeshWidth::new(0), None);
+        assert_eq!(MeshWidth::new(33), None);
+        assert_eq!(MeshWidth::new(32).map(MeshWidth::bits), Some(32));
+    }
+
+    #[test]
+    fn a_flipping_element_shifts_with_rounding_then_clips() {
+        let width = MeshWidth::DEFAULT;
+        assert_eq!(propagate(11, 2, width), 3);
+        assert_eq!(propagate(1 << 20, 0, width), (1 << 19) - 1);
+        assert_eq!(propagate(-(1 << 20), 1, width), -(1 << 19));
+    }
+}

@@ -187,3 +187,75 @@ impl Statistics {
         self.running_max = i32::MIN;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn division_truncates_toward_zero() {
+        assert_eq!(divide(-7, 2), -3);
+        assert_eq!(divide(7, 2), 3);
+        assert_eq!(divide(i32::MIN, 1), i32::MIN);
+        assert_eq!(divide(i32::MIN, u16::MAX), -32_768);
+    }
+
+    #[test]
+    fn division_by_a_zero_count_saturates() {
+        assert_eq!(divide(1, 0), i32::MAX);
+        assert_eq!(divide(0, 0), i32::MAX);
+        assert_eq!(divide(-1, 0), i32::MIN);
+    }
+
+    #[test]
+    fn units_take_their_cycles_and_answer_special_operands_at_once() {
+        assert_eq!(divide_cycles(100, 16), 18);
+        assert_eq!(divide_cycles(0, 16), 1);
+        assert_eq!(divide_cycles(100, 0), 1);
+        assert_eq!(reciprocal_cycles(3), 14);
+        assert_eq!(reciprocal_of_sum_cycles(-3), 14);
+        assert_eq!(reciprocal_of_sum_cycles(0), 1);
+        assert_eq!(STDDEV_CYCLES, 17);
+    }
+
+    #[test]
+    fn a_negative_variance_is_read_as_unsigned() {
+        assert_eq!(stddev(-1), 65_535);
+        assert_eq!(stddev(0), 1);
+    }
+
+    #[test]
+    fn a_zero_sum_of_exponentials_gives_infinity() {
+        assert_eq!(reciprocal_of_sum(0), f32::INFINITY.to_bits());
+    }
+
+    #[test]
+    fn the_maximum_survives_a_reset_and_the_running_one_does_not() {
+        let mut statistics = Statistics::default();
+        statistics.add_max(&[3, 9]);
+        statistics.reset();
+        assert_eq!((statistics.max, statistics.running_max), (9, i32::MIN));
+        statistics.add_max(&[-4]);
+        assert_eq!(statistics.max, -4);
+    }
+
+    #[test]
+    fn the_sum_of_exponentials_is_cleared_only_by_reset() {
+        let variant = IexpVariant::GeluPolynomial;
+        let constants = IexpConstants { qc: 1, ..IexpConstants::default() };
+        let mut statistics = Statistics::default();
+        statistics.add_max(&[0]);
+        statistics.finish_inv_sum_exp(&[2, 3], &constants, variant, crate::hardfloat::ONE);
+        // Two elements of the polynomial 2q, and one element counted by the MAX row.
+        assert_eq!((statistics.sum, statistics.count), (10, 3));
+        statistics.reset();
+        assert_eq!((statistics.sum, statistics.count), (0, 0));
+    }
+
+    #[test]
+    fn the_count_wraps_at_16_bits() {
+        let mut statistics = Statistics { count: u16::MAX, ..Statistics::default() };
+        statistics.add_sum(&[1, 1]);
+        assert_eq!(statistics.count, 1);
+    }
+}
