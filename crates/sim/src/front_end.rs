@@ -1,0 +1,244 @@
+//! The command path in front of the controllers (`Controller.scala`): queues, unrollers, dispatch, reservation station,
+//! counters.
+//!
+//! ```text
+//! command port -> raw Q(2) -> LoopConv -> LoopMatmul -> unrolled Q(2) -> dispatch -> reservation station -> ld, ex, st
+//!                             Q(2)        Q(2)                           COUNTER -> counter file
+//! ```
+//!
+//! Every queue is registered both ways and each unroller is combinational behind its input queue: a command that nothing
+//! holds up is accepted in cycle T, leaves the raw queue in T+1, the conv unroller's in T+2, the matmul unroller's in T+3,
+//! is dispatched in T+4 and can issue in T+5. Without the conv unroller everything from T+2 on is one cycle earlier.
+
+use pollux_isa::{GemminiConfig, RoccCommand};
+
+use crate::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
+use crate::event::{EventBuffer, Origin, Unit};
+use crate::geometry::funct;
+use crate::loop_conv::LoopConv;
+use crate::loop_matmul::LoopMatmul;
+use crate::queue::Queue;
+use crate::reservation_station::{PerUnit, ReservationStation};
+use crate::wires::{GemminiCmd, IssuedCmd, RobId};
+
+/// The front end's inputs in one cycle.
+#[derive(Clone, Copy, Debug)]
+pub struct FrontInputs<'a> {
+    /// The command presented at the port and its destination register; accepted iff [`FrontEnd::cmd_ready`].
+    pub cmd: Option<(RoccCommand, u8)>,
+    /// Which controllers' queues accept a command (indexed by [`Unit`]).
+    pub ready: PerUnit<bool>,
+    /// The entry that the completion arbiter reports.
+    pub completed: Option<RobId>,
+    /// Lines and values for the counters.
+    pub counters: &'a CounterEvents,
+}
+
+/// What happens to the head of the unrolled queue in this cycle.
+#[derive(Clone, Copy, Debug)]
+enum Dispatch {
+    /// The queue is empty.
+    Empty,
+    /// The head has to wait.
+    Blocked,
+    /// FLUSH or CLKGATE_EN: dropped here.
+    Drop,
+    /// COUNTER, accepted by the counter file.
+    Counter(RoccCommand, u8),
+    /// Into the reservation station.
+    Allocate(GemminiCmd),
+}
+
+/// The front end; see the module.
+#[derive(Clone, Debug)]
+pub struct FrontEnd {
+    raw: Queue<GemminiCmd>,
+    conv: Option<LoopConv>,
+    matmul: LoopMatmul,
+    unrolled: Queue<GemminiCmd>,
+    station: ReservationStation,
+    counters: CounterFile,
+    /// The last cycle changed nothing, so neither does the next unless an input does.
+    settled: bool,
+}
+
+const UNITS: PerUnit<Unit> = [Unit::Ld, Unit::Ex, Unit::St];
+
+impl FrontEnd {
+    /// The front end after reset.
+    pub fn new(config: &GemminiConfig) -> Self {
+        Self {
+            raw: Queue::plain(2),
+            conv: config.has_loop_conv.then(|| LoopConv::new(config)),
+            matmul: LoopMatmul::new(config),
+            unrolled: Queue::plain(2),
+            station: ReservationStation::new(config),
+            counters: CounterFile::new(config),
+            settled: false,
+        }
+    }
+
+    /// `io.cmd.ready`.
+    #[inline]
+    pub fn cmd_ready(&self) -> bool {
+        self.raw.enq_ready(false)
+    }
+
+    /// The command offered to a controller.
+    #[inline]
+    pub fn issue(&self, unit: Unit) -> Option<IssuedCmd> {
+        self.station.issue(unit)
+    }
+
+    /// `io.busy`, given whether the memory unit is busy.
+    #[inline]
+    pub fn busy(&self, memory_busy: bool) -> bool {
+        // The outputs of the unrollers are valid only while the unrollers are busy.
+        memory_busy
+            || !self.raw.is_empty()
+            || !self.unrolled.is_empty()
+            || self.conv.as_ref().is_some_and(LoopConv::busy)
+            || self.matmul.busy()
+            || self.station.busy()
+    }
+
+    /// FLUSH is at the head: the TLBs' and the memory unit's flush lines are high in this cycle.
+    #[inline]
+    pub fn tlb_flush(&self) -> bool {
+        self.unrolled.front().is_some_and(|head| head.cmd.funct == funct::FLUSH)
+    }
+
+    /// A COUNTER that clears everything is accepted in this cycle: the external counters' reset line is high.
+    #[inline]
+    pub fn counter_reset(&self) -> bool {
+        matches!(self.dispatch(), Dispatch::Counter(cmd, _) if CounterFile::resets(&cmd))
+    }
+
+    /// True if the event lines or external values are looked at in this cycle; otherwise `FrontInputs::counters` may be
+    /// anything.
+    #[inline]
+    pub fn reads_counters(&self) -> bool {
+        self.counters.counting() || self.unrolled.front().is_some_and(|head| head.cmd.funct == funct::COUNTER)
+    }
+
+    /// The front end's own event lines and external values.
+    pub fn counter_events(&self) -> CounterEvents {
+        let mut events = CounterEvents::default();
+        // alloc.ready is low, too, when nothing is offered.
+        let alloc_ready = matches!(self.dispatch(), Dispatch::Allocate(_));
+        events.set(CounterEvent::ReservationStationFullCycles, !alloc_ready);
+        events.set(CounterEvent::ReservationStationActiveCycles, self.station.busy());
+        events.set(CounterEvent::LoopMatmulActiveCycles, self.matmul.busy());
+        let [ld, ex, st] = self.station.utilization();
+        events.set_external(CounterExternal::ReservationStationLdCount, ld);
+        events.set_external(CounterExternal::ReservationStationStCount, st);
+        events.set_external(CounterExternal::ReservationStationExCount, ex);
+        events
+    }
+
+    /// The reservation station, for reports and views.
+    pub fn station(&self) -> &ReservationStation {
+        &self.station
+    }
+
+    /// The counters, for reports.
+    pub fn counters(&self) -> &CounterFile {
+        &self.counters
+    }
+
+    fn dispatch(&self) -> Dispatch {
+        let Some(head) = self.unrolled.front() else { return Dispatch::Empty };
+        match head.cmd.funct {
+            funct::FLUSH | funct::CLKGATE_EN => Dispatch::Drop,
+            funct::COUNTER if self.counters.ready() => Dispatch::Counter(head.cmd, head.rd),
+            funct::COUNTER => Dispatch::Blocked,
+            _ if self.station.alloc_ready(&head.cmd) => Dispatch::Allocate(*head),
+            _ => Dispatch::Blocked,
+        }
+    }
+
+    /// Clock edge. Events: alloc, issue, complete, resp.
+    pub fn tick(&mut self, inputs: &FrontInputs<'_>, events: &mut EventBuffer) -> bool {
+        let issued = UNITS.map(|unit| inputs.ready[unit as usize] && self.station.issue_valid(unit));
+        let accepted = inputs.cmd.filter(|_| self.cmd_ready());
+        if self.settled && accepted.is_none() && inputs.completed.is_none() && issued == [false; 3] {
+            self.counters.skip(1, inputs.counters);
+            return false;
+        }
+        let progress = self.edge(accepted, issued, inputs, events);
+        self.settled = !progress;
+        progress
+    }
+
+    /// `cycles` clock edges in which nothing else than the counters changes.
+    pub fn skip(&mut self, cycles: u64, counters: &CounterEvents) {
+        self.counters.skip(cycles, counters);
+    }
+
+    fn edge(
+        &mut self,
+        accepted: Option<(RoccCommand, u8)>,
+        issued: PerUnit<bool>,
+        inputs: &FrontInputs<'_>,
+        events: &mut EventBuffer,
+    ) -> bool {
+        // All transfers between the stages, from the registers at the start of the cycle.
+        let dispatch = self.dispatch();
+        let matmul_ready = self.matmul.in_ready();
+        let matmul_transfer = self.matmul.transfer(self.unrolled.enq_ready(false));
+        let conv_ready = self.conv.as_ref().map(LoopConv::in_ready);
+        let conv_transfer = self.conv.as_ref().map(|conv| conv.transfer(matmul_ready));
+        let raw_out = self.raw.front().filter(|_| conv_ready.unwrap_or(matmul_ready)).copied();
+
+        let mut progress = accepted.is_some() || raw_out.is_some();
+        let (mut alloc, mut access) = (None, None);
+        match dispatch {
+            Dispatch::Empty | Dispatch::Blocked => {}
+            Dispatch::Drop => {}
+            Dispatch::Counter(cmd, rd) => access = Some((cmd, rd)),
+            Dispatch::Allocate(cmd) => alloc = Some(cmd),
+        }
+        if !matches!(dispatch, Dispatch::Empty | Dispatch::Blocked) {
+            self.unrolled.pop();
+            progress = true;
+        }
+        if let Some(cmd) = matmul_transfer.out {
+            self.unrolled.push(cmd);
+        }
+        progress |= issued != [false; 3] || inputs.completed.is_some();
+        let departures = self.station.tick(alloc, issued, inputs.completed, events);
+        progress |= self.counters.tick(access, inputs.counters, events);
+
+        let into_matmul = match (&mut self.conv, &conv_transfer) {
+            (Some(conv), Some(transfer)) => {
+                progress |= conv.tick(raw_out, transfer, departures.conv);
+                transfer.out
+            }
+            _ => raw_out,
+        };
+        progress |= self.matmul.tick(into_matmul, &matmul_transfer, departures.matmul);
+        if raw_out.is_some() {
+            self.raw.pop();
+        }
+        if let Some((cmd, rd)) = accepted {
+            self.raw.push(GemminiCmd { cmd, rd, origin: Origin::Host });
+        }
+        progress
+    }
+
+    /// What each stage that holds a command waits for, for the explanation of a deadlock.
+    pub fn waiting_for(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        if let Some(reason) = self.conv.as_ref().and_then(LoopConv::waiting_for) {
+            reasons.push(format!("LoopConv waits for {reason}"));
+        }
+        if let Some(reason) = self.matmul.waiting_for() {
+            reasons.push(format!("LoopMatmul waits for {reason}"));
+        }
+        if let Some(head) = self.unrolled.front() {
+            reasons.push(format!("dispatch holds a command with funct {}", head.cmd.funct));
+        }
+        reasons.extend(self.station.waiting_for().map(|reason| format!("the reservation station: {reason}")));
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}

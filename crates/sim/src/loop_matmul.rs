@@ -1,0 +1,1171 @@
+//! The matrix-multiply unroller (`LoopMatmul.scala`, `WeightedArbiter.scala`): turns one LOOP_WS into the moves, preloads,
+//! computes and stores of a tiled `C = A B + D`.
+//!
+//! Two loops can be configured; the second is filled while the first runs. Each loop is worked on by five parts: the loads
+//! of A, B and D, the execute part and the store part. A part runs ahead of the others as far as the blocks it needs have
+//! been emitted; one command leaves in each cycle.
+//!
+//! | port | direction | valid | accepted |
+//! |---|---|---|---|
+//! | in | in | head of the conv unroller's output | input queue of 2, registered both ways |
+//! | out | out | from registers: an unrolled command while a loop is configured, else the head of the input queue if it is no loop command | when the unrolled queue is not full |
+//! | completed | in | departures of this unroller's commands from the reservation station | always |
+//!
+//! A loop command needs one cycle at the head of the input queue; its effect is visible in the next. A part accepts its
+//! request in the cycle after it became idle, emits from the cycle after that, and its loop's `completed` flag follows its
+//! idle state by one cycle.
+
+use pollux_isa::config::{CONCURRENT_LOOPS, NORM_STAT_IDS};
+use pollux_isa::fields::{
+    LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsSpadAb, LoopWsStridesAb, LoopWsStridesDc,
+};
+use pollux_isa::values::{Activation, NormCmd};
+use pollux_isa::{GemminiConfig, LocalAddr, RoccCommand};
+
+use crate::event::{Origin, Unit};
+use crate::geometry::{Geometry, config_kind, dram_at, floor_add, funct, mask};
+use crate::queue::Queue;
+use crate::reservation_station::PerUnit;
+use crate::wires::GemminiCmd;
+
+const LOOPS: usize = CONCURRENT_LOOPS as usize;
+
+/// Which loop: index of a slot.
+type LoopId = usize;
+
+/// The five parts of a loop, as its flags count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    A,
+    B,
+    D,
+    Ex,
+    St,
+}
+
+const PARTS: [Part; 5] = [Part::A, Part::B, Part::D, Part::Ex, Part::St];
+
+/// Configuration and progress of a loop (`LoopMatmulState`): what each configuration command wrote last, and flags.
+#[derive(Clone, Debug)]
+struct LoopState {
+    bounds: LoopWsBounds,
+    addrs_ab: LoopWsAddrsAb,
+    addrs_dc: LoopWsAddrsDc,
+    strides_ab: LoopWsStridesAb,
+    strides_dc: LoopWsStridesDc,
+    spad_ab: LoopWsSpadAb,
+    run: LoopWs,
+    /// Set by LOOP_WS, cleared by new addresses and with the slot.
+    spad_only: bool,
+    configured: bool,
+    running: bool,
+    started: [bool; 5],
+    completed: [bool; 5],
+    /// First accumulator row of a residual addition.
+    resadd_addr_start: u32,
+}
+
+impl LoopState {
+    fn new(id: LoopId, config: &GemminiConfig, geometry: &Geometry) -> Self {
+        let id = id as u32;
+        Self {
+            bounds: LoopWsBounds::from_regs(config, 0, 0),
+            addrs_ab: LoopWsAddrsAb::from_regs(config, 0, 0),
+            addrs_dc: LoopWsAddrsDc::from_regs(config, 0, 0),
+            strides_ab: LoopWsStridesAb::from_regs(config, 0, 0),
+            strides_dc: LoopWsStridesDc::from_regs(config, 0, 0),
+            spad_ab: LoopWsSpadAb { a_start: geometry.spad_half(id), b_end: geometry.spad_half(id + 1) },
+            run: LoopWs::from_regs(config, 0, 0),
+            spad_only: false,
+            configured: false,
+            running: false,
+            started: [false; 5],
+            completed: [false; 5],
+            resadd_addr_start: geometry.acc_half(id),
+        }
+    }
+
+    /// Frees the slot; what the configuration commands wrote stays.
+    fn reset(&mut self) {
+        self.configured = false;
+        self.running = false;
+        self.started = [false; 5];
+        self.completed = [false; 5];
+        self.spad_only = false;
+    }
+
+    fn configure(&mut self, cmd: &RoccCommand, config: &GemminiConfig) {
+        let RoccCommand { funct, rs1, rs2 } = *cmd;
+        match funct {
+            funct::LOOP_WS_CONFIG_BOUNDS => self.bounds = LoopWsBounds::from_regs(config, rs1, rs2),
+            funct::LOOP_WS_CONFIG_ADDRS_AB => {
+                self.spad_only = false;
+                self.addrs_ab = LoopWsAddrsAb::from_regs(config, rs1, rs2);
+            }
+            funct::LOOP_WS_CONFIG_ADDRS_DC => {
+                self.spad_only = false;
+                self.addrs_dc = LoopWsAddrsDc::from_regs(config, rs1, rs2);
+            }
+            funct::LOOP_WS_CONFIG_STRIDES_AB => self.strides_ab = LoopWsStridesAb::from_regs(config, rs1, rs2),
+            funct::LOOP_WS_CONFIG_STRIDES_DC => self.strides_dc = LoopWsStridesDc::from_regs(config, rs1, rs2),
+            funct::LOOP_WS_CONFIG_SPAD_AB => self.spad_ab = LoopWsSpadAb::from_regs(config, rs1, rs2),
+            funct::LOOP_WS => self.launch(LoopWs::from_regs(config, rs1, rs2)),
+            _ => {}
+        }
+    }
+
+    fn launch(&mut self, run: LoopWs) {
+        self.run = run;
+        self.spad_only = run.spad_only;
+        // A part that is skipped counts as started and completed.
+        self.started = [run.skip_lda, run.skip_ldb, run.skip_ldd, run.skip_ex, run.skip_stc];
+        self.completed = self.started;
+        self.configured = true;
+    }
+
+    fn all_completed(&self) -> bool {
+        self.completed == [true; 5]
+    }
+
+    /// First scratchpad row of A, in a register of `bits` bits.
+    fn a_start(&self, geometry: &Geometry, bits: u32) -> u32 {
+        match self.run.a_spad_id {
+            0 => self.spad_ab.a_start,
+            id => geometry.spad_half(u32::from(id) - 1) & mask(bits) as u32,
+        }
+    }
+
+    /// Scratchpad row after the last of B, in a register of `bits` bits.
+    fn b_end(&self, geometry: &Geometry, bits: u32) -> u32 {
+        match self.run.b_spad_id {
+            0 => self.spad_ab.b_end,
+            id => geometry.spad_half(id.into()) & mask(bits) as u32,
+        }
+    }
+
+    /// Whether the part that uses the accumulator half moves on to the other half (`ex`, `st`).
+    fn advances_acc(&self) -> bool {
+        if self.spad_only { self.run.inc_acc_addr } else { self.addrs_dc.c != 0 }
+    }
+}
+
+/// Where a loaded block goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Destination {
+    #[default]
+    Scratchpad,
+    Accumulator {
+        accumulate: bool,
+    },
+}
+
+/// A matrix to load, block by block.
+///
+/// The matrix is walked by two iterators, one fast and one slow; one of them counts block rows of the matrix as it lies in
+/// memory, the other block columns. Several columns go into one command.
+#[derive(Clone, Debug, Default)]
+struct LoadReq {
+    fast_max: u16,
+    slow_max: u16,
+    /// The fast iterator counts columns.
+    fast_is_column: bool,
+    row_pad: u16,
+    col_pad: u16,
+    dram_addr: u64,
+    dram_stride: u64,
+    element_bytes: u32,
+    max_block_len: u16,
+    local_start: u32,
+    destination: Destination,
+    loop_id: LoopId,
+}
+
+/// A load part (`LoopMatmulLdA`, `LoopMatmulLdB`, `LoopMatmulLdD`): i is the fast iterator of A and D, j of B; k is the slow
+/// one of A and B, j of D.
+#[derive(Clone, Debug, Default)]
+struct LoadUnit {
+    funct: u8,
+    loading: bool,
+    req: LoadReq,
+    fast: u16,
+    slow: u16,
+}
+
+impl LoadUnit {
+    fn new(funct: u8) -> Self {
+        Self { funct, ..Self::default() }
+    }
+
+    fn idle(&self) -> bool {
+        !self.loading
+    }
+
+    fn valid(&self) -> bool {
+        self.loading && self.req.dram_addr != 0
+    }
+
+    /// Row, column, number of rows, number of columns.
+    fn position(&self) -> (u16, u16, u16, u16) {
+        let req = &self.req;
+        if req.fast_is_column {
+            (self.slow, self.fast, req.slow_max, req.fast_max)
+        } else {
+            (self.fast, self.slow, req.fast_max, req.slow_max)
+        }
+    }
+
+    fn max_blocks(&self) -> u16 {
+        self.position().3.min(self.req.max_block_len)
+    }
+
+    fn command(&self, geometry: &Geometry) -> RoccCommand {
+        let req = &self.req;
+        let (row, col, max_row, max_col) = self.position();
+        let block = Block { row, col, max_row, max_col, max_blocks: self.max_blocks() };
+        let offset = block.dram_offset(geometry, req.dram_stride, req.element_bytes);
+        let address = req.local_start.wrapping_add(block.local_offset(geometry));
+        let local = match req.destination {
+            Destination::Scratchpad => geometry.spad_addr(address),
+            Destination::Accumulator { accumulate } => geometry.acc_addr(address, accumulate, false),
+        };
+        let (rows, cols) = (block.rows(geometry, req.row_pad), block.cols(geometry, req.col_pad));
+        RoccCommand { funct: self.funct, rs1: dram_at(req.dram_addr, offset), rs2: geometry.operand(rows, cols, local) }
+    }
+
+    fn edge(&mut self, fire: bool, accepted: Option<LoadReq>) {
+        if self.req.dram_addr == 0 {
+            self.loading = false;
+        } else if fire {
+            let (fast_step, slow_step) =
+                if self.req.fast_is_column { (self.max_blocks(), 1) } else { (1, self.max_blocks()) };
+            self.fast = floor_add(self.fast, fast_step, self.req.fast_max, true);
+            self.slow = floor_add(self.slow, slow_step, self.req.slow_max, self.fast == 0);
+            self.loading = self.fast != 0 || self.slow != 0;
+        }
+        if let Some(req) = accepted {
+            *self = Self { funct: self.funct, loading: true, req, fast: 0, slow: 0 };
+        }
+    }
+}
+
+/// Blocks of a matrix that one command moves: `blocks()` of them side by side, from block (row, col) on.
+struct Block {
+    row: u16,
+    col: u16,
+    max_row: u16,
+    max_col: u16,
+    max_blocks: u16,
+}
+
+impl Block {
+    fn blocks(&self) -> u16 {
+        if self.col.wrapping_add(self.max_blocks) <= self.max_col {
+            self.max_blocks
+        } else {
+            self.max_col.wrapping_sub(self.col)
+        }
+    }
+
+    fn rows(&self, geometry: &Geometry, pad: u16) -> u32 {
+        last_block(geometry, self.row, self.max_row, pad)
+    }
+
+    fn cols(&self, geometry: &Geometry, pad: u16) -> u32 {
+        let is_last = self.col.wrapping_add(self.blocks()) >= self.max_col;
+        u32::from(self.blocks()) * geometry.dim - if is_last { u32::from(pad) } else { 0 }
+    }
+
+    /// Local rows before the block; the matrix is stored block by block, row-major.
+    fn local_offset(&self, geometry: &Geometry) -> u32 {
+        block_rows(geometry, self.row, self.max_col, self.col)
+    }
+
+    /// Bytes before the block, modulo 2^32.
+    fn dram_offset(&self, geometry: &Geometry, stride: u64, element_bytes: u32) -> u32 {
+        u32::from(self.row)
+            .wrapping_mul(stride as u32)
+            .wrapping_add(self.col.into())
+            .wrapping_mul(geometry.dim)
+            .wrapping_mul(element_bytes)
+    }
+}
+
+/// Local rows before block (row, col) of a matrix with `max_col` block columns.
+fn block_rows(geometry: &Geometry, row: u16, max_col: u16, col: u16) -> u32 {
+    (u32::from(row) * u32::from(max_col)).wrapping_add(col.into()).wrapping_mul(geometry.dim)
+}
+
+/// Rows (or columns) of block `index`: the last one of a matrix lacks the padding.
+fn last_block(geometry: &Geometry, index: u16, max: u16, pad: u16) -> u32 {
+    geometry.dim - if index == max.wrapping_sub(1) { u32::from(pad) } else { 0 }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ExecuteState {
+    #[default]
+    Idle,
+    Preload,
+    Compute,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ExecuteReq {
+    max_i: u16,
+    max_j: u16,
+    max_k: u16,
+    pad_i: u16,
+    pad_j: u16,
+    pad_k: u16,
+    a_transpose: bool,
+    b_transpose: bool,
+    accumulate: bool,
+    a_addr_start: u32,
+    b_addr_end: u32,
+    c_addr_start: u32,
+    loop_id: LoopId,
+    skip: bool,
+}
+
+/// The execute part (`LoopMatmulExecute`): for k, for j, for i (fastest) a PRELOAD and a COMPUTE.
+#[derive(Clone, Debug, Default)]
+struct ExecuteUnit {
+    state: ExecuteState,
+    req: ExecuteReq,
+    i: u16,
+    j: u16,
+    k: u16,
+}
+
+impl ExecuteUnit {
+    fn idle(&self) -> bool {
+        self.state == ExecuteState::Idle
+    }
+
+    fn command(&self, geometry: &Geometry) -> RoccCommand {
+        if self.state == ExecuteState::Preload { self.preload(geometry) } else { self.compute(geometry) }
+    }
+
+    fn preload(&self, geometry: &Geometry) -> RoccCommand {
+        let req = &self.req;
+        let i_rows = last_block(geometry, self.i, req.max_i, req.pad_i);
+        let j_cols = last_block(geometry, self.j, req.max_j, req.pad_j);
+        let k_rows = last_block(geometry, self.k, req.max_k, req.pad_k);
+        let b = if self.i == 0 { geometry.spad_addr(self.b_addr(geometry)) } else { geometry.garbage() };
+        let c = req.c_addr_start.wrapping_add(block_rows(geometry, self.i, req.max_j, self.j));
+        let c = geometry.acc_addr(c, req.accumulate || self.k != 0, false);
+        RoccCommand {
+            funct: funct::PRELOAD,
+            rs1: geometry.operand(k_rows, j_cols, b),
+            rs2: geometry.operand(i_rows, j_cols, c),
+        }
+    }
+
+    fn compute(&self, geometry: &Geometry) -> RoccCommand {
+        let req = &self.req;
+        let i_rows = last_block(geometry, self.i, req.max_i, req.pad_i);
+        let k_cols = last_block(geometry, self.k, req.max_k, req.pad_k);
+        let a = geometry.spad_addr(self.a_addr(geometry));
+        RoccCommand {
+            funct: if self.i == 0 { funct::COMPUTE_AND_FLIP } else { funct::COMPUTE_AND_STAY },
+            rs1: geometry.operand(i_rows, k_cols, a),
+            rs2: geometry.operand(geometry.dim, geometry.dim, geometry.garbage()),
+        }
+    }
+
+    fn a_addr(&self, geometry: &Geometry) -> u32 {
+        let req = &self.req;
+        let blocks_before = if req.a_transpose {
+            block_rows(geometry, self.k, req.max_i, self.i)
+        } else {
+            block_rows(geometry, self.i, req.max_k, self.k)
+        };
+        req.a_addr_start.wrapping_add(blocks_before)
+    }
+
+    fn b_addr(&self, geometry: &Geometry) -> u32 {
+        let req = &self.req;
+        let blocks_before = if req.b_transpose {
+            block_rows(geometry, self.j, req.max_k, self.k)
+        } else {
+            block_rows(geometry, self.k, req.max_j, self.j)
+        };
+        b_start(geometry, req.b_addr_end, req.max_k, req.max_j).wrapping_add(blocks_before)
+    }
+
+    fn edge(&mut self, fire: bool, accepted: Option<ExecuteReq>) {
+        if self.req.skip {
+            self.state = ExecuteState::Idle;
+        } else if fire {
+            self.advance();
+        }
+        if let Some(req) = accepted {
+            *self = Self { state: ExecuteState::Preload, req, i: 0, j: 0, k: 0 };
+        }
+    }
+
+    fn advance(&mut self) {
+        if self.state == ExecuteState::Preload {
+            self.state = ExecuteState::Compute;
+            return;
+        }
+        self.i = floor_add(self.i, 1, self.req.max_i, true);
+        self.j = floor_add(self.j, 1, self.req.max_j, self.i == 0);
+        self.k = floor_add(self.k, 1, self.req.max_k, self.i == 0 && self.j == 0);
+        let all_done = self.i == 0 && self.j == 0 && self.k == 0;
+        self.state = if all_done { ExecuteState::Idle } else { ExecuteState::Preload };
+    }
+}
+
+/// B's first scratchpad row, from the row after its last.
+fn b_start(geometry: &Geometry, end: u32, max_k: u16, max_j: u16) -> u32 {
+    end.wrapping_sub((u32::from(max_k) * u32::from(max_j)).wrapping_mul(geometry.dim))
+}
+
+/// Whether statistics of a whole row are needed before any of it can be stored.
+fn needs_whole_rows(act: Activation) -> bool {
+    matches!(act, Activation::Layernorm | Activation::Softmax)
+}
+
+/// `NormCmd` of the passes over a row, (blocks before the last, last block).
+const LAYERNORM_PASSES: [[NormCmd; 2]; NORM_PASSES] =
+    [[NormCmd::Sum, NormCmd::Mean], [NormCmd::Variance, NormCmd::InvStddev], [NormCmd::Reset, NormCmd::Reset]];
+const SOFTMAX_PASSES: [[NormCmd; 2]; NORM_PASSES] =
+    [[NormCmd::Max, NormCmd::Max], [NormCmd::SumExp, NormCmd::InvSumExp], [NormCmd::Reset, NormCmd::Reset]];
+const NORM_PASSES: usize = 3;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum StoreState {
+    #[default]
+    Idle,
+    /// Plain stores.
+    Store,
+    /// Select the statistics register of a row.
+    NormConfig,
+    /// One pass over one row.
+    NormStore,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum StoreTarget {
+    /// Main memory, by MVOUT (`LoopMatmulStC`).
+    #[default]
+    Dram,
+    /// The scratchpad, by MVOUT_SPAD (`LoopMatmulStCSpad`).
+    Scratchpad,
+}
+
+#[derive(Clone, Debug, Default)]
+struct StoreReq {
+    max_i: u16,
+    max_j: u16,
+    max_k: u16,
+    pad_i: u16,
+    pad_j: u16,
+    dram_addr: u64,
+    dram_stride: u64,
+    spad_addr: u32,
+    full_c: bool,
+    act: Activation,
+    addr_start: u32,
+    loop_id: LoopId,
+    is_resadd: bool,
+}
+
+/// What a store part knows of the part that produces its blocks.
+#[derive(Clone, Copy, Debug)]
+struct Producer {
+    completed: bool,
+    i: u16,
+    j: u16,
+    k: u16,
+}
+
+/// A store part.
+#[derive(Clone, Debug, Default)]
+struct StoreUnit {
+    target: StoreTarget,
+    state: StoreState,
+    req: StoreReq,
+    i: u16,
+    j: u16,
+    norm_row: u16,
+    norm_pass: u16,
+    norm_stat_id: u16,
+}
+
+impl StoreUnit {
+    fn new(target: StoreTarget) -> Self {
+        Self { target, ..Self::default() }
+    }
+
+    fn idle(&self) -> bool {
+        self.state == StoreState::Idle
+    }
+
+    fn suppressed(&self) -> bool {
+        self.target == StoreTarget::Dram && self.req.dram_addr == 0
+    }
+
+    fn block(&self, geometry: &Geometry) -> Block {
+        let req = &self.req;
+        let max_block_len = if self.target == StoreTarget::Dram { geometry.max_block_len } else { 1 };
+        let max_blocks = if req.full_c { 1 } else { req.max_j.min(max_block_len) };
+        Block { row: self.i, col: self.j, max_row: req.max_i, max_col: req.max_j, max_blocks }
+    }
+
+    fn valid(&self, geometry: &Geometry, producer: Producer) -> bool {
+        !self.idle() && !self.suppressed() && self.producer_is_ahead(geometry, producer)
+    }
+
+    fn producer_is_ahead(&self, geometry: &Geometry, producer: Producer) -> bool {
+        let req = &self.req;
+        let end = self.j.wrapping_add(self.block(geometry).blocks());
+        let ahead = if req.is_resadd {
+            producer.i > self.i || (producer.i == self.i && producer.j >= end)
+        } else {
+            !needs_whole_rows(req.act)
+                && producer.k == req.max_k.wrapping_sub(1)
+                && (producer.j >= end || (producer.j == end.wrapping_sub(1) && producer.i > self.i))
+        };
+        producer.completed || ahead
+    }
+
+    fn command(&self, geometry: &Geometry) -> RoccCommand {
+        match (self.target, self.state) {
+            (StoreTarget::Scratchpad, _) => self.mvout_spad(geometry),
+            (StoreTarget::Dram, StoreState::NormConfig) => self.norm_config(),
+            (StoreTarget::Dram, StoreState::NormStore) => self.norm_mvout(geometry),
+            (StoreTarget::Dram, _) => self.mvout(geometry),
+        }
+    }
+
+    /// Operand word of the stored blocks.
+    fn source(&self, geometry: &Geometry) -> u64 {
+        let (req, block) = (&self.req, self.block(geometry));
+        let address = req.addr_start.wrapping_add(block.local_offset(geometry));
+        let local = geometry.acc_addr(address, false, req.full_c);
+        geometry.operand(block.rows(geometry, req.pad_i), block.cols(geometry, req.pad_j), local)
+    }
+
+    fn mvout(&self, geometry: &Geometry) -> RoccCommand {
+        let req = &self.req;
+        let element_bytes = if req.full_c { geometry.acc_bytes } else { geometry.input_bytes };
+        let offset = self.block(geometry).dram_offset(geometry, req.dram_stride, element_bytes);
+        RoccCommand { funct: funct::MVOUT, rs1: dram_at(req.dram_addr, offset), rs2: self.source(geometry) }
+    }
+
+    fn mvout_spad(&self, geometry: &Geometry) -> RoccCommand {
+        const STRIDE_ONE: u64 = 1 << 32;
+        let address = self.req.spad_addr.wrapping_add(self.block(geometry).local_offset(geometry));
+        let rs1 = STRIDE_ONE | u64::from(geometry.spad_addr(address));
+        RoccCommand { funct: funct::MVOUT_SPAD, rs1, rs2: self.source(geometry) }
+    }
+
+    fn norm_config(&self) -> RoccCommand {
+        const SET_STATS_ID_ONLY: u64 = 1 << 17;
+        let stats_id = u64::from(self.norm_stat_id as u8) << 8;
+        RoccCommand { funct: funct::CONFIG, rs1: SET_STATS_ID_ONLY | stats_id | config_kind::NORM, rs2: 0 }
+    }
+
+    fn norm_mvout(&self, geometry: &Geometry) -> RoccCommand {
+        let (req, block) = (&self.req, self.block(geometry));
+        let row = u32::from(self.norm_row) + u32::from(self.norm_stat_id);
+        let address = req.addr_start.wrapping_add(block.local_offset(geometry)).wrapping_add(row);
+        let local = LocalAddr(geometry.acc_addr(address, false, req.full_c)).with_norm_cmd(self.norm_cmd(&block)).0;
+        let offset = u32::from(self.i)
+            .wrapping_mul(req.dram_stride as u32)
+            .wrapping_add(self.j.into())
+            .wrapping_mul(geometry.dim)
+            .wrapping_add(row.wrapping_mul(req.dram_stride as u32))
+            .wrapping_mul(geometry.input_bytes);
+        RoccCommand {
+            funct: funct::MVOUT,
+            rs1: dram_at(req.dram_addr, offset),
+            rs2: geometry.operand(1, block.cols(geometry, req.pad_j), local),
+        }
+    }
+
+    fn norm_cmd(&self, block: &Block) -> NormCmd {
+        let is_last = u32::from(self.j) + u32::from(block.max_blocks) >= u32::from(block.max_col);
+        let passes = if self.req.act == Activation::Layernorm { &LAYERNORM_PASSES } else { &SOFTMAX_PASSES };
+        passes[usize::from(self.norm_pass)][usize::from(is_last)]
+    }
+
+    fn edge(&mut self, fire: bool, accepted: Option<StoreReq>, geometry: &Geometry) {
+        if self.suppressed() {
+            self.state = StoreState::Idle;
+        } else if fire {
+            match self.state {
+                StoreState::Idle => {}
+                StoreState::Store => self.advance(geometry),
+                StoreState::NormConfig => self.state = StoreState::NormStore,
+                StoreState::NormStore => self.advance_norm(geometry),
+            }
+        }
+        if let Some(req) = accepted {
+            let state = if needs_whole_rows(req.act) && self.target == StoreTarget::Dram {
+                StoreState::NormConfig
+            } else {
+                StoreState::Store
+            };
+            *self = Self { target: self.target, state, req, ..Self::default() };
+        }
+    }
+
+    fn advance(&mut self, geometry: &Geometry) {
+        let max_blocks = self.block(geometry).max_blocks;
+        self.i = floor_add(self.i, 1, self.req.max_i, true);
+        self.j = floor_add(self.j, max_blocks, self.req.max_j, self.i == 0);
+        if self.i == 0 && self.j == 0 {
+            self.state = StoreState::Idle;
+        }
+    }
+
+    fn advance_norm(&mut self, geometry: &Geometry) {
+        let block = self.block(geometry);
+        let rows = block.rows(geometry, self.req.pad_i) as u16;
+        let stat_ids = rows.wrapping_sub(self.norm_row).min(NORM_STAT_IDS as u16);
+        self.j = floor_add(self.j, block.max_blocks, self.req.max_j, true);
+        let row_done = self.j == 0;
+        self.norm_stat_id = floor_add(self.norm_stat_id, 1, stat_ids, row_done);
+        let rows_done = row_done && self.norm_stat_id == 0;
+        self.norm_pass = floor_add(self.norm_pass, 1, NORM_PASSES as u16, rows_done);
+        let passes_done = rows_done && self.norm_pass == 0;
+        self.norm_row = floor_add(self.norm_row, NORM_STAT_IDS as u16, rows, passes_done);
+        let block_done = passes_done && self.norm_row == 0;
+        self.i = floor_add(self.i, 1, self.req.max_i, block_done);
+        if block_done && self.i == 0 {
+            self.state = StoreState::Idle;
+        } else if row_done {
+            self.state = StoreState::NormConfig;
+        }
+    }
+}
+
+/// A sub-unit whose command leaves in this cycle, in the order of the arbiter's priorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Store,
+    Execute,
+    LoadD,
+    LoadA,
+    LoadB,
+    StoreSpad,
+}
+
+impl Source {
+    fn unit(self) -> Unit {
+        match self {
+            Source::Store | Source::StoreSpad => Unit::St,
+            Source::Execute => Unit::Ex,
+            Source::LoadA | Source::LoadB | Source::LoadD => Unit::Ld,
+        }
+    }
+}
+
+/// What moves through the unroller's output in this cycle.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoopMatmulTransfer {
+    /// The command handed to the unrolled queue.
+    pub out: Option<GemminiCmd>,
+    /// The head of the input queue leaves (to the output, or into a loop's configuration).
+    pop: bool,
+    source: Option<Source>,
+}
+
+/// The unroller; see the module.
+#[derive(Clone, Debug)]
+pub struct LoopMatmul {
+    config: GemminiConfig,
+    geometry: Geometry,
+    input: Queue<GemminiCmd>,
+    loops: [LoopState; LOOPS],
+    head: LoopId,
+    is_resadd: bool,
+    ld_a: LoadUnit,
+    ld_b: LoadUnit,
+    ld_d: LoadUnit,
+    ex: ExecuteUnit,
+    st: StoreUnit,
+    st_spad: StoreUnit,
+    /// Emitted commands that are still in the station or on the way to it.
+    in_flight: PerUnit<u8>,
+    ld_d_addr_start: u32,
+    ex_c_addr_start: u32,
+    st_c_addr_start: u32,
+}
+
+fn is_loop_cmd(funct: u8) -> bool {
+    (funct::LOOP_WS..=funct::LOOP_WS_CONFIG_STRIDES_DC).contains(&funct)
+        || (funct::LOOP_WS_CONFIG_SPAD_AB..=funct::LOOP_WS_CONFIG_SPAD_C).contains(&funct)
+}
+
+impl LoopMatmul {
+    /// The unroller after reset.
+    ///
+    /// `head_loop_id` has no reset value in the hardware; like every such register it starts at 0 here.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let geometry = Geometry::new(config);
+        Self {
+            loops: std::array::from_fn(|id| LoopState::new(id, config, &geometry)),
+            input: Queue::plain(2),
+            head: 0,
+            is_resadd: false,
+            ld_a: LoadUnit::new(funct::MVIN),
+            ld_b: LoadUnit::new(funct::MVIN2),
+            ld_d: LoadUnit::new(funct::MVIN3),
+            ex: ExecuteUnit::default(),
+            st: StoreUnit::new(StoreTarget::Dram),
+            st_spad: StoreUnit::new(StoreTarget::Scratchpad),
+            in_flight: [0; 3],
+            ld_d_addr_start: 0,
+            ex_c_addr_start: 0,
+            st_c_addr_start: 0,
+            config: config.clone(),
+            geometry,
+        }
+    }
+
+    /// `in.ready`.
+    pub fn in_ready(&self) -> bool {
+        self.input.enq_ready(false)
+    }
+
+    /// `io.busy`: a command in the input queue, or a loop configured.
+    pub fn busy(&self) -> bool {
+        !self.input.is_empty() || self.loop_configured()
+    }
+
+    fn loop_configured(&self) -> bool {
+        self.loops.iter().any(|l| l.configured)
+    }
+
+    fn tail(&self) -> LoopId {
+        1 - self.head
+    }
+
+    /// The slot that configuration commands write.
+    fn being_configured(&self) -> LoopId {
+        if self.loops[self.head].configured { self.tail() } else { self.head }
+    }
+
+    /// What moves in this cycle, given `out.ready`.
+    pub(crate) fn transfer(&self, out_ready: bool) -> LoopMatmulTransfer {
+        let head = self.input.front();
+        let loop_cmd = head.is_some_and(|cmd| is_loop_cmd(cmd.cmd.funct));
+        let mut transfer = LoopMatmulTransfer {
+            pop: loop_cmd && !self.loops[self.being_configured()].configured,
+            source: if out_ready { self.grant() } else { None },
+            out: None,
+        };
+        if self.loop_configured() {
+            let cmd = transfer.source.map(|source| self.command(source));
+            transfer.out = cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Matmul });
+        } else if out_ready && !loop_cmd {
+            transfer.out = head.copied();
+            transfer.pop = head.is_some();
+        }
+        transfer
+    }
+
+    fn full(&self, unit: Unit) -> bool {
+        self.in_flight[unit as usize] >= self.geometry.station_entries[unit as usize]
+    }
+
+    /// The sub-unit that the arbiters choose.
+    fn grant(&self) -> Option<Source> {
+        let may_store = !self.full(Unit::St);
+        let may_load = !self.full(Unit::Ld);
+        if may_store && self.st.valid(&self.geometry, self.store_producer()) {
+            Some(Source::Store)
+        } else if !self.full(Unit::Ex) && self.execute_valid() {
+            Some(Source::Execute)
+        } else if may_load && self.ld_d.valid() {
+            Some(Source::LoadD)
+        } else if may_load && self.a_is_picked() && self.ld_a.valid() {
+            Some(Source::LoadA)
+        } else if may_load && !self.a_is_picked() && self.ld_b.valid() {
+            Some(Source::LoadB)
+        } else if may_store && self.st_spad.valid(&self.geometry, self.execute_as_producer(self.st_spad.req.loop_id)) {
+            Some(Source::StoreSpad)
+        } else {
+            None
+        }
+    }
+
+    /// `WeightedArbiter` with its static weight: which of A and B may load. It does not ask whether the chosen one is ready.
+    fn a_is_picked(&self) -> bool {
+        let (a, b) = (&self.ld_a, &self.ld_b);
+        let same_loop = a.req.loop_id == b.req.loop_id;
+        let a_on_head = !same_loop && a.req.loop_id == self.head;
+        let b_on_head = !same_loop && b.req.loop_id == self.head;
+        let (force_a, force_b) =
+            if self.is_resadd { (same_loop && !a.idle(), b_on_head || a.idle()) } else { (a_on_head, b_on_head) };
+        let (a_k, b_k, b_j) = (a.slow, b.slow, b.fast);
+        if force_a {
+            true
+        } else if force_b || a.idle() {
+            false
+        } else {
+            b.idle() || !(a_k > b_k || (b_k == 0 && b_j == 0))
+        }
+    }
+
+    fn execute_valid(&self) -> bool {
+        let ex = &self.ex;
+        if ex.idle() || ex.req.skip {
+            return false;
+        }
+        let done = |load: &LoadUnit| load.req.loop_id != ex.req.loop_id || load.idle();
+        let (a_k, a_i, b_k, b_j) = (self.ld_a.slow, self.ld_a.fast, self.ld_b.slow, self.ld_b.fast);
+        let a_ahead = done(&self.ld_a) || a_k > ex.k || (a_k == ex.k && a_i > ex.i);
+        // The hardware compares with the k of A here, too.
+        let b_ahead = done(&self.ld_b) || b_k > ex.k || (a_k == ex.k && b_j > ex.j);
+        a_ahead && b_ahead && done(&self.ld_d)
+    }
+
+    fn execute_as_producer(&self, loop_id: LoopId) -> Producer {
+        let ex = &self.ex;
+        Producer { completed: ex.req.loop_id != loop_id || ex.idle(), i: ex.i, j: ex.j, k: ex.k }
+    }
+
+    /// In a residual addition the stores follow the loads of B instead of the execute part.
+    fn store_producer(&self) -> Producer {
+        let loop_id = self.st.req.loop_id;
+        if !self.is_resadd {
+            return self.execute_as_producer(loop_id);
+        }
+        let done = |load: &LoadUnit| load.req.loop_id != loop_id || load.idle();
+        let completed = done(&self.ld_a) && done(&self.ld_b);
+        Producer { completed, i: self.ld_b.slow, j: self.ld_b.fast, k: 0 }
+    }
+
+    fn command(&self, source: Source) -> RoccCommand {
+        match source {
+            Source::Store => self.st.command(&self.geometry),
+            Source::Execute => self.ex.command(&self.geometry),
+            Source::LoadD => self.ld_d.command(&self.geometry),
+            Source::LoadA => self.ld_a.command(&self.geometry),
+            Source::LoadB => self.ld_b.command(&self.geometry),
+            Source::StoreSpad => self.st_spad.command(&self.geometry),
+        }
+    }
+
+    /// Clock edge. `input` is a command accepted at the input, `transfer` what [`Self::transfer`] gave for this cycle,
+    /// `departed` the departures of this unroller's commands from the station.
+    pub(crate) fn tick(
+        &mut self,
+        input: Option<GemminiCmd>,
+        transfer: &LoopMatmulTransfer,
+        departed: PerUnit<u8>,
+    ) -> bool {
+        if !self.busy() && input.is_none() && departed == [0; 3] && self.units_idle() {
+            return false;
+        }
+        // Worked out from the registers as they are at the start of the cycle.
+        let slot = self.being_configured();
+        let requests = self.requests();
+        let finished = self.finished();
+        let release = self.loops[self.head].running && self.loops[self.head].all_completed();
+
+        let mut progress = transfer.pop || input.is_some() || departed != [0; 3] || release;
+        if transfer.pop {
+            self.take_command(slot);
+        }
+        if let Some(cmd) = input {
+            self.input.push(cmd);
+        }
+        progress |= self.mark_started(&requests);
+        progress |= self.tick_units(transfer.source, requests);
+        for (part, id) in finished.into_iter().flatten() {
+            progress |= !self.loops[id].completed[part as usize];
+            self.loops[id].completed[part as usize] = true;
+        }
+        if release {
+            self.loops[self.head].reset();
+            self.head = self.tail();
+        }
+        self.count_in_flight(transfer.source, departed);
+        progress
+    }
+
+    fn units_idle(&self) -> bool {
+        self.units_idle_bits() == [true; 6]
+    }
+
+    fn take_command(&mut self, slot: LoopId) {
+        let Some(GemminiCmd { cmd, .. }) = self.input.pop() else { return };
+        if is_loop_cmd(cmd.funct) {
+            self.loops[slot].configure(&cmd, &self.config);
+        }
+        if cmd.funct == funct::LOOP_WS {
+            // One register for both slots: it changes a loop that is already running, too.
+            self.is_resadd = self.loops[slot].run.is_resadd;
+        }
+    }
+
+    /// The parts that are flagged completed at this cycle's edge.
+    fn finished(&self) -> [Option<(Part, LoopId)>; 6] {
+        let done = |part: Part, idle: bool, id: LoopId| {
+            (idle && self.loops[id].running && self.loops[id].started[part as usize]).then_some((part, id))
+        };
+        let spad_only = |unit: &StoreUnit| self.loops[unit.req.loop_id].spad_only;
+        [
+            done(Part::A, self.ld_a.idle(), self.ld_a.req.loop_id),
+            done(Part::B, self.ld_b.idle(), self.ld_b.req.loop_id),
+            done(Part::D, self.ld_d.idle(), self.ld_d.req.loop_id),
+            done(Part::Ex, self.ex.idle(), self.ex.req.loop_id),
+            done(Part::St, self.st.idle() && !spad_only(&self.st), self.st.req.loop_id),
+            done(Part::St, self.st_spad.idle() && spad_only(&self.st_spad), self.st_spad.req.loop_id),
+        ]
+    }
+
+    /// The requests that idle parts accept in this cycle.
+    fn requests(&self) -> Requests {
+        let candidate = |part: Part| {
+            let id = if self.loops[self.head].started[part as usize] { self.tail() } else { self.head };
+            let slot = &self.loops[id];
+            (slot.configured && !slot.started[part as usize]).then_some((id, slot))
+        };
+        let loads_started = |slot: &LoopState| [Part::A, Part::B, Part::D].iter().all(|&p| slot.started[p as usize]);
+        let ex_started = |slot: &LoopState| slot.started[Part::Ex as usize];
+
+        let ex = candidate(Part::Ex).filter(|(_, slot)| self.ex.idle() && loads_started(slot));
+        let st = candidate(Part::St)
+            .filter(|(_, slot)| self.st.idle() && (self.is_resadd || (ex_started(slot) && !slot.spad_only)));
+        let st_spad = candidate(Part::St).filter(|(_, slot)| self.st_spad.idle() && ex_started(slot) && slot.spad_only);
+        Requests {
+            a: candidate(Part::A).filter(|_| self.ld_a.idle()).map(|(id, slot)| self.load_a_req(id, slot)),
+            b: candidate(Part::B).filter(|_| self.ld_b.idle()).map(|(id, slot)| self.load_b_req(id, slot)),
+            d: candidate(Part::D).filter(|_| self.ld_d.idle()).map(|(id, slot)| self.load_d_req(id, slot)),
+            ex: ex.map(|(id, slot)| self.execute_req(id, slot)),
+            st: st.map(|(id, slot)| self.store_req(id, slot, self.is_resadd)),
+            st_spad: st_spad.map(|(id, slot)| self.store_req(id, slot, false)),
+        }
+    }
+
+    fn load_a_req(&self, loop_id: LoopId, slot: &LoopState) -> LoadReq {
+        let pads = self.pads(slot);
+        let (max_k, pad_k) = if self.is_resadd { (slot.bounds.j, pads.j) } else { (slot.bounds.k, pads.k) };
+        let (row_pad, col_pad) = if slot.run.a_transpose { (pad_k, pads.i) } else { (pads.i, pad_k) };
+        LoadReq {
+            fast_max: slot.bounds.i,
+            slow_max: max_k,
+            fast_is_column: slot.run.a_transpose,
+            row_pad,
+            col_pad,
+            dram_addr: slot.addrs_ab.a,
+            dram_stride: slot.strides_ab.a_stride,
+            element_bytes: self.geometry.input_bytes,
+            max_block_len: self.geometry.max_block_len,
+            local_start: if self.is_resadd {
+                slot.resadd_addr_start
+            } else {
+                slot.a_start(&self.geometry, self.geometry.layout.max_addr_bits)
+            },
+            destination: self.operand_destination(false),
+            loop_id,
+        }
+    }
+
+    fn load_b_req(&self, loop_id: LoopId, slot: &LoopState) -> LoadReq {
+        let pads = self.pads(slot);
+        let (max_k, pad_k) = if self.is_resadd { (slot.bounds.i, pads.i) } else { (slot.bounds.k, pads.k) };
+        LoadReq {
+            fast_max: slot.bounds.j,
+            slow_max: max_k,
+            fast_is_column: !slot.run.b_transpose,
+            // The hardware tests the number of block rows, not the block row, for being the last: never true.
+            row_pad: 0,
+            col_pad: if slot.run.b_transpose { pad_k } else { pads.j },
+            dram_addr: slot.addrs_ab.b,
+            dram_stride: slot.strides_ab.b_stride,
+            element_bytes: self.geometry.input_bytes,
+            max_block_len: self.geometry.max_block_len,
+            local_start: if self.is_resadd {
+                slot.resadd_addr_start
+            } else {
+                let end = slot.b_end(&self.geometry, self.geometry.layout.max_addr_bits + 1);
+                b_start(&self.geometry, end, max_k, slot.bounds.j)
+            },
+            destination: self.operand_destination(true),
+            loop_id,
+        }
+    }
+
+    /// The paddings, as wide as a block's row index.
+    fn pads(&self, slot: &LoopState) -> Pads {
+        let cut = |pad: u16| pad & (self.geometry.dim as u16 - 1);
+        Pads { i: cut(slot.bounds.pad_i), j: cut(slot.bounds.pad_j), k: cut(slot.bounds.pad_k) }
+    }
+
+    /// A and B are operands in the scratchpad; in a residual addition both go to the accumulator, B on top of A.
+    fn operand_destination(&self, accumulate: bool) -> Destination {
+        if self.is_resadd { Destination::Accumulator { accumulate } } else { Destination::Scratchpad }
+    }
+
+    fn load_d_req(&self, loop_id: LoopId, slot: &LoopState) -> LoadReq {
+        let (geometry, pads) = (&self.geometry, self.pads(slot));
+        let (element_bytes, max_block_len) = if slot.run.low_d {
+            (geometry.input_bytes, geometry.max_block_len)
+        } else {
+            (geometry.acc_bytes, geometry.max_block_len_acc)
+        };
+        LoadReq {
+            fast_max: slot.bounds.i,
+            slow_max: slot.bounds.j,
+            fast_is_column: false,
+            row_pad: pads.i,
+            col_pad: pads.j,
+            dram_addr: slot.addrs_dc.d,
+            dram_stride: slot.strides_dc.d_stride,
+            element_bytes,
+            max_block_len,
+            local_start: self.ld_d_addr_start,
+            destination: Destination::Accumulator { accumulate: false },
+            loop_id,
+        }
+    }
+
+    fn execute_req(&self, loop_id: LoopId, slot: &LoopState) -> ExecuteReq {
+        let pads = self.pads(slot);
+        let row_bits = self.geometry.layout.sp_addr_bits;
+        let (a_addr_start, b_addr_end) = if slot.spad_only {
+            (slot.spad_ab.a_start, slot.spad_ab.b_end)
+        } else {
+            (slot.a_start(&self.geometry, row_bits), slot.b_end(&self.geometry, row_bits + 1))
+        };
+        ExecuteReq {
+            max_i: slot.bounds.i,
+            max_j: slot.bounds.j,
+            max_k: slot.bounds.k,
+            pad_i: pads.i,
+            pad_j: pads.j,
+            pad_k: pads.k,
+            a_transpose: slot.run.a_transpose,
+            b_transpose: slot.run.b_transpose,
+            accumulate: slot.run.ex_accumulate,
+            a_addr_start,
+            b_addr_end,
+            c_addr_start: self.ex_c_addr_start,
+            loop_id,
+            skip: self.is_resadd,
+        }
+    }
+
+    fn store_req(&self, loop_id: LoopId, slot: &LoopState, from_resadd_rows: bool) -> StoreReq {
+        let pads = self.pads(slot);
+        StoreReq {
+            max_i: slot.bounds.i,
+            max_j: slot.bounds.j,
+            max_k: if self.is_resadd { 1 } else { slot.bounds.k },
+            pad_i: pads.i,
+            pad_j: pads.j,
+            dram_addr: slot.addrs_dc.c,
+            dram_stride: slot.strides_dc.c_stride,
+            spad_addr: slot.run.c_spad & mask(self.geometry.layout.sp_addr_bits) as u32,
+            full_c: slot.run.full_c,
+            act: slot.run.act,
+            addr_start: if from_resadd_rows { slot.resadd_addr_start } else { self.st_c_addr_start },
+            loop_id,
+            is_resadd: self.is_resadd,
+        }
+    }
+
+    /// Flags the parts that accept a request, and moves their accumulator halves on.
+    fn mark_started(&mut self, requests: &Requests) -> bool {
+        let geometry = &self.geometry;
+        let toggle = |start: &mut u32| *start = geometry.toggle_acc_half(*start);
+        if requests.d.as_ref().is_some_and(|req| self.loops[req.loop_id].addrs_dc.c != 0) {
+            toggle(&mut self.ld_d_addr_start);
+        }
+        if requests.ex.as_ref().is_some_and(|req| self.loops[req.loop_id].advances_acc()) {
+            toggle(&mut self.ex_c_addr_start);
+        }
+        let st = requests.st.as_ref().or(requests.st_spad.as_ref());
+        if st.is_some_and(|req| self.loops[req.loop_id].advances_acc()) {
+            toggle(&mut self.st_c_addr_start);
+        }
+        let started = [
+            (Part::A, requests.a.as_ref().map(|req| req.loop_id)),
+            (Part::B, requests.b.as_ref().map(|req| req.loop_id)),
+            (Part::D, requests.d.as_ref().map(|req| req.loop_id)),
+            (Part::Ex, requests.ex.as_ref().map(|req| req.loop_id)),
+            (Part::St, st.map(|req| req.loop_id)),
+        ];
+        let mut any = false;
+        for (part, id) in started {
+            if let Some(id) = id {
+                self.loops[id].running = true;
+                self.loops[id].started[part as usize] = true;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Clocks the parts; true if one of them changed.
+    fn tick_units(&mut self, source: Option<Source>, requests: Requests) -> bool {
+        let idle_before = self.units_idle_bits();
+        self.ld_a.edge(source == Some(Source::LoadA), requests.a);
+        self.ld_b.edge(source == Some(Source::LoadB), requests.b);
+        self.ld_d.edge(source == Some(Source::LoadD), requests.d);
+        self.ex.edge(source == Some(Source::Execute), requests.ex);
+        self.st.edge(source == Some(Source::Store), requests.st, &self.geometry);
+        self.st_spad.edge(source == Some(Source::StoreSpad), requests.st_spad, &self.geometry);
+        source.is_some() || self.units_idle_bits() != idle_before
+    }
+
+    fn units_idle_bits(&self) -> [bool; 6] {
+        [self.ld_a.idle(), self.ld_b.idle(), self.ld_d.idle(), self.ex.idle(), self.st.idle(), self.st_spad.idle()]
+    }
+
+    fn count_in_flight(&mut self, source: Option<Source>, departed: PerUnit<u8>) {
+        if let Some(source) = source {
+            self.in_flight[source.unit() as usize] += 1;
+        }
+        for (count, departed) in self.in_flight.iter_mut().zip(departed) {
+            debug_assert!(*count >= departed, "more commands left the station than the unroller made");
+            *count = count.saturating_sub(departed);
+        }
+    }
+
+    /// What the unroller waits for, if it is not idle.
+    pub fn waiting_for(&self) -> Option<String> {
+        if !self.busy() {
+            return None;
+        }
+        if !self.loop_configured() {
+            return Some("room in the unrolled command queue".to_owned());
+        }
+        let slot = &self.loops[self.head];
+        if !slot.running {
+            return Some("a part of the loop that is not skipped: all five skip bits are set".to_owned());
+        }
+        let missing = |part: &Part| !slot.completed[*part as usize];
+        let parts: Vec<_> = PARTS.iter().filter(|part| missing(part)).map(|part| format!("{part:?}")).collect();
+        let [ld, ex, st] = self.in_flight;
+        Some(format!(
+            "the loop's parts {} to be emitted; {ld} load, {ex} execute and {st} store commands are in flight",
+            parts.join(", ")
+        ))
+    }
+}
+
+/// Requests accepted in one cycle.
+#[derive(Debug)]
+struct Requests {
+    a: Option<LoadReq>,
+    b: Option<LoadReq>,
+    d: Option<LoadReq>,
+    ex: Option<ExecuteReq>,
+    st: Option<StoreReq>,
+    st_spad: Option<StoreReq>,
+}
+
+/// Elements missing in the last block of each dimension.
+struct Pads {
+    i: u16,
+    j: u16,
+    k: u16,
+}

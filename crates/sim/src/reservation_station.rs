@@ -1,0 +1,560 @@
+//! The reservation station (`ReservationStation.scala`): decides when a command may go to its controller.
+//!
+//! Three tables, one for each controller. A command waits in its table until the dependency bits that were set when it
+//! entered are cleared; it then goes to its controller, and stays until the controller completes it. Within a class
+//! commands issue in order of entry.
+//!
+//! | port | direction | valid | accepted |
+//! |---|---|---|---|
+//! | alloc | in | head of the unrolled queue, except FLUSH, COUNTER and CLKGATE_EN | if the table had a free entry at the start of the cycle; the entry is visible in the next one |
+//! | issue ld, ex, st | out | from registers: an unissued entry without dependencies | when the controller's queue takes it |
+//! | completed | in | at most one in a cycle | always; the entry is free in the next cycle |
+//!
+//! Configurations of the load and store controllers complete as they issue. A store waits for the completion, not for the
+//! issue, of all older stores.
+
+use pollux_isa::config::LOAD_STATES;
+use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, RoccCommand};
+
+use crate::event::{Event, EventBuffer, Origin, Unit};
+use crate::geometry::{bit, config_kind, field, funct, mask};
+use crate::wires::{GemminiCmd, IssuedCmd, RobId};
+
+/// One value for each class, indexed by [`Unit`].
+pub type PerUnit<T> = [T; 3];
+
+const UNITS: PerUnit<Unit> = [Unit::Ld, Unit::Ex, Unit::St];
+
+/// Commands that left the station in this cycle, counted for the unroller that made them (0..=2 in a class: one may
+/// complete as it issues while another is reported by its controller).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// Made by `LoopConv`.
+    pub conv: PerUnit<u8>,
+    /// Made by `LoopMatmul`.
+    pub matmul: PerUnit<u8>,
+}
+
+impl Departures {
+    fn count(&mut self, origin: Origin, unit: Unit) {
+        match origin {
+            Origin::Host => {}
+            Origin::Conv => self.conv[unit as usize] += 1,
+            Origin::Matmul => self.matmul[unit as usize] += 1,
+        }
+    }
+}
+
+/// The local rows that an operand covers (`OpT`).
+#[derive(Clone, Copy, Debug, Default)]
+struct Operand {
+    start: LocalAddr,
+    end: LocalAddr,
+    wraps_around: bool,
+}
+
+impl Operand {
+    fn rows(layout: AddressLayout, start: LocalAddr, rows: u32) -> Self {
+        let (end, wraps_around) = start.add_with_overflow(layout, rows);
+        Self { start, end, wraps_around }
+    }
+
+    fn overlaps(&self, layout: AddressLayout, other: &Self) -> bool {
+        let starts_in =
+            |a: &Self, b: &Self| b.start.le(layout, a.start) && (a.start.lt(layout, b.end) || b.wraps_around);
+        (starts_in(self, other) || starts_in(other, self))
+            && !self.start.is_garbage(layout)
+            && !other.start.is_garbage(layout)
+    }
+}
+
+/// The operands of a command as its table keeps them. Their ranges take part in comparisons even where the hardware does
+/// not look at the valid bit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Operands {
+    opa: Operand,
+    opa_valid: bool,
+    opa_is_dst: bool,
+    opb: Operand,
+    opb_valid: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    cmd: GemminiCmd,
+    seq: u64,
+    operands: Operands,
+    complete_on_issue: bool,
+    /// Entries of each table that this one waits for, one bit each.
+    deps: PerUnit<u64>,
+}
+
+impl Entry {
+    fn is_ready(&self) -> bool {
+        self.deps == [0; 3]
+    }
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+struct Table {
+    entries: Vec<Option<Entry>>,
+    /// Entries that hold a command, one bit each.
+    valid: u64,
+    /// Entries that hold a command not yet issued.
+    unissued: u64,
+    /// The entry offered to the controller.
+    candidate: Option<u8>,
+}
+
+impl Table {
+    fn new(entries: u32) -> Self {
+        Self { entries: vec![None; entries as usize], valid: 0, unissued: 0, candidate: None }
+    }
+
+    fn free_entry(&self) -> Option<usize> {
+        let index = (!self.valid).trailing_zeros() as usize;
+        (index < self.entries.len()).then_some(index)
+    }
+
+    fn entry(&self, index: u8) -> Option<&Entry> {
+        self.entries.get(index as usize).and_then(Option::as_ref)
+    }
+
+    /// The valid entries that `select` names, one bit each.
+    fn matching(&self, select: impl Fn(&Entry) -> bool) -> u64 {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.as_ref().is_some_and(&select))
+            .fold(0, |set, (index, _)| set | 1 << index)
+    }
+
+    fn free(&mut self, index: u8) -> Option<Entry> {
+        self.valid &= !(1 << index);
+        self.unissued &= !(1 << index);
+        self.entries.get_mut(index as usize).and_then(Option::take)
+    }
+
+    fn find_candidate(&mut self) {
+        let unissued = self.unissued;
+        self.candidate = (0..self.entries.len() as u8)
+            .filter(|index| unissued >> index & 1 == 1)
+            .find(|&index| self.entry(index).is_some_and(Entry::is_ready));
+    }
+}
+
+/// Class and configuration kind of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Class {
+    unit: Unit,
+    /// `rs1[1:0]` if it is a CONFIG.
+    config: Option<u64>,
+}
+
+impl Class {
+    fn of(cmd: &RoccCommand) -> Self {
+        let config = (cmd.funct == funct::CONFIG).then_some(cmd.rs1 & 3);
+        let unit = match (cmd.funct, config) {
+            (_, Some(config_kind::EX)) => Unit::Ex,
+            (_, Some(config_kind::ST | config_kind::NORM)) => Unit::St,
+            (funct::PRELOAD | funct::COMPUTE_AND_FLIP | funct::COMPUTE_AND_STAY, _) => Unit::Ex,
+            (funct::MVOUT | funct::MVOUT_SPAD, _) => Unit::St,
+            _ => Unit::Ld,
+        };
+        Self { unit, config }
+    }
+}
+
+/// The station's copy of what the configuration commands set, kept at allocation for the ranges of later commands.
+#[derive(Clone, Debug)]
+struct ShadowConfig {
+    layout: AddressLayout,
+    dim: u32,
+    operand_bits: u32,
+    mvin_bits: [u32; 2],
+    mvout_bits: [u32; 2],
+    a_stride_bits: u32,
+    c_stride_bits: u32,
+    block_stride_bits: u32,
+    pixel_repeats_bits: u32,
+    has_first_layer_optimizations: bool,
+    a_stride: u32,
+    c_stride: u32,
+    a_transpose: bool,
+    block_strides: [u32; LOAD_STATES],
+    /// Pixel repeats minus one.
+    pixel_repeats: [u32; LOAD_STATES],
+    pooling_is_enabled: bool,
+}
+
+const COLS: u32 = 32;
+const ROWS: u32 = 48;
+
+impl ShadowConfig {
+    fn new(config: &GemminiConfig) -> Self {
+        Self {
+            layout: config.layout(),
+            dim: config.dim(),
+            operand_bits: config.dim_count_bits(),
+            mvin_bits: [config.mvin_rows_bits(), config.mvin_cols_bits()],
+            mvout_bits: [config.mvout_rows_bits(), config.mvout_cols_bits()],
+            a_stride_bits: config.a_stride_bits(),
+            c_stride_bits: config.c_stride_bits(),
+            block_stride_bits: config.block_stride_bits(),
+            pixel_repeats_bits: config.pixel_repeats_bits(),
+            has_first_layer_optimizations: config.has_first_layer_optimizations,
+            a_stride: 0,
+            c_stride: 0,
+            a_transpose: false,
+            block_strides: [0; LOAD_STATES],
+            pixel_repeats: [0; LOAD_STATES],
+            pooling_is_enabled: false,
+        }
+    }
+
+    fn update(&mut self, cmd: &RoccCommand, config: u64) {
+        match config {
+            config_kind::EX => {
+                const SET_ONLY_STRIDES: u32 = 7;
+                const A_TRANSPOSE: u32 = 8;
+                self.a_stride = field(cmd.rs1, 16, self.a_stride_bits);
+                self.c_stride = field(cmd.rs2, 48, self.c_stride_bits);
+                if !bit(cmd.rs1, SET_ONLY_STRIDES) {
+                    self.a_transpose = bit(cmd.rs1, A_TRANSPOSE);
+                }
+            }
+            config_kind::LD => {
+                let channel = field(cmd.rs1, 3, 2) as usize;
+                if channel < LOAD_STATES {
+                    self.block_strides[channel] = field(cmd.rs1, 16, self.block_stride_bits);
+                    self.pixel_repeats[channel] = field(cmd.rs1, 8, self.pixel_repeats_bits).max(1) - 1;
+                }
+            }
+            config_kind::ST => self.pooling_is_enabled = field(cmd.rs1, 4, 2) != 0,
+            _ => {}
+        }
+    }
+
+    /// The ranges of a command that is no configuration.
+    fn operands(&self, cmd: &RoccCommand) -> Operands {
+        let dst = |opa, opb: Option<Operand>| Operands {
+            opa,
+            opa_valid: true,
+            opa_is_dst: true,
+            opb: opb.unwrap_or_default(),
+            opb_valid: opb.is_some(),
+        };
+        let sources = |opa, opb| Operands { opa, opa_valid: true, opa_is_dst: false, opb, opb_valid: true };
+        match cmd.funct {
+            funct::PRELOAD => dst(self.preload_destination(cmd), Some(self.plain_source(cmd.rs1))),
+            funct::COMPUTE_AND_FLIP | funct::COMPUTE_AND_STAY => {
+                sources(self.compute_a(cmd), self.plain_source(cmd.rs2))
+            }
+            funct::MVOUT => sources(self.mvout_source(cmd), self.mvout_source(cmd)),
+            funct::MVOUT_SPAD => dst(self.mvout_spad_destination(cmd), Some(self.mvout_source(cmd))),
+            _ => dst(self.mvin_destination(cmd), None),
+        }
+    }
+
+    fn preload_destination(&self, cmd: &RoccCommand) -> Operand {
+        let rows = field(cmd.rs2, ROWS, self.operand_bits) * self.c_stride;
+        Operand::rows(self.layout, LocalAddr(cmd.rs2 as u32), rows)
+    }
+
+    fn plain_source(&self, word: u64) -> Operand {
+        Operand::rows(self.layout, LocalAddr(word as u32), field(word, ROWS, self.operand_bits))
+    }
+
+    fn compute_a(&self, cmd: &RoccCommand) -> Operand {
+        let from = if self.a_transpose { COLS } else { ROWS };
+        let rows = field(cmd.rs1, from, self.operand_bits) * self.a_stride;
+        Operand::rows(self.layout, LocalAddr(cmd.rs1 as u32), rows)
+    }
+
+    fn mvout_spad_destination(&self, cmd: &RoccCommand) -> Operand {
+        Operand::rows(self.layout, LocalAddr(cmd.rs1 as u32), field(cmd.rs2, ROWS, self.mvout_bits[0]))
+    }
+
+    fn mvout_source(&self, cmd: &RoccCommand) -> Operand {
+        let start = LocalAddr(cmd.rs2 as u32);
+        if self.pooling_is_enabled {
+            return self.rest_of_bank(start);
+        }
+        Operand::rows(self.layout, start, self.moved_rows(cmd.rs2, self.mvout_bits, self.dim))
+    }
+
+    /// A pooled MVOUT is taken to read everything up to the next accumulator bank.
+    fn rest_of_bank(&self, start: LocalAddr) -> Operand {
+        let bank_bits = (self.layout.acc_addr_bits - self.layout.acc_bank_row_bits).max(1);
+        let next_bank = (start.acc_bank(self.layout) + 1) & mask(bank_bits) as u32;
+        let end = LocalAddr::accumulator(0).with_data(self.layout, next_bank << self.layout.acc_bank_row_bits);
+        Operand { start, end, wraps_around: end.acc_bank(self.layout) == 0 }
+    }
+
+    fn mvin_destination(&self, cmd: &RoccCommand) -> Operand {
+        let channel = match cmd.funct {
+            funct::MVIN2 => 1,
+            funct::MVIN3 => 2,
+            _ => 0,
+        };
+        let mut start = LocalAddr(cmd.rs2 as u32);
+        if self.has_first_layer_optimizations && !start.is_acc() {
+            let middle = self.layout.sp_rows / 2;
+            let floor = if start.full_sp_addr(self.layout) > middle { middle } else { 0 };
+            start = start.floor_sub(self.layout, self.pixel_repeats[channel], floor).0;
+        }
+        let rows = self.moved_rows(cmd.rs2, self.mvin_bits, self.block_strides[channel]);
+        Operand::rows(self.layout, start, rows)
+    }
+
+    /// Local rows from the first to the last that a move touches.
+    fn moved_rows(&self, word: u64, [rows_bits, cols_bits]: [u32; 2], block_stride: u32) -> u32 {
+        let blocks = field(word, COLS, cols_bits).div_ceil(self.dim);
+        let blocks_before_last = blocks.wrapping_sub(1) & mask(cols_bits) as u32;
+        blocks_before_last * block_stride + field(word, ROWS, rows_bits)
+    }
+}
+
+/// The reservation station; see the module.
+#[derive(Clone, Debug)]
+pub struct ReservationStation {
+    tables: PerUnit<Table>,
+    shadow: ShadowConfig,
+    /// A PRELOAD was allocated and no COMPUTE since.
+    solitary_preload: bool,
+    allocated: u64,
+}
+
+impl ReservationStation {
+    /// An empty station.
+    pub fn new(config: &GemminiConfig) -> Self {
+        Self {
+            tables: [
+                Table::new(config.reservation_station_entries_ld),
+                Table::new(config.reservation_station_entries_ex),
+                Table::new(config.reservation_station_entries_st),
+            ],
+            shadow: ShadowConfig::new(config),
+            solitary_preload: false,
+            allocated: 0,
+        }
+    }
+
+    /// `alloc.ready` for this command.
+    pub fn alloc_ready(&self, cmd: &RoccCommand) -> bool {
+        self.tables[Class::of(cmd).unit as usize].free_entry().is_some()
+    }
+
+    /// The command offered to a controller (`issue.valid` and bits).
+    pub fn issue(&self, unit: Unit) -> Option<IssuedCmd> {
+        let table = &self.tables[unit as usize];
+        let index = table.candidate?;
+        let entry = table.entry(index)?;
+        Some(IssuedCmd { cmd: entry.cmd.cmd, rob_id: Some(RobId { unit, index }) })
+    }
+
+    /// True if a command is offered to this controller.
+    pub fn issue_valid(&self, unit: Unit) -> bool {
+        self.tables[unit as usize].candidate.is_some()
+    }
+
+    /// Commands held, by class.
+    pub fn utilization(&self) -> PerUnit<u32> {
+        self.tables.each_ref().map(|table| table.valid.count_ones())
+    }
+
+    /// `io.busy`: a PRELOAD that is alone and waits for its COMPUTE does not count.
+    pub fn busy(&self) -> bool {
+        match self.utilization().iter().sum() {
+            0 => false,
+            1 => !self.solitary_preload,
+            _ => true,
+        }
+    }
+
+    /// Number of commands allocated so far.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// The station's commands as `(unit, entry, sequence number, issued)`, for reports.
+    pub fn contents(&self) -> impl Iterator<Item = (RobId, u64, GemminiCmd, bool)> {
+        UNITS.into_iter().zip(&self.tables).flat_map(|(unit, table)| {
+            table.entries.iter().enumerate().filter_map(move |(index, entry)| {
+                let entry = entry.as_ref()?;
+                let issued = table.unissued >> index & 1 == 0;
+                Some((RobId { unit, index: index as u8 }, entry.seq, entry.cmd, issued))
+            })
+        })
+    }
+
+    /// What the oldest command of each class waits for.
+    pub fn waiting_for(&self) -> Option<String> {
+        let reasons: Vec<_> = UNITS.into_iter().filter_map(|unit| self.oldest(unit)).collect();
+        (!reasons.is_empty()).then(|| reasons.join(", "))
+    }
+
+    fn oldest(&self, unit: Unit) -> Option<String> {
+        let table = &self.tables[unit as usize];
+        let (index, entry) =
+            (0..).zip(&table.entries).filter_map(|(i, e)| Some((i, e.as_ref()?))).min_by_key(|(_, e)| e.seq)?;
+        let funct = entry.cmd.cmd.funct;
+        let state = if table.unissued >> index & 1 == 0 {
+            "was issued and has not completed".to_owned()
+        } else if entry.is_ready() {
+            "waits for room in its controller's queue".to_owned()
+        } else {
+            let waits_for = |unit: Unit| {
+                let table = &self.tables[unit as usize];
+                (0u8..64)
+                    .filter(move |i| entry.deps[unit as usize] >> i & 1 == 1)
+                    .filter_map(|i| table.entry(i))
+                    .map(|e| e.seq)
+            };
+            let seqs: Vec<_> = UNITS.into_iter().flat_map(waits_for).map(|seq| seq.to_string()).collect();
+            format!("waits for the commands {}", seqs.join(", "))
+        };
+        Some(format!("{unit:?} command {} (funct {funct}) {state}", entry.seq))
+    }
+
+    /// Clock edge. `alloc` is a command that was accepted, `issued` says which controllers took their command. Where a
+    /// dependency is set and cleared in the same cycle, clearing wins.
+    pub fn tick(
+        &mut self,
+        alloc: Option<GemminiCmd>,
+        issued: PerUnit<bool>,
+        completed: Option<RobId>,
+        events: &mut EventBuffer,
+    ) -> Departures {
+        let mut departures = Departures::default();
+        if alloc.is_none() && completed.is_none() && issued == [false; 3] {
+            return departures;
+        }
+        if let Some(cmd) = alloc {
+            self.allocate(cmd, events);
+        }
+        for unit in UNITS {
+            if let (true, Some(index)) = (issued[unit as usize], self.tables[unit as usize].candidate) {
+                self.issue_entry(RobId { unit, index }, &mut departures, events);
+            }
+        }
+        if let Some(id) = completed {
+            self.complete(id, &mut departures, events);
+        }
+        self.tables.iter_mut().for_each(Table::find_candidate);
+        departures
+    }
+
+    fn allocate(&mut self, cmd: GemminiCmd, events: &mut EventBuffer) {
+        let class = Class::of(&cmd.cmd);
+        let operands = match class.config {
+            Some(_) => Operands::default(),
+            None => self.shadow.operands(&cmd.cmd),
+        };
+        let deps = self.dependencies(class, cmd.cmd.funct, &operands);
+        let unit = class.unit;
+        let seq = self.allocated;
+        let table = &mut self.tables[unit as usize];
+        let Some(index) = table.free_entry() else {
+            debug_assert!(false, "allocation into a full table: alloc_ready was not honoured");
+            return;
+        };
+        let mut stored = operands;
+        if unit != Unit::Ex {
+            // The tables of loads and stores have no second operand (forced invalid every cycle, its bits undriven).
+            (stored.opb, stored.opb_valid) = (Operand::default(), false);
+        }
+        let complete_on_issue = class.config.is_some() && unit != Unit::Ex;
+        table.entries[index] = Some(Entry { cmd, seq, operands: stored, complete_on_issue, deps });
+        table.valid |= 1 << index;
+        table.unissued |= 1 << index;
+        self.allocated += 1;
+
+        let RoccCommand { funct, rs1, rs2 } = cmd.cmd;
+        match funct {
+            funct::CONFIG => self.shadow.update(&cmd.cmd, rs1 & 3),
+            funct::PRELOAD => self.solitary_preload = true,
+            funct::COMPUTE_AND_FLIP | funct::COMPUTE_AND_STAY => self.solitary_preload = false,
+            _ => {}
+        }
+        events.push(Event::Alloc { seq, unit, entry: index as u8, funct, rs1, rs2, origin: cmd.origin });
+    }
+
+    /// The entries that a new command has to wait for, from the tables at the start of the cycle.
+    fn dependencies(&self, class: Class, funct: u8, new: &Operands) -> PerUnit<u64> {
+        let layout = self.shadow.layout;
+        let [ld, ex, st] = &self.tables;
+        let a_meets = |e: &Operand| new.opa.overlaps(layout, e);
+        let b_meets = |e: &Operand| new.opb.overlaps(layout, e);
+        let not_config = class.config.is_none();
+        let unless_config = |table: &Table, select: &dyn Fn(&Operands) -> bool| {
+            if not_config { table.matching(|e| select(&e.operands)) } else { 0 }
+        };
+        match class.unit {
+            Unit::Ld => [
+                ld.unissued,
+                unless_config(ex, &|e| (e.opa_valid && a_meets(&e.opa)) || (e.opb_valid && a_meets(&e.opb))),
+                unless_config(st, &|e| e.opa_valid && a_meets(&e.opa)),
+            ],
+            Unit::Ex => [
+                unless_config(ld, &|e| e.opa_valid && (a_meets(&e.opa) || b_meets(&e.opa))),
+                ex.unissued,
+                unless_config(st, &|e| {
+                    let writes_met = if e.opa_is_dst {
+                        a_meets(&e.opa) || b_meets(&e.opa) || (new.opa_is_dst && a_meets(&e.opb))
+                    } else {
+                        new.opa_is_dst && a_meets(&e.opa)
+                    };
+                    e.opa_valid && writes_met
+                }),
+            ],
+            Unit::St => {
+                let moves_to_spad = funct == funct::MVOUT_SPAD;
+                [
+                    unless_config(ld, &|e| e.opa_valid && (a_meets(&e.opa) || (new.opb_valid && b_meets(&e.opa)))),
+                    unless_config(ex, &|e| {
+                        let writes = e.opa_valid && e.opa_is_dst;
+                        if moves_to_spad {
+                            (e.opa_valid && a_meets(&e.opa))
+                                || (e.opb_valid && a_meets(&e.opb))
+                                || (writes && b_meets(&e.opa))
+                        } else {
+                            writes && a_meets(&e.opa)
+                        }
+                    }),
+                    st.valid,
+                ]
+            }
+        }
+    }
+
+    fn issue_entry(&mut self, id: RobId, departures: &mut Departures, events: &mut EventBuffer) {
+        let RobId { unit, index } = id;
+        let table = &mut self.tables[unit as usize];
+        table.unissued &= !(1 << index);
+        let Some(entry) = table.entries[index as usize] else { return };
+        events.push(Event::Issue { seq: entry.seq, unit, entry: index });
+        if entry.complete_on_issue {
+            self.complete(id, departures, events);
+        } else if unit != Unit::St {
+            // The same class waits for the issue, the others for the completion; stores wait for the completion too.
+            for waiting in self.tables[unit as usize].entries.iter_mut().flatten() {
+                waiting.deps[unit as usize] &= !(1 << index);
+            }
+        }
+    }
+
+    fn complete(&mut self, id: RobId, departures: &mut Departures, events: &mut EventBuffer) {
+        let RobId { unit, index } = id;
+        let Some(entry) = self.tables[unit as usize].free(index) else {
+            debug_assert!(false, "completion of {id:?}, which holds nothing");
+            return;
+        };
+        for waiting in self.tables.iter_mut().flat_map(|table| table.entries.iter_mut().flatten()) {
+            waiting.deps[unit as usize] &= !(1 << index);
+        }
+        departures.count(entry.cmd.origin, unit);
+        events.push(Event::Complete { seq: entry.seq, unit, entry: index });
+    }
+}
