@@ -1,0 +1,459 @@
+//! One bank of the accumulator (`AccumulatorMem.scala`) and the adders that all banks share (`AccPipeShared`).
+//!
+//! Writes go through a shift register `pipelined_writes` of `acc_latency` stages:
+//!
+//! | cycle | accepted write                                                              |
+//! |-------|-----------------------------------------------------------------------------|
+//! | w     | accepted; if it accumulates, its row is read (the read port is then taken)  |
+//! | w+1   | stage 0: row read and data at the adder inputs                              |
+//! | w+L   | last stage: the memory is written with the sum or the data, L = acc_latency |
+//! | w+L+1 | readable                                                                    |
+//!
+//! The adder has L - 1 registers, so a sum travels beside its write; here it replaces the data of the write at the end
+//! of w+1. The row is read then too: from w to w+1 nothing else can write it, since an accumulating write
+//! is refused while its row is in the shift register (or in a write queue, below).
+//!
+//! A read accepted in cycle d is at the output in d+1. The output register is the hardware's one-entry queue (pipe
+//! and flow) behind the memory.
+//!
+//! A single-ported bank is divided into sub-banks by the low address bits. Each has one access a cycle, in this order: read
+//! for an accumulating write, write from a three-entry queue `w_q` that the shift register feeds, ordinary read.
+
+use pollux_isa::values::Activation;
+use pollux_numerics::IexpConstants;
+
+use crate::event::Port;
+use crate::row::{AccRow, ByteMask};
+
+/// Entries of a sub-bank's write queue (`nEntries`).
+const WRITE_QUEUE_ENTRIES: usize = 3;
+
+/// Bytes of an accumulator element.
+const ELEMENT_BYTES: usize = 4;
+
+/// How a row is to be read out: what `AccumulatorReadReq` carries beside the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadoutRequest {
+    /// Activation.
+    pub activation: Activation,
+    /// Bit pattern of the scale factor.
+    pub scale: u32,
+    /// Constants of the GELU and of the exponential.
+    pub constants: IexpConstants,
+    /// Raw row instead of a scaled one.
+    pub full: bool,
+    /// Who reads (`fromDMA`).
+    pub port: Port,
+}
+
+/// A row read, with its request (`AccumulatorReadResp`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccumulatorReadResp {
+    /// The row.
+    pub data: AccRow,
+    /// What to do with it.
+    pub readout: ReadoutRequest,
+}
+
+/// A write in this cycle (`AccumulatorWriteReq`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccumulatorWrite {
+    /// Row of the bank.
+    pub row: u32,
+    /// Elements.
+    pub data: AccRow,
+    /// Byte enables.
+    pub mask: ByteMask,
+    /// Add to the row instead of overwriting it.
+    pub accumulate: bool,
+}
+
+/// Valid write request of a bank in this cycle: what its ready signals depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteAddress {
+    /// Row of the bank.
+    pub row: u32,
+    /// The write accumulates.
+    pub accumulate: bool,
+}
+
+/// A finished write that waits for its sub-bank's port (`W_Q_Entry`).
+#[derive(Clone, Copy, Debug, Default)]
+struct QueuedWrite {
+    row: u32,
+    data: AccRow,
+    mask: ByteMask,
+}
+
+/// Write queue of one sub-bank, oldest first.
+#[derive(Clone, Debug, Default)]
+struct WriteQueue {
+    writes: Vec<QueuedWrite>,
+}
+
+impl WriteQueue {
+    fn holds(&self, row: u32) -> bool {
+        self.writes.iter().any(|write| write.row == row)
+    }
+}
+
+/// Memory, shift register and output register of one bank.
+#[derive(Clone, Debug)]
+pub struct AccumulatorMem {
+    memory: Vec<i32>,
+    dim: usize,
+    /// `pipelined_writes` as a ring: stage k is slot (newest + k) mod L.
+    pipelined: Vec<(bool, AccumulatorWrite)>,
+    newest: usize,
+    in_pipeline: u32,
+    /// One queue a sub-bank; empty for a two-ported bank.
+    sub_banks: Vec<WriteQueue>,
+    out: Option<AccumulatorReadResp>,
+}
+
+impl AccumulatorMem {
+    /// A bank of `rows` rows of `dim` elements, all 0, written `latency` cycles after acceptance. It is two-ported if
+    /// `sub_banks` is 0, else single-ported with that power of two of sub-banks.
+    pub fn new(rows: usize, dim: usize, latency: usize, sub_banks: usize) -> Self {
+        let queue = WriteQueue { writes: Vec::with_capacity(WRITE_QUEUE_ENTRIES) };
+        Self {
+            memory: vec![0; rows * dim],
+            dim,
+            pipelined: vec![(false, AccumulatorWrite::default()); latency],
+            newest: 0,
+            in_pipeline: 0,
+            sub_banks: vec![queue; sub_banks],
+            out: None,
+        }
+    }
+
+    /// The row at the output (`read.resp`).
+    #[inline]
+    pub fn out(&self) -> Option<&AccumulatorReadResp> {
+        self.out.as_ref()
+    }
+
+    /// The elements of a row in the memory, for views and end-state checks.
+    pub fn row(&self, row: u32) -> &[i32] {
+        &self.memory[self.lanes(row)]
+    }
+
+    /// True if a write is on its way to the memory.
+    #[inline]
+    pub fn is_writing(&self) -> bool {
+        self.in_pipeline > 0 || self.sub_banks.iter().any(|queue| !queue.writes.is_empty())
+    }
+
+    /// `write.ready` for this write.
+    #[inline]
+    pub fn write_ready(&self, write: WriteAddress) -> bool {
+        !write.accumulate || (!self.is_pipelined(write.row) && self.rmw_ready(write.row))
+    }
+
+    /// `read.req.ready` for a read of `row`, given whether the output is taken and the valid write request, accepted or not.
+    #[inline]
+    pub fn read_ready(&self, row: u32, out_taken: bool, write: Option<WriteAddress>) -> bool {
+        let accumulating = write.is_some_and(|write| write.accumulate);
+        (self.out.is_none() || out_taken) && !accumulating && !self.is_pipelined(row) && self.sub_bank_read_ready(row)
+    }
+
+    fn is_pipelined(&self, row: u32) -> bool {
+        self.in_pipeline > 0 && self.pipelined.iter().any(|(valid, write)| *valid && write.row == row)
+    }
+
+    fn sub_bank(&self, row: u32) -> usize {
+        row as usize & (self.sub_banks.len() - 1)
+    }
+
+    /// `rmw_req.ready`: no queued write to this row.
+    fn rmw_ready(&self, row: u32) -> bool {
+        self.sub_banks.is_empty() || !self.sub_banks[self.sub_bank(row)].holds(row)
+    }
+
+    /// `only_read_req.ready`: the sub-bank's port is free and no queued write is to this row. Ordinary reads come after
+    /// queued writes; reads for accumulating writes block all ordinary reads anyway.
+    fn sub_bank_read_ready(&self, row: u32) -> bool {
+        self.sub_banks.is_empty() || self.sub_banks[self.sub_bank(row)].writes.is_empty()
+    }
+
+    /// The write in stage 0, if it accumulates: it uses the shared adders in this cycle (`adder.valid`).
+    #[inline]
+    pub fn adding(&self) -> bool {
+        let (valid, write) = &self.pipelined[self.newest];
+        *valid && write.accumulate
+    }
+
+    /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`).
+    fn adder_operands(&self) -> (&[i32], &[i32]) {
+        let write = &self.pipelined[self.newest].1;
+        (self.row(write.row), &write.data.0[..self.dim])
+    }
+
+    /// Clock edge of the adders, before [`Self::tick`]: the write in stage 0 gets its sum.
+    fn take_sum(&mut self, sum: &[i32]) {
+        self.pipelined[self.newest].1.data.0[..self.dim].copy_from_slice(sum);
+    }
+
+    /// The same if no other bank uses the adders.
+    fn add_alone(&mut self) {
+        let lanes = self.lanes(self.pipelined[self.newest].1.row);
+        let write = &mut self.pipelined[self.newest].1;
+        for (element, old) in write.data.0[..self.dim].iter_mut().zip(&self.memory[lanes]) {
+            *element = old.wrapping_add(*element);
+        }
+    }
+
+    fn lanes(&self, row: u32) -> std::ops::Range<usize> {
+        let start = row as usize * self.dim;
+        start..start + self.dim
+    }
+
+    /// Clock edge, after [`add`]. `write` was accepted in this cycle; `requested` is the valid write request, accepted or not;
+    /// `read` was accepted; the output leaves iff `out_taken`. Returns true if anything changed.
+    pub fn tick(
+        &mut self,
+        write: Option<&AccumulatorWrite>,
+        requested: Option<WriteAddress>,
+        read: Option<(u32, ReadoutRequest)>,
+        out_taken: bool,
+    ) -> bool {
+        if out_taken {
+            self.out = None;
+        }
+        if let Some((row, readout)) = read {
+            debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
+            let mut data = AccRow::default();
+            data.0[..self.dim].copy_from_slice(self.row(row));
+            self.out = Some(AccumulatorReadResp { data, readout });
+        }
+        let writing = self.is_writing() || write.is_some();
+        if writing {
+            self.drain_sub_banks(requested);
+            self.shift(write);
+        }
+        writing || out_taken || read.is_some()
+    }
+
+    /// Moves the shift register by one stage; the oldest write leaves it.
+    fn shift(&mut self, write: Option<&AccumulatorWrite>) {
+        let oldest = (self.newest + self.pipelined.len() - 1) % self.pipelined.len();
+        if self.pipelined[oldest].0 {
+            self.in_pipeline -= 1;
+            let AccumulatorWrite { row, data, mask, .. } = self.pipelined[oldest].1;
+            if self.sub_banks.is_empty() {
+                self.write_memory(row, &data, &mask);
+            } else {
+                let sub_bank = self.sub_bank(row);
+                let queue = &mut self.sub_banks[sub_bank].writes;
+                debug_assert!(queue.len() < WRITE_QUEUE_ENTRIES, "we ran out of acc-sub-bank write q entries");
+                queue.push(QueuedWrite { row, data, mask });
+            }
+        }
+        self.newest = oldest;
+        self.pipelined[oldest].0 = write.is_some();
+        if let Some(write) = write {
+            self.pipelined[oldest].1 = *write;
+            self.in_pipeline += 1;
+        }
+    }
+
+    /// Writes the head of each sub-bank's queue unless a read for an accumulating write takes the port. That read is made
+    /// for every valid request that no queued write holds up, even if the shift register refuses it.
+    fn drain_sub_banks(&mut self, requested: Option<WriteAddress>) {
+        let rmw = requested.filter(|write| write.accumulate && self.rmw_ready(write.row));
+        let reading = rmw.filter(|_| !self.sub_banks.is_empty()).map(|write| self.sub_bank(write.row));
+        for sub_bank in 0..self.sub_banks.len() {
+            if Some(sub_bank) != reading && !self.sub_banks[sub_bank].writes.is_empty() {
+                let QueuedWrite { row, data, mask } = self.sub_banks[sub_bank].writes.remove(0);
+                self.write_memory(row, &data, &mask);
+            }
+        }
+    }
+
+    fn write_memory(&mut self, row: u32, data: &AccRow, mask: &ByteMask) {
+        let lanes = self.lanes(row);
+        let all = ByteMask::first(self.dim * ELEMENT_BYTES);
+        if mask.0.iter().zip(&all.0).all(|(enabled, needed)| enabled & needed == *needed) {
+            return self.memory[lanes].copy_from_slice(&data.0[..self.dim]);
+        }
+        for (i, element) in self.memory[lanes].iter_mut().enumerate() {
+            let bit = i * ELEMENT_BYTES;
+            let enabled = (mask.0[bit / 64] >> (bit % 64)) as usize & 0xf;
+            let bits = ELEMENT_ENABLES[enabled];
+            *element = (*element & !bits) | (data.0[i] & bits);
+        }
+    }
+}
+
+/// Bits of an element enabled by its four byte enables.
+const ELEMENT_ENABLES: [i32; 16] = {
+    let mut bits = [0; 16];
+    let mut enables = 0;
+    while enables < 16 {
+        let mut byte = 0;
+        while byte < 4 {
+            if enables >> byte & 1 == 1 {
+                bits[enables] |= 0xff << (8 * byte);
+            }
+            byte += 1;
+        }
+        enables += 1;
+    }
+    bits
+};
+
+/// Clock edge of the shared adders (`AccPipeShared`).
+///
+/// The operands pass an OR-type select over the banks that add in this cycle. If two banks do, their operands are
+/// ORed together bit by bit and all of them get the same wrong sum; nothing in the hardware prevents it.
+pub fn add(banks: &mut [AccumulatorMem]) {
+    let mut adding = banks.iter_mut().filter(|bank| bank.adding());
+    let Some(first) = adding.next() else { return };
+    if adding.next().is_none() {
+        return first.add_alone();
+    }
+    let (mut rows, mut data) = (AccRow::default(), AccRow::default());
+    for bank in banks.iter().filter(|bank| bank.adding()) {
+        let (op1, op2) = bank.adder_operands();
+        for (lane, (a, b)) in op1.iter().zip(op2).enumerate() {
+            rows.0[lane] |= a;
+            data.0[lane] |= b;
+        }
+    }
+    for (row, element) in rows.0.iter_mut().zip(&data.0) {
+        *row = row.wrapping_add(*element);
+    }
+    for bank in banks.iter_mut().filter(|bank| bank.adding()) {
+        let dim = bank.dim;
+        bank.take_sum(&rows.0[..dim]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READOUT: ReadoutRequest = ReadoutRequest {
+        activation: Activation::None,
+        scale: 0,
+        constants: IexpConstants { qln2: 0, qln2_inv: 0, qb: 0, qc: 0 },
+        full: true,
+        port: Port::Dma,
+    };
+
+    fn write(row: u32, value: i32, accumulate: bool) -> AccumulatorWrite {
+        AccumulatorWrite { row, data: AccRow([value; 64]), mask: ByteMask::first(256), accumulate }
+    }
+
+    fn address(write: &AccumulatorWrite) -> WriteAddress {
+        WriteAddress { row: write.row, accumulate: write.accumulate }
+    }
+
+    /// Clocks one cycle of a single bank with an optional write request; returns whether it was accepted.
+    fn clock(bank: &mut AccumulatorMem, request: Option<&AccumulatorWrite>) -> bool {
+        let accepted = request.filter(|write| bank.write_ready(address(write)));
+        add(std::slice::from_mut(bank));
+        bank.tick(accepted, request.map(address), None, false);
+        accepted.is_some()
+    }
+
+    #[test]
+    fn a_second_accumulate_to_a_row_is_refused_for_two_cycles() {
+        let mut bank = AccumulatorMem::new(4, 4, 2, 0);
+        let request = write(1, 5, true);
+        let accepted: Vec<_> = (0..7).map(|_| clock(&mut bank, Some(&request))).collect();
+        assert_eq!(accepted, [true, false, false, true, false, false, true]);
+        clock(&mut bank, None);
+        clock(&mut bank, None);
+        assert_eq!(bank.row(1), &[15; 4]);
+    }
+
+    #[test]
+    fn a_row_is_readable_three_cycles_after_its_write_was_accepted() {
+        let mut bank = AccumulatorMem::new(4, 4, 2, 0);
+        clock(&mut bank, Some(&write(1, 5, false)));
+        assert!(!bank.read_ready(1, false, None));
+        assert!(bank.read_ready(2, false, None));
+        clock(&mut bank, None);
+        assert!(!bank.read_ready(1, false, None));
+        clock(&mut bank, None);
+        assert!(bank.read_ready(1, false, None));
+        bank.tick(None, None, Some((1, READOUT)), false);
+        assert_eq!(bank.out().map(|out| out.data.0[3]), Some(5));
+        assert!(!bank.read_ready(2, false, None) && bank.read_ready(2, true, None));
+    }
+
+    #[test]
+    fn a_valid_accumulating_write_blocks_reads_even_if_it_is_refused() {
+        let bank = AccumulatorMem::new(4, 4, 2, 0);
+        assert!(!bank.read_ready(2, false, Some(WriteAddress { row: 1, accumulate: true })));
+        assert!(bank.read_ready(2, false, Some(WriteAddress { row: 1, accumulate: false })));
+    }
+
+    #[test]
+    fn plain_writes_are_never_refused() {
+        let mut bank = AccumulatorMem::new(4, 4, 2, 0);
+        for value in 0..5 {
+            assert!(clock(&mut bank, Some(&write(0, value, false))));
+        }
+    }
+
+    #[test]
+    fn only_enabled_bytes_are_written() {
+        let mut bank = AccumulatorMem::new(2, 2, 2, 0);
+        let mut request = write(0, -1, false);
+        request.mask = ByteMask::range(2, 5);
+        for request in [Some(&request), None, None] {
+            clock(&mut bank, request);
+        }
+        assert_eq!(bank.row(0), &[0xffff_0000_u32 as i32, 0xff]);
+    }
+
+    #[test]
+    fn two_banks_that_add_in_one_cycle_both_get_the_sum_of_their_ored_operands() {
+        let mut banks = vec![AccumulatorMem::new(2, 2, 2, 0); 2];
+        for (bank, value) in banks.iter_mut().zip([1, 2]) {
+            for request in [Some(&write(0, value, false)), None, None] {
+                clock(bank, request);
+            }
+        }
+        for (bank, value) in banks.iter_mut().zip([4, 8]) {
+            let request = write(0, value, true);
+            bank.tick(Some(&request), Some(address(&request)), None, false);
+        }
+        for _ in 0..2 {
+            add(&mut banks);
+            for bank in &mut banks {
+                bank.tick(None, None, None, false);
+            }
+        }
+        assert_eq!((banks[0].row(0)[0], banks[1].row(0)[0]), (3 + 12, 3 + 12));
+    }
+
+    #[test]
+    fn a_single_ported_write_is_readable_one_cycle_later_than_a_two_ported_one() {
+        let mut bank = AccumulatorMem::new(8, 4, 2, 2);
+        clock(&mut bank, Some(&write(3, 7, true)));
+        for _ in 1..4 {
+            assert!(!bank.read_ready(3, false, None));
+            clock(&mut bank, None);
+        }
+        assert!(bank.read_ready(3, false, None));
+        assert_eq!(bank.row(3), &[7; 4]);
+    }
+
+    #[test]
+    fn an_accumulating_write_holds_up_queued_writes_of_its_sub_bank_only() {
+        let mut bank = AccumulatorMem::new(8, 4, 2, 2);
+        clock(&mut bank, Some(&write(0, 7, true)));
+        clock(&mut bank, Some(&write(1, 7, true)));
+        clock(&mut bank, None);
+        // Row 0 is in the write queue of sub-bank 0 and row 1 enters that of sub-bank 1 at this edge.
+        clock(&mut bank, Some(&write(2, 1, true)));
+        assert!(!bank.write_ready(WriteAddress { row: 0, accumulate: true }));
+        clock(&mut bank, Some(&write(4, 1, true)));
+        assert_eq!((bank.row(0)[0], bank.row(1)[0]), (0, 7));
+        clock(&mut bank, None);
+        assert_eq!(bank.row(0)[0], 7);
+    }
+}

@@ -1,0 +1,224 @@
+//! A finite number of scale units shared by the lanes of three row entries: the common part of
+//! `VectorScalarMultiplier.scala` and `AccumulatorScale.scala` when they have fewer units than a row has lanes.
+//!
+//! Rows enter and leave in order through three entries (`regs`, one-hot head and tail). Lane k of entry j has the number
+//! n = j * width + k. Each unit serves a fixed set of lane numbers through a round-robin arbiter, one register
+//! (`arbOut`) and a pipe of `latency` registers; a lane is done when it leaves the pipe. A row alone, consumed in cycle
+//! c, is granted its first lanes in c + 1 and is whole in c + lanes a unit + latency + 2.
+//!
+//! Only the timing is kept here. The value of a lane depends on its row alone, so the owner computes it once.
+
+use std::collections::VecDeque;
+
+/// Number of row entries (`nEntries`).
+pub const ENTRIES: usize = 3;
+
+/// A set of lanes of all entries: one mask an entry.
+pub type LaneSet = [u64; ENTRIES];
+
+/// Which lanes a unit may serve: those of entries assigned to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// Entries in the mask given to [`ScaleUnits::tick`] (`current_policy`).
+    Assigned,
+    /// The others.
+    Rest,
+}
+
+/// A round-robin arbiter (`RRArbiter`) in front of one unit. It grants the lowest valid lane above the last one granted, else the lowest.
+#[derive(Clone, Debug)]
+struct Unit {
+    group: Group,
+    serves: LaneSet,
+    /// `lastGrant`: entry and lane. Not reset in the hardware; 0 (the unit's first lane) at the start of a simulation.
+    last: (usize, u32),
+}
+
+impl Unit {
+    /// A unit for the lane numbers with `n % modulus == index`.
+    fn new(group: Group, index: usize, modulus: usize, width: usize) -> Self {
+        let mut serves = [0; ENTRIES];
+        for n in (index..ENTRIES * width).step_by(modulus) {
+            serves[n / width] |= 1 << (n % width);
+        }
+        let first = (index / width, (index % width) as u32);
+        Self { group, serves, last: first }
+    }
+
+    fn grant(&self, pending: &LaneSet) -> Option<(usize, u32)> {
+        let valid = |entry: usize| pending[entry] & self.serves[entry];
+        let (entry, lane) = self.last;
+        let above = valid(entry) & (u64::MAX << lane << 1);
+        if above != 0 {
+            return Some((entry, above.trailing_zeros()));
+        }
+        let later = (entry + 1..ENTRIES).find(|&e| valid(e) != 0);
+        let chosen = later.or_else(|| (0..ENTRIES).find(|&e| valid(e) != 0))?;
+        Some((chosen, valid(chosen).trailing_zeros()))
+    }
+}
+
+/// Entries, masks, arbiters and pipes.
+#[derive(Clone, Debug)]
+pub struct ScaleUnits {
+    row: u64,
+    valid: [bool; ENTRIES],
+    fired: LaneSet,
+    completed: LaneSet,
+    head: usize,
+    tail: usize,
+    units: Vec<Unit>,
+    /// Lanes granted in each of the last `latency + 1` cycles, oldest first: `arbOut` and the pipes of all units.
+    in_flight: VecDeque<LaneSet>,
+}
+
+impl ScaleUnits {
+    /// `units` units for any lane: unit i serves the numbers with n mod units = i.
+    pub fn uniform(units: usize, width: usize, latency: usize) -> Self {
+        Self::with_units((0..units).map(|i| Unit::new(Group::Rest, i, units, width)).collect(), width, latency)
+    }
+
+    /// `assigned` units for the entries assigned to them and `rest` units for the others.
+    pub fn grouped(assigned: usize, rest: usize, width: usize, latency: usize) -> Self {
+        let group = |group, units| (0..units).map(move |i| Unit::new(group, i, units, width));
+        Self::with_units(group(Group::Assigned, assigned).chain(group(Group::Rest, rest)).collect(), width, latency)
+    }
+
+    fn with_units(units: Vec<Unit>, width: usize, latency: usize) -> Self {
+        Self {
+            row: u64::MAX >> (64 - width),
+            valid: [false; ENTRIES],
+            fired: [0; ENTRIES],
+            completed: [0; ENTRIES],
+            head: 0,
+            tail: 0,
+            units,
+            in_flight: VecDeque::from(vec![[0; ENTRIES]; latency + 1]),
+        }
+    }
+
+    /// True if entry `entry` holds a row.
+    #[inline]
+    pub fn is_valid(&self, entry: usize) -> bool {
+        self.valid[entry]
+    }
+
+    /// True if no entry holds a row (and so no lane is in a pipe).
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.valid == [false; ENTRIES]
+    }
+
+    /// The oldest entry, if its row is whole (`out.valid`).
+    #[inline]
+    pub fn done(&self) -> Option<usize> {
+        (self.valid[self.head] && self.completed[self.head] == self.row).then_some(self.head)
+    }
+
+    /// The entry that the next row takes.
+    #[inline]
+    pub fn tail(&self) -> usize {
+        self.tail
+    }
+
+    /// True if that entry is also the oldest one.
+    #[inline]
+    pub fn tail_is_head(&self) -> bool {
+        self.tail == self.head
+    }
+
+    /// Clock edge: `take` removes the oldest row; `accept` enters a new one at the tail, `Some(true)` as already whole.
+    /// `assigned` is the mask of entries served by the assigned group. Returns true if anything changed.
+    pub fn tick(&mut self, take: bool, accept: Option<bool>, assigned: u8) -> bool {
+        if self.is_empty() && accept.is_none() {
+            return false;
+        }
+        let leaving = self.in_flight.pop_front().unwrap_or_default();
+        let granted = self.arbitrate(assigned);
+        self.in_flight.push_back(granted);
+        for entry in 0..ENTRIES {
+            self.fired[entry] |= granted[entry];
+            self.completed[entry] |= leaving[entry];
+        }
+        let moved = self.in_flight.iter().chain([&leaving]).any(|lanes| *lanes != [0; ENTRIES]);
+        if take {
+            self.valid[self.head] = false;
+            self.head = (self.head + 1) % ENTRIES;
+        }
+        if let Some(whole) = accept {
+            let lanes = if whole { self.row } else { 0 };
+            self.valid[self.tail] = true;
+            self.fired[self.tail] = lanes;
+            self.completed[self.tail] = lanes;
+            self.tail = (self.tail + 1) % ENTRIES;
+        }
+        moved || take || accept.is_some()
+    }
+
+    /// Grants one pending lane to each unit.
+    fn arbitrate(&mut self, assigned: u8) -> LaneSet {
+        let pending: LaneSet = std::array::from_fn(|e| if self.valid[e] { self.row & !self.fired[e] } else { 0 });
+        let mut granted = [0; ENTRIES];
+        if pending == [0; ENTRIES] {
+            return granted;
+        }
+        let of_group = |group| {
+            std::array::from_fn(|e| if (assigned >> e & 1 == 1) == (group == Group::Assigned) { pending[e] } else { 0 })
+        };
+        let (to_assigned, to_rest): (LaneSet, LaneSet) = (of_group(Group::Assigned), of_group(Group::Rest));
+        for unit in &mut self.units {
+            let pending = if unit.group == Group::Assigned { &to_assigned } else { &to_rest };
+            if let Some((entry, lane)) = unit.grant(pending) {
+                unit.last = (entry, lane);
+                granted[entry] |= 1 << lane;
+            }
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cycles in which rows leave when one is always waiting and the output is always taken.
+    fn leaving_cycles(units: &mut ScaleUnits, cycles: usize) -> Vec<usize> {
+        let mut left = Vec::new();
+        for cycle in 0..cycles {
+            let take = units.done().is_some();
+            let accept = (!units.is_valid(units.tail())).then_some(false);
+            if take {
+                left.push(cycle);
+            }
+            units.tick(take, accept, 0);
+        }
+        left
+    }
+
+    #[test]
+    fn a_row_alone_is_whole_after_its_lanes_a_unit_the_pipe_and_two_registers() {
+        let mut units = ScaleUnits::uniform(4, 16, 4);
+        units.tick(false, Some(false), 0);
+        for cycle in 1..10 {
+            assert_eq!(units.done(), None, "cycle {cycle}");
+            units.tick(false, None, 0);
+        }
+        assert_eq!(units.done(), Some(0));
+    }
+
+    #[test]
+    fn a_pointer_on_a_rows_first_lane_costs_three_rows_nineteen_cycles() {
+        let left = leaving_cycles(&mut ScaleUnits::uniform(4, 16, 4), 400);
+        let steady: Vec<_> = left.windows(4).skip(6).map(|w| w[3] - w[0]).collect();
+        assert!(steady.iter().all(|&three_rows| three_rows == 19), "{steady:?}");
+    }
+
+    #[test]
+    fn a_whole_row_is_done_in_the_next_cycle() {
+        let mut units = ScaleUnits::uniform(4, 16, 4);
+        units.tick(false, Some(true), 0);
+        assert_eq!(units.done(), Some(0));
+        units.tick(true, None, 0);
+        assert!(units.is_empty());
+    }
+}
