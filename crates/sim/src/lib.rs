@@ -4,6 +4,38 @@
 //! which a command and its data flow.
 
 pub mod event;
+pub mod store_controller;
+pub mod load_controller;
+pub mod frontend_tlb;
+pub mod stream_writer;
+pub mod stream_reader;
+pub mod dma_parameters;
+pub mod dma_command_tracker;
+pub mod beat_merger;
+pub mod xact_tracker;
+pub mod tilelink;
+pub mod counter_file;
+pub mod front_end;
+pub mod loop_conv;
+pub mod loop_matmul;
+pub mod reservation_station;
+mod geometry;
 pub mod queue;
 pub mod row;
 pub mod wires;
+pub mod zero_writer;
+pub mod vector_scalar_multiplier;
+pub mod scratchpad_bank;
+pub mod scale_units;
+pub mod pixel_repeater;
+pub mod pipeline;
+pub mod normalizer;
+pub mod accumulator_scale;
+pub mod accumulator_mem;
+pub mod execute_controller;
+pub mod mesh;
+pub mod mesh_with_delays;
+pub mod multi_headed_queue;
+pub mod tag_queue;
+pub mod transpose_preload_unroller;
+pub mod transposer;

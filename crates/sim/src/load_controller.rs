@@ -1,0 +1,298 @@
+//! Turns MVIN commands into one request per row (`LoadController.scala`).
+//!
+//! Command queue Q(`ld_queue_length`) without `flow`: a command issued in cycle i is at the head in
+//! i+1. A configuration takes one cycle. A load is allocated in the command tracker and offers its
+//! first row in the same cycle; with a sink that is always ready, n rows take n cycles and the next
+//! command starts in the next one, except that a single row occupies the controller for two cycles
+//! (the state `SendingRows` is entered and left). The registers set by CONFIG_LD are not reset.
+//!
+//! | name | direction | valid when | back pressure |
+//! |---|---|---|---|
+//! | `cmd` | in | the reservation station issues | `cmd_ready` |
+//! | `request()` | out | from registers | `request_fires` |
+//! | `response` | in | a packet's or zero row's last write | none |
+//! | `completed()` | out | all bytes of a command are there | `completed_ready` (completion arbiter) |
+
+use pollux_isa::config::LOAD_STATES;
+use pollux_isa::fields::{ConfigLd, MoveOperands};
+use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
+
+use crate::counter_file::{CounterEvent, CounterEvents};
+use crate::dma_command_tracker::{DmaCommandTracker, tracker_mask};
+use crate::dma_parameters::core_address;
+use crate::queue::Queue;
+use crate::wires::{IssuedCmd, RobId};
+
+/// Function codes (`GemminiISA.scala`).
+const CONFIG_CMD: u8 = 0;
+const LOAD2_CMD: u8 = 1;
+const LOAD3_CMD: u8 = 14;
+
+/// A request for one row (`ScratchpadMemReadRequest`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScratchpadReadRequest {
+    /// Virtual address of the row's first element.
+    pub vaddr: u64,
+    /// First local row.
+    pub laddr: LocalAddr,
+    /// Elements.
+    pub cols: u16,
+    /// Further local rows to write with the same data (stride 0).
+    pub repeats: u16,
+    /// Bits of the scale.
+    pub scale: u32,
+    /// Elements in memory are as wide as accumulator elements.
+    pub has_acc_bitwidth: bool,
+    /// Write zeros instead of loading.
+    pub all_zeros: bool,
+    /// Rows between the blocks of DIM columns.
+    pub block_stride: u16,
+    /// Copies of each pixel.
+    pub pixel_repeats: u8,
+    /// Command tracker entry.
+    pub cmd_id: u8,
+}
+
+/// Bytes of a command that have been written (`ScratchpadMemReadResponse`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScratchpadReadResponse {
+    /// Useful bytes of the packet, or bytes of the zero row.
+    pub bytes_read: u32,
+    /// Command tracker entry.
+    pub cmd_id: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    WaitingForCommand,
+    WaitingForDmaReqReady,
+    SendingRows,
+}
+
+/// A command in the queue, its fields already taken apart.
+#[derive(Clone, Copy, Debug)]
+enum Decoded {
+    Config(ConfigLd),
+    Load { operands: MoveOperands, state_id: usize },
+}
+
+/// Registers of one load state, set by CONFIG_LD.
+#[derive(Clone, Copy, Debug, Default)]
+struct LoadState {
+    stride: u64,
+    scale: u32,
+    shrink: bool,
+    block_stride: u16,
+    pixel_repeats: u8,
+}
+
+/// The controller.
+#[derive(Clone, Debug)]
+pub struct LoadController {
+    config: GemminiConfig,
+    layout: AddressLayout,
+    acc_bytes: u32,
+    input_bytes: u32,
+    /// Width of the tracker's byte counter.
+    amount_mask: u32,
+    queue: Queue<(Decoded, Option<RobId>)>,
+    states: [LoadState; LOAD_STATES],
+    state: State,
+    row_counter: u32,
+    tracker: DmaCommandTracker,
+    /// Tracker entry of the command under way (`RegEnableThru`).
+    cmd_id: u8,
+}
+
+impl LoadController {
+    /// A controller after reset.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let pixel_repeats = u8::from(!config.has_first_layer_optimizations);
+        let row_bytes = config.dma_maxbytes.max(config.sp_row_bytes()).max(config.acc_row_bytes());
+        Self {
+            amount_mask: tracker_mask(config.dim() * row_bytes),
+            layout: config.layout(),
+            acc_bytes: config.acc_type.bytes(),
+            input_bytes: config.input_type.bytes(),
+            queue: Queue::plain(config.ld_queue_length as usize),
+            states: [LoadState { pixel_repeats, ..LoadState::default() }; LOAD_STATES],
+            state: State::WaitingForCommand,
+            row_counter: 0,
+            tracker: DmaCommandTracker::new(config.n_cmds() as usize),
+            cmd_id: 0,
+            config: config.clone(),
+        }
+    }
+
+    /// True if the command queue accepts.
+    #[inline]
+    pub fn cmd_ready(&self) -> bool {
+        self.queue.enq_ready(false)
+    }
+
+    /// True while a command is queued or under way.
+    #[inline]
+    pub fn busy(&self) -> bool {
+        !self.queue.is_empty() || self.tracker.busy()
+    }
+
+    /// The finished command offered to the completion arbiter.
+    #[inline]
+    pub fn completed(&self) -> Option<RobId> {
+        self.tracker.completed().flatten()
+    }
+
+    fn head_load(&self) -> Option<(&MoveOperands, &LoadState)> {
+        match self.queue.front() {
+            Some((Decoded::Load { operands, state_id }, _)) => Some((operands, &self.states[*state_id])),
+            _ => None,
+        }
+    }
+
+    /// True if the head command is allocated in this cycle.
+    fn allocates(&self) -> bool {
+        self.state == State::WaitingForCommand && self.tracker.alloc_ready() && self.head_load().is_some()
+    }
+
+    /// The row request offered in this cycle.
+    pub fn request(&self) -> Option<ScratchpadReadRequest> {
+        let (operands, state) = self.head_load()?;
+        let offered = match self.state {
+            State::WaitingForCommand => self.tracker.alloc_ready(),
+            State::WaitingForDmaReqReady => true,
+            State::SendingRows => self.row_counter != 0,
+        };
+        if !offered {
+            return None;
+        }
+        let repeats = if repeats_one_row(operands, state) { operands.rows.wrapping_sub(1) } else { 0 };
+        let id = if self.state == State::WaitingForCommand { self.tracker.alloc_id() } else { self.cmd_id };
+        let offset = u64::from(self.row_counter).wrapping_mul(state.stride);
+        Some(ScratchpadReadRequest {
+            vaddr: core_address(operands.dram.wrapping_add(offset)),
+            laddr: operands.local.add(self.layout, self.row_counter),
+            cols: operands.cols,
+            repeats,
+            scale: state.scale,
+            has_acc_bitwidth: operands.local.is_acc() && !state.shrink,
+            all_zeros: operands.dram == 0,
+            block_stride: state.block_stride,
+            pixel_repeats: state.pixel_repeats,
+            cmd_id: id,
+        })
+    }
+
+    /// Clock edge: the command accepted at the queue, whether the offered request is accepted, the
+    /// response, and whether the offered completion is accepted. Returns true if a register changed.
+    pub fn tick(
+        &mut self,
+        cmd: Option<IssuedCmd>,
+        request_fires: bool,
+        response: Option<ScratchpadReadResponse>,
+        completed_ready: bool,
+    ) -> bool {
+        let mut changed = false;
+        let alloc = if self.queue.is_empty() {
+            None
+        } else {
+            let (alloc, moved) = self.tick_head(request_fires);
+            changed |= moved;
+            alloc
+        };
+        let response = response.map(|r| (r.cmd_id, r.bytes_read));
+        let completes = completed_ready && self.tracker.completed().is_some();
+        changed |= self.tracker.tick(alloc, response, completes);
+        if let Some(cmd) = cmd {
+            self.queue.push((self.decode(&cmd), cmd.rob_id));
+            changed = true;
+        }
+        changed
+    }
+
+    /// Clock edge of the state machine with a command at the head; returns the allocation.
+    fn tick_head(&mut self, request_fires: bool) -> (Option<(Option<RobId>, u32)>, bool) {
+        let Some(&(head, rob_id)) = self.queue.front() else {
+            return (None, false);
+        };
+        let (operands, state_id) = match head {
+            Decoded::Config(config) => {
+                self.configure(&config);
+                self.queue.pop();
+                return (None, true);
+            }
+            Decoded::Load { operands, state_id } => (operands, state_id),
+        };
+        let state = self.states[state_id];
+        let rows = if repeats_one_row(&operands, &state) { 1 } else { u32::from(operands.rows) };
+        let wide = operands.local.is_acc() && !state.shrink;
+        let alloc = self.allocates().then(|| {
+            let element = if wide { self.acc_bytes } else { self.input_bytes };
+            (rob_id, u32::from(operands.cols) * rows * element & self.amount_mask)
+        });
+        if alloc.is_some() {
+            self.cmd_id = self.tracker.alloc_id();
+        }
+        let before = self.state;
+        match self.state {
+            State::WaitingForCommand if alloc.is_some() => {
+                self.state = if request_fires { State::SendingRows } else { State::WaitingForDmaReqReady };
+            }
+            State::WaitingForDmaReqReady if request_fires => self.state = State::SendingRows,
+            State::SendingRows if self.row_counter == 0 || (self.row_counter == rows.wrapping_sub(1) && request_fires) => {
+                self.state = State::WaitingForCommand;
+                self.queue.pop();
+            }
+            _ => {}
+        }
+        if request_fires {
+            let last = rows == 1 || self.row_counter >= rows.wrapping_sub(1);
+            self.row_counter = if last { 0 } else { self.row_counter + 1 };
+        }
+        (alloc, request_fires || alloc.is_some() || self.state != before)
+    }
+
+    fn configure(&mut self, config: &ConfigLd) {
+        let Some(state) = self.states.get_mut(usize::from(config.state_id)) else {
+            return;
+        };
+        *state = LoadState {
+            stride: config.stride,
+            scale: config.scale.0,
+            shrink: config.shrink,
+            block_stride: config.block_stride,
+            pixel_repeats: if self.config.has_first_layer_optimizations { config.repeats() } else { 1 },
+        };
+    }
+
+    fn decode(&self, cmd: &IssuedCmd) -> Decoded {
+        let (rs1, rs2) = (cmd.cmd.rs1, cmd.cmd.rs2);
+        let state_id = match cmd.cmd.funct {
+            CONFIG_CMD => return Decoded::Config(ConfigLd::from_regs(&self.config, rs1, rs2)),
+            LOAD2_CMD => 1,
+            LOAD3_CMD => 2,
+            _ => 0,
+        };
+        // Zeros are recognised by all 64 bits of the address, so it is not cut yet.
+        Decoded::Load { operands: MoveOperands { dram: rs1, ..MoveOperands::from_regs(&self.config, rs1, rs2) }, state_id }
+    }
+
+    /// Drives the controller's counter lines, given whether a request was offered and whether it was accepted.
+    pub fn counter_events(&self, request_valid: bool, request_fires: bool, events: &mut CounterEvents) {
+        events.set(CounterEvent::LoadDmaWaitCycle, self.state == State::WaitingForDmaReqReady);
+        events.set(CounterEvent::LoadActiveCycle, self.state == State::SendingRows);
+        events.set(CounterEvent::LoadScratchpadWaitCycle, request_valid && !request_fires);
+    }
+
+    /// What the controller waits for, for the explanation of a deadlock.
+    pub fn waiting_for(&self) -> Option<String> {
+        if let Some(bytes) = self.tracker.waiting_for().filter(|b| *b > 0) {
+            return Some(format!("LoadController: {bytes} bytes of a load have not been written"));
+        }
+        (!self.queue.is_empty()).then(|| "LoadController: a row request is not accepted".to_owned())
+    }
+}
+
+/// A stride of 0 loads one row and repeats it.
+fn repeats_one_row(operands: &MoveOperands, state: &LoadState) -> bool {
+    state.stride == 0 && operands.dram != 0
+}
