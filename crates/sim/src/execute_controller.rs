@@ -19,6 +19,12 @@
 //! Operands from the accumulator: the request is accepted and never answered, because the accumulator's read-out belongs to the
 //! store side in this revision (`Scratchpad.scala`). The head of the control queue then waits forever.
 
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use report::{ExecuteActivity, ExecuteStall};
+
 use pollux_isa::config::Dataflow;
 use pollux_isa::fields::{ConfigEx, ExecOperand};
 use pollux_isa::values::{Activation, DataflowMode};

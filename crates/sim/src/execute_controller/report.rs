@@ -1,0 +1,159 @@
+//! What the execute controller is doing and why it is not: counter lines, stall causes, and the explanation of a deadlock.
+
+use super::{A, B, ControlWires, D, Decision, ExecuteController, Kind, RowIssueWires, State, next_row};
+use crate::counter_file::{CounterEvent, CounterEvents};
+
+/// What the controller did in a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExecuteActivity {
+    /// No command, and nothing in the array that belongs to one.
+    Idle,
+    /// No command; results are on their way through the array.
+    Draining,
+    /// A row of all operands was requested, or a CONFIG_EX was executed.
+    Busy,
+    /// A command waits.
+    Stalled(ExecuteStall),
+}
+
+/// Why a command waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExecuteStall {
+    /// A preload waits for the command behind it.
+    NextCommand,
+    /// An operand starts at the row of a result that is still in the array.
+    Hazard,
+    /// A result must leave the array before the next command: the state is `flush` or `flushing`, or is about to be.
+    Flush,
+    /// CONFIG_EX waits for the reports of the commands before it.
+    Report,
+    /// Two operands are in one bank.
+    BankConflict,
+    /// A bank is being written, or has a row waiting at its output.
+    BankBusy,
+    /// The control queue is full behind a row that has not arrived from the scratchpad.
+    ScratchpadRow,
+    /// The control queue is full behind an operand in the accumulator, which never arrives.
+    AccumulatorOperand,
+    /// The control queue is full because the mesh takes no request: too many results are outstanding, or it is still
+    /// taking rows of the last one.
+    Mesh,
+}
+
+impl ExecuteController {
+    /// What this cycle is spent on, by the wires of the cycle.
+    pub fn activity(&self, control: &ControlWires, issue: &RowIssueWires) -> ExecuteActivity {
+        use ExecuteActivity::{Busy, Draining, Idle, Stalled};
+        if issue.pass.is_some() {
+            return match self.row_stall(control, issue) {
+                Some(stall) => Stalled(stall),
+                None => Busy,
+            };
+        }
+        match issue.decision {
+            Some(Decision::Config) => Busy,
+            Some(Decision::Wait) if !self.commands.valid(0) => {
+                if self.mesh.rows_in_flight() > 0 || self.control_queue.valid(0) { Draining } else { Idle }
+            }
+            Some(Decision::Wait) if self.decoded.kinds[0] == Kind::Config => Stalled(ExecuteStall::Report),
+            Some(Decision::Wait) if self.commands.valid(1) => Stalled(ExecuteStall::Hazard),
+            Some(Decision::Wait) => Stalled(ExecuteStall::NextCommand),
+            _ => Stalled(ExecuteStall::Flush),
+        }
+    }
+
+    /// Why the operands of the running pass do not all stand at the same row after this cycle.
+    fn row_stall(&self, control: &ControlWires, issue: &RowIssueWires) -> Option<ExecuteStall> {
+        if !issue.control_ready {
+            return Some(self.head_stall(control));
+        }
+        let next = |x: usize| match issue.fire[x] {
+            true => next_row(self.counters.next[x], issue.total_rows),
+            false => self.counters.next[x],
+        };
+        if next(A) == next(B) && next(B) == next(D) {
+            return None;
+        }
+        let rows = self.row_addresses();
+        let conflict = [(A, B), (A, D), (B, D)].into_iter().any(|(x, y)| self.same_bank(x, y, &rows, issue.fed));
+        Some(if conflict { ExecuteStall::BankConflict } else { ExecuteStall::BankBusy })
+    }
+
+    /// Why the head of the control queue does not leave.
+    fn head_stall(&self, control: &ControlWires) -> ExecuteStall {
+        let head = self.control_queue.bits(0);
+        if head.first && !control.mesh.req_ready {
+            return ExecuteStall::Mesh;
+        }
+        let from_acc = [A, B, D].iter().any(|&x| {
+            let operand = &head.operands[x];
+            operand.fire && !control.fire[x] && operand.from_acc
+        });
+        if from_acc { ExecuteStall::AccumulatorOperand } else { ExecuteStall::ScratchpadRow }
+    }
+
+    /// Drives the controller's event lines of this cycle.
+    pub fn counter_events(&self, control: &ControlWires, issue: &RowIssueWires, events: &mut CounterEvents) {
+        let [head, next, _] = self.decoded.kinds;
+        let preload_hazard = self.commands.valid(1) && head == Kind::Preload && self.hazard(0);
+        let overlap_hazard = self.commands.valid(2) && head.is_compute() && next == Kind::Preload && self.hazard(1);
+        let flushing = matches!(self.state, State::Flush | State::Flushing);
+        events.set(CounterEvent::ExeActiveCycle, matches!(self.state, State::Compute(_)));
+        events.set(CounterEvent::ExeFlushCycle, flushing);
+        events.set(CounterEvent::ExeControlQBlockCycle, issue.pass.is_some() && !issue.control_ready);
+        events.set(CounterEvent::ExePreloadHazCycle, preload_hazard);
+        events.set(CounterEvent::ExeOverlapHazCycle, overlap_hazard);
+        // Not gated by the control queue's valid bit: its stale head counts.
+        let signals = self.control_queue.bits(0);
+        let wait = |x: usize| signals.operands[x].fire && !control.fire[x] && control.mesh.ready[x];
+        let spad = |x: usize| wait(x) && !signals.operands[x].from_acc;
+        let acc = |x: usize| wait(x) && signals.operands[x].from_acc;
+        events.set(CounterEvent::ScratchpadAWaitCycle, spad(A));
+        events.set(CounterEvent::ScratchpadBWaitCycle, spad(B));
+        events.set(CounterEvent::ScratchpadDWaitCycle, spad(D));
+        events.set(CounterEvent::AccAWaitCycle, acc(A));
+        events.set(CounterEvent::AccBWaitCycle, acc(B));
+        events.set(CounterEvent::AccDWaitCycle, acc(D));
+        events.set(CounterEvent::AGarbageCycles, signals.operands[A].off);
+        events.set(CounterEvent::BGarbageCycles, signals.operands[B].off);
+        events.set(CounterEvent::DGarbageCycles, signals.operands[D].off);
+        events.set(CounterEvent::TransposePreloadUnrollerActiveCycles, self.unroller.is_active());
+    }
+
+    /// What it waits for, when nothing can move any more.
+    pub fn waiting_for(&self) -> Option<String> {
+        if self.control_queue.valid(0) {
+            return self.head_waits_for();
+        }
+        if !self.commands.valid(0) {
+            return self.unroller.holds_command().then(|| {
+                "a second command: with transposed weights a PRELOAD leaves only together with its COMPUTE".to_owned()
+            });
+        }
+        match self.decoded.kinds[0] {
+            Kind::Preload if !self.commands.valid(1) => Some("a command behind the PRELOAD at its head".to_owned()),
+            Kind::Preload => Some("a result in the array that starts at the row of an operand".to_owned()),
+            Kind::Config => Some("the results in the array that are still claimed by a tag".to_owned()),
+            kind => Some(format!("row issue of {kind:?}")),
+        }
+    }
+
+    fn head_waits_for(&self) -> Option<String> {
+        let head = self.control_queue.bits(0);
+        let names = ["A", "B", "D"];
+        let waiting = |&&x: &&usize| head.operands[x].fire && !head.operands[x].off && head.operands[x].cols > 0;
+        let operand = [A, B, D].iter().find(|x| waiting(x) && head.operands[**x].from_acc);
+        if let Some(&x) = operand {
+            return Some(format!(
+                "operand {} from accumulator bank {}: the hardware accepts this read and never answers it; copy the \
+                 operand to the scratchpad first",
+                names[x], head.operands[x].bank
+            ));
+        }
+        let operand = [A, B, D].iter().find(waiting);
+        Some(match operand {
+            Some(&x) => format!("operand {} from scratchpad bank {}", names[x], head.operands[x].bank),
+            None => "room for another request in the mesh".to_owned(),
+        })
+    }
+}
