@@ -509,8 +509,7 @@ impl FrontendTlb {
             client.needs_tlb = request.valid && !client.hit;
             client.request = *request;
             if wires.fires[i] && !wires.lookups[i].miss {
-                client.last =
-                    PageRegister { valid: true, vaddr: before.request.vaddr, paddr: wires.lookups[i].paddr };
+                client.last = PageRegister { valid: true, vaddr: before.request.vaddr, paddr: wires.lookups[i].paddr };
             }
             client.last.valid &= !flush && self.page_registers;
             changed |= *client != before;

@@ -4,6 +4,7 @@
 //! which a command and its data flow.
 
 pub mod event;
+pub mod memory;
 pub mod store_controller;
 pub mod load_controller;
 pub mod frontend_tlb;
@@ -39,3 +40,4 @@ pub mod multi_headed_queue;
 pub mod tag_queue;
 pub mod transpose_preload_unroller;
 pub mod transposer;
+pub mod mesh_pe;

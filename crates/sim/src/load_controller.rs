@@ -238,7 +238,9 @@ impl LoadController {
                 self.state = if request_fires { State::SendingRows } else { State::WaitingForDmaReqReady };
             }
             State::WaitingForDmaReqReady if request_fires => self.state = State::SendingRows,
-            State::SendingRows if self.row_counter == 0 || (self.row_counter == rows.wrapping_sub(1) && request_fires) => {
+            State::SendingRows
+                if self.row_counter == 0 || (self.row_counter == rows.wrapping_sub(1) && request_fires) =>
+            {
                 self.state = State::WaitingForCommand;
                 self.queue.pop();
             }
@@ -273,7 +275,10 @@ impl LoadController {
             _ => 0,
         };
         // Zeros are recognised by all 64 bits of the address, so it is not cut yet.
-        Decoded::Load { operands: MoveOperands { dram: rs1, ..MoveOperands::from_regs(&self.config, rs1, rs2) }, state_id }
+        Decoded::Load {
+            operands: MoveOperands { dram: rs1, ..MoveOperands::from_regs(&self.config, rs1, rs2) },
+            state_id,
+        }
     }
 
     /// Drives the controller's counter lines, given whether a request was offered and whether it was accepted.

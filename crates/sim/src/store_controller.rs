@@ -380,8 +380,7 @@ impl StoreController {
                 c.wcol = wrapping_add(c.wcol, s.pool_size);
                 c.wrow = if row_ends { wrapping_add(c.wrow, s.pool_size) } else { c.wrow };
                 c.pocol = if row_ends && pixel_ends { wrapping_add(c.pocol, s.pocols) } else { c.pocol };
-                c.porow =
-                    if row_ends && pixel_ends && line_ends { wrapping_add(c.porow, s.porows) } else { c.porow };
+                c.porow = if row_ends && pixel_ends && line_ends { wrapping_add(c.porow, s.porows) } else { c.porow };
             }
             Mode::OneD => {
                 c.porow = if c.pocol + 1 == s.ocols { wrapping_add(c.porow, s.orows) } else { c.porow };

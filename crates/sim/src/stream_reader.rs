@@ -241,7 +241,12 @@ impl StreamReader {
             a_fires: waiting && !tlb.miss && a_ready,
             a_waits: waiting && !tlb.miss && !a_ready,
             d_taken: merger.in_fire,
-            tlb_request: TlbRequest { valid: self.tlb_q.is_some(), vaddr: self.tlb_q_vaddr, physical: false, write: false },
+            tlb_request: TlbRequest {
+                valid: self.tlb_q.is_some(),
+                vaddr: self.tlb_q_vaddr,
+                physical: false,
+                write: false,
+            },
             miss: tlb.miss,
             address: tlb.paddr,
             retry,

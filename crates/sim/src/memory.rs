@@ -1,0 +1,289 @@
+//! What stands behind the accelerator's memory port: a trait, the golden bench's port, and two models of a real system.
+//!
+//! The three models share the port rules of TileLink: one beat per channel and cycle, a burst of Put beats is answered
+//! once, and a response's beats are offered back to back. A read sees memory as it is when its request is accepted, and
+//! a write beat changes memory when it is accepted.
+//!
+//! * [`BenchMemory`]: fixed latency, strictly in order, with throttled ports: what the golden traces were recorded with.
+//! * [`BandwidthMemory`]: latency, bandwidth and a bound on outstanding requests.
+//! * [`DramL2Memory`]: a shared L2 cache in front of banked DRAM with published timing parameters.
+//!
+//! [`MemoryPort`] stands between the accelerator and any of them: it numbers requests, makes the `req` and `rsp` events
+//! and counts traffic.
+
+mod bandwidth;
+mod bench;
+mod dram;
+
+pub use bandwidth::{BandwidthMemory, BandwidthParameters};
+pub use bench::{BenchMemory, BenchParameters};
+pub use dram::{CacheParameters, DramL2Memory, DramParameters};
+
+use std::collections::VecDeque;
+
+use pollux_memory::Memory;
+
+use crate::event::{Cycle, Event, EventBuffer, ReqKind};
+use crate::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
+
+/// Bytes of the largest TileLink transfer that Pollux models.
+pub const MAX_TRANSFER_BYTES: usize = 256;
+
+/// A memory system at the accelerator's port. Per cycle the port asks `a_ready` and `d_front`, then applies
+/// `accept` and `take_d` where the handshakes took place.
+pub trait MemorySystem {
+    /// True if a beat on channel A is accepted in this cycle.
+    fn a_ready(&self, cycle: Cycle) -> bool;
+
+    /// Accepts a beat on channel A.
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat);
+
+    /// The beat offered on channel D in this cycle. Once offered it stays until it is taken.
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat>;
+
+    /// Takes the offered beat.
+    fn take_d(&mut self, cycle: Cycle);
+
+    /// The earliest later cycle in which `a_ready` or `d_front` may become true without a handshake before.
+    fn next_event(&self, cycle: Cycle) -> Option<Cycle>;
+
+    /// True if a request waits for its response.
+    fn busy(&self) -> bool;
+
+    /// The bytes.
+    fn memory(&self) -> &Memory;
+
+    /// The bytes, for the host processor.
+    fn memory_mut(&mut self) -> &mut Memory;
+}
+
+/// A response on its way.
+#[derive(Clone, Copy, Debug)]
+struct Response {
+    source: u16,
+    size: u32,
+    ack: bool,
+    /// First cycle in which it may be offered.
+    ready: Cycle,
+    data: [u8; MAX_TRANSFER_BYTES],
+}
+
+/// Performs accepted beats on the bytes and holds the responses until they are taken.
+#[derive(Clone, Debug)]
+struct ResponseQueue {
+    memory: Memory,
+    beat_bytes: u32,
+    /// A beat is first offered in a multiple of this number of cycles.
+    d_period: u64,
+    responses: VecDeque<Response>,
+    /// Beats of the first response that have been taken.
+    taken: u32,
+    /// Cycle after the last take.
+    free: Cycle,
+}
+
+impl ResponseQueue {
+    fn new(memory: Memory, beat_bytes: usize, d_period: u64) -> Self {
+        Self {
+            memory,
+            beat_bytes: beat_bytes as u32,
+            d_period: d_period.max(1),
+            responses: VecDeque::with_capacity(64),
+            taken: 0,
+            free: 0,
+        }
+    }
+
+    /// Performs a beat. If it completes its request, the response without its time.
+    fn perform(&mut self, beat: &ABeat) -> Option<Response> {
+        let mut data = [0; MAX_TRANSFER_BYTES];
+        if beat.kind == ReqKind::Get {
+            self.memory.read(beat.address, &mut data[..beat.size as usize]);
+        } else {
+            let address = beat.address + u64::from(beat.beat * self.beat_bytes);
+            self.memory.write_masked(address, &beat.data[..self.beat_bytes as usize], beat.mask);
+        }
+        let ack = beat.kind != ReqKind::Get;
+        beat.last.then_some(Response { source: beat.source, size: beat.size, ack, ready: 0, data })
+    }
+
+    /// Appends a response.
+    fn push(&mut self, response: Response) {
+        self.responses.push_back(response);
+    }
+
+    /// Inserts a response by its time, but not before a response that is being taken.
+    fn insert(&mut self, response: Response) {
+        let first = usize::from(self.taken != 0);
+        let later = self.responses.iter().skip(first).filter(|r| r.ready > response.ready).count();
+        self.responses.insert(self.responses.len() - later, response);
+    }
+
+    /// First cycle in which the next beat is offered.
+    fn offered(&self) -> Option<Cycle> {
+        let response = self.responses.front()?;
+        let turn = if self.taken == 0 { self.free.max(response.ready) } else { self.free };
+        Some(if self.d_period == 1 { turn } else { turn.next_multiple_of(self.d_period) })
+    }
+
+    fn front(&self, cycle: Cycle) -> Option<DBeat> {
+        if self.offered()? > cycle {
+            return None;
+        }
+        let response = self.responses.front()?;
+        let from = (self.taken * self.beat_bytes) as usize;
+        let mut data = [0; MAX_BEAT_BYTES];
+        let beat_bytes = self.beat_bytes as usize;
+        data[..beat_bytes].copy_from_slice(&response.data[from..from + beat_bytes]);
+        Some(DBeat {
+            source: response.source,
+            size: response.size,
+            beat: self.taken,
+            ack: response.ack,
+            last: self.taken + 1 == self.beats(response),
+            data,
+        })
+    }
+
+    fn beats(&self, response: &Response) -> u32 {
+        if response.ack { 1 } else { (response.size / self.beat_bytes).max(1) }
+    }
+
+    /// Takes the offered beat; true if it was the last of its response.
+    fn take(&mut self, cycle: Cycle) -> bool {
+        self.free = cycle + 1;
+        self.taken += 1;
+        let last = self.responses.front().is_some_and(|r| self.taken == self.beats(r));
+        if last {
+            self.taken = 0;
+            self.responses.pop_front();
+        }
+        last
+    }
+
+    fn next_event(&self, cycle: Cycle) -> Option<Cycle> {
+        self.offered().filter(|offered| *offered > cycle)
+    }
+}
+
+/// Traffic at the port since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortTraffic {
+    /// Read requests.
+    pub reads: u64,
+    /// Write requests.
+    pub writes: u64,
+    /// Bytes of the read requests.
+    pub read_bytes: u64,
+    /// Enabled bytes of the write beats.
+    pub written_bytes: u64,
+    /// Beats of data taken on channel D.
+    pub read_beats: u64,
+    /// Beats of writes accepted on channel A.
+    pub write_beats: u64,
+}
+
+/// Handshakes at the port in one cycle.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortWires {
+    /// The memory accepts the beat offered on channel A.
+    pub a_taken: bool,
+    /// The beat that the accelerator takes on channel D.
+    pub d: Option<DBeat>,
+}
+
+/// The port: handshakes, request numbers, events, traffic.
+#[derive(Clone, Debug)]
+pub struct MemoryPort {
+    next_request: u64,
+    /// Number of the request that each source has under way.
+    request: Vec<u64>,
+    in_flight: u32,
+    traffic: PortTraffic,
+}
+
+impl MemoryPort {
+    /// A port for so many sources ([`crate::tilelink::SourceRanges::len`]).
+    pub fn new(sources: usize) -> Self {
+        Self { next_request: 0, request: vec![0; sources], in_flight: 0, traffic: PortTraffic::default() }
+    }
+
+    /// Handshakes of this cycle: `a` is the beat that the accelerator offers, `d_ready` whether it takes one.
+    pub fn wires(
+        &self,
+        cycle: Cycle,
+        memory: &(impl MemorySystem + ?Sized),
+        a: Option<&ABeat>,
+        d_ready: bool,
+    ) -> PortWires {
+        PortWires {
+            a_taken: a.is_some() && memory.a_ready(cycle),
+            d: if d_ready && self.in_flight != 0 { memory.d_front(cycle) } else { None },
+        }
+    }
+
+    /// Clock edge: applies the handshakes to the memory. Returns true if there were any.
+    pub fn tick(
+        &mut self,
+        cycle: Cycle,
+        wires: &PortWires,
+        memory: &mut (impl MemorySystem + ?Sized),
+        a: Option<&ABeat>,
+        events: &mut EventBuffer,
+    ) -> bool {
+        if let Some(beat) = a.filter(|_| wires.a_taken) {
+            self.accept(beat, events);
+            memory.accept(cycle, beat);
+        }
+        if let Some(beat) = &wires.d {
+            self.take(beat, events);
+            memory.take_d(cycle);
+        }
+        wires.a_taken || wires.d.is_some()
+    }
+
+    fn accept(&mut self, beat: &ABeat, events: &mut EventBuffer) {
+        if beat.beat == 0 {
+            self.request[usize::from(beat.source)] = self.next_request;
+            self.next_request += 1;
+            self.in_flight += 1;
+            match beat.kind {
+                ReqKind::Get => {
+                    self.traffic.reads += 1;
+                    self.traffic.read_bytes += u64::from(beat.size);
+                }
+                _ => self.traffic.writes += 1,
+            }
+        }
+        if beat.kind != ReqKind::Get {
+            self.traffic.write_beats += 1;
+            self.traffic.written_bytes += u64::from(beat.mask.count_ones());
+        }
+        events.push(Event::Req {
+            request: self.request[usize::from(beat.source)],
+            kind: beat.kind,
+            source: beat.source,
+            address: beat.address,
+            size: beat.size,
+            beat: beat.beat,
+            mask: beat.mask,
+        });
+    }
+
+    fn take(&mut self, beat: &DBeat, events: &mut EventBuffer) {
+        self.in_flight -= u32::from(beat.last);
+        self.traffic.read_beats += u64::from(!beat.ack);
+        let request = self.request[usize::from(beat.source)];
+        events.push(Event::Rsp { request, ack: beat.ack, source: beat.source, beat: beat.beat });
+    }
+
+    /// Requests without their full response.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Traffic so far.
+    pub fn traffic(&self) -> &PortTraffic {
+        &self.traffic
+    }
+}
