@@ -55,11 +55,6 @@ pub(crate) const fn field(value: u64, low: u32, width: u32) -> u32 {
     (value >> low & mask(width)) as u32
 }
 
-/// Bits `low..low + 16` of `value`.
-pub(crate) const fn half(value: u64, low: u32) -> u16 {
-    (value >> low) as u16
-}
-
 /// Bit `index` of `value`.
 pub(crate) const fn bit(value: u64, index: u32) -> bool {
     value >> index & 1 != 0
@@ -89,6 +84,10 @@ pub(crate) struct Geometry {
     pub layout: AddressLayout,
     rows_bits: u32,
     cols_bits: u32,
+    /// Width of a block stride in CONFIG_LD.
+    pub block_stride_bits: u32,
+    /// Width of the pixel repeats in CONFIG_LD.
+    pub pixel_repeats_bits: u32,
     /// Blocks in one move of input elements.
     pub max_block_len: u16,
     /// Blocks in one move of accumulator elements.
@@ -106,6 +105,8 @@ impl Geometry {
             layout: config.layout(),
             rows_bits: config.mvin_rows_bits(),
             cols_bits: config.mvin_cols_bits(),
+            block_stride_bits: config.block_stride_bits(),
+            pixel_repeats_bits: config.pixel_repeats_bits(),
             max_block_len: config.max_block_len() as u16,
             max_block_len_acc: config.max_block_len_acc() as u16,
             station_entries: [
