@@ -207,7 +207,7 @@ formats! {
         pad_k: u16              = rs1(47, 32).max(DimLess1).or(0), "Elements missing in the last block of K.";
         i: u16                  = rs2(15, 0).min(1), "Blocks of rows of A and C.";
         j: u16                  = rs2(31, 16).min(1), "Blocks of columns of B and C.";
-        k: u16                  = rs2(47, 32).min(1), "Blocks of columns of A and rows of B.";
+        k: u16                  = rs2(47, 32), "Blocks of columns of A and rows of B; a residual addition has none.";
     }
 
     /// LOOP_WS_CONFIG_ADDRS_AB (`LoopMatmul.scala`). Clears spad_only.

@@ -9,13 +9,15 @@
 //! * [`values`]: the types of single fields (activation, scale, normalization command, ...);
 //! * [`fields`]: the operand formats. `from_regs` takes exactly the bits that the hardware keeps;
 //! * [`command`]: the typed commands ([`Command`]), strictly decoded, encoded, and built from named operands;
-//! * [`table`]: the same instructions as data, for the assembler, the help text and the manual.
+//! * [`table`]: the same instructions as data, for the assembler, the help text and the manual;
+//! * [`legality`]: which command streams the hardware does not define, and what it does with them.
 //!
 //! The source of every fact is Gemmini's Chisel description at commit 8c3f992; each item names its file.
 
 pub mod command;
 pub mod config;
 pub mod fields;
+pub mod legality;
 pub mod local_addr;
 pub mod rocc;
 pub mod stream;

@@ -17,10 +17,10 @@ impl<'a> Header<'a> {
             if let Some(definition) = line.strip_prefix("#define ") {
                 let (name, value) = definition.split_once(char::is_whitespace).unwrap_or((definition, ""));
                 header.macros.insert(name, value.split("//").next().unwrap_or_default().trim());
-            } else if let Some(definition) = line.strip_prefix("typedef ") {
-                if let Some((ty, name)) = definition.trim_end_matches(';').rsplit_once(char::is_whitespace) {
-                    header.types.insert(name, ty.trim());
-                }
+            } else if let Some(definition) = line.strip_prefix("typedef ")
+                && let Some((ty, name)) = definition.trim_end_matches(';').rsplit_once(char::is_whitespace)
+            {
+                header.types.insert(name, ty.trim());
             }
         }
         header

@@ -81,10 +81,18 @@ pub enum Reason {
         /// Largest possible value.
         limit: u64,
     },
+    /// The shifter's banks do not divide the array.
+    #[error("`shifter_banks` is {banks}: it must divide DIM = {dim}")]
+    ShifterBanks {
+        /// Banks.
+        banks: u32,
+        /// Rows of the array.
+        dim: u64,
+    },
     /// A memory's bank cannot be divided into matrices.
-    #[error("a {memory} bank has {rows} rows: that must be a power of two and a multiple of DIM = {dim}")]
+    #[error("{memory} bank has {rows} rows: that must be a power of two and a multiple of DIM = {dim}")]
     BankRows {
-        /// `scratchpad` or `accumulator`.
+        /// `a scratchpad` or `an accumulator`.
         memory: &'static str,
         /// Rows of a bank.
         rows: u64,
@@ -205,7 +213,7 @@ impl GemminiConfig {
             reasons.push(Reason::Dim(rows));
         }
         if rows % u64::from(self.shifter_banks) != 0 {
-            reasons.push(Reason::TooLarge { field: "shifter_banks", value: self.shifter_banks.into(), limit: rows });
+            reasons.push(Reason::ShifterBanks { banks: self.shifter_banks, dim: rows });
         }
     }
 
@@ -284,8 +292,8 @@ impl GemminiConfig {
     fn check_memories(&self, reasons: &mut Vec<Reason>) {
         let dim = self.dim();
         let memories = [
-            ("scratchpad", "sp_banks", self.sp_banks, self.sp_bank_entries()),
-            ("accumulator", "acc_banks", self.acc_banks, self.acc_bank_entries()),
+            ("a scratchpad", "sp_banks", self.sp_banks, self.sp_bank_entries()),
+            ("an accumulator", "acc_banks", self.acc_banks, self.acc_bank_entries()),
         ];
         for (memory, banks_field, banks, rows) in memories {
             if !rows.is_power_of_two() || rows % dim != 0 {
