@@ -1,1 +1,42 @@
-//! pollux-functional
+//! The functional model: executes a Gemmini command stream bit-exactly, with no notion of time.
+//!
+//! Each command takes effect completely before the next one. Where the hardware keeps dependences in order, memory ends up as
+//! in the hardware, byte for byte. Read the modules in this order:
+//!
+//! * [`model`]: [`FunctionalModel`], the accelerator's state and the execution of one command;
+//! * [`policy`]: what is undefined, and whether that is an error, a warning or ignored ([`Policy`], [`Diagnostic`], [`ExecError`]);
+//! * [`unroll`]: LOOP_WS and LOOP_CONV_WS as sequences of primitive commands (usable without the model);
+//! * [`local_memory`]: scratchpad and accumulator;
+//! * `load_controller`, `execute_controller`, `store_controller`: what the three command classes do;
+//! * [`counts`]: multiply-accumulates, bytes and commands.
+//!
+//! ```
+//! use pollux_functional::FunctionalModel;
+//! use pollux_isa::{GemminiConfig, RoccCommand};
+//! use pollux_memory::Memory;
+//!
+//! let mut memory = Memory::new();
+//! memory.write(0x1000, &[7; 16]);
+//! let mut model = FunctionalModel::new(GemminiConfig::default16(), memory)?;
+//! // config_ld, config_st (stride 16 each, scale 1); one row in, the same row out
+//! model.execute(&RoccCommand { funct: 0, rs1: 0x3f80_0000_0010_0101, rs2: 16 })?;
+//! model.execute(&RoccCommand { funct: 0, rs1: 2, rs2: 0x3f80_0000_0000_0010 })?;
+//! model.execute(&RoccCommand { funct: 2, rs1: 0x1000, rs2: 1 << 48 | 16 << 32 })?;
+//! model.execute(&RoccCommand { funct: 3, rs1: 0x2000, rs2: 1 << 48 | 16 << 32 })?;
+//! assert_eq!(model.memory().read_array(0x2000), [7; 16]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod counts;
+mod execute_controller;
+mod load_controller;
+pub mod local_memory;
+pub mod model;
+pub mod policy;
+mod store_controller;
+pub mod unroll;
+
+pub use counts::{CommandCounts, Counts};
+pub use local_memory::LocalMemory;
+pub use model::{FunctionalModel, NewModelError};
+pub use policy::{Action, Diagnostic, ExecError, Issue, Policy};

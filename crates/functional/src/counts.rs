@@ -1,0 +1,75 @@
+//! What a run did: multiply-accumulates, bytes, commands.
+
+/// Totals since the model was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Multiply-accumulates of elements that take part: for each COMPUTE rows of A times columns of A times columns of C
+    /// (padding and garbage operands count nothing).
+    pub macs: u64,
+    /// Bytes read from main memory by loads.
+    pub bytes_in: u64,
+    /// Bytes written to main memory by stores.
+    pub bytes_out: u64,
+    /// Commands given to [`crate::FunctionalModel::execute`].
+    pub host_commands: u64,
+    /// Commands by kind, those made by loops included.
+    pub commands: CommandCounts,
+}
+
+/// Executed commands by kind. Commands that a loop makes count as well as the loop itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandCounts {
+    /// CONFIG_EX.
+    pub config_ex: u64,
+    /// CONFIG_LD.
+    pub config_ld: u64,
+    /// CONFIG_ST.
+    pub config_st: u64,
+    /// CONFIG_NORM.
+    pub config_norm: u64,
+    /// MVIN, MVIN2 and MVIN3.
+    pub mvin: u64,
+    /// MVOUT.
+    pub mvout: u64,
+    /// MVOUT_SPAD.
+    pub mvout_spad: u64,
+    /// PRELOAD.
+    pub preload: u64,
+    /// COMPUTE_PRELOADED.
+    pub compute_preloaded: u64,
+    /// COMPUTE_ACCUMULATED.
+    pub compute_accumulated: u64,
+    /// FLUSH, CLKGATE_EN and COUNTER.
+    pub front_end: u64,
+    /// Configuration commands of both unrollers.
+    pub loop_config: u64,
+    /// LOOP_WS.
+    pub loop_ws: u64,
+    /// LOOP_CONV_WS.
+    pub loop_conv_ws: u64,
+    /// Functions that do not exist.
+    pub unknown: u64,
+}
+
+impl CommandCounts {
+    /// Kind and count, in the order of the fields.
+    pub fn by_kind(&self) -> [(&'static str, u64); 15] {
+        [
+            ("config_ex", self.config_ex),
+            ("config_ld", self.config_ld),
+            ("config_st", self.config_st),
+            ("config_norm", self.config_norm),
+            ("mvin", self.mvin),
+            ("mvout", self.mvout),
+            ("mvout_spad", self.mvout_spad),
+            ("preload", self.preload),
+            ("compute_preloaded", self.compute_preloaded),
+            ("compute_accumulated", self.compute_accumulated),
+            ("front_end", self.front_end),
+            ("loop_config", self.loop_config),
+            ("loop_ws", self.loop_ws),
+            ("loop_conv_ws", self.loop_conv_ws),
+            ("unknown", self.unknown),
+        ]
+    }
+}

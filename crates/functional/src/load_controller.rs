@@ -1,0 +1,171 @@
+//! MVIN, MVIN2, MVIN3 and CONFIG_LD: `LoadController.scala` and the way of the data into the local memories
+//! (`DMA.scala`, `ZeroWriter.scala`, `VectorScalarMultiplier.scala`, `PixelRepeater.scala`).
+
+use pollux_isa::config::LOAD_STATES;
+use pollux_isa::fields::{ConfigLd, MoveOperands};
+use pollux_isa::values::Scale;
+use pollux_isa::{GemminiConfig, LocalAddr};
+use pollux_numerics::{acc_scale, mvin_scale_row};
+
+use crate::model::{DRAM_MASK, Machine};
+use crate::policy::ExecError;
+
+/// The registers of one channel. They have no reset value in hardware; the golden bench starts them at 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Channel {
+    stride: u64,
+    scale: Scale,
+    shrink: bool,
+    block_stride: u32,
+    pixel_repeat: u32,
+}
+
+/// The load controller's state.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadController {
+    channels: [Channel; LOAD_STATES],
+    dim: usize,
+    input_bytes: usize,
+    acc_bytes: usize,
+    has_mvin_scale: bool,
+    has_mvin_scale_acc: bool,
+    has_pixel_repeater: bool,
+    /// One row from memory: bytes.
+    bytes: Vec<u8>,
+    /// The same row as scratchpad elements, scaled.
+    elements: Vec<i8>,
+}
+
+/// How a row of main memory becomes local rows.
+#[derive(Clone, Copy)]
+struct Destination {
+    /// First local row of this row of memory.
+    local: LocalAddr,
+    block_stride: u32,
+    cols: usize,
+    pixel_repeats: u32,
+}
+
+impl LoadController {
+    pub(crate) fn new(config: &GemminiConfig) -> Self {
+        Self {
+            channels: [Channel::default(); LOAD_STATES],
+            dim: config.dim() as usize,
+            input_bytes: config.input_type.bytes() as usize,
+            acc_bytes: config.acc_type.bytes() as usize,
+            has_mvin_scale: config.mvin_scale_args.is_some(),
+            has_mvin_scale_acc: config.mvin_scale_acc_args.is_some(),
+            has_pixel_repeater: config.has_first_layer_optimizations,
+            bytes: Vec::new(),
+            elements: Vec::new(),
+        }
+    }
+
+    pub(crate) fn config(&mut self, f: &ConfigLd) {
+        // State 3 has no registers.
+        if let Some(channel) = self.channels.get_mut(usize::from(f.state_id)) {
+            *channel = Channel {
+                stride: f.stride,
+                scale: f.scale,
+                shrink: f.shrink,
+                block_stride: f.block_stride.into(),
+                pixel_repeat: f.repeats().into(),
+            };
+        }
+    }
+
+    pub(crate) fn mvin(&mut self, m: &mut Machine, channel: usize, f: &MoveOperands) -> Result<(), ExecError> {
+        let state = self.channels[channel];
+        let (rows, cols) = (u32::from(f.rows), usize::from(f.cols));
+        if rows == 0 || cols == 0 {
+            return Ok(());
+        }
+        let zeros = f.dram == 0;
+        let acc_width = f.local.is_acc() && !state.shrink;
+        let row_bytes = cols * if acc_width { self.acc_bytes } else { self.input_bytes };
+        self.bytes.clear();
+        self.bytes.resize(row_bytes, 0);
+        // With stride 0 one row is fetched and repeated; the registers of the repeating scaler hold it, so nothing changes between.
+        let fetch_once = state.stride == 0;
+        for row in 0..rows {
+            let fetch = !zeros && (row == 0 || !fetch_once);
+            if fetch {
+                let address = f.dram.wrapping_add(state.stride.wrapping_mul(row.into())) & DRAM_MASK;
+                m.check_mapped(address, row_bytes as u64, false)?;
+                m.memory.read(address, &mut self.bytes);
+                m.counts.bytes_in += row_bytes as u64;
+            }
+            if !acc_width && (fetch || row == 0) {
+                self.scale_row(state.scale);
+            }
+            let destination = Destination {
+                local: f.local.add(m.layout, row),
+                block_stride: state.block_stride,
+                cols,
+                pixel_repeats: if self.has_pixel_repeater { state.pixel_repeat.max(1) } else { 1 },
+            };
+            match (f.local.is_acc(), acc_width) {
+                (true, true) => self.write_wide(m, destination, state.scale),
+                (true, false) => self.write_shrunk(m, destination),
+                (false, _) => self.write_scratchpad(m, destination),
+            }
+        }
+        Ok(())
+    }
+
+    /// The narrow path's scaling, to the scratchpad's element type.
+    fn scale_row(&mut self, scale: Scale) {
+        self.elements.clear();
+        self.elements.extend(self.bytes.iter().map(|&byte| byte as i8));
+        if self.has_mvin_scale && scale != Scale::IDENTITY {
+            mvin_scale_row(&mut self.elements, scale.0);
+        }
+    }
+
+    fn write_scratchpad(&self, m: &mut Machine, to: Destination) {
+        for (block, elements) in self.elements.chunks(self.dim).enumerate() {
+            let local = to.local.add(m.layout, to.block_stride.wrapping_mul(block as u32));
+            if to.pixel_repeats == 1 {
+                let row = local.full_sp_addr(m.layout) as usize;
+                m.scratchpad.row_mut(row)[..elements.len()].copy_from_slice(elements);
+            } else {
+                self.repeat_pixel(m, local, elements, to);
+            }
+        }
+    }
+
+    /// `PixelRepeater.scala`: copy `k` sits `k` rows lower and `k * cols` elements further right. Copies below row 0, or below the
+    /// second half of the scratchpad when the row is in it, are dropped.
+    fn repeat_pixel(&self, m: &mut Machine, local: LocalAddr, elements: &[i8], to: Destination) {
+        let half = m.layout.sp_rows / 2;
+        let floor = if local.full_sp_addr(m.layout) < half { 0 } else { half };
+        for k in (0..to.pixel_repeats).rev() {
+            let (row, underflow) = local.floor_sub(m.layout, k, floor);
+            if underflow {
+                continue;
+            }
+            // The shift has only as many bits as it takes to count DIM / 2.
+            let shift = k as usize * to.cols % self.dim;
+            let row = m.scratchpad.row_mut(row.full_sp_addr(m.layout) as usize);
+            for (to, from) in row[shift..].iter_mut().zip(elements) {
+                *to = *from;
+            }
+        }
+    }
+
+    fn write_shrunk(&self, m: &mut Machine, to: Destination) {
+        for (block, elements) in self.elements.chunks(self.dim).enumerate() {
+            let local = to.local.add(m.layout, to.block_stride.wrapping_mul(block as u32));
+            m.write_accumulator(local, elements.iter().map(|&x| i32::from(x)));
+        }
+    }
+
+    fn write_wide(&self, m: &mut Machine, to: Destination, scale: Scale) {
+        let scaled = |x: i32| if self.has_mvin_scale_acc { acc_scale(x, scale.0) } else { x };
+        for (block, bytes) in self.bytes.chunks(self.dim * self.acc_bytes).enumerate() {
+            let local = to.local.add(m.layout, to.block_stride.wrapping_mul(block as u32));
+            let (elements, _) = bytes.as_chunks::<4>();
+            m.write_accumulator(local, elements.iter().map(|&x| scaled(i32::from_le_bytes(x))));
+        }
+    }
+}

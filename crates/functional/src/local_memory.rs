@@ -1,0 +1,56 @@
+//! The local memories: rows of DIM elements (`Scratchpad.scala`, `AccumulatorMem.scala`). Banks matter for timing only.
+
+/// The scratchpad (`i8`) or the accumulator (`i32`), all banks in a row, and which rows were ever written.
+///
+/// Rows start as zeros, as on the golden bench.
+#[derive(Clone, Debug)]
+pub struct LocalMemory<T> {
+    width: usize,
+    elements: Vec<T>,
+    written: Vec<bool>,
+}
+
+impl<T: Copy + Default> LocalMemory<T> {
+    /// A memory of `rows` rows of `width` elements.
+    pub fn new(rows: usize, width: usize) -> Self {
+        Self { width, elements: vec![T::default(); rows * width], written: vec![false; rows] }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Elements of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// A row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline]
+    pub fn row(&self, row: usize) -> &[T] {
+        &self.elements[row * self.width..][..self.width]
+    }
+
+    /// A row, to be written; counts as written from now on.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline]
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        self.written[row] = true;
+        &mut self.elements[row * self.width..][..self.width]
+    }
+
+    /// Whether any element of the row was ever written.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline]
+    pub fn is_written(&self, row: usize) -> bool {
+        self.written[row]
+    }
+}

@@ -1,0 +1,340 @@
+//! [`FunctionalModel`]: the accelerator's state and the execution of one command.
+
+use pollux_isa::config::CORE_MAX_ADDR_BITS;
+use pollux_isa::fields::MoveOperands;
+use pollux_isa::legality::{Checker, LocalMemory as MemoryKind};
+use pollux_isa::stream::StreamItem;
+use pollux_isa::{AddressLayout, Command, ConfigError, GemminiConfig, LocalAddr, RoccCommand};
+use pollux_memory::Memory;
+use thiserror::Error;
+
+use crate::counts::Counts;
+use crate::execute_controller::ExecuteController;
+use crate::load_controller::LoadController;
+use crate::local_memory::LocalMemory;
+use crate::policy::{Access, Action, Diagnostic, ExecError, Issue, Monitor, Policy};
+use crate::store_controller::StoreController;
+use crate::unroll::{Accepted, Unroller};
+
+/// The bits of a main memory address that the accelerator keeps.
+pub(crate) const DRAM_MASK: u64 = (1 << CORE_MAX_ADDR_BITS) - 1;
+
+/// Why a model cannot be made.
+#[derive(Debug, Error)]
+pub enum NewModelError {
+    /// The configuration is inconsistent.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The model computes on 8-bit inputs and a 32-bit accumulator.
+    #[error("`{field}` has {bits} bits: the functional model computes on {expected} bits only")]
+    Element {
+        /// Field of the configuration.
+        field: &'static str,
+        /// Its width.
+        bits: u32,
+        /// The width that the model has.
+        expected: u32,
+    },
+}
+
+/// What the three controllers share: memories, counts and the record of undefined behaviour.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub layout: AddressLayout,
+    pub memory: Memory,
+    pub scratchpad: LocalMemory<i8>,
+    pub accumulator: LocalMemory<i32>,
+    pub counts: Counts,
+    pub monitor: Monitor,
+    check_mapped: bool,
+}
+
+impl Machine {
+    /// Reports bytes of main memory that no declared range covers, if any range is declared.
+    #[inline]
+    pub fn check_mapped(&mut self, address: u64, bytes: u64, write: bool) -> Result<(), ExecError> {
+        if self.check_mapped
+            && let Some(first_unmapped) = self.memory.first_unmapped(address, bytes)
+        {
+            let access = if write { Access::Write } else { Access::Read };
+            self.monitor.report(Issue::UnmappedDram { access, address, bytes, first_unmapped })?;
+        }
+        Ok(())
+    }
+
+    /// Row number of an address that is about to be read; reports one that was never written.
+    #[inline]
+    pub fn scratchpad_row(&mut self, local: LocalAddr) -> Result<usize, ExecError> {
+        let row = local.full_sp_addr(self.layout) as usize;
+        if !self.scratchpad.is_written(row) {
+            self.monitor.report(Issue::UnwrittenRow { memory: MemoryKind::Scratchpad, row: row as u32 })?;
+        }
+        Ok(row)
+    }
+
+    /// The same for the accumulator.
+    #[inline]
+    pub fn accumulator_row(&mut self, local: LocalAddr) -> Result<usize, ExecError> {
+        let row = local.full_acc_addr(self.layout) as usize;
+        if !self.accumulator.is_written(row) {
+            self.monitor.report(Issue::UnwrittenRow { memory: MemoryKind::Accumulator, row: row as u32 })?;
+        }
+        Ok(row)
+    }
+
+    /// Writes the leading elements of an accumulator row, or adds to them (wrapping), as the address says.
+    #[inline]
+    pub fn write_accumulator(&mut self, local: LocalAddr, elements: impl Iterator<Item = i32>) {
+        let accumulate = local.accumulate();
+        let row = self.accumulator.row_mut(local.full_acc_addr(self.layout) as usize);
+        if accumulate {
+            row.iter_mut().zip(elements).for_each(|(to, x)| *to = to.wrapping_add(x));
+        } else {
+            row.iter_mut().zip(elements).for_each(|(to, x)| *to = x);
+        }
+    }
+}
+
+/// A Gemmini accelerator with its main memory, without time.
+///
+/// A clone is a snapshot.
+#[derive(Clone, Debug)]
+pub struct FunctionalModel {
+    config: GemminiConfig,
+    machine: Machine,
+    load: LoadController,
+    execute: ExecuteController,
+    store: StoreController,
+    unroller: Unroller,
+    checker: Checker,
+}
+
+/// Construction and state.
+impl FunctionalModel {
+    /// The accelerator after reset, all registers and local memories 0, with the default [`Policy`].
+    ///
+    /// # Errors
+    /// The configuration is inconsistent, or its elements are not 8 and 32 bits wide.
+    pub fn new(config: GemminiConfig, memory: Memory) -> Result<Self, NewModelError> {
+        Self::with_policy(config, memory, Policy::default())
+    }
+
+    /// The same with a chosen policy. Declared ranges of `memory` are those of this moment.
+    ///
+    /// # Errors
+    /// Those of [`FunctionalModel::new`].
+    pub fn with_policy(config: GemminiConfig, memory: Memory, policy: Policy) -> Result<Self, NewModelError> {
+        config.validate()?;
+        let widths = [("input_type", config.input_type.bits, 8), ("acc_type", config.acc_type.bits, 32)];
+        if let Some(&(field, bits, expected)) = widths.iter().find(|(_, bits, expected)| bits != expected) {
+            return Err(NewModelError::Element { field, bits, expected });
+        }
+        let (layout, dim) = (config.layout(), config.dim() as usize);
+        Ok(Self {
+            load: LoadController::new(&config),
+            execute: ExecuteController::new(&config),
+            store: StoreController::new(&config),
+            unroller: Unroller::new(&config),
+            checker: Checker::new(&config),
+            machine: Machine {
+                layout,
+                scratchpad: LocalMemory::new(layout.sp_rows as usize, dim),
+                accumulator: LocalMemory::new(layout.acc_rows as usize, dim),
+                check_mapped: memory.mapped().next().is_some() && policy.unmapped_dram != Action::Ignore,
+                memory,
+                counts: Counts::default(),
+                monitor: Monitor::new(policy),
+            },
+            config,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &GemminiConfig {
+        &self.config
+    }
+
+    /// Main memory.
+    pub fn memory(&self) -> &Memory {
+        &self.machine.memory
+    }
+
+    /// Main memory, for the host's own writes.
+    pub fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.machine.memory
+    }
+
+    /// Main memory, taken out of the model.
+    pub fn into_memory(self) -> Memory {
+        self.machine.memory
+    }
+
+    /// The scratchpad: rows of DIM elements.
+    pub fn scratchpad(&self) -> &LocalMemory<i8> {
+        &self.machine.scratchpad
+    }
+
+    /// The scratchpad, to be set up by a test or a view.
+    pub fn scratchpad_mut(&mut self) -> &mut LocalMemory<i8> {
+        &mut self.machine.scratchpad
+    }
+
+    /// The accumulator: rows of DIM elements.
+    pub fn accumulator(&self) -> &LocalMemory<i32> {
+        &self.machine.accumulator
+    }
+
+    /// The accumulator, to be set up by a test or a view.
+    pub fn accumulator_mut(&mut self) -> &mut LocalMemory<i32> {
+        &mut self.machine.accumulator
+    }
+
+    /// Totals so far.
+    pub fn counts(&self) -> &Counts {
+        &self.machine.counts
+    }
+
+    /// Warnings so far, the first [`Policy::max_warnings`] of them.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        self.machine.monitor.warnings()
+    }
+
+    /// Warnings so far, those not kept included.
+    pub fn warning_count(&self) -> u64 {
+        self.machine.monitor.warning_count()
+    }
+}
+
+/// Execution.
+impl FunctionalModel {
+    /// Runs a stream: commands are executed and host writes done, in order; fences, waits and marks mean nothing without time.
+    ///
+    /// # Errors
+    /// The first item that the policy makes an error. Items before it have taken effect.
+    pub fn run<'a>(&mut self, items: impl IntoIterator<Item = &'a StreamItem>) -> Result<(), ExecError> {
+        for item in items {
+            match item {
+                StreamItem::Command(command) => self.execute(command)?,
+                StreamItem::Write { address, bytes } => self.machine.memory.write(*address, bytes),
+                StreamItem::Fence | StreamItem::Wait(_) | StreamItem::Mark(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes one command of the host; a loop command with everything it unrolls to.
+    ///
+    /// # Errors
+    /// Undefined behaviour that the policy makes an error. What came before it within the command has taken effect.
+    pub fn execute(&mut self, command: &RoccCommand) -> Result<(), ExecError> {
+        self.machine.monitor.begin_command(self.machine.counts.host_commands, *command);
+        self.machine.counts.host_commands += 1;
+        if self.machine.monitor.checks_legality() {
+            for illegality in self.checker.check(*command) {
+                self.machine.monitor.report(Issue::Illegal(illegality))?;
+            }
+        }
+        let Some(decoded) = Command::from_rocc(&self.config, *command) else {
+            return self.unknown(command);
+        };
+        match self.unroller.accept(&decoded) {
+            Accepted::PassedThrough => self.primitive(&decoded, command),
+            Accepted::Configured => {
+                self.machine.counts.commands.loop_config += 1;
+                Ok(())
+            }
+            // Reported by the checker; nothing can follow in hardware.
+            Accepted::NeverCompletes => Ok(()),
+            Accepted::Loop(commands) => {
+                match decoded {
+                    Command::LoopWs(_) => self.machine.counts.commands.loop_ws += 1,
+                    _ => self.machine.counts.commands.loop_conv_ws += 1,
+                }
+                for (step, unrolled) in commands.enumerate() {
+                    self.machine.monitor.begin_step(step as u64, unrolled.command);
+                    self.primitive(&unrolled.command, command)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Executes a command that is not a loop's. `registers` is the host's command.
+    fn primitive(&mut self, command: &Command, registers: &RoccCommand) -> Result<(), ExecError> {
+        let machine = &mut self.machine;
+        let count = &mut machine.counts.commands;
+        match command {
+            Command::ConfigEx(f) => {
+                count.config_ex += 1;
+                self.execute.config(f);
+                Ok(())
+            }
+            Command::ConfigLd(f) => {
+                count.config_ld += 1;
+                self.load.config(f);
+                Ok(())
+            }
+            Command::ConfigSt(f) => {
+                count.config_st += 1;
+                self.store.config(f);
+                Ok(())
+            }
+            // Without normalization units the store controller takes this command for an MVOUT.
+            Command::ConfigNorm(_) if !self.config.has_normalizations => {
+                let operands = MoveOperands::from_regs(&self.config, registers.rs1, registers.rs2);
+                self.store.mvout(machine, &operands)
+            }
+            Command::ConfigNorm(f) => {
+                count.config_norm += 1;
+                self.store.config_norm(f);
+                Ok(())
+            }
+            Command::Mvin(f) => {
+                count.mvin += 1;
+                self.load.mvin(machine, 0, f)
+            }
+            Command::Mvin2(f) => {
+                count.mvin += 1;
+                self.load.mvin(machine, 1, f)
+            }
+            Command::Mvin3(f) => {
+                count.mvin += 1;
+                self.load.mvin(machine, 2, f)
+            }
+            Command::Mvout(f) => {
+                count.mvout += 1;
+                self.store.mvout(machine, f)
+            }
+            // No data path: the rows are read and dropped. The checker reports it.
+            Command::MvoutSpad(_) => {
+                count.mvout_spad += 1;
+                Ok(())
+            }
+            Command::Preload(f) => {
+                count.preload += 1;
+                self.execute.preload(machine, f)
+            }
+            Command::ComputePreloaded(f) => {
+                count.compute_preloaded += 1;
+                self.execute.compute(machine, f, true)
+            }
+            Command::ComputeAccumulated(f) => {
+                count.compute_accumulated += 1;
+                self.execute.compute(machine, f, false)
+            }
+            Command::Flush(_) | Command::ClockGate(_) | Command::Counter(_) => {
+                count.front_end += 1;
+                Ok(())
+            }
+            // A convolution loop's command in a build without that unroller.
+            _ => self.unknown(registers),
+        }
+    }
+
+    /// A function that does not exist: without assertions it goes to the load controller, which takes it for an MVIN.
+    fn unknown(&mut self, command: &RoccCommand) -> Result<(), ExecError> {
+        self.machine.counts.commands.unknown += 1;
+        let operands = MoveOperands::from_regs(&self.config, command.rs1, command.rs2);
+        self.load.mvin(&mut self.machine, 0, &operands)
+    }
+}
