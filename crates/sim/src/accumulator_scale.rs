@@ -44,7 +44,16 @@ pub struct AccumulatorScaleResp {
 #[derive(Clone, Debug)]
 enum Units {
     PerColumn(Pipeline<AccumulatorScaleResp>),
-    Shared { units: ScaleUnits, rows: [Option<(AccumulatorScaleResp, bool)>; ENTRIES], policy: [u8; 1 << ENTRIES] },
+    Shared(Box<SharedUnits>),
+}
+
+/// A build with fewer units than columns.
+#[derive(Clone, Debug)]
+struct SharedUnits {
+    units: ScaleUnits,
+    /// Row of each entry, and whether its activation needs a norm unit.
+    rows: [Option<(AccumulatorScaleResp, bool)>; ENTRIES],
+    policy: [u8; 1 << ENTRIES],
 }
 
 /// The unit.
@@ -104,7 +113,7 @@ impl AccumulatorScale {
     pub fn is_empty(&self) -> bool {
         match &self.units {
             Units::PerColumn(pipeline) => pipeline.is_empty(),
-            Units::Shared { units, .. } => units.is_empty(),
+            Units::Shared(shared) => shared.units.is_empty(),
         }
     }
 
@@ -113,7 +122,7 @@ impl AccumulatorScale {
     pub fn out(&self) -> Option<&AccumulatorScaleResp> {
         match &self.units {
             Units::PerColumn(pipeline) => pipeline.out(),
-            Units::Shared { units, rows, .. } => rows[units.done()?].as_ref().map(|(resp, _)| resp),
+            Units::Shared(shared) => shared.rows[shared.units.done()?].as_ref().map(|(resp, _)| resp),
         }
     }
 
@@ -122,7 +131,10 @@ impl AccumulatorScale {
     pub fn in_ready(&self, out_taken: bool) -> bool {
         match &self.units {
             Units::PerColumn(pipeline) => pipeline.in_ready(out_taken),
-            Units::Shared { units, .. } => !units.is_valid(units.tail()) || (units.tail_is_head() && out_taken),
+            Units::Shared(shared) => {
+                let units = &shared.units;
+                !units.is_valid(units.tail()) || (units.tail_is_head() && out_taken)
+            }
         }
     }
 
@@ -139,7 +151,8 @@ impl AccumulatorScale {
                 pipeline.tick(row, out_taken);
                 moved || accepted
             }
-            Units::Shared { units, rows, policy } => {
+            Units::Shared(shared) => {
+                let SharedUnits { units, rows, policy } = &mut **shared;
                 let norm = (0..ENTRIES).filter(|&e| units.is_valid(e) && rows[e].is_some_and(|(_, norm)| norm));
                 let assigned = policy[norm.fold(0, |mask, e| mask | 1 << e)];
                 if let (Some(row), Some(input)) = (row, &input) {

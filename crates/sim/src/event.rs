@@ -125,7 +125,7 @@ impl Event {
 #[derive(Clone, Debug, Default)]
 pub struct EventBuffer {
     enabled: bool,
-    events: Vec<Event>,
+    events: Vec<(u8, Event)>,
 }
 
 impl EventBuffer {
@@ -144,14 +144,22 @@ impl EventBuffer {
     #[inline]
     pub fn push(&mut self, event: Event) {
         if self.enabled {
-            self.events.push(event);
+            self.events.push((self.position(&event), event));
+        }
+    }
+
+    /// A configuration command completes as it issues; traces list the two lines together.
+    fn position(&self, event: &Event) -> u8 {
+        match (self.events.last(), event) {
+            (Some((order, Event::Issue { seq: issued, .. })), Event::Complete { seq, .. }) if issued == seq => *order,
+            _ => event.order(),
         }
     }
 
     /// Hands the cycle's events over in trace order and empties the buffer.
     pub fn drain_sorted(&mut self, mut f: impl FnMut(&Event)) {
-        self.events.sort_by_key(Event::order);
-        for event in &self.events {
+        self.events.sort_by_key(|(order, _)| *order);
+        for (_, event) in &self.events {
             f(event);
         }
         self.events.clear();

@@ -19,6 +19,7 @@ use crate::loop_conv::LoopConv;
 use crate::loop_matmul::LoopMatmul;
 use crate::queue::Queue;
 use crate::reservation_station::{PerUnit, ReservationStation};
+use crate::unroller::UnrollerActivity;
 use crate::wires::{GemminiCmd, IssuedCmd, RobId};
 
 /// The front end's inputs in one cycle.
@@ -47,6 +48,19 @@ enum Dispatch {
     Counter(RoccCommand, u8),
     /// Into the reservation station.
     Allocate(GemminiCmd),
+}
+
+/// What a cycle of the dispatch is spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DispatchActivity {
+    /// No command.
+    Idle,
+    /// A command goes into the station, or acts here.
+    Busy,
+    /// The command waits for a free entry of its class.
+    StationFull(Unit),
+    /// A COUNTER waits for the response of the one before it, or for ever in a build without counters.
+    CounterResponse,
 }
 
 /// The front end; see the module.
@@ -136,6 +150,26 @@ impl FrontEnd {
         events
     }
 
+    /// What the dispatch of commands into the station is doing.
+    pub fn dispatch_activity(&self) -> DispatchActivity {
+        match (self.dispatch(), self.unrolled.front()) {
+            (Dispatch::Empty, _) | (_, None) => DispatchActivity::Idle,
+            (Dispatch::Blocked, Some(head)) if head.cmd.funct == funct::COUNTER => DispatchActivity::CounterResponse,
+            (Dispatch::Blocked, Some(head)) => DispatchActivity::StationFull(ReservationStation::unit(&head.cmd)),
+            _ => DispatchActivity::Busy,
+        }
+    }
+
+    /// What the convolution unroller is doing; nothing if the build has none.
+    pub fn conv_activity(&self) -> Option<UnrollerActivity> {
+        self.conv.as_ref().map(|conv| conv.activity(self.matmul.in_ready()))
+    }
+
+    /// What the matmul unroller is doing.
+    pub fn matmul_activity(&self) -> UnrollerActivity {
+        self.matmul.activity(self.unrolled.enq_ready(false))
+    }
+
     /// The reservation station, for reports and views.
     pub fn station(&self) -> &ReservationStation {
         &self.station
@@ -191,13 +225,11 @@ impl FrontEnd {
         let raw_out = self.raw.front().filter(|_| conv_ready.unwrap_or(matmul_ready)).copied();
 
         let mut progress = accepted.is_some() || raw_out.is_some();
-        let (mut alloc, mut access) = (None, None);
-        match dispatch {
-            Dispatch::Empty | Dispatch::Blocked => {}
-            Dispatch::Drop => {}
-            Dispatch::Counter(cmd, rd) => access = Some((cmd, rd)),
-            Dispatch::Allocate(cmd) => alloc = Some(cmd),
-        }
+        let (alloc, access) = match dispatch {
+            Dispatch::Empty | Dispatch::Blocked | Dispatch::Drop => (None, None),
+            Dispatch::Counter(cmd, rd) => (None, Some((cmd, rd))),
+            Dispatch::Allocate(cmd) => (Some(cmd), None),
+        };
         if !matches!(dispatch, Dispatch::Empty | Dispatch::Blocked) {
             self.unrolled.pop();
             progress = true;

@@ -92,8 +92,6 @@ pub(crate) struct Geometry {
     pub max_block_len: u16,
     /// Blocks in one move of accumulator elements.
     pub max_block_len_acc: u16,
-    /// Entries of the reservation station by class: the limit on an unroller's commands in flight.
-    pub station_entries: [u8; 3],
 }
 
 impl Geometry {
@@ -109,11 +107,6 @@ impl Geometry {
             pixel_repeats_bits: config.pixel_repeats_bits(),
             max_block_len: config.max_block_len() as u16,
             max_block_len_acc: config.max_block_len_acc() as u16,
-            station_entries: [
-                config.reservation_station_entries_ld as u8,
-                config.reservation_station_entries_ex as u8,
-                config.reservation_station_entries_st as u8,
-            ],
         }
     }
 

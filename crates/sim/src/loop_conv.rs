@@ -18,7 +18,6 @@
 
 use std::num::Wrapping;
 
-use pollux_isa::config::CONCURRENT_LOOPS;
 use pollux_isa::fields::{
     LoopConvConfig1, LoopConvConfig2, LoopConvConfig3, LoopConvConfig4, LoopConvConfig5, LoopConvConfig6, LoopConvWs,
 };
@@ -29,15 +28,11 @@ use crate::geometry::{Geometry, config_kind, dram_at, floor_add, funct, mask};
 use crate::pipeline::Pipeline;
 use crate::queue::Queue;
 use crate::reservation_station::PerUnit;
+use crate::unroller::{InFlight, LOOPS, LoopFlags, LoopId, UnrollerActivity, UnrollerStall};
 use crate::wires::GemminiCmd;
-
-const LOOPS: usize = CONCURRENT_LOOPS as usize;
 
 /// Registers between a part and the arbiter (`latency`).
 const LATENCY: u32 = 2;
-
-/// Which loop: index of a slot.
-type LoopId = usize;
 
 /// Address arithmetic, modulo 2^32: offsets are cut to 32 bits, and so are local addresses.
 type W = Wrapping<u32>;
@@ -393,7 +388,7 @@ impl LoadInput {
         let Settings { c1, c2, c3, c4, run } = &self.req.settings;
         if self.state == LoadState::Config {
             let pixels = if run.trans_input_3120 { c1.batch_size } else { c4.in_stride };
-            let stride = u64::from(pixels) * u64::from(geometry.input_bytes) << u32::from(run.downsample);
+            let stride = (u64::from(pixels) * u64::from(geometry.input_bytes)) << u32::from(run.downsample);
             return config_ld(geometry, 0, self.req.derived.input_spad_stride, run.max_pixels_per_row, stride);
         }
         let (lpad, upad, ..) = self.pads();
@@ -781,10 +776,7 @@ struct LoopState {
     settings: Settings,
     c5: LoopConvConfig5,
     c6: LoopConvConfig6,
-    configured: bool,
-    running: bool,
-    started: [bool; 5],
-    completed: [bool; 5],
+    flags: LoopFlags,
     a_addr_start: u32,
     b_addr_end: u32,
 }
@@ -795,21 +787,10 @@ impl LoopState {
             settings: Settings::new(config),
             c5: LoopConvConfig5::from_regs(config, 0, 0),
             c6: LoopConvConfig6::from_regs(config, 0, 0),
-            configured: false,
-            running: false,
-            started: [false; 5],
-            completed: [false; 5],
+            flags: LoopFlags::default(),
             a_addr_start: geometry.spad_half(id as u32),
             b_addr_end: geometry.spad_half(id as u32 + 1),
         }
-    }
-
-    /// Frees the slot; what the configuration commands wrote stays.
-    fn reset(&mut self) {
-        self.configured = false;
-        self.running = false;
-        self.started = [false; 5];
-        self.completed = [false; 5];
     }
 
     fn configure(&mut self, cmd: &RoccCommand, config: &GemminiConfig) {
@@ -824,14 +805,10 @@ impl LoopState {
             funct::LOOP_CONV_WS_CONFIG_6 => self.c6 = LoopConvConfig6::from_regs(config, rs1, rs2),
             funct::LOOP_CONV_WS => {
                 settings.run = LoopConvWs::from_regs(config, rs1, rs2).gated(config);
-                self.configured = true;
+                self.flags.configured = true;
             }
             _ => {}
         }
-    }
-
-    fn all_completed(&self) -> bool {
-        self.completed == [true; 5]
     }
 
     fn dram_addr(&self, part: Part) -> u64 {
@@ -872,8 +849,7 @@ pub struct LoopConv {
     ex: Execute,
     st: Store,
     pipelines: [Pipeline<RoccCommand>; 5],
-    /// Emitted commands that are still in the station or on the way to it.
-    in_flight: PerUnit<u8>,
+    in_flight: InFlight,
     /// Accumulator half that the next bias, execute and store part uses.
     acc_starts: [u32; 5],
 }
@@ -899,7 +875,7 @@ impl LoopConv {
             ex: Execute { state: ExecuteState::Idle, req, kernel, b: 0, orow: 0, ocol: 0, new_weights: false },
             st: Store { state: StoreState::Idle, req, at },
             pipelines: std::array::from_fn(|_| Pipeline::new(LATENCY)),
-            in_flight: [0; 3],
+            in_flight: InFlight::new(config),
             acc_starts: [0; 5],
             config: config.clone(),
             geometry,
@@ -917,7 +893,7 @@ impl LoopConv {
     }
 
     fn loop_configured(&self) -> bool {
-        self.loops.iter().any(|l| l.configured)
+        self.loops.iter().any(|l| l.flags.configured)
     }
 
     fn tail(&self) -> LoopId {
@@ -926,7 +902,7 @@ impl LoopConv {
 
     /// The slot that configuration commands write.
     fn being_configured(&self) -> LoopId {
-        if self.loops[self.head].configured { self.tail() } else { self.head }
+        if self.loops[self.head].flags.configured { self.tail() } else { self.head }
     }
 
     fn state_idle(&self, part: Part) -> bool {
@@ -963,7 +939,7 @@ impl LoopConv {
         let head = self.input.front();
         let loop_cmd = head.is_some_and(|cmd| is_loop_cmd(cmd.cmd.funct));
         let mut transfer = LoopConvTransfer {
-            pop: loop_cmd && !self.loops[self.being_configured()].configured,
+            pop: loop_cmd && !self.loops[self.being_configured()].flags.configured,
             ..LoopConvTransfer::default()
         };
         if self.loop_configured() {
@@ -980,8 +956,7 @@ impl LoopConv {
     fn arbitrate(&self, out_ready: bool, transfer: &mut LoopConvTransfer) {
         let mut free = out_ready;
         for part in PRIORITIES {
-            let unit = part.unit() as usize;
-            let has_room = self.in_flight[unit] < self.geometry.station_entries[unit];
+            let has_room = self.in_flight.has_room(part.unit());
             transfer.ready[part as usize] = free && has_room;
             if free && has_room && self.pipelines[part as usize].out().is_some() {
                 transfer.granted = Some(part);
@@ -992,7 +967,7 @@ impl LoopConv {
 
     /// The execute part has accepted a loop whose loads are not all emitted: loads of the other loop wait.
     fn ex_is_waiting_for_loads(&self) -> bool {
-        let slot = &self.loops[self.loop_id(Part::Ex)];
+        let slot = &self.loops[self.loop_id(Part::Ex)].flags;
         let loads_completed = LOADS.iter().all(|&part| slot.completed[part as usize]);
         slot.started[Part::Ex as usize] && !slot.completed[Part::Ex as usize] && !loads_completed
     }
@@ -1017,8 +992,8 @@ impl LoopConv {
 
     /// The loop whose request the part accepts in this cycle.
     fn accepts(&self, part: Part) -> Option<LoopId> {
-        let id = if self.loops[self.head].started[part as usize] { self.tail() } else { self.head };
-        let slot = &self.loops[id];
+        let id = if self.loops[self.head].flags.started[part as usize] { self.tail() } else { self.head };
+        let slot = &self.loops[id].flags;
         let started = |part: &Part| slot.started[*part as usize];
         let in_turn = match part {
             Part::Bias | Part::Input | Part::Weights => true,
@@ -1068,13 +1043,7 @@ impl LoopConv {
         if let Some(cmd) = input {
             self.input.push(cmd);
         }
-        if let Some(part) = transfer.granted {
-            self.in_flight[part.unit() as usize] += 1;
-        }
-        for (count, departed) in self.in_flight.iter_mut().zip(departed) {
-            debug_assert!(*count >= departed, "more commands left the station than the unroller made");
-            *count = count.saturating_sub(departed);
-        }
+        self.in_flight.tick(transfer.granted.map(Part::unit), departed);
         progress
     }
 
@@ -1092,7 +1061,7 @@ impl LoopConv {
         let finished = PARTS.map(|part| self.idle(part));
         let items = PARTS.map(|part| self.item(part, transfer.ready[part as usize]));
         let skips_iteration = self.ex.skips_iteration();
-        let release = self.loops[self.head].running && self.loops[self.head].all_completed();
+        let release = self.loops[self.head].flags.all_completed();
 
         let mut progress = transfer.granted.is_some() || skips_iteration || release;
         for part in PARTS {
@@ -1103,10 +1072,9 @@ impl LoopConv {
             progress |= self.advance(part, item.is_some(), skips_iteration);
         }
         for part in PARTS {
-            let id = self.loop_id(part);
-            if finished[part as usize] && self.loops[id].running && self.loops[id].started[part as usize] {
-                progress |= !self.loops[id].completed[part as usize];
-                self.loops[id].completed[part as usize] = true;
+            if finished[part as usize] {
+                let id = self.loop_id(part);
+                progress |= self.loops[id].flags.finish(part as usize);
             }
         }
         for (part, request) in PARTS.into_iter().zip(requests) {
@@ -1116,7 +1084,7 @@ impl LoopConv {
             }
         }
         if release {
-            self.loops[self.head].reset();
+            self.loops[self.head].flags = LoopFlags::default();
             self.head = self.tail();
         }
         progress
@@ -1157,8 +1125,7 @@ impl LoopConv {
 
     fn accept(&mut self, part: Part, req: Request) {
         let slot = &mut self.loops[req.loop_id];
-        slot.running = true;
-        slot.started[part as usize] = true;
+        slot.flags.start(part as usize);
         // Bias, execute and store part move from one accumulator half to the other, each for itself.
         if slot.c5.output != 0 {
             let start = &mut self.acc_starts[part as usize];
@@ -1195,12 +1162,34 @@ impl LoopConv {
             return Some("room in the matmul unroller's queue".to_owned());
         }
         let slot = &self.loops[self.head];
-        let missing = |part: &Part| !slot.completed[*part as usize];
+        let missing = |part: &Part| !slot.flags.completed[*part as usize];
         let parts: Vec<_> = PARTS.iter().filter(|part| missing(part)).map(|part| format!("{part:?}")).collect();
-        let [ld, ex, st] = self.in_flight;
-        Some(format!(
-            "the loop's parts {} to be emitted; {ld} load, {ex} execute and {st} store commands are in flight",
-            parts.join(", ")
-        ))
+        Some(format!("the loop's parts {} to be emitted; {}", parts.join(", "), self.in_flight.describe()))
+    }
+
+    /// What this cycle is spent on, given `out.ready`.
+    pub fn activity(&self, out_ready: bool) -> UnrollerActivity {
+        use UnrollerActivity::{Busy, Idle, Stalled};
+        let transfer = self.transfer(out_ready);
+        if !self.busy() {
+            Idle
+        } else if transfer.pop || transfer.out.is_some() {
+            Busy
+        } else if !self.loop_configured() || self.transfer(true).out.is_some() {
+            Stalled(UnrollerStall::Output)
+        } else {
+            Stalled(self.stall())
+        }
+    }
+
+    fn stall(&self) -> UnrollerStall {
+        let mut active = PRIORITIES.into_iter().filter(|&part| !self.idle(part)).peekable();
+        if active.peek().is_none() {
+            return UnrollerStall::Turnover;
+        }
+        match active.find(|part| !self.in_flight.has_room(part.unit())) {
+            Some(part) => UnrollerStall::InFlight(part.unit()),
+            None => UnrollerStall::OtherPart,
+        }
     }
 }

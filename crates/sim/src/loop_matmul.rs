@@ -15,7 +15,7 @@
 //! request in the cycle after it became idle, emits from the cycle after that, and its loop's `completed` flag follows its
 //! idle state by one cycle.
 
-use pollux_isa::config::{CONCURRENT_LOOPS, NORM_STAT_IDS};
+use pollux_isa::config::NORM_STAT_IDS;
 use pollux_isa::fields::{
     LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsSpadAb, LoopWsStridesAb, LoopWsStridesDc,
 };
@@ -26,12 +26,8 @@ use crate::event::{Origin, Unit};
 use crate::geometry::{Geometry, config_kind, dram_at, floor_add, funct, mask};
 use crate::queue::Queue;
 use crate::reservation_station::PerUnit;
+use crate::unroller::{InFlight, LOOPS, LoopFlags, LoopId, UnrollerActivity, UnrollerStall};
 use crate::wires::GemminiCmd;
-
-const LOOPS: usize = CONCURRENT_LOOPS as usize;
-
-/// Which loop: index of a slot.
-type LoopId = usize;
 
 /// The five parts of a loop, as its flags count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +53,7 @@ struct LoopState {
     run: LoopWs,
     /// Set by LOOP_WS, cleared by new addresses and with the slot.
     spad_only: bool,
-    configured: bool,
-    running: bool,
-    started: [bool; 5],
-    completed: [bool; 5],
+    flags: LoopFlags,
     /// First accumulator row of a residual addition.
     resadd_addr_start: u32,
 }
@@ -77,20 +70,14 @@ impl LoopState {
             spad_ab: LoopWsSpadAb { a_start: geometry.spad_half(id), b_end: geometry.spad_half(id + 1) },
             run: LoopWs::from_regs(config, 0, 0),
             spad_only: false,
-            configured: false,
-            running: false,
-            started: [false; 5],
-            completed: [false; 5],
+            flags: LoopFlags::default(),
             resadd_addr_start: geometry.acc_half(id),
         }
     }
 
     /// Frees the slot; what the configuration commands wrote stays.
     fn reset(&mut self) {
-        self.configured = false;
-        self.running = false;
-        self.started = [false; 5];
-        self.completed = [false; 5];
+        self.flags = LoopFlags::default();
         self.spad_only = false;
     }
 
@@ -118,13 +105,8 @@ impl LoopState {
         self.run = run;
         self.spad_only = run.spad_only;
         // A part that is skipped counts as started and completed.
-        self.started = [run.skip_lda, run.skip_ldb, run.skip_ldd, run.skip_ex, run.skip_stc];
-        self.completed = self.started;
-        self.configured = true;
-    }
-
-    fn all_completed(&self) -> bool {
-        self.completed == [true; 5]
+        let skipped = [run.skip_lda, run.skip_ldb, run.skip_ldd, run.skip_ex, run.skip_stc];
+        self.flags = LoopFlags { configured: true, running: self.flags.running, started: skipped, completed: skipped };
     }
 
     /// First scratchpad row of A, in a register of `bits` bits.
@@ -688,8 +670,7 @@ pub struct LoopMatmul {
     ex: ExecuteUnit,
     st: StoreUnit,
     st_spad: StoreUnit,
-    /// Emitted commands that are still in the station or on the way to it.
-    in_flight: PerUnit<u8>,
+    in_flight: InFlight,
     ld_d_addr_start: u32,
     ex_c_addr_start: u32,
     st_c_addr_start: u32,
@@ -717,7 +698,7 @@ impl LoopMatmul {
             ex: ExecuteUnit::default(),
             st: StoreUnit::new(StoreTarget::Dram),
             st_spad: StoreUnit::new(StoreTarget::Scratchpad),
-            in_flight: [0; 3],
+            in_flight: InFlight::new(config),
             ld_d_addr_start: 0,
             ex_c_addr_start: 0,
             st_c_addr_start: 0,
@@ -737,7 +718,7 @@ impl LoopMatmul {
     }
 
     fn loop_configured(&self) -> bool {
-        self.loops.iter().any(|l| l.configured)
+        self.loops.iter().any(|l| l.flags.configured)
     }
 
     fn tail(&self) -> LoopId {
@@ -746,7 +727,7 @@ impl LoopMatmul {
 
     /// The slot that configuration commands write.
     fn being_configured(&self) -> LoopId {
-        if self.loops[self.head].configured { self.tail() } else { self.head }
+        if self.loops[self.head].flags.configured { self.tail() } else { self.head }
     }
 
     /// What moves in this cycle, given `out.ready`.
@@ -754,7 +735,7 @@ impl LoopMatmul {
         let head = self.input.front();
         let loop_cmd = head.is_some_and(|cmd| is_loop_cmd(cmd.cmd.funct));
         let mut transfer = LoopMatmulTransfer {
-            pop: loop_cmd && !self.loops[self.being_configured()].configured,
+            pop: loop_cmd && !self.loops[self.being_configured()].flags.configured,
             source: if out_ready { self.grant() } else { None },
             out: None,
         };
@@ -768,17 +749,13 @@ impl LoopMatmul {
         transfer
     }
 
-    fn full(&self, unit: Unit) -> bool {
-        self.in_flight[unit as usize] >= self.geometry.station_entries[unit as usize]
-    }
-
     /// The sub-unit that the arbiters choose.
     fn grant(&self) -> Option<Source> {
-        let may_store = !self.full(Unit::St);
-        let may_load = !self.full(Unit::Ld);
+        let may_store = self.in_flight.has_room(Unit::St);
+        let may_load = self.in_flight.has_room(Unit::Ld);
         if may_store && self.st.valid(&self.geometry, self.store_producer()) {
             Some(Source::Store)
-        } else if !self.full(Unit::Ex) && self.execute_valid() {
+        } else if self.in_flight.has_room(Unit::Ex) && self.execute_valid() {
             Some(Source::Execute)
         } else if may_load && self.ld_d.valid() {
             Some(Source::LoadD)
@@ -866,7 +843,7 @@ impl LoopMatmul {
         let slot = self.being_configured();
         let requests = self.requests();
         let finished = self.finished();
-        let release = self.loops[self.head].running && self.loops[self.head].all_completed();
+        let release = self.loops[self.head].flags.all_completed();
 
         let mut progress = transfer.pop || input.is_some() || departed != [0; 3] || release;
         if transfer.pop {
@@ -878,14 +855,13 @@ impl LoopMatmul {
         progress |= self.mark_started(&requests);
         progress |= self.tick_units(transfer.source, requests);
         for (part, id) in finished.into_iter().flatten() {
-            progress |= !self.loops[id].completed[part as usize];
-            self.loops[id].completed[part as usize] = true;
+            progress |= self.loops[id].flags.finish(part as usize);
         }
         if release {
             self.loops[self.head].reset();
             self.head = self.tail();
         }
-        self.count_in_flight(transfer.source, departed);
+        self.in_flight.tick(transfer.source.map(Source::unit), departed);
         progress
     }
 
@@ -904,31 +880,29 @@ impl LoopMatmul {
         }
     }
 
-    /// The parts that are flagged completed at this cycle's edge.
+    /// The parts that are idle, and the loop that each worked on.
     fn finished(&self) -> [Option<(Part, LoopId)>; 6] {
-        let done = |part: Part, idle: bool, id: LoopId| {
-            (idle && self.loops[id].running && self.loops[id].started[part as usize]).then_some((part, id))
-        };
         let spad_only = |unit: &StoreUnit| self.loops[unit.req.loop_id].spad_only;
         [
-            done(Part::A, self.ld_a.idle(), self.ld_a.req.loop_id),
-            done(Part::B, self.ld_b.idle(), self.ld_b.req.loop_id),
-            done(Part::D, self.ld_d.idle(), self.ld_d.req.loop_id),
-            done(Part::Ex, self.ex.idle(), self.ex.req.loop_id),
-            done(Part::St, self.st.idle() && !spad_only(&self.st), self.st.req.loop_id),
-            done(Part::St, self.st_spad.idle() && spad_only(&self.st_spad), self.st_spad.req.loop_id),
+            self.ld_a.idle().then_some((Part::A, self.ld_a.req.loop_id)),
+            self.ld_b.idle().then_some((Part::B, self.ld_b.req.loop_id)),
+            self.ld_d.idle().then_some((Part::D, self.ld_d.req.loop_id)),
+            self.ex.idle().then_some((Part::Ex, self.ex.req.loop_id)),
+            (self.st.idle() && !spad_only(&self.st)).then_some((Part::St, self.st.req.loop_id)),
+            (self.st_spad.idle() && spad_only(&self.st_spad)).then_some((Part::St, self.st_spad.req.loop_id)),
         ]
     }
 
     /// The requests that idle parts accept in this cycle.
     fn requests(&self) -> Requests {
         let candidate = |part: Part| {
-            let id = if self.loops[self.head].started[part as usize] { self.tail() } else { self.head };
+            let id = if self.loops[self.head].flags.started[part as usize] { self.tail() } else { self.head };
             let slot = &self.loops[id];
-            (slot.configured && !slot.started[part as usize]).then_some((id, slot))
+            (slot.flags.configured && !slot.flags.started[part as usize]).then_some((id, slot))
         };
-        let loads_started = |slot: &LoopState| [Part::A, Part::B, Part::D].iter().all(|&p| slot.started[p as usize]);
-        let ex_started = |slot: &LoopState| slot.started[Part::Ex as usize];
+        let loads_started =
+            |slot: &LoopState| [Part::A, Part::B, Part::D].iter().all(|&p| slot.flags.started[p as usize]);
+        let ex_started = |slot: &LoopState| slot.flags.started[Part::Ex as usize];
 
         let ex = candidate(Part::Ex).filter(|(_, slot)| self.ex.idle() && loads_started(slot));
         let st = candidate(Part::St)
@@ -1096,8 +1070,7 @@ impl LoopMatmul {
         let mut any = false;
         for (part, id) in started {
             if let Some(id) = id {
-                self.loops[id].running = true;
-                self.loops[id].started[part as usize] = true;
+                self.loops[id].flags.start(part as usize);
                 any = true;
             }
         }
@@ -1120,13 +1093,34 @@ impl LoopMatmul {
         [self.ld_a.idle(), self.ld_b.idle(), self.ld_d.idle(), self.ex.idle(), self.st.idle(), self.st_spad.idle()]
     }
 
-    fn count_in_flight(&mut self, source: Option<Source>, departed: PerUnit<u8>) {
-        if let Some(source) = source {
-            self.in_flight[source.unit() as usize] += 1;
+    /// What this cycle is spent on, given `out.ready`.
+    pub fn activity(&self, out_ready: bool) -> UnrollerActivity {
+        use UnrollerActivity::{Busy, Idle, Stalled};
+        let transfer = self.transfer(out_ready);
+        if !self.busy() {
+            Idle
+        } else if transfer.pop || transfer.out.is_some() {
+            Busy
+        } else if !self.loop_configured() || self.grant().is_some() {
+            Stalled(UnrollerStall::Output)
+        } else {
+            Stalled(self.stall())
         }
-        for (count, departed) in self.in_flight.iter_mut().zip(departed) {
-            debug_assert!(*count >= departed, "more commands left the station than the unroller made");
-            *count = count.saturating_sub(departed);
+    }
+
+    fn stall(&self) -> UnrollerStall {
+        let active = [
+            (Unit::St, self.st.idle() && self.st_spad.idle()),
+            (Unit::Ex, self.ex.idle()),
+            (Unit::Ld, self.ld_a.idle() && self.ld_b.idle() && self.ld_d.idle()),
+        ];
+        let mut active = active.into_iter().filter(|(_, idle)| !idle).map(|(unit, _)| unit).peekable();
+        if active.peek().is_none() {
+            return UnrollerStall::Turnover;
+        }
+        match active.find(|&unit| !self.in_flight.has_room(unit)) {
+            Some(unit) => UnrollerStall::InFlight(unit),
+            None => UnrollerStall::OtherPart,
         }
     }
 
@@ -1139,16 +1133,12 @@ impl LoopMatmul {
             return Some("room in the unrolled command queue".to_owned());
         }
         let slot = &self.loops[self.head];
-        if !slot.running {
+        if !slot.flags.running {
             return Some("a part of the loop that is not skipped: all five skip bits are set".to_owned());
         }
-        let missing = |part: &Part| !slot.completed[*part as usize];
+        let missing = |part: &Part| !slot.flags.completed[*part as usize];
         let parts: Vec<_> = PARTS.iter().filter(|part| missing(part)).map(|part| format!("{part:?}")).collect();
-        let [ld, ex, st] = self.in_flight;
-        Some(format!(
-            "the loop's parts {} to be emitted; {ld} load, {ex} execute and {st} store commands are in flight",
-            parts.join(", ")
-        ))
+        Some(format!("the loop's parts {} to be emitted; {}", parts.join(", "), self.in_flight.describe()))
     }
 }
 

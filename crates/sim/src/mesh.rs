@@ -19,6 +19,8 @@ use pollux_isa::values::DataflowMode;
 use pollux_numerics::MeshWidth;
 use pollux_numerics::mesh::propagate;
 
+use crate::row::MAX_DIM;
+
 /// A row of operands as it enters the skew registers, with its control signals. Slices have DIM lanes.
 #[derive(Clone, Copy, Debug)]
 pub struct MeshRow<'a> {
@@ -76,9 +78,9 @@ struct Registers {
     top: usize,
     /// `[storage row][column]`.
     rows: Vec<i32>,
-    /// Low eight bits of `rows`, as `[storage row / 2][column][storage row % 2]`: the order of a
-    /// multiply-add of pairs.
-    weights: Vec<i16>,
+    /// Low eight bits of `rows` as floats. Sums of products of bytes are exact in them, and every vector unit can
+    /// multiply them.
+    weights: Vec<f32>,
     /// `weights` is up to date.
     weights_valid: bool,
 }
@@ -86,19 +88,15 @@ struct Registers {
 impl Registers {
     fn new(dim: usize) -> Self {
         let cells = dim * dim;
-        Self { dim, top: 0, rows: vec![0; cells], weights: vec![0; cells], weights_valid: true }
+        Self { dim, top: 0, rows: vec![0; cells], weights: vec![0.0; cells], weights_valid: true }
     }
 
     /// All rows move down, `row` enters at the top.
-    fn push(&mut self, row: &[i8]) {
-        self.top = if self.top == 0 { self.dim } else { self.top } - 1;
-        let (pair, half) = (self.top / 2, self.top % 2);
-        let cells = &mut self.rows[self.top * self.dim..][..self.dim];
-        let weights = &mut self.weights[pair * 2 * self.dim..][..2 * self.dim];
-        for ((cell, weight), &x) in cells.iter_mut().zip(weights.as_chunks_mut::<2>().0).zip(row) {
-            *cell = x.into();
-            weight[half] = x.into();
-        }
+    #[inline]
+    fn push<const N: usize>(&mut self, row: &[i8; N]) {
+        self.top = if self.top == 0 { N } else { self.top } - 1;
+        self.rows.as_chunks_mut::<N>().0[self.top] = row.map(i32::from);
+        self.weights.as_chunks_mut::<N>().0[self.top] = row.map(f32::from);
     }
 
     /// Contents of PE row `row`, not yet cut to the array's width.
@@ -108,33 +106,29 @@ impl Registers {
 
     /// Brings `weights` up to date.
     fn refresh_weights(&mut self) {
-        for (i, row) in self.rows.chunks_exact(self.dim).enumerate() {
-            for (j, &x) in row.iter().enumerate() {
-                self.weights[(i / 2 * self.dim + j) * 2 + i % 2] = (x as i8).into();
-            }
+        for (weight, &x) in self.weights.iter_mut().zip(&self.rows) {
+            *weight = (x as i8).into();
         }
         self.weights_valid = true;
     }
 
-    /// `out[j] += sum of a[r] * low8(register[r][j])`.
-    fn weight_stationary<const N: usize>(&self, a: &[i8], out: &mut [i32]) {
-        let a = self.rotate::<N>(a);
-        let Some(out) = out.first_chunk_mut::<N>() else { return };
-        let mut sums = *out;
-        let rows = self.weights.as_chunks::<2>().0.as_chunks::<N>().0;
-        for (row, a) in rows.iter().zip(a.as_chunks::<2>().0) {
+    /// `b[j] + sum of a[r] * low8(register[r][j])`.
+    #[inline]
+    fn weight_stationary<const N: usize>(&self, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
+        let mut sums = b.map(|x| f32::from_bits((i32::from(x) + BIAS_BITS) as u32));
+        let a = self.rotate(a.map(f32::from));
+        for (row, a) in self.weights.as_chunks::<N>().0.iter().zip(a) {
             for (sum, w) in sums.iter_mut().zip(row) {
-                let products = i32::from(a[0]) * i32::from(w[0]) + i32::from(a[1]) * i32::from(w[1]);
-                *sum = sum.wrapping_add(products);
+                *sum += a * w;
             }
         }
-        *out = sums;
+        sums.map(|sum| sum.to_bits() as i32 - BIAS_BITS)
     }
 
     /// `register[r][j] += a[r] * b[j]`.
-    fn output_stationary<const N: usize>(&mut self, a: &[i8], b: &[i8]) {
-        let a = self.rotate::<N>(a);
-        let Some(b) = b.first_chunk::<N>() else { return };
+    #[inline]
+    fn output_stationary<const N: usize>(&mut self, a: &[i8; N], b: &[i8; N]) {
+        let a = self.rotate(a.map(i16::from));
         let b = b.map(i16::from);
         for (row, &a) in self.rows.as_chunks_mut::<N>().0.iter_mut().zip(&a) {
             for (cell, &b) in row.iter_mut().zip(&b) {
@@ -146,32 +140,19 @@ impl Registers {
     }
 
     /// The lanes of `a`, lane r for PE row r, in the order of the storage rows.
-    fn rotate<const N: usize>(&self, a: &[i8]) -> [i16; N] {
-        let mut rotated = [0; N];
-        let Some(a) = a.first_chunk::<N>() else { return rotated };
-        let wide = a.map(i16::from);
-        if self.top == 0 {
-            return wide;
+    #[inline]
+    fn rotate<T, const N: usize>(&self, mut a: [T; N]) -> [T; N] {
+        if self.top != 0 {
+            a.rotate_right(self.top);
         }
-        rotated[self.top..].copy_from_slice(&wide[..N - self.top]);
-        rotated[..self.top].copy_from_slice(&wide[N - self.top..]);
-        rotated
+        a
     }
 }
 
-/// Calls a kernel that is generic over the size of the array.
-macro_rules! by_dim {
-    ($dim:expr, $registers:expr, $kernel:ident ( $($argument:expr),* )) => {
-        match $dim {
-            2 => $registers.$kernel::<2>($($argument),*),
-            4 => $registers.$kernel::<4>($($argument),*),
-            8 => $registers.$kernel::<8>($($argument),*),
-            16 => $registers.$kernel::<16>($($argument),*),
-            32 => $registers.$kernel::<32>($($argument),*),
-            _ => $registers.$kernel::<64>($($argument),*),
-        }
-    };
-}
+/// Bits of 1.5 x 2^23. Around it floats are 1 apart, so that the low bits of bias + n are those of n: no conversion is
+/// needed, and a sum is exact below 2^22, which is more than the largest array can reach.
+const BIAS_BITS: i32 = 0x4b40_0000;
+const _: () = assert!(MAX_DIM << 14 < 1 << 22);
 
 /// A slot of the delay line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -255,9 +236,13 @@ impl Mesh {
             let MeshControl { id, last, .. } = row.control;
             self.slots[position] = Slot { valid: true, last, id };
             self.in_flight += 1;
-            match row.control.dataflow {
-                DataflowMode::Ws => self.weight_stationary(row),
-                DataflowMode::Os => self.output_stationary(row),
+            match self.dim {
+                2 => self.present::<2>(row),
+                4 => self.present::<4>(row),
+                8 => self.present::<8>(row),
+                16 => self.present::<16>(row),
+                32 => self.present::<32>(row),
+                _ => self.present::<MAX_DIM>(row),
             }
             self.last_propagate = row.control.propagate;
         }
@@ -265,52 +250,61 @@ impl Mesh {
         true
     }
 
-    /// The registers that move and those computed with, and the row's place in the delay line.
-    fn split(&mut self, propagate: bool) -> (&mut Registers, &mut Registers, &mut [i32]) {
-        let out = &mut self.data[self.position * self.dim..][..self.dim];
+    /// All PEs take the row; its result goes into the delay line. `N` is DIM.
+    fn present<const N: usize>(&mut self, row: &MeshRow) {
+        let operands = (row.a.first_chunk::<N>(), row.b.first_chunk::<N>(), row.d.first_chunk::<N>());
+        let (Some(a), Some(b), Some(d)) = operands else { return };
         let [c2, c1] = &mut self.registers;
-        if propagate { (c1, c2, out) } else { (c2, c1, out) }
-    }
-
-    /// The propagated registers take D at the top, the others multiply.
-    fn weight_stationary(&mut self, row: &MeshRow) {
-        let (dim, width) = (self.dim, self.width);
-        let (moving, weights, out) = self.split(row.control.propagate);
-        if !weights.weights_valid {
-            weights.refresh_weights();
-        }
-        for (sum, &b) in out.iter_mut().zip(row.b) {
-            *sum = b.into();
-        }
-        // Preload passes and padding rows carry zeros.
-        if row.a.iter().any(|&x| x != 0) {
-            by_dim!(dim, weights, weight_stationary(row.a, out));
-            if !width.never_wraps(dim) {
-                width.wrap_row(out);
+        let (moving, other) = if row.control.propagate { (c1, c2) } else { (c2, c1) };
+        let mut out = match row.control.dataflow {
+            DataflowMode::Ws => weight_stationary(other, a, b),
+            DataflowMode::Os => {
+                let toggles = row.control.propagate != self.last_propagate;
+                output_stationary(moving, other, a, b, if toggles { row.control.shift } else { 0 }, self.width)
             }
+        };
+        moving.push(d);
+        if !self.width.never_wraps(N) || row.control.dataflow == DataflowMode::Os {
+            self.width.wrap_row(&mut out);
         }
-        moving.push(row.d);
+        self.data.as_chunks_mut::<N>().0[self.position] = out;
     }
+}
 
-    /// The propagated registers hand their results down, shifted if they have just been computed with; the others
-    /// accumulate.
-    fn output_stationary(&mut self, row: &MeshRow) {
-        let (dim, width) = (self.dim, self.width);
-        let toggles = row.control.propagate != self.last_propagate;
-        let (moving, sums, out) = self.split(row.control.propagate);
-        if toggles && row.control.shift != 0 {
-            for x in &mut moving.rows {
-                *x = propagate(width.wrap(*x), row.control.shift.into(), width);
-            }
-            moving.weights_valid = false;
-        }
-        out.copy_from_slice(moving.row(dim - 1));
-        width.wrap_row(out);
-        moving.push(row.d);
-        if row.a.iter().any(|&x| x != 0) {
-            by_dim!(dim, sums, output_stationary(row.a, row.b));
-        }
+/// The result of a row in WS: `weights` multiply.
+#[inline]
+fn weight_stationary<const N: usize>(weights: &mut Registers, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
+    // Preload passes and padding rows carry zeros.
+    if *a == [0; N] {
+        return b.map(i32::from);
     }
+    if !weights.weights_valid {
+        weights.refresh_weights();
+    }
+    weights.weight_stationary(a, b)
+}
+
+/// The result of a row in OS: the bottom row of the registers that move, all of which shift first. The `sums`
+/// accumulate.
+#[inline]
+fn output_stationary<const N: usize>(
+    moving: &mut Registers,
+    sums: &mut Registers,
+    a: &[i8; N],
+    b: &[i8; N],
+    shift: u8,
+    width: MeshWidth,
+) -> [i32; N] {
+    if shift != 0 {
+        for x in &mut moving.rows {
+            *x = propagate(width.wrap(*x), shift.into(), width);
+        }
+        moving.weights_valid = false;
+    }
+    if *a != [0; N] {
+        sums.output_stationary(a, b);
+    }
+    moving.rows.as_chunks::<N>().0[(moving.top + N - 1) % N]
 }
 
 /// The width of `spatialArrayOutputType`.

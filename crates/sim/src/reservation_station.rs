@@ -45,6 +45,21 @@ impl Departures {
     }
 }
 
+/// What the issue of a class's commands is doing in a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StationActivity {
+    /// No command of the class.
+    Idle,
+    /// All commands of the class are with their controller.
+    Running,
+    /// A command goes to its controller.
+    Issues,
+    /// A command could go, but its controller's queue is full.
+    QueueFull,
+    /// The oldest command depends on one of this class: another class if there is one, else its own.
+    WaitsFor(Unit),
+}
+
 /// The local rows that an operand covers (`OpT`).
 #[derive(Clone, Copy, Debug, Default)]
 struct Operand {
@@ -339,6 +354,32 @@ impl ReservationStation {
             solitary_preload: false,
             allocated: 0,
         }
+    }
+
+    /// The class of a command.
+    pub fn unit(cmd: &RoccCommand) -> Unit {
+        Class::of(cmd).unit
+    }
+
+    /// What the issue of a class's commands is doing in this cycle, given whether its controller's queue accepts.
+    pub fn activity(&self, unit: Unit, ready: bool) -> StationActivity {
+        let table = &self.tables[unit as usize];
+        match (table.candidate, self.oldest_unissued(unit)) {
+            (Some(_), _) if ready => StationActivity::Issues,
+            (Some(_), _) => StationActivity::QueueFull,
+            (None, Some(entry)) => {
+                let blocking = UNITS.into_iter().find(|&other| other != unit && entry.deps[other as usize] != 0);
+                StationActivity::WaitsFor(blocking.unwrap_or(unit))
+            }
+            (None, None) if table.valid != 0 => StationActivity::Running,
+            (None, None) => StationActivity::Idle,
+        }
+    }
+
+    fn oldest_unissued(&self, unit: Unit) -> Option<&Entry> {
+        let table = &self.tables[unit as usize];
+        let unissued = (0u8..).zip(&table.entries).filter(|(index, _)| table.unissued >> index & 1 == 1);
+        unissued.filter_map(|(_, entry)| entry.as_ref()).min_by_key(|entry| entry.seq)
     }
 
     /// `alloc.ready` for this command.

@@ -129,11 +129,11 @@ impl<R: Copy> VectorScalarMultiplier<R> {
 
     /// The row at the output.
     #[inline]
-    pub fn resp(&self) -> Option<VectorScalarMultiplierResp<R>> {
+    pub fn resp(&self) -> Option<VectorScalarMultiplierResp<&R>> {
         match &self.scaler {
-            Scaler::Wire => self.input.as_ref().map(copy_of),
-            Scaler::PerColumn(pipeline) => pipeline.out().copied(),
-            Scaler::Shared { units, rows, .. } => rows[units.done()?],
+            Scaler::Wire => self.input.as_ref().map(shown),
+            Scaler::PerColumn(pipeline) => pipeline.out().map(by_reference),
+            Scaler::Shared { units, rows, .. } => rows[units.done()?].as_ref().map(by_reference),
         }
     }
 
@@ -203,13 +203,22 @@ impl<R: Copy> VectorScalarMultiplier<R> {
 }
 
 /// What the input register shows to the scaler.
-fn copy_of<R: Copy>(input: &VectorScalarMultiplierReq<R>) -> VectorScalarMultiplierResp<R> {
+fn shown<R>(input: &VectorScalarMultiplierReq<R>) -> VectorScalarMultiplierResp<&R> {
     VectorScalarMultiplierResp {
-        row: input.row,
+        row: &input.row,
         copy: input.repeats,
         last: input.repeats == 0 && input.last,
         tag: input.tag,
     }
+}
+
+fn by_reference<R>(resp: &VectorScalarMultiplierResp<R>) -> VectorScalarMultiplierResp<&R> {
+    VectorScalarMultiplierResp { row: &resp.row, copy: resp.copy, last: resp.last, tag: resp.tag }
+}
+
+fn copy_of<R: Copy>(input: &VectorScalarMultiplierReq<R>) -> VectorScalarMultiplierResp<R> {
+    let VectorScalarMultiplierResp { row, copy, last, tag } = shown(input);
+    VectorScalarMultiplierResp { row: *row, copy, last, tag }
 }
 
 #[cfg(test)]
@@ -243,8 +252,8 @@ mod tests {
         let mut waiting = requests.iter();
         let mut out = Vec::new();
         for cycle in 0..400 {
-            let resp = vsm.resp();
-            out.extend(resp.map(|r| (cycle, r.copy, r.last, r.row.0[0])));
+            let resp = vsm.resp().map(|r| (cycle, r.copy, r.last, r.row.0[0]));
+            out.extend(resp);
             let req = vsm.req_ready().then(|| waiting.next().copied()).flatten();
             vsm.tick(req, resp.is_some());
         }

@@ -43,6 +43,9 @@ pub enum CaseError {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// The case names a configuration that is not built in.
+    #[error(transparent)]
+    Config(#[from] pollux_isa::ConfigError),
     /// `summary.json` does not have the documented form.
     #[error("{path}: {source}")]
     Summary {

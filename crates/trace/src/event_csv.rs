@@ -7,11 +7,21 @@ use pollux_sim::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
 /// First line of a trace file.
 pub const HEADER: &str = "cycle,event,a,b,c,d,e,f,g";
 
-fn unit(unit: Unit) -> &'static str {
+/// Name of a queue of the reservation station.
+pub fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::Ld => "ld",
         Unit::Ex => "ex",
         Unit::St => "st",
+    }
+}
+
+/// Name of the maker of a command.
+pub fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Host => "host",
+        Origin::Matmul => "matmul",
+        Origin::Conv => "conv",
     }
 }
 
@@ -29,12 +39,7 @@ pub fn line(cycle: Cycle, event: &Event) -> String {
         Event::Busy { value } => write!(s, "busy,{}", u8::from(value)),
         Event::Accept { number, funct, rs1, rs2 } => write!(s, "accept,{number},{funct},{rs1:x},{rs2:x}"),
         Event::Alloc { seq, unit: u, entry, funct, rs1, rs2, origin } => {
-            let origin = match origin {
-                Origin::Host => "host",
-                Origin::Matmul => "matmul",
-                Origin::Conv => "conv",
-            };
-            write!(s, "alloc,{seq},{},{entry},{funct},{rs1:x},{rs2:x},{origin}", unit(u))
+            write!(s, "alloc,{seq},{},{entry},{funct},{rs1:x},{rs2:x},{}", unit(u), self::origin(origin))
         }
         Event::Issue { seq, unit: u, entry } => write!(s, "issue,{seq},{},{entry}", unit(u)),
         Event::Complete { seq, unit: u, entry } => write!(s, "complete,{seq},{},{entry}", unit(u)),

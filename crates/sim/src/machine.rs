@@ -1,0 +1,228 @@
+//! The whole accelerator: the blocks and the wires between them, in the order of the block diagram (`Controller.scala`).
+//!
+//! ```text
+//!  host -> FrontEnd (queues, unrollers, reservation station)
+//!             | ld            | ex                      | st
+//!             v               v                         v
+//!        LoadController   ExecuteController <-> banks   StoreController
+//!             |               (mesh)             ^          |
+//!             v                                  |          v
+//!        Scratchpad: StreamReader -> scaling -> banks -> normalizer, scale unit -> StreamWriter
+//!             |                                                      |
+//!             +---------- TileLink, FrontendTlb -> memory -----------+
+//! ```
+//!
+//! A cycle has two halves. First every wire is worked out from registers (`&self`), producers before consumers; then
+//! every block takes its clock edge (`&mut self`). [`Machine::step`] lists both in order.
+
+use pollux_isa::{GemminiConfig, RoccCommand};
+
+
+use crate::counter_file::{CounterEvent, CounterEvents};
+use crate::event::{Cycle, Event, EventBuffer, Unit};
+use crate::execute_controller::ExecuteController;
+use crate::front_end::{FrontEnd, FrontInputs};
+use crate::frontend_tlb::{FrontendTlb, Translation};
+use crate::host::BENCH_RD;
+use crate::load_controller::LoadController;
+use crate::memory::{MemoryPort, MemorySystem, PortTraffic};
+use crate::scratchpad::{Scratchpad, ScratchpadInputs};
+use crate::store_controller::StoreController;
+use crate::tilelink::SourceRanges;
+
+/// The accelerator's blocks. `Clone` is a snapshot.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    front: FrontEnd,
+    load: LoadController,
+    execute: ExecuteController,
+    store: StoreController,
+    scratchpad: Scratchpad,
+    tlb: FrontendTlb,
+    port: MemoryPort,
+    /// The busy output in the last cycle, to report its changes.
+    was_busy: bool,
+    /// Commands accepted so far.
+    accepted: u64,
+    /// The counters' inputs in the last cycle, which hold while nothing moves.
+    counters: CounterEvents,
+}
+
+/// What one cycle did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Some register changed: the next cycle may differ.
+    pub progress: bool,
+    /// The presented command was accepted.
+    pub accepted: bool,
+    /// The busy output.
+    pub busy: bool,
+}
+
+impl Machine {
+    /// The accelerator after reset.
+    pub fn new(config: &GemminiConfig, translation: Translation) -> Self {
+        Self {
+            front: FrontEnd::new(config),
+            load: LoadController::new(config),
+            execute: ExecuteController::new(config),
+            store: StoreController::new(config),
+            scratchpad: Scratchpad::new(config),
+            tlb: FrontendTlb::new(config, translation),
+            port: MemoryPort::new(SourceRanges::new(config.max_in_flight_mem_reqs as usize).len()),
+            was_busy: false,
+            accepted: 0,
+            counters: CounterEvents::default(),
+        }
+    }
+
+    /// One clock cycle with `cmd` presented at the command port.
+    pub fn step(
+        &mut self,
+        cycle: Cycle,
+        cmd: Option<RoccCommand>,
+        memory: &mut impl MemorySystem,
+        events: &mut EventBuffer,
+    ) -> Step {
+        // Wires, producers before consumers.
+        let busy = self.front.busy(self.scratchpad.busy());
+        let accepted = cmd.is_some() && self.front.cmd_ready();
+        let tlb = self.tlb.wires();
+        let results = self.execute.results();
+        let control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
+        let mut spad = self.scratchpad.sinks(results.write.as_ref(), control.pops, &tlb.responses);
+        let rows = self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready);
+        self.scratchpad.dispatch(&rows.reads, &mut spad);
+        let load_request = self.load.request();
+        let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &spad));
+        let store_request = self.store.request();
+        let store = store_request.as_ref().filter(|_| spad.store_ready);
+        let port = self.port.wires(cycle, memory, self.scratchpad.port_a(), self.scratchpad.port_d_ready());
+
+        // Completion arbiter: execute cannot be held up, then loads, then stores.
+        let load_ready = rows.completed.is_none();
+        let store_ready = load_ready && self.load.completed().is_none();
+        let completed = rows.completed.or(self.load.completed()).or(self.store.completed());
+        let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
+        let issued = |unit: Unit| self.front.issue(unit).filter(|_| ready[unit as usize]);
+        let (to_load, to_execute, to_store) = (issued(Unit::Ld), issued(Unit::Ex), issued(Unit::St));
+        let flush = self.front.tlb_flush();
+        let counter_reset = self.front.counter_reset();
+        if self.front.reads_counters() {
+            let mut counters = self.front.counter_events();
+            self.busy_lines(&mut counters);
+            self.load.counter_events(load_request.is_some(), load.is_some(), &mut counters);
+            self.store.counter_events(store_request.is_some(), store.is_some(), &mut counters);
+            self.execute.counter_events(&control, &rows, &mut counters);
+            self.scratchpad.counter_events(&spad, &mut counters);
+            self.tlb.counter_events(&tlb, &mut counters);
+            self.counters = counters;
+        }
+
+        // Clock edge.
+        self.record(cmd.filter(|_| accepted), busy, events);
+        let inputs = FrontInputs {
+            cmd: cmd.map(|cmd| (cmd, BENCH_RD)),
+            ready,
+            completed,
+            counters: &self.counters,
+        };
+        let mut progress = self.front.tick(&inputs, events);
+        progress |= self.load.tick(to_load, load.is_some(), spad.load_response, load_ready);
+        progress |= self.store.tick(to_store, store.is_some(), spad.store_response, store_ready);
+        progress |= self.execute.tick(to_execute, &results, &control, &rows, events);
+        progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
+        progress |= self.tlb.tick(&tlb, &spad.tlb_requests, flush, |address| {
+            u64::from_le_bytes(memory.memory().read_array(address))
+        });
+        let inputs = ScratchpadInputs {
+            ex_write: results.write.as_ref(),
+            pops: control.pops,
+            reads: &rows.reads,
+            load,
+            store,
+            port_a_taken: port.a_taken,
+            port_d: port.d.as_ref(),
+        };
+        progress |= self.scratchpad.tick(&spad, &inputs, events);
+        if counter_reset {
+            self.scratchpad.reset_external_counters();
+        }
+        Step { progress, accepted, busy }
+    }
+
+    fn record(&mut self, accepted: Option<RoccCommand>, busy: bool, events: &mut EventBuffer) {
+        if busy != self.was_busy {
+            events.push(Event::Busy { value: busy });
+            self.was_busy = busy;
+        }
+        if let Some(RoccCommand { funct, rs1, rs2 }) = accepted {
+            events.push(Event::Accept { number: self.accepted, funct, rs1, rs2 });
+            self.accepted += 1;
+        }
+    }
+
+    /// The lines that tell which of the controllers are busy (`Controller.scala`).
+    fn busy_lines(&self, counters: &mut CounterEvents) {
+        let line = match (self.load.busy(), self.store.busy(), self.execute.busy()) {
+            (false, false, false) => return,
+            (true, false, false) => CounterEvent::MainLdCycles,
+            (false, true, false) => CounterEvent::MainStCycles,
+            (false, false, true) => CounterEvent::MainExCycles,
+            (true, true, false) => CounterEvent::MainLdStCycles,
+            (true, false, true) => CounterEvent::MainLdExCycles,
+            (false, true, true) => CounterEvent::MainStExCycles,
+            (true, true, true) => CounterEvent::MainLdStExCycles,
+        };
+        counters.set(line, true);
+    }
+
+    /// Lets `cycles` cycles pass in which nothing moves (the last [`Machine::step`] made no progress).
+    pub fn skip(&mut self, cycles: u64) {
+        self.front.skip(cycles, &self.counters);
+        self.scratchpad.skip(cycles);
+    }
+
+    /// True if a beat waits for the memory's channel A.
+    pub fn wants_port(&self) -> bool {
+        self.scratchpad.port_a().is_some()
+    }
+
+    /// Requests without their full response.
+    pub fn in_flight(&self) -> u32 {
+        self.port.in_flight()
+    }
+
+    /// Memory traffic so far.
+    pub fn traffic(&self) -> &PortTraffic {
+        self.port.traffic()
+    }
+
+    /// Commands accepted at the command port so far.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// The front end: unrollers, reservation station, counters.
+    pub fn front_end(&self) -> &FrontEnd {
+        &self.front
+    }
+
+    /// The execute controller and the mesh.
+    pub fn execute_controller(&self) -> &ExecuteController {
+        &self.execute
+    }
+
+    /// The local memories and the DMA engines.
+    pub fn scratchpad(&self) -> &Scratchpad {
+        &self.scratchpad
+    }
+
+    /// What every block that holds work waits for, in the order of the data flow.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let controllers = [self.load.waiting_for(), self.execute.waiting_for(), self.store.waiting_for()];
+        let front = self.front.waiting_for();
+        let rest = self.scratchpad.waiting_for().into_iter().chain(self.tlb.waiting_for());
+        front.into_iter().chain(controllers.into_iter().flatten()).chain(rest).collect()
+    }
+}

@@ -1,0 +1,649 @@
+//! The local memories and everything between them, the controllers and the memory port (`Scratchpad.scala`).
+//!
+//! ```text
+//!   load controller --> [mvin path] <== reader <--D--\
+//!                            |             \--A-->    \
+//!   execute controller ==> banks                     tilelink <--> memory port
+//!                            |             /--A-->    /
+//!   store controller --> [mvout path] ==> writer <--D-/
+//! ```
+//!
+//! ## Banks
+//!
+//! | port              | priority                                           | remarks                                               |
+//! |-------------------|----------------------------------------------------|-------------------------------------------------------|
+//! | scratchpad write  | execute, loaded row, zeros                          | always accepted                                       |
+//! | accumulator write | execute, loaded row (narrow, then wide), zeros      | an execute write that is refused is lost              |
+//! | read              | execute, mvout                                      | a valid execute request holds mvout off, taken or not |
+//!
+//! A row read leaves its scratchpad bank through one of two queues Q(`spad_read_delay`, pipe), for the execute controller and for
+//! the DMA. There is one response a cycle to the load controller, so a row of zeros waits while a loaded row that is the last of
+//! its packet is shown, and a row for the accumulator waits while such a row is shown for the scratchpad.
+//!
+//! A row that the execute controller reads from the accumulator stays at the bank's output for good: only mvout requests
+//! take rows from there.
+//!
+//! ## One cycle
+//!
+//! [`Scratchpad::sinks`] works from the sinks back: writer, mvout queues, bank outputs, bank writes, bank read ready, reader. The
+//! execute controller then decides on its reads, and [`Scratchpad::dispatch`] gives what is left to mvout. [`Scratchpad::tick`] is
+//! the clock edge.
+
+use pollux_isa::values::Activation;
+use pollux_isa::{AddressLayout, GemminiConfig};
+use pollux_numerics::IexpConstants;
+
+use crate::accumulator_mem::{self, AccumulatorMem, AccumulatorWrite, ReadoutRequest, WriteAddress};
+use crate::counter_file::CounterEvents;
+use crate::dma_parameters::DmaParameters;
+use crate::event::{Event, EventBuffer, Port};
+use crate::frontend_tlb::{TLB_READER, TLB_WRITER, TlbRequest, TlbResponse};
+use crate::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
+use crate::mvin_path::{MvinHeads, MvinPath, MvinTaken};
+use crate::mvout_path::{MvoutPath, MvoutWires, RowSource};
+use crate::queue::Queue;
+use crate::row::{AccRow, ByteMask, SpadRow};
+use crate::scratchpad_bank::{BankWrite, ScratchpadBank};
+use crate::store_controller::ScratchpadWriteRequest;
+use crate::stream_reader::{StreamReader, StreamReaderWires};
+use crate::stream_writer::{StreamWriter, StreamWriterWires};
+use crate::tilelink::{ABeat, DBeat, DmaClient, TileLink, TileLinkInputs};
+use crate::wires::{ExReads, ExWrite};
+
+/// Sources of bank writes, highest priority first.
+const EX: usize = 0;
+const MVIN: usize = 1;
+const ZERO: usize = 2;
+
+/// Bytes of an accumulator element.
+const ACC_BYTES: usize = 4;
+
+/// A valid write request of an accumulator bank.
+#[derive(Clone, Copy, Debug)]
+struct AccWriteRequest {
+    bank: u8,
+    address: WriteAddress,
+    /// Accepted by the bank.
+    fires: bool,
+}
+
+/// Bank writes of this cycle by source.
+#[derive(Clone, Copy, Debug, Default)]
+struct BankWrites {
+    /// Scratchpad bank that the source writes.
+    spad: [Option<u8>; 3],
+    acc: [Option<AccWriteRequest>; 3],
+}
+
+impl BankWrites {
+    fn spad_source(&self, bank: usize) -> Option<usize> {
+        self.spad.iter().position(|written| written.is_some_and(|b| usize::from(b) == bank))
+    }
+
+    fn acc_source(&self, bank: usize) -> Option<(usize, AccWriteRequest)> {
+        let of_bank = |request: AccWriteRequest| (usize::from(request.bank) == bank).then_some(request);
+        self.acc.iter().enumerate().find_map(|(source, request)| Some((source, request.and_then(of_bank)?)))
+    }
+}
+
+/// Everything that is decided between the registers and the clock edge.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScratchpadWires {
+    /// Scratchpad banks that accept a read.
+    pub spad_read_ready: u32,
+    /// Accumulator banks that accept a read, if its row is not being written (a read of the execute controller is never
+    /// answered, so that rule is left to [`Scratchpad::dispatch`]).
+    pub acc_read_ready: u32,
+    /// Response to the load controller.
+    pub load_response: Option<ScratchpadReadResponse>,
+    /// Response to the store controller: the command tracker entry whose row is read.
+    pub store_response: Option<u8>,
+    /// A request of the store controller is accepted.
+    pub store_ready: bool,
+    /// Translation requests by client.
+    pub tlb_requests: [TlbRequest; 2],
+    reader: StreamReaderWires,
+    writer: StreamWriterWires,
+    mvout: MvoutWires,
+    heads: MvinHeads,
+    taken: MvinTaken,
+    writes: BankWrites,
+    /// Banks whose output leaves.
+    spad_out_taken: u32,
+    acc_out_taken: u32,
+    /// The reader's row goes to a scaler.
+    resp_taken: bool,
+    /// The head of the mvout dispatch queue leaves, with a read of this row.
+    dispatched: bool,
+    mvout_read: Option<(RowSource, u32)>,
+}
+
+/// Inputs of the clock edge that come from other blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct ScratchpadInputs<'a> {
+    /// The execute controller's write, as given to [`Scratchpad::sinks`].
+    pub ex_write: Option<&'a ExWrite>,
+    /// Execute response queues that are popped, as given to [`Scratchpad::sinks`].
+    pub pops: u32,
+    /// The execute controller's reads, as given to [`Scratchpad::dispatch`].
+    pub reads: &'a ExReads,
+    /// Request of the load controller that is accepted ([`Scratchpad::load_ready`]).
+    pub load: Option<&'a ScratchpadReadRequest>,
+    /// Request of the store controller that is accepted (`store_ready`).
+    pub store: Option<&'a ScratchpadWriteRequest>,
+    /// The memory takes the beat at [`Scratchpad::port_a`].
+    pub port_a_taken: bool,
+    /// The beat that the memory delivers; only if [`Scratchpad::port_d_ready`].
+    pub port_d: Option<&'a DBeat>,
+}
+
+/// A scratchpad bank with the queues behind its output.
+#[derive(Clone, Debug)]
+struct SpadBank {
+    bank: ScratchpadBank,
+    /// `ex_read_pipe`.
+    ex_rows: Queue<SpadRow>,
+    /// `dma_read_pipe`.
+    dma_rows: Queue<SpadRow>,
+}
+
+/// The block.
+#[derive(Clone, Debug)]
+pub struct Scratchpad {
+    layout: AddressLayout,
+    dim: usize,
+    spad_banks: Vec<SpadBank>,
+    acc_banks: Vec<AccumulatorMem>,
+    /// Sub-banks of a single-ported accumulator bank, else 0.
+    acc_sub_banks: u32,
+    /// Accumulator banks that the DMA must not write in this cycle (`consecutive_write_block`).
+    consecutive_write_block: u32,
+    /// Sub-bank of the last accumulating write, by bank (`consecutive_write_sub_bank`).
+    consecutive_write_sub_bank: Vec<u32>,
+    mvin: MvinPath,
+    mvout: MvoutPath,
+    reader: StreamReader,
+    writer: StreamWriter,
+    tilelink: TileLink,
+}
+
+/// State from outside.
+impl Scratchpad {
+    /// The block of a valid configuration, idle, all memories 0.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let dim = config.dim() as usize;
+        let parameters = DmaParameters::new(config);
+        let delay = config.spad_read_delay as usize;
+        let spad_bank = SpadBank {
+            bank: ScratchpadBank::new(config.sp_bank_entries() as usize, dim, config.sp_singleported),
+            ex_rows: Queue::pipe(delay),
+            dma_rows: Queue::pipe(delay),
+        };
+        let acc_sub_banks = if config.acc_singleported { config.acc_sub_banks.unwrap_or(1) } else { 0 };
+        let (rows, latency) = (config.acc_bank_entries() as usize, config.acc_latency as usize);
+        let acc_bank = AccumulatorMem::new(rows, dim, latency, acc_sub_banks as usize);
+        Self {
+            layout: config.layout(),
+            dim,
+            spad_banks: vec![spad_bank; config.sp_banks as usize],
+            acc_banks: vec![acc_bank; config.acc_banks as usize],
+            acc_sub_banks,
+            consecutive_write_block: 0,
+            consecutive_write_sub_bank: vec![0; config.acc_banks as usize],
+            mvin: MvinPath::new(config),
+            mvout: MvoutPath::new(config),
+            reader: StreamReader::new(parameters),
+            writer: StreamWriter::new(parameters),
+            tilelink: TileLink::new(parameters.xacts, parameters.beat_bytes),
+        }
+    }
+
+    /// `io.busy`: rows on their way out, or DMA transactions under way.
+    #[inline]
+    pub fn busy(&self) -> bool {
+        self.mvout.busy() || self.writer.busy() || self.reader.busy()
+    }
+
+    /// Head of a scratchpad bank's queue of rows for the execute controller.
+    #[inline]
+    pub fn ex_resp(&self, bank: u8) -> Option<&SpadRow> {
+        self.spad_banks[usize::from(bank)].ex_rows.front()
+    }
+
+    /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
+    pub fn spad_row(&self, row: u32) -> Option<&[i8]> {
+        let bits = self.layout.sp_bank_row_bits;
+        let bank = self.spad_banks.get((row >> bits) as usize)?;
+        Some(bank.bank.row(row & ((1 << bits) - 1)))
+    }
+
+    /// Elements of an accumulator row, counted through all banks; none beyond the last one.
+    pub fn acc_row(&self, row: u32) -> Option<&[i32]> {
+        let bits = self.layout.acc_bank_row_bits;
+        let bank = self.acc_banks.get((row >> bits) as usize)?;
+        Some(bank.row(row & ((1 << bits) - 1)))
+    }
+
+    /// The beat offered to the memory.
+    #[inline]
+    pub fn port_a(&self) -> Option<&ABeat> {
+        self.tilelink.port_a()
+    }
+
+    /// True if a beat from the memory is accepted.
+    #[inline]
+    pub fn port_d_ready(&self) -> bool {
+        self.tilelink.port_d_ready()
+    }
+
+    /// Accounts for `cycles` skipped cycles in which nothing moved.
+    pub fn skip(&mut self, cycles: u64) {
+        self.reader.skip(cycles);
+        self.writer.skip(cycles);
+    }
+
+    /// Clears the DMA engines' external counters (`external_reset`), after the clock edge.
+    pub fn reset_external_counters(&mut self) {
+        self.reader.reset_external_counters();
+        self.writer.reset_external_counters();
+    }
+
+    /// Drives the DMA engines' lines and values.
+    pub fn counter_events(&self, wires: &ScratchpadWires, events: &mut CounterEvents) {
+        self.reader.counter_events(&wires.reader, events);
+        self.writer.counter_events(&wires.writer, events);
+    }
+
+    /// What the block waits for, for the explanation of a deadlock.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let stuck = self.acc_banks.iter().enumerate().filter_map(|(bank, mem)| {
+            let port = mem.out()?.readout.port;
+            (port == Port::Ex).then(|| {
+                format!(
+                    "Scratchpad: accumulator bank {bank} holds a row that the execute controller read; \
+                     this revision of the hardware never answers such a read"
+                )
+            })
+        });
+        let parts = [self.mvout.waiting_for(), self.mvin.waiting_for(), self.writer.waiting_for()];
+        stuck.chain(parts.into_iter().chain([self.reader.waiting_for()]).flatten()).collect()
+    }
+}
+
+/// Wires.
+impl Scratchpad {
+    /// First half of the cycle's wires: sinks, bank outputs and writes, then which banks accept a read.
+    ///
+    /// `pops` are the execute response queues that are popped; `tlb` are the translation answers by client.
+    pub fn sinks(&self, ex_write: Option<&ExWrite>, pops: u32, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
+        let mut wires = ScratchpadWires { store_ready: self.mvout.store_ready(), ..ScratchpadWires::default() };
+        let (a_ready, d) = (|client| self.tilelink.a_ready(client), |client| self.tilelink.d(client));
+        wires.writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
+        wires.mvout = self.mvout.wires(
+            wires.writer.req_ready,
+            |bank| !self.spad_banks[usize::from(bank)].dma_rows.is_empty(),
+            |bank| self.acc_banks[usize::from(bank)].out().is_some(),
+        );
+        if !self.mvin.is_empty() {
+            wires.heads = self.mvin.heads();
+        }
+        (wires.writes, wires.taken) = self.bank_writes(ex_write, &wires.heads);
+        wires.load_response = self.mvin.response(&wires.heads, wires.taken);
+        self.read_ready(pops, &mut wires);
+        wires.resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
+        let d_reader = d(DmaClient::Reader);
+        wires.reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, wires.resp_taken);
+        wires.tlb_requests[TLB_WRITER] = wires.writer.tlb_request;
+        wires.tlb_requests[TLB_READER] = wires.reader.tlb_request;
+        wires
+    }
+
+    /// Which source writes which bank, and which rows of the mvin path are thereby taken.
+    fn bank_writes(&self, ex_write: Option<&ExWrite>, heads: &MvinHeads) -> (BankWrites, MvinTaken) {
+        let (mut writes, mut taken) = (BankWrites::default(), MvinTaken::default());
+        match ex_write {
+            Some(ExWrite::Spad { bank, .. }) => writes.spad[EX] = Some(*bank),
+            Some(ExWrite::Acc { bank, row, accumulate, .. }) => {
+                let address = WriteAddress { row: *row, accumulate: *accumulate };
+                writes.acc[EX] = Some(self.acc_request(*bank, address));
+            }
+            None => {}
+        }
+        if heads.narrow.is_some() || heads.wide.is_some() {
+            self.mvin_writes(heads, &mut writes, &mut taken);
+        }
+        if heads.zero.is_some() {
+            self.zero_write(heads, &mut writes, &mut taken);
+        }
+        (writes, taken)
+    }
+
+    fn acc_request(&self, bank: u8, address: WriteAddress) -> AccWriteRequest {
+        AccWriteRequest { bank, address, fires: self.acc_banks[usize::from(bank)].write_ready(address) }
+    }
+
+    /// The loaded row for the accumulator: a narrow one hides a wide one, whatever their banks.
+    fn mvin_acc_row(&self, heads: &MvinHeads) -> Option<(u8, WriteAddress)> {
+        let (laddr, tag) = match (&heads.narrow, &heads.wide) {
+            (Some(row), _) if row.tag.is_acc => (row.laddr, &row.tag),
+            (_, Some(row)) if row.tag.is_acc => (row.laddr, &row.tag),
+            _ => return None,
+        };
+        let address = WriteAddress { row: laddr.acc_row(self.layout), accumulate: tag.accumulate };
+        Some((laddr.acc_bank(self.layout) as u8, address))
+    }
+
+    fn mvin_writes(&self, heads: &MvinHeads, writes: &mut BankWrites, taken: &mut MvinTaken) {
+        let narrow = heads.narrow.as_ref();
+        if let Some(row) = narrow.filter(|row| !row.tag.is_acc) {
+            let bank = row.laddr.sp_bank(self.layout) as u8;
+            if writes.spad[EX] != Some(bank) {
+                writes.spad[MVIN] = Some(bank);
+                taken.narrow = true;
+            }
+        }
+        let Some((bank, address)) = self.mvin_acc_row(heads) else { return };
+        let ex = writes.acc[EX].is_some_and(|request| request.bank == bank);
+        if ex || spad_last(heads) || self.is_blocked(bank) {
+            return;
+        }
+        let request = self.acc_request(bank, address);
+        writes.acc[MVIN] = Some(request);
+        match narrow {
+            Some(row) if row.tag.is_acc => taken.narrow = request.fires,
+            _ => taken.wide = request.fires,
+        }
+    }
+
+    fn zero_write(&self, heads: &MvinHeads, writes: &mut BankWrites, taken: &mut MvinTaken) {
+        let last = heads.narrow.as_ref().is_some_and(|row| row.last) || heads.wide.as_ref().is_some_and(|row| row.last);
+        let Some(row) = heads.zero.as_ref().filter(|_| !last) else { return };
+        if !row.laddr.is_acc() {
+            let bank = row.laddr.sp_bank(self.layout) as u8;
+            if !writes.spad.contains(&Some(bank)) {
+                writes.spad[ZERO] = Some(bank);
+                taken.zero = true;
+            }
+            return;
+        }
+        let bank = row.laddr.acc_bank(self.layout) as u8;
+        let mvin = self.mvin_acc_row(heads);
+        let ex = writes.acc[EX].is_some_and(|request| request.bank == bank);
+        if ex || mvin.is_some_and(|(mvin_bank, _)| mvin_bank == bank) || self.is_blocked(bank) {
+            return;
+        }
+        // Row and flag are selected by "a loaded row waits for an accumulator", without comparing the banks.
+        let own = WriteAddress { row: row.laddr.acc_row(self.layout), accumulate: row.laddr.accumulate() };
+        let request = self.acc_request(bank, mvin.map_or(own, |(_, address)| address));
+        writes.acc[ZERO] = Some(request);
+        taken.zero = request.fires;
+    }
+
+    fn is_blocked(&self, bank: u8) -> bool {
+        self.consecutive_write_block >> bank & 1 == 1
+    }
+
+    /// Bank outputs that leave, then which banks accept a read.
+    fn read_ready(&self, pops: u32, wires: &mut ScratchpadWires) {
+        for (i, SpadBank { bank, ex_rows, dma_rows }) in self.spad_banks.iter().enumerate() {
+            let taken = bank.out().is_some_and(|row| match row.port {
+                Port::Ex => ex_rows.enq_ready(pops >> i & 1 == 1),
+                Port::Dma => dma_rows.enq_ready(wires.mvout.spad_row == Some(i as u8)),
+            });
+            let written = wires.writes.spad_source(i).is_some();
+            wires.spad_out_taken |= u32::from(taken) << i;
+            wires.spad_read_ready |= u32::from(bank.read_ready(taken, written)) << i;
+        }
+        wires.acc_out_taken = wires.mvout.acc_row.map_or(0, |bank| 1 << bank);
+        for (i, bank) in self.acc_banks.iter().enumerate() {
+            let accumulating = wires.writes.acc_source(i).is_some_and(|(_, request)| request.address.accumulate);
+            let free = bank.out().is_none() || wires.acc_out_taken >> i & 1 == 1;
+            wires.acc_read_ready |= u32::from(free && !accumulating) << i;
+        }
+    }
+
+    /// Second half: mvout reads what the execute controller leaves over, and the store controller gets its response.
+    pub fn dispatch(&self, reads: &ExReads, wires: &mut ScratchpadWires) {
+        let Some(request) = self.mvout.dispatching() else { return };
+        let (source, row) = (self.mvout.source(request), self.mvout.bank_row(request));
+        wires.dispatched = match source {
+            RowSource::Zeros => true,
+            RowSource::Spad(bank) => wires.spad_read_ready & !reads.spad_valid & (1 << bank) != 0,
+            RowSource::Acc(bank) => reads.acc_valid >> bank & 1 == 0 && self.acc_read_ready(bank, row, wires),
+        };
+        if wires.dispatched {
+            wires.mvout_read = Some((source, row));
+            wires.store_response = Some(request.cmd_id);
+        }
+    }
+
+    /// `read.req.ready` of an accumulator bank for a row.
+    fn acc_read_ready(&self, bank: u8, row: u32, wires: &ScratchpadWires) -> bool {
+        let write = wires.writes.acc_source(bank.into()).map(|(_, request)| request.address);
+        self.acc_banks[usize::from(bank)].read_ready(row, wires.acc_out_taken >> bank & 1 == 1, write)
+    }
+
+    /// Whether a request of the load controller is accepted.
+    #[inline]
+    pub fn load_ready(&self, request: &ScratchpadReadRequest, wires: &ScratchpadWires) -> bool {
+        self.mvin.load_ready(request, wires.reader.req_ready, wires.taken.zero)
+    }
+}
+
+/// Clock edge.
+impl Scratchpad {
+    /// Clock edge. Returns true if a register changed that can change the next cycle.
+    ///
+    /// Each part reads the others as they were before the edge, so the order is: what takes a row before what gives it.
+    pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
+        let a = self.a_beats(wires);
+        let mut changed = self.tick_writer(wires);
+        changed |= self.tick_acc_banks(wires, inputs, events);
+        changed |= self.tick_spad_banks(wires, inputs, events);
+        changed |= self.tick_mvin(wires, inputs.load);
+        let tilelink = TileLinkInputs {
+            a: [a[0].as_ref(), a[1].as_ref()],
+            d_taken: [wires.reader.d_taken, wires.writer.d_taken],
+            port_a_taken: inputs.port_a_taken,
+            port_d: inputs.port_d,
+        };
+        changed | self.tilelink.tick(&tilelink)
+    }
+
+    /// Beats that leave the engines, by [`DmaClient`].
+    fn a_beats(&self, wires: &ScratchpadWires) -> [Option<ABeat>; 2] {
+        let read = wires.reader.a_fires.then(|| self.reader.a_beat(&wires.reader));
+        let write = if wires.writer.a_fires { self.writer.a_beat(&wires.writer) } else { None };
+        [read, write]
+    }
+
+    fn tick_writer(&mut self, wires: &ScratchpadWires) -> bool {
+        let row = wires.mvout.spad_row.and_then(|bank| self.spad_banks[usize::from(bank)].dma_rows.front());
+        let request = self.mvout.writer_request(&wires.mvout, row);
+        self.writer.tick(&wires.writer, request.as_ref(), self.tilelink.d(DmaClient::Writer))
+    }
+
+    /// The accumulator banks, and the mvout path, which takes rows from their outputs.
+    fn tick_acc_banks(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
+        let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
+            (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
+            _ => None,
+        };
+        let mut changed = self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
+        changed |= self.block_consecutive_writes(&wires.writes);
+        accumulator_mem::add(&mut self.acc_banks);
+        for i in 0..self.acc_banks.len() {
+            let read = match mvout_read {
+                Some((bank, row, readout)) if usize::from(bank) == i => Some((row, readout)),
+                _ => self.ex_acc_read(i, wires, inputs.reads),
+            };
+            if let Some((row, readout)) = read {
+                events.push(Event::AccRead { bank: i as u8, row, port: readout.port });
+            }
+            let request = wires.writes.acc_source(i);
+            let write = request.and_then(|(source, request)| self.acc_write(source, &request, wires, inputs.ex_write));
+            if let (Some(write), Some((source, _))) = (&write, request) {
+                let port = if source == EX { Port::Ex } else { Port::Dma };
+                events.push(Event::AccWrite { bank: i as u8, row: write.row, port, accumulate: write.accumulate });
+            }
+            let address = request.map(|(_, request)| request.address);
+            changed |= self.acc_banks[i].tick(write.as_ref(), address, read, wires.acc_out_taken >> i & 1 == 1);
+        }
+        changed
+    }
+
+    /// A read of the execute controller that the bank accepts.
+    fn ex_acc_read(&self, bank: usize, wires: &ScratchpadWires, reads: &ExReads) -> Option<(u32, ReadoutRequest)> {
+        let row = reads.acc_row[bank];
+        if reads.acc_valid >> bank & 1 == 0 || !self.acc_read_ready(bank as u8, row, wires) {
+            return None;
+        }
+        let constants = IexpConstants::default();
+        Some((row, ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Ex }))
+    }
+
+    /// An accumulator write with its data and mask, if it is accepted.
+    fn acc_write(
+        &self,
+        source: usize,
+        request: &AccWriteRequest,
+        wires: &ScratchpadWires,
+        ex_write: Option<&ExWrite>,
+    ) -> Option<AccumulatorWrite> {
+        if !request.fires {
+            return None;
+        }
+        let WriteAddress { row, accumulate } = request.address;
+        let narrow = wires.heads.narrow.as_ref().filter(|row| row.tag.is_acc);
+        let (data, mask) = match (source, ex_write, narrow) {
+            (EX, Some(ExWrite::Acc { data, cols, .. }), _) => (*data, ByteMask::first(cols * ACC_BYTES)),
+            (MVIN, _, Some(narrow)) => (self.widened(&narrow.row), self.element_mask(narrow.mask)),
+            (MVIN, _, None) => (*self.mvin.wide_row()?, wires.heads.wide.as_ref()?.tag.mask),
+            (ZERO, ..) => (AccRow::default(), self.element_mask(wires.heads.zero.as_ref()?.mask)),
+            _ => return None,
+        };
+        Some(AccumulatorWrite { row, data, mask, accumulate })
+    }
+
+    /// A row of scratchpad elements as accumulator elements, sign extended.
+    fn widened(&self, row: &SpadRow) -> AccRow {
+        let mut wide = AccRow::default();
+        for (element, &narrow) in wide.0.iter_mut().zip(&row.0[..self.dim]) {
+            *element = narrow.into();
+        }
+        wide
+    }
+
+    /// Byte enables of accumulator elements from the enables of the elements.
+    fn element_mask(&self, elements: u64) -> ByteMask {
+        let mut mask = ByteMask::default();
+        for element in (0..self.dim).filter(|element| elements >> element & 1 == 1) {
+            let byte = element * ACC_BYTES;
+            mask.0[byte / 64] |= ((1 << ACC_BYTES) - 1) << (byte % 64);
+        }
+        mask
+    }
+
+    /// After two accumulating writes in a row to one sub-bank the DMA must let a cycle pass, so that the sub-bank's write
+    /// queue does not overflow.
+    fn block_consecutive_writes(&mut self, writes: &BankWrites) -> bool {
+        if self.acc_sub_banks == 0 {
+            return false;
+        }
+        let before = self.consecutive_write_block;
+        self.consecutive_write_block = 0;
+        for request in writes.acc.iter().flatten().filter(|request| request.fires && request.address.accumulate) {
+            let sub_bank = request.address.row & (self.acc_sub_banks - 1);
+            let last = &mut self.consecutive_write_sub_bank[usize::from(request.bank)];
+            if *last == sub_bank {
+                self.consecutive_write_block |= 1 << request.bank;
+            }
+            *last = sub_bank;
+        }
+        self.consecutive_write_block != before
+    }
+
+    fn tick_spad_banks(
+        &mut self,
+        wires: &ScratchpadWires,
+        inputs: &ScratchpadInputs,
+        events: &mut EventBuffer,
+    ) -> bool {
+        let mut changed = false;
+        for (i, SpadBank { bank, ex_rows, dma_rows }) in self.spad_banks.iter_mut().enumerate() {
+            let ex = inputs.reads.spad_valid & wires.spad_read_ready & (1 << i) != 0;
+            let read = match wires.mvout_read {
+                _ if ex => Some((inputs.reads.spad_row[i], Port::Ex)),
+                Some((RowSource::Spad(bank), row)) if usize::from(bank) == i => Some((row, Port::Dma)),
+                _ => None,
+            };
+            let source = wires.writes.spad_source(i);
+            let write = source.and_then(|source| spad_write(source, self.layout, &wires.heads, inputs.ex_write));
+            let taken = wires.spad_out_taken >> i & 1 == 1;
+            let (ex_pop, dma_pop) = (inputs.pops >> i & 1 == 1, wires.mvout.spad_row == Some(i as u8));
+            if !(taken || ex_pop || dma_pop || read.is_some() || write.is_some()) {
+                continue;
+            }
+            changed = true;
+            if ex_pop {
+                ex_rows.pop();
+            }
+            if dma_pop {
+                dma_rows.pop();
+            }
+            match bank.out().filter(|_| taken) {
+                Some(row) if row.port == Port::Ex => ex_rows.push(row.data),
+                Some(row) => dma_rows.push(row.data),
+                None => {}
+            }
+            if let Some((row, port)) = read {
+                events.push(Event::SpadRead { bank: i as u8, row, port });
+            }
+            if let Some(write) = &write {
+                let port = if source == Some(EX) { Port::Ex } else { Port::Dma };
+                events.push(Event::SpadWrite { bank: i as u8, row: write.row, port });
+            }
+            bank.tick(taken, write.as_ref(), read);
+        }
+        changed
+    }
+
+    /// The mvin path and the reader in front of it.
+    fn tick_mvin(&mut self, wires: &ScratchpadWires, load: Option<&ScratchpadReadRequest>) -> bool {
+        let request = self.mvin.reader_request();
+        let resp = if wires.resp_taken { self.reader.resp() } else { None };
+        let moved = self.mvin.tick(wires.taken, load, wires.reader.req_ready, resp.as_ref(), &self.reader);
+        self.reader.tick(&wires.reader, request.as_ref(), self.tilelink.d(DmaClient::Reader)) || moved
+    }
+}
+
+/// Row, data and mask of a scratchpad write.
+fn spad_write(
+    source: usize,
+    layout: AddressLayout,
+    heads: &MvinHeads,
+    ex_write: Option<&ExWrite>,
+) -> Option<BankWrite> {
+    match (source, ex_write) {
+        (EX, Some(&ExWrite::Spad { row, data, cols, .. })) => {
+            Some(BankWrite { row, data, mask: if cols == 0 { 0 } else { u64::MAX >> (64 - cols) } })
+        }
+        (MVIN, _) => {
+            let head = heads.narrow.as_ref()?;
+            Some(BankWrite { row: head.laddr.sp_row(layout), data: head.row, mask: head.mask })
+        }
+        (ZERO, _) => {
+            let head = heads.zero.as_ref()?;
+            Some(BankWrite { row: head.laddr.sp_row(layout), data: SpadRow::default(), mask: head.mask })
+        }
+        _ => None,
+    }
+}
+
+/// A loaded row that ends its packet is shown for the scratchpad.
+fn spad_last(heads: &MvinHeads) -> bool {
+    heads.narrow.as_ref().is_some_and(|row| row.last && !row.tag.is_acc)
+}
+
+#[cfg(test)]
+mod tests;
