@@ -93,7 +93,7 @@ macro_rules! formats {
 formats! {
     /// CONFIG_EX (`ConfigExRs1`, `ConfigExRs2`; `ExecuteController.scala`).
     ConfigEx {
-        dataflow: DataflowMode  = rs1(2, 2).named(DataflowMode::NAMES), "Dataflow; ignored unless the build has both.";
+        dataflow: DataflowMode  = rs1(2, 2).named(DataflowMode::NAMES).required(), "Dataflow; ignored unless the build has both.";
         activation: Activation  = rs1(4, 3).named(Activation::NAMES_2_BITS).or(0), "Activation of operands read from the accumulator.";
         set_only_strides: bool  = rs1(7, 7), "Change only a_stride and c_stride.";
         a_transpose: bool       = rs1(8, 8), "Transpose A.";
@@ -128,7 +128,7 @@ formats! {
         orows: u8               = rs1(55, 48).or(0), "Rows of the image before pooling.";
         ocols: u8               = rs1(63, 56).or(0), "Columns of the image before pooling.";
         stride: u32             = rs2(31, 0), "Bytes from one row (or pixel) in memory to the next.";
-        acc_scale: Scale        = rs2(63, 32).kind(Float32).keep(AccScaleBits).or(Scale::KEEP.0 as u64), "Scale of elements read from the accumulator; all ones keeps the old one.";
+        acc_scale: Scale        = rs2(63, 32).kind(Float32).keep(AccScaleBits).or(Scale::IDENTITY.0 as u64), "Scale of elements read from the accumulator; all ones keeps the old one.";
     }
 
     /// CONFIG_NORM (`ConfigNormRs1`, `ConfigNormRs2`; `StoreController.scala`).
@@ -335,7 +335,7 @@ formats! {
     LoopConvWs {
         no_bias: bool           = rs1(0, 0), "Load zeros instead of the bias.";
         wrot180: bool           = rs1(1, 1), "Rotate the kernel by 180 degrees.";
-        trans_output_1203: bool = rs1(2, 2), "Output layout with images innermost but channels.";
+        trans_output_1203: bool = rs1(2, 2), "Output layout 1203.";
         trans_weight_1203: bool = rs1(3, 3), "Weight layout 1203.";
         trans_weight_0132: bool = rs1(4, 4), "Weight layout 0132.";
         trans_input_3120: bool  = rs1(5, 5), "Input layout 3120.";

@@ -10,7 +10,8 @@
 //! * [`fields`]: the operand formats. `from_regs` takes exactly the bits that the hardware keeps;
 //! * [`command`]: the typed commands ([`Command`]), strictly decoded, encoded, and built from named operands;
 //! * [`table`]: the same instructions as data, for the assembler, the help text and the manual;
-//! * [`legality`]: which command streams the hardware does not define, and what it does with them.
+//! * [`legality`]: which command streams the hardware does not define, and what it does with them;
+//! * [`manual`]: the chapter of the manual.
 //!
 //! The source of every fact is Gemmini's Chisel description at commit 8c3f992; each item names its file.
 
@@ -19,6 +20,7 @@ pub mod config;
 pub mod fields;
 pub mod legality;
 pub mod local_addr;
+pub mod manual;
 pub mod rocc;
 pub mod stream;
 pub mod table;

@@ -191,6 +191,10 @@ impl FieldSpec {
         Self { default: Some(Quantity::Fixed(default)), ..self }
     }
 
+    pub(crate) const fn required(self) -> Self {
+        Self { default: None, ..self }
+    }
+
     pub(crate) const fn or_dim(self) -> Self {
         Self { default: Some(Quantity::Dim), ..self }
     }
