@@ -852,11 +852,11 @@ impl LoopMatmul {
         if let Some(cmd) = input {
             self.input.push(cmd);
         }
-        progress |= self.mark_started(&requests);
-        progress |= self.tick_units(transfer.source, requests);
         for (part, id) in finished.into_iter().flatten() {
             progress |= self.loops[id].flags.finish(part as usize);
         }
+        progress |= self.mark_started(&requests);
+        progress |= self.tick_units(transfer.source, requests);
         if release {
             self.loops[self.head].reset();
             self.head = self.tail();
