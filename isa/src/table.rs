@@ -399,7 +399,7 @@ pub struct InstructionSpec {
     pub gemmini_name: &'static str,
     /// Function number.
     pub funct: u8,
-    /// For CONFIG (funct 0): the value of rs1[1:0].
+    /// For CONFIG (funct 0): the low two bits of rs1.
     pub subtype: Option<u8>,
     /// Who executes it.
     pub class: Class,

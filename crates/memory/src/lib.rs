@@ -114,15 +114,15 @@ impl Memory {
     /// Writes those of at most 64 bytes whose bit in `mask` is set (bit 0: the byte at `addr`), as a bus beat does.
     pub fn write_masked(&mut self, addr: u64, data: &[u8], mask: u64) {
         debug_assert!(data.len() <= 64, "a mask has 64 bits");
-        let enabled = |index: usize| mask >> index & 1 != 0;
         let mut index = 0;
         let end = data.len().min(64);
-        while index < end {
-            let run = (index..end).take_while(|&i| enabled(i) == enabled(index)).count();
-            if enabled(index) {
-                self.write(addr.wrapping_add(index as u64), &data[index..index + run]);
+        while index < end && mask >> index != 0 {
+            let start = index + (mask >> index).trailing_zeros() as usize;
+            if start >= end {
+                break;
             }
-            index += run;
+            index = end.min(start + (mask >> start).trailing_ones() as usize);
+            self.write(addr.wrapping_add(start as u64), &data[start..index]);
         }
     }
 
@@ -325,7 +325,7 @@ mod tests {
         }
 
         #[test]
-        fn writes_equal_those_to_an_array(writes in prop::collection::vec((0u64..2 * PAGE, prop::collection::vec(any::<u8>(), 0..64), any::<u64>()), 0..40)) {
+        fn writes_equal_those_to_an_array(writes in prop::collection::vec((0u64..2 * PAGE, prop::collection::vec(any::<u8>(), 0..=64), any::<u64>()), 0..40)) {
             let mut memory = Memory::new();
             let mut array = vec![0u8; 3 * PAGE_BYTES];
             for (addr, data, mask) in writes {
