@@ -87,16 +87,14 @@ impl AccumulatorScale {
         let dim = config.dim() as usize;
         let latency = config.acc_scale_args.map_or(1, |args| args.latency);
         let units = match config.acc_scale_args.map(|args| args.units) {
-            Some(UnitCount::Count(count)) => Units::Shared {
-                units: ScaleUnits::grouped(
-                    NORM_UNITS,
-                    (count as usize).saturating_sub(NORM_UNITS),
-                    dim,
-                    latency as usize,
-                ),
-                rows: [None; ENTRIES],
-                policy: assignment_policy(count),
-            },
+            Some(UnitCount::Count(count)) => {
+                let others = (count as usize).saturating_sub(NORM_UNITS);
+                Units::Shared(Box::new(SharedUnits {
+                    units: ScaleUnits::grouped(NORM_UNITS, others, dim, latency as usize),
+                    rows: [None; ENTRIES],
+                    policy: assignment_policy(count),
+                }))
+            }
             Some(UnitCount::PerColumn) | None => Units::PerColumn(Pipeline::new(latency)),
         };
         let arithmetic = ReadoutArithmetic {
