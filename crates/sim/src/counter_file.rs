@@ -235,3 +235,126 @@ impl CounterFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESET: u64 = 1 << 0;
+    const SNAPSHOT_RESET: u64 = 1 << 1;
+    const SNAPSHOT: u64 = 1 << 2;
+
+    /// A counter file with the lines of a cycle held at `events`.
+    struct Bench {
+        file: CounterFile,
+        events: CounterEvents,
+        buffer: EventBuffer,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let file = CounterFile::new(&GemminiConfig::default16());
+            Self { file, events: CounterEvents::default(), buffer: EventBuffer::new(true) }
+        }
+
+        /// Issues a COUNTER command and gives the data of its response, which leaves one cycle later.
+        fn access(&mut self, rs1: u64) -> u64 {
+            let cmd = RoccCommand { funct: crate::geometry::funct::COUNTER, rs1, rs2: 0 };
+            assert!(self.file.ready());
+            self.file.tick(Some((cmd, 11)), &self.events, &mut self.buffer);
+            assert!(!self.file.ready(), "a response is pending");
+            self.file.tick(None, &self.events, &mut self.buffer);
+            let mut response = None;
+            self.buffer.drain_sorted(|event| response = Some(*event));
+            match response {
+                Some(Event::Resp { register: 11, data }) => data,
+                other => panic!("expected a response, got {other:?}"),
+            }
+        }
+
+        fn read(&mut self, index: u64) -> u64 {
+            self.access(index << 4)
+        }
+
+        fn configure(&mut self, index: u64, code: u8, external: bool) {
+            self.access(u64::from(external) << 31 | u64::from(code) << 12 | index << 4 | 1 << 3);
+        }
+    }
+
+    #[test]
+    fn a_counter_counts_the_cycles_in_which_its_line_is_high() {
+        let mut bench = Bench::new();
+        bench.configure(2, CounterEvent::MainLdCycles as u8, false);
+        bench.events.set(CounterEvent::MainLdCycles, true);
+        bench.file.skip(100, &bench.events);
+        assert_eq!(bench.read(2), 100);
+        assert_eq!(bench.read(3), 0);
+        // The read returned the value before its own cycle; both cycles of both reads counted.
+        assert_eq!(bench.read(2), 104);
+    }
+
+    #[test]
+    fn configuring_a_counter_clears_it_and_does_not_count_that_cycle() {
+        let mut bench = Bench::new();
+        bench.events.set(CounterEvent::MainExCycles, true);
+        bench.configure(0, CounterEvent::MainExCycles as u8, false);
+        assert_eq!(bench.read(0), 1);
+        bench.configure(0, CounterEvent::MainExCycles as u8, false);
+        assert_eq!(bench.read(0), 1);
+    }
+
+    #[test]
+    fn a_snapshot_holds_while_the_counters_run_on() {
+        let mut bench = Bench::new();
+        bench.configure(1, CounterEvent::RdmaActiveCycle as u8, false);
+        bench.events.set(CounterEvent::RdmaActiveCycle, true);
+        bench.file.skip(7, &bench.events);
+        assert_eq!(bench.access(SNAPSHOT | 1 << 4), 7);
+        assert_eq!(bench.read(1), 7);
+        assert_eq!(bench.read(1), 7);
+        assert_eq!(bench.access(SNAPSHOT_RESET | 1 << 4), 7);
+        assert_eq!(bench.read(1), 15);
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_kind_of_value_that_its_own_counter_has() {
+        let mut bench = Bench::new();
+        bench.configure(0, CounterExternal::RdmaBytesRec as u8, true);
+        bench.configure(1, CounterExternal::WdmaBytesSent as u8, true);
+        bench.configure(2, CounterEvent::MainStCycles as u8, false);
+        bench.events.set_external(CounterExternal::RdmaBytesRec, 64);
+        bench.events.set_external(CounterExternal::WdmaBytesSent, 32);
+        assert_eq!(bench.read(0), 64);
+        bench.access(SNAPSHOT | 2 << 4);
+        assert_eq!(bench.read(0), 0, "the addressed counter counts an event: internal values were copied");
+        bench.access(SNAPSHOT_RESET);
+        bench.access(SNAPSHOT | 1 << 4);
+        assert_eq!(bench.read(0), 64, "the addressed counter is external: external values were copied");
+    }
+
+    #[test]
+    fn a_reset_clears_the_counts_and_keeps_the_events() {
+        let mut bench = Bench::new();
+        bench.configure(5, CounterEvent::MainLdCycles as u8, false);
+        bench.events.set(CounterEvent::MainLdCycles, true);
+        bench.file.skip(9, &bench.events);
+        assert_eq!(bench.access(RESET | 5 << 4), 9);
+        assert_eq!(bench.read(5), 1);
+    }
+
+    #[test]
+    fn a_code_without_an_event_counts_nothing() {
+        let mut bench = Bench::new();
+        bench.events.lines = u64::MAX;
+        bench.configure(0, 63, false);
+        bench.configure(1, CounterEvent::Disable as u8, false);
+        bench.file.skip(10, &bench.events);
+        assert_eq!((bench.read(0), bench.read(1)), (0, 0));
+    }
+
+    #[test]
+    fn a_build_without_counters_never_takes_the_command() {
+        let config = GemminiConfig { num_counter: 0, ..GemminiConfig::default16() };
+        assert!(!CounterFile::new(&config).ready());
+    }
+}

@@ -274,3 +274,111 @@ impl FrontEnd {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+
+    const READY: PerUnit<bool> = [true; 3];
+
+    fn mvin(row: u64) -> RoccCommand {
+        RoccCommand { funct: funct::MVIN, rs1: 0x8000_0000, rs2: 1 << 48 | 16 << 32 | row }
+    }
+
+    fn command(funct: u8, rs1: u64) -> RoccCommand {
+        RoccCommand { funct, rs1, rs2: 0 }
+    }
+
+    /// Presents the commands one after the other from cycle 0 on and gives all events with their cycles.
+    fn run(config: &GemminiConfig, program: &[RoccCommand]) -> Vec<(u64, Event)> {
+        let mut front = FrontEnd::new(config);
+        let mut buffer = EventBuffer::new(true);
+        let (mut program, mut events) = (program.iter().copied().peekable(), Vec::new());
+        let counters = CounterEvents::default();
+        for cycle in 0..40 {
+            let cmd = program.peek().map(|&cmd| (cmd, 7));
+            if front.cmd_ready() {
+                program.next();
+            }
+            let inputs = FrontInputs { cmd, ready: READY, completed: None, counters: &counters };
+            front.tick(&inputs, &mut buffer);
+            buffer.drain_sorted(|event| events.push((cycle, *event)));
+        }
+        events
+    }
+
+    fn cycle_of(events: &[(u64, Event)], wanted: impl Fn(&Event) -> bool) -> Option<u64> {
+        events.iter().find(|(_, event)| wanted(event)).map(|(cycle, _)| *cycle)
+    }
+
+    #[test]
+    fn a_command_enters_the_station_four_cycles_after_the_port_and_issues_one_later() {
+        let events = run(&GemminiConfig::default16(), &[mvin(0)]);
+        assert_eq!(cycle_of(&events, |event| matches!(event, Event::Alloc { .. })), Some(4));
+        assert_eq!(cycle_of(&events, |event| matches!(event, Event::Issue { .. })), Some(5));
+    }
+
+    #[test]
+    fn without_the_conv_unroller_everything_is_one_cycle_earlier() {
+        let config = GemminiConfig { has_loop_conv: false, ..GemminiConfig::default16() };
+        let events = run(&config, &[mvin(0)]);
+        assert_eq!(cycle_of(&events, |event| matches!(event, Event::Alloc { .. })), Some(3));
+    }
+
+    #[test]
+    fn one_command_passes_in_each_cycle() {
+        let program: Vec<_> = (0..6).map(|i| mvin(16 * i)).collect();
+        let events = run(&GemminiConfig::default16(), &program);
+        let allocs: Vec<_> =
+            events.iter().filter(|(_, event)| matches!(event, Event::Alloc { .. })).map(|e| e.0).collect();
+        assert_eq!(allocs, [4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn flush_acts_at_the_head_of_the_last_queue_and_waits_for_no_older_command() {
+        let mut front = FrontEnd::new(&GemminiConfig::default16());
+        let mut buffer = EventBuffer::default();
+        let counters = CounterEvents::default();
+        let mut flushed = Vec::new();
+        for (cycle, cmd) in [mvin(0), command(funct::FLUSH, 0)].into_iter().map(Some).chain([None; 8]).enumerate() {
+            if front.tlb_flush() {
+                flushed.push(cycle);
+            }
+            let cmd = cmd.map(|cmd| (cmd, 0));
+            front.tick(&FrontInputs { cmd, ready: READY, completed: None, counters: &counters }, &mut buffer);
+        }
+        assert_eq!(flushed, [5]);
+        assert!(front.station().busy(), "the load has not completed");
+    }
+
+    #[test]
+    fn counter_commands_respond_in_the_next_cycle_and_every_other_cycle() {
+        let program = [command(funct::COUNTER, 0), command(funct::COUNTER, 0), mvin(0)];
+        let events = run(&GemminiConfig::default16(), &program);
+        let responses: Vec<_> =
+            events.iter().filter(|(_, event)| matches!(event, Event::Resp { .. })).map(|e| e.0).collect();
+        assert_eq!(responses, [5, 7]);
+        assert_eq!(cycle_of(&events, |event| matches!(event, Event::Alloc { .. })), Some(7));
+    }
+
+    #[test]
+    fn a_full_station_backs_up_to_the_port() {
+        let program: Vec<_> = (0..30).map(|i| mvin(16 * i)).collect();
+        let mut front = FrontEnd::new(&GemminiConfig::default16());
+        let mut buffer = EventBuffer::default();
+        let counters = CounterEvents::default();
+        let (mut accepted, mut progress) = (0, true);
+        for _ in 0..60 {
+            let cmd = program.get(accepted).map(|&cmd| (cmd, 0));
+            accepted += usize::from(front.cmd_ready());
+            progress =
+                front.tick(&FrontInputs { cmd, ready: READY, completed: None, counters: &counters }, &mut buffer);
+        }
+        assert_eq!(accepted, 8 + 4 * 2, "8 entries and four queues of 2");
+        assert!(!progress, "nothing can move until a load completes");
+        assert_eq!(front.dispatch_activity(), DispatchActivity::StationFull(Unit::Ld));
+        let reason = front.waiting_for().unwrap_or_default();
+        assert!(reason.contains("Ld command 0 (funct 2) was issued and has not completed"), "{reason}");
+    }
+}

@@ -166,3 +166,71 @@ pub(crate) fn dram_addr(address: u64) -> u64 {
 pub(crate) fn dram_at(base: u64, offset: u32) -> u64 {
     dram_addr(base + u64::from(offset))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_isa::table;
+
+    #[test]
+    fn the_function_numbers_are_those_of_the_instruction_table() {
+        let numbers = [
+            ("config_ex", funct::CONFIG),
+            ("mvin2", funct::MVIN2),
+            ("mvin", funct::MVIN),
+            ("mvout", funct::MVOUT),
+            ("compute_preloaded", funct::COMPUTE_AND_FLIP),
+            ("compute_accumulated", funct::COMPUTE_AND_STAY),
+            ("preload", funct::PRELOAD),
+            ("flush", funct::FLUSH),
+            ("loop_ws", funct::LOOP_WS),
+            ("loop_ws_config_bounds", funct::LOOP_WS_CONFIG_BOUNDS),
+            ("loop_ws_config_addrs_ab", funct::LOOP_WS_CONFIG_ADDRS_AB),
+            ("loop_ws_config_addrs_dc", funct::LOOP_WS_CONFIG_ADDRS_DC),
+            ("loop_ws_config_strides_ab", funct::LOOP_WS_CONFIG_STRIDES_AB),
+            ("loop_ws_config_strides_dc", funct::LOOP_WS_CONFIG_STRIDES_DC),
+            ("mvin3", funct::MVIN3),
+            ("loop_conv_ws", funct::LOOP_CONV_WS),
+            ("loop_conv_ws_config_1", funct::LOOP_CONV_WS_CONFIG_1),
+            ("loop_conv_ws_config_2", funct::LOOP_CONV_WS_CONFIG_2),
+            ("loop_conv_ws_config_3", funct::LOOP_CONV_WS_CONFIG_3),
+            ("loop_conv_ws_config_4", funct::LOOP_CONV_WS_CONFIG_4),
+            ("loop_conv_ws_config_5", funct::LOOP_CONV_WS_CONFIG_5),
+            ("loop_conv_ws_config_6", funct::LOOP_CONV_WS_CONFIG_6),
+            ("clkgate_en", funct::CLKGATE_EN),
+            ("mvout_spad", funct::MVOUT_SPAD),
+            ("loop_ws_config_spad_ab", funct::LOOP_WS_CONFIG_SPAD_AB),
+            ("loop_ws_config_spad_c", funct::LOOP_WS_CONFIG_SPAD_C),
+            ("counter", funct::COUNTER),
+        ];
+        for (mnemonic, number) in numbers {
+            assert_eq!(table::by_mnemonic(mnemonic).map(|spec| spec.funct), Some(number), "{mnemonic}");
+        }
+    }
+
+    #[test]
+    fn the_garbage_address_of_the_unrollers_is_garbage_in_every_configuration() {
+        for config in [GemminiConfig::default16(), GemminiConfig::small4(), GemminiConfig::norm16()] {
+            let geometry = Geometry::new(&config);
+            assert!(LocalAddr(geometry.garbage()).is_garbage(config.layout()));
+        }
+        assert_eq!(Geometry::new(&GemminiConfig::default16()).garbage(), 0xe000_7fff);
+    }
+
+    #[test]
+    fn fields_of_an_operand_word_are_cut_to_their_width() {
+        let geometry = Geometry::new(&GemminiConfig::default16());
+        assert_eq!(geometry.operand(16, 64, 5), 16 << 48 | 64 << 32 | 5);
+        assert_eq!(geometry.operand(33, 130, 5), 1 << 48 | 2 << 32 | 5);
+    }
+
+    #[test]
+    fn floor_add_wraps_to_zero_at_the_last_value() {
+        assert_eq!(floor_add(0, 1, 2, true), 1);
+        assert_eq!(floor_add(1, 1, 2, true), 0);
+        assert_eq!(floor_add(4, 4, 10, true), 8);
+        assert_eq!(floor_add(8, 4, 10, true), 0);
+        assert_eq!(floor_add(1, 1, 2, false), 1);
+        assert_eq!(floor_add(7, 1, 0, true), 8, "a bound of 0 counts as 65536");
+    }
+}
