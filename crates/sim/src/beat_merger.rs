@@ -36,7 +36,7 @@ pub struct MergedRow {
     pub row: u32,
     /// First enabled byte of the row.
     pub mask_start: usize,
-    /// Byte behind the last enabled one (may lie beyond the row: the mask ends with the row).
+    /// Byte behind the last enabled one.
     pub mask_end: usize,
     /// Last row of the transaction.
     pub last: bool,
@@ -126,7 +126,8 @@ impl BeatMerger {
     pub fn row(&self) -> MergedRow {
         let offset = self.row_offset();
         let step = (self.entry.row_offset + self.bytes_sent) / self.row_bytes();
-        let end = offset + self.entry.bytes_to_read - self.bytes_sent;
+        // The hardware's mask is as long as the longer of the two rows; nothing looks beyond the row itself.
+        let end = (offset + self.entry.bytes_to_read - self.bytes_sent).min(self.row_bytes());
         MergedRow {
             row: self.entry.row.wrapping_add(u32::from(self.entry.block_stride) * step) & self.row_mask,
             mask_start: (offset as usize).next_multiple_of(self.aligned_to),

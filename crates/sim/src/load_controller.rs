@@ -227,7 +227,7 @@ impl LoadController {
         let wide = operands.local.is_acc() && !state.shrink;
         let alloc = self.allocates().then(|| {
             let element = if wide { self.acc_bytes } else { self.input_bytes };
-            (rob_id, u32::from(operands.cols) * rows * element & self.amount_mask)
+            (rob_id, (u32::from(operands.cols) * rows * element) & self.amount_mask)
         });
         if alloc.is_some() {
             self.cmd_id = self.tracker.alloc_id();
@@ -300,4 +300,80 @@ impl LoadController {
 /// A stride of 0 loads one row and repeats it.
 fn repeats_one_row(operands: &MoveOperands, state: &LoadState) -> bool {
     state.stride == 0 && operands.dram != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Unit;
+    use pollux_isa::RoccCommand;
+
+    const ROB_ID: RobId = RobId { unit: Unit::Ld, index: 3 };
+
+    fn issued(funct: u8, rs1: u64, rs2: u64) -> Option<IssuedCmd> {
+        Some(IssuedCmd { cmd: RoccCommand { funct, rs1, rs2 }, rob_id: Some(ROB_ID) })
+    }
+
+    /// CONFIG_LD for state 0 with block stride 16 and one pixel repeat.
+    fn config(stride: u64) -> Option<IssuedCmd> {
+        issued(CONFIG_CMD, 0x3f80_0000_0010_0101, stride)
+    }
+
+    fn mvin(address: u64, rows: u64, cols: u64) -> Option<IssuedCmd> {
+        issued(2, address, rows << 48 | cols << 32 | 0x20)
+    }
+
+    /// Issues the commands one a cycle; returns the cycles and requests that a ready sink takes.
+    fn requests(cmds: &[Option<IssuedCmd>], cycles: u64) -> Vec<(u64, ScratchpadReadRequest)> {
+        let mut controller = LoadController::new(&GemminiConfig::default16());
+        let mut taken = Vec::new();
+        for cycle in 0..cycles {
+            let request = controller.request();
+            taken.extend(request.map(|request| (cycle, request)));
+            controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
+        }
+        taken
+    }
+
+    #[test]
+    fn rows_are_requested_one_a_cycle_and_the_next_command_follows_at_once() {
+        let taken = requests(&[config(100), mvin(0x1000, 3, 16), mvin(0x9000, 2, 16)], 20);
+        let at: Vec<_> = taken.iter().map(|(cycle, r)| (*cycle, r.vaddr, r.laddr.0, r.cmd_id)).collect();
+        let expected = [
+            (2, 0x1000, 0x20, 0),
+            (3, 0x1064, 0x21, 0),
+            (4, 0x10c8, 0x22, 0),
+            (5, 0x9000, 0x20, 1),
+            (6, 0x9064, 0x21, 1),
+        ];
+        assert_eq!(at, expected);
+    }
+
+    #[test]
+    fn a_single_row_occupies_the_controller_for_two_cycles() {
+        let taken = requests(&[config(16), mvin(0x1000, 1, 16), mvin(0x2000, 1, 16)], 20);
+        assert_eq!(taken.iter().map(|(cycle, _)| *cycle).collect::<Vec<_>>(), [2, 4]);
+    }
+
+    #[test]
+    fn a_stride_of_zero_loads_one_row_and_repeats_it_but_zeros_are_written_row_by_row() {
+        let taken = requests(&[config(0), mvin(0x1000, 16, 16), mvin(0, 2, 16)], 20);
+        let seen: Vec<_> = taken.iter().map(|(_, r)| (r.repeats, r.all_zeros)).collect();
+        assert_eq!(seen, [(15, false), (0, true), (0, true)]);
+    }
+
+    #[test]
+    fn a_load_completes_when_all_its_bytes_are_reported() {
+        let mut controller = LoadController::new(&GemminiConfig::default16());
+        let mut completed = Vec::new();
+        for cycle in 0..12u64 {
+            let cmd = [config(16), mvin(0x1000, 2, 16)].get(cycle as usize).copied().flatten();
+            let response = (cycle == 5 || cycle == 8).then_some(ScratchpadReadResponse { bytes_read: 16, cmd_id: 0 });
+            completed.extend(controller.completed().map(|id| (cycle, id)));
+            let fires = controller.request().is_some();
+            controller.tick(cmd, fires, response, true);
+        }
+        assert_eq!(completed, [(9, ROB_ID)]);
+        assert!(!controller.busy());
+    }
 }

@@ -494,3 +494,86 @@ fn largest_amount(config: &GemminiConfig) -> u32 {
     let blocks = (config.dma_maxbytes / config.sp_row_bytes()).max(1);
     (config.dim() * blocks).max(image).min(config.sp_rows().max(config.acc_rows()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_isa::RoccCommand;
+
+    fn issued(funct: u8, rs1: u64, rs2: u64) -> Option<IssuedCmd> {
+        Some(IssuedCmd { cmd: RoccCommand { funct, rs1, rs2 }, rob_id: None })
+    }
+
+    fn mvout(address: u64, rows: u64, cols: u64) -> Option<IssuedCmd> {
+        issued(3, address, rows << 48 | cols << 32 | 0x40)
+    }
+
+    /// Issues the commands one a cycle; returns the cycles and requests that a ready sink takes.
+    fn requests(config: &GemminiConfig, cmds: &[Option<IssuedCmd>]) -> Vec<(u64, ScratchpadWriteRequest)> {
+        let mut controller = StoreController::new(config);
+        let mut taken = Vec::new();
+        for cycle in 0..100 {
+            let request = controller.request();
+            taken.extend(request.map(|request| (cycle, request)));
+            controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
+        }
+        taken
+    }
+
+    #[test]
+    fn a_plain_store_sends_row_by_row_and_block_by_block_and_stores_with_the_last_block() {
+        let taken = requests(&GemminiConfig::default16(), &[issued(0, 2, 100), mvout(0x1000, 2, 20)]);
+        let seen: Vec<_> = taken.iter().map(|(t, r)| (*t, r.vaddr, r.laddr.0, r.block, r.len, r.store_en)).collect();
+        let expected = [
+            (2, 0x1000, 0x40, 0, 16, false),
+            (3, 0x1000, 0x50, 1, 4, true),
+            (4, 0x1064, 0x41, 0, 16, false),
+            (5, 0x1064, 0x51, 1, 4, true),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_pooled_store_sends_each_window_and_reads_padding_as_garbage() {
+        // Window 2, stride 1, one row and column of padding, 2x2 image, 2x2 outputs, 5 pixels a line.
+        let rs1 = 2 | 1 << 4 | 2 << 6 | 1 << 8 | 1 << 10 | 5 << 24 | 2 << 32 | 2 << 40 | 2 << 48 | 2 << 56;
+        let config = GemminiConfig::default16();
+        let taken = requests(&config, &[issued(0, rs1, 16), mvout(0x1000, 1, 16)]);
+        let garbage = |r: &ScratchpadWriteRequest| r.laddr.is_garbage(config.layout());
+        let rows: Vec<_> = taken.iter().map(|(_, r)| if garbage(r) { None } else { Some(r.laddr.0 - 0x40) }).collect();
+        let first_two = [None, None, None, Some(0), None, None, Some(0), Some(1)];
+        assert_eq!(rows[..8], first_two);
+        assert_eq!(rows.len(), 16);
+        let vaddrs: Vec<_> = taken.iter().step_by(4).map(|(_, r)| r.vaddr - 0x1000).collect();
+        assert_eq!(vaddrs, [0, 16, 5 * 16, 6 * 16]);
+        let flags: Vec<_> = taken[..4].iter().map(|(_, r)| (r.pool_en, r.store_en)).collect();
+        assert_eq!(flags, [(false, false), (true, false), (true, false), (true, true)]);
+    }
+
+    #[test]
+    fn a_1d_store_walks_the_output_pixels() {
+        // Size 1 without stride selects 1-D: 2 rows of 3 pixels out of lines of 7.
+        let rs1 = 2 | 1 << 6 | 7 << 24 | 2 << 48 | 3 << 56;
+        let taken = requests(&GemminiConfig::default16(), &[issued(0, rs1, 16), mvout(0x1000, 1, 16)]);
+        let seen: Vec<_> = taken.iter().map(|(_, r)| ((r.vaddr - 0x1000) / 16, r.laddr.0 - 0x40)).collect();
+        assert_eq!(seen, [(0, 0), (1, 1), (2, 2), (7, 3), (8, 4), (9, 5)]);
+    }
+
+    #[test]
+    fn config_st_clears_the_activation_bit_that_config_norm_sets_and_all_ones_keeps_the_scale() {
+        let config_st = |scale: u64| issued(0, 2, scale << 32 | 16);
+        let softmax = issued(0, 3 | 1 << 16, 0);
+        let cmds = [config_st(7), softmax, mvout(0x1000, 1, 16), config_st(0xffff_ffff), mvout(0x1000, 1, 16)];
+        let taken = requests(&GemminiConfig::default16(), &cmds);
+        assert_eq!(taken.iter().map(|(_, r)| (r.acc_act, r.acc_scale)).collect::<Vec<_>>(), [(4, 7), (0, 7)]);
+    }
+
+    #[test]
+    fn earlier_blocks_of_a_row_carry_the_accumulating_form_of_a_norm_command() {
+        let mean = 1 << 31 | (NormCmd::Mean as u64) << 26;
+        let store = issued(3, 0x1000, 1 << 48 | 32 << 32 | mean);
+        let taken = requests(&GemminiConfig::default16(), &[issued(0, 2, 32), store]);
+        let cmds: Vec<_> = taken.iter().map(|(_, r)| r.laddr.norm_cmd()).collect();
+        assert_eq!(cmds, [NormCmd::Sum, NormCmd::Mean]);
+    }
+}

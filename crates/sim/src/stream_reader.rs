@@ -64,7 +64,7 @@ pub struct StreamReadResponse {
     pub row: u32,
     /// First enabled byte of the row.
     pub mask_start: usize,
-    /// Byte behind the last enabled one; the mask ends with the row where this lies beyond it.
+    /// Byte behind the last enabled one.
     pub mask_end: usize,
     /// The row is in the accumulator.
     pub is_acc: bool,

@@ -204,6 +204,11 @@ impl TileLink {
         }
     }
 
+    /// Bytes of a beat.
+    pub fn beat_bytes(&self) -> u32 {
+        self.beat_bytes
+    }
+
     /// True if the client's A buffer accepts a beat in this cycle.
     #[inline]
     pub fn a_ready(&self, client: DmaClient) -> bool {

@@ -290,3 +290,86 @@ impl MemorySystem for DramL2Memory {
         &mut self.queue.memory
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tilelink::MAX_BEAT_BYTES;
+
+    const CACHE: CacheParameters = CacheParameters { bytes: 64 * 1024, ways: 8, hit_cycles: 20 };
+
+    fn memory(cache: CacheParameters) -> DramL2Memory {
+        DramL2Memory::new(cache, DramParameters::ddr3_1866(), 1000, 16, 16, Memory::new())
+    }
+
+    fn beat(kind: ReqKind, address: u64) -> ABeat {
+        let data = [0; MAX_BEAT_BYTES];
+        ABeat { kind, source: 0, address, size: 64, beat: 0, last: true, mask: 0xffff, data }
+    }
+
+    /// Cycles from a read's acceptance at `cycle` to its last beat.
+    fn read(memory: &mut DramL2Memory, cycle: Cycle, address: u64) -> u64 {
+        memory.accept(cycle, &beat(ReqKind::Get, address));
+        for now in cycle + 1..cycle + 10_000 {
+            if let Some(d) = memory.d_front(now) {
+                memory.take_d(now);
+                if d.last {
+                    return now - cycle;
+                }
+            }
+        }
+        panic!("no answer");
+    }
+
+    /// The sum of picosecond timings in cycles of 1 ns, behind the L2's 20 and before the three beats after the first.
+    fn cycles(timings: &[u64]) -> u64 {
+        20 + timings.iter().sum::<u64>().div_ceil(1000) + 3
+    }
+
+    #[test]
+    fn a_read_costs_what_the_timings_of_its_row_state_add_up_to() {
+        let p = DramParameters::ddr3_1866();
+        let mut m = memory(CACHE);
+        let other_row = p.row_bytes * p.banks;
+        assert_eq!(read(&mut m, 100, 0), cycles(&[p.t_rcd, p.t_cl, p.t_burst]), "closed bank");
+        assert_eq!(read(&mut m, 200, 64), cycles(&[p.t_cl, p.t_burst]), "open row");
+        assert_eq!(read(&mut m, 300, other_row), cycles(&[p.t_rp, p.t_rcd, p.t_cl, p.t_burst]), "other row open");
+        assert_eq!(read(&mut m, 400, p.row_bytes), cycles(&[p.t_rcd, p.t_cl, p.t_burst]), "another bank");
+        assert_eq!(read(&mut m, 500, 64), 20 + 3, "in the L2");
+        assert_eq!((m.cache_statistics(), m.dram_statistics()), ((5, 4), (4, 1)));
+    }
+
+    #[test]
+    fn a_refresh_closes_the_rows_and_holds_accesses_up() {
+        let p = DramParameters::ddr3_1866();
+        let mut m = memory(CACHE);
+        read(&mut m, 100, 0);
+        let refresh = p.t_refi.div_ceil(1000);
+        assert_eq!(read(&mut m, refresh + p.t_rfc / 1000, 64), cycles(&[p.t_rcd, p.t_cl, p.t_burst]));
+        let held_up = read(&mut m, 2 * refresh, 128);
+        assert!(held_up > cycles(&[p.t_rfc, p.t_cl]) - 20, "{held_up}");
+    }
+
+    #[test]
+    fn an_evicted_dirty_line_is_written_back_and_a_clean_one_is_not() {
+        let cache = CacheParameters { bytes: 64, ways: 1, hit_cycles: 1 };
+        let mut m = memory(cache);
+        read(&mut m, 0, 0);
+        read(&mut m, 200, 64);
+        assert_eq!(m.dram_statistics().0, 2);
+        m.accept(400, &beat(ReqKind::PutFull, 128));
+        assert_eq!(m.dram_statistics().0, 2, "a whole line needs no fill");
+        m.take_d(500);
+        read(&mut m, 600, 192);
+        assert_eq!(m.dram_statistics().0, 4, "fill and write-back");
+    }
+
+    #[test]
+    fn a_hit_overtakes_an_earlier_miss() {
+        let mut m = memory(CACHE);
+        read(&mut m, 0, 0);
+        m.accept(300, &ABeat { source: 1, ..beat(ReqKind::Get, 4096) });
+        m.accept(301, &ABeat { source: 2, ..beat(ReqKind::Get, 0) });
+        assert_eq!(m.d_front(330).map(|d| d.source), Some(2));
+    }
+}
