@@ -3,10 +3,15 @@
 //! This is what the assembler, the kernels and the importer produce, what the binary format stores,
 //! and what the functional model and the cycle-level emulator run.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
+use pollux_isa::{ConfigError, GemminiConfig, RoccCommand, StreamItem};
 use pollux_memory::Memory;
+use thiserror::Error;
+
+/// Largest function number that a RoCC instruction word can carry (7 bits).
+const MAX_FUNCT: u8 = 127;
 
 /// Element type of a DRAM buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +23,35 @@ pub enum ElementType {
 }
 
 impl ElementType {
+    /// Every element type.
+    pub const ALL: [ElementType; 2] = [ElementType::I8, ElementType::I32];
+
+    /// The type of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|element| element.name() == name)
+    }
+
+    /// Smallest and largest value.
+    pub fn limits(self) -> (i64, i64) {
+        match self {
+            ElementType::I8 => (i8::MIN.into(), i8::MAX.into()),
+            ElementType::I32 => (i32::MIN.into(), i32::MAX.into()),
+        }
+    }
+
+    /// Appends a value within [`ElementType::limits`] to little-endian data; higher bits of other values are lost.
+    pub fn append(self, data: &mut Vec<u8>, value: i64) {
+        data.extend_from_slice(&value.to_le_bytes()[..self.size() as usize]);
+    }
+
+    /// The elements of little-endian data; bytes beyond the last whole element are left out.
+    pub fn elements(self, data: &[u8]) -> impl Iterator<Item = i64> {
+        data.chunks_exact(self.size() as usize).map(move |bytes| match self {
+            ElementType::I8 => i64::from(bytes[0] as i8),
+            ElementType::I32 => i64::from(i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        })
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> u64 {
         match self {
@@ -53,7 +87,13 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Size in bytes.
+    /// Size in bytes, if it and the end address fit 64 bits.
+    pub fn checked_len(&self) -> Option<u64> {
+        let len = self.shape.iter().try_fold(self.element.size(), |len, extent| len.checked_mul(*extent))?;
+        self.address.checked_add(len).map(|_| len)
+    }
+
+    /// Size in bytes of a checked buffer ([`Program::check`]).
     pub fn len(&self) -> u64 {
         self.shape.iter().product::<u64>() * self.element.size()
     }
@@ -106,6 +146,37 @@ impl Program {
         self.items.iter().filter_map(StreamItem::command)
     }
 
+    /// Checks what the type cannot express; everything that this crate returns has passed it.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self) -> Result<(), ProgramError> {
+        self.config.validate()?;
+        let mut names = HashSet::new();
+        let symbols = self.buffers.iter().map(|b| &b.name).chain(self.regions.iter().map(|r| &r.name));
+        for name in symbols {
+            if name.is_empty() || name.contains(|c: char| c == '`' || c.is_control()) {
+                return Err(ProgramError::Name(name.clone()));
+            }
+            if !names.insert(name) {
+                return Err(ProgramError::DuplicateName(name.clone()));
+            }
+        }
+        self.buffers.iter().try_for_each(check_buffer)?;
+        self.regions.iter().try_for_each(|region| self.check_region(region))?;
+        self.items.iter().enumerate().try_for_each(|(item, content)| check_item(item, content))
+    }
+
+    fn check_region(&self, region: &LocalRegion) -> Result<(), ProgramError> {
+        let memory_rows = if region.accumulator { self.config.acc_rows() } else { self.config.sp_rows() };
+        let end = u64::from(region.row) + u64::from(region.rows);
+        if end <= u64::from(memory_rows) {
+            return Ok(());
+        }
+        let memory = if region.accumulator { "accumulator" } else { "scratchpad" };
+        Err(ProgramError::RegionOutside { region: region.name.clone(), memory, end, memory_rows })
+    }
+
     /// The buffer of that name.
     pub fn buffer(&self, name: &str) -> Option<&Buffer> {
         self.buffers.iter().find(|b| b.name == name)
@@ -122,4 +193,91 @@ impl Program {
         }
         memory
     }
+}
+
+fn check_buffer(buffer: &Buffer) -> Result<(), ProgramError> {
+    let name = || buffer.name.clone();
+    let expected = buffer.checked_len().ok_or_else(|| ProgramError::BufferTooLarge { buffer: name() })?;
+    for (data, what) in [(&buffer.data, "initial"), (&buffer.expected, "expected")] {
+        match data {
+            Some(data) if data.len() as u64 != expected => {
+                let actual = data.len() as u64;
+                return Err(ProgramError::DataLength { buffer: name(), what, actual, expected });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_item(item: usize, content: &StreamItem) -> Result<(), ProgramError> {
+    match content {
+        StreamItem::Command(command) if command.funct > MAX_FUNCT => {
+            Err(ProgramError::Funct { item, funct: command.funct })
+        }
+        StreamItem::Write { address, bytes } if address.checked_add(bytes.len() as u64).is_none() => {
+            Err(ProgramError::WriteTooLarge { item, address: *address })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A rule of well-formed programs that is broken.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ProgramError {
+    /// The configuration cannot exist.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Two buffers or regions have one name.
+    #[error("two buffers or regions are called `{0}`: rename one")]
+    DuplicateName(String),
+    /// A name that assembly text cannot express.
+    #[error("{0:?} is not a name: it must not be empty, nor contain a backquote or control characters")]
+    Name(String),
+    /// A buffer does not fit the address space.
+    #[error("buffer `{buffer}` reaches beyond the 64-bit address space: make its shape or address smaller")]
+    BufferTooLarge {
+        /// Buffer.
+        buffer: String,
+    },
+    /// Data do not fill the buffer.
+    #[error("the {what} data of buffer `{buffer}` have {actual} bytes, but its shape needs {expected}")]
+    DataLength {
+        /// Buffer.
+        buffer: String,
+        /// `initial` or `expected`.
+        what: &'static str,
+        /// Bytes given.
+        actual: u64,
+        /// Bytes of the shape.
+        expected: u64,
+    },
+    /// A region reaches beyond its memory.
+    #[error("region `{region}` ends at row {end}, but the {memory} has {memory_rows} rows")]
+    RegionOutside {
+        /// Region.
+        region: String,
+        /// `scratchpad` or `accumulator`.
+        memory: &'static str,
+        /// One past its last row.
+        end: u64,
+        /// Rows of the memory.
+        memory_rows: u32,
+    },
+    /// The function number does not fit the instruction word.
+    #[error("item {item}: function {funct} does not fit the instruction word's 7 bits")]
+    Funct {
+        /// Index into [`Program::items`].
+        item: usize,
+        /// The number.
+        funct: u8,
+    },
+    /// A write of the processor reaches beyond the address space.
+    #[error("item {item}: the write to {address:#x} reaches beyond the 64-bit address space")]
+    WriteTooLarge {
+        /// Index into [`Program::items`].
+        item: usize,
+        /// First byte's address.
+        address: u64,
+    },
 }

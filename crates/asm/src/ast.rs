@@ -1,0 +1,164 @@
+//! Assembly text as a tree.
+
+use std::sync::Arc;
+
+use crate::source::Span;
+
+/// A name where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Name {
+    pub text: Box<str>,
+    /// In backquotes, so that it cannot be taken for anything but a symbol.
+    pub quoted: bool,
+    pub span: Span,
+}
+
+/// A string where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Text {
+    pub value: String,
+    pub span: Span,
+}
+
+/// A statement where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Statement {
+    pub kind: StatementKind,
+    pub span: Span,
+}
+
+/// Statements between a header and its `end`.
+pub(crate) type Block = Vec<Statement>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum StatementKind {
+    /// `config NAME`, `config "FILE"`, `config toml "TEXT"`.
+    Config(ConfigSource),
+    /// `include "FILE"`.
+    Include(Text),
+    /// `const NAME = VALUE`.
+    Const(Name, Expr),
+    /// `buffer NAME: TYPE[...] at ADDRESS overlay = DATA`.
+    Buffer(Box<BufferStatement>),
+    /// `expect NAME = DATA`.
+    Expect(Name, Data),
+    /// `spad NAME[ROWS] at ROW`, `acc NAME[ROWS] at ROW`.
+    Region(RegionStatement),
+    /// `macro NAME PARAMETERS` ... `end`.
+    Macro(Arc<Macro>),
+    /// `repeat INDEX in FIRST..END step STEP` ... `end`.
+    Repeat(Box<RepeatStatement>),
+    /// `if CONDITION` ... `else` ... `end`.
+    If { condition: Expr, then: Block, otherwise: Block },
+    /// `fence`.
+    Fence,
+    /// `wait CYCLES`.
+    Wait(Expr),
+    /// `mark "NAME"`.
+    Mark(Text),
+    /// `write ADDRESS: TYPE[...] = DATA`.
+    Write(Expr, TypeExpr, Data),
+    /// An instruction, `raw`, or the use of a macro.
+    Invoke(Name, Vec<Operand>),
+    /// Text that could not be read, and the name that it would have declared.
+    Broken(Option<Name>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ConfigSource {
+    Named(Name),
+    File(Text),
+    Toml(Text),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BufferStatement {
+    pub name: Name,
+    pub ty: TypeExpr,
+    pub place: Option<Expr>,
+    pub overlay: bool,
+    pub data: Option<Data>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RegionStatement {
+    pub name: Name,
+    pub accumulator: bool,
+    pub rows: Expr,
+    pub place: Option<Expr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RepeatStatement {
+    pub index: Option<Name>,
+    pub first: Option<Expr>,
+    pub end: Expr,
+    pub step: Option<Expr>,
+    pub body: Block,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Macro {
+    pub name: Name,
+    pub parameters: Vec<(Name, Option<Expr>)>,
+    pub body: Block,
+}
+
+/// An element type and a shape: `i8[M, N]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TypeExpr {
+    pub element: Name,
+    pub shape: Vec<Expr>,
+    pub span: Span,
+}
+
+/// `NAME=VALUE`, or `NAME` alone for a flag.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Operand {
+    pub name: Name,
+    pub value: Option<Expr>,
+}
+
+/// Contents of a buffer or of a write.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Data {
+    List(Vec<Item>, Span),
+    Fill(Expr),
+    Each(Vec<Name>, Expr, Span),
+    Npy(Text),
+    Raw(Text),
+    Hex(Text),
+}
+
+/// An element of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Item {
+    Value(Expr),
+    List(Vec<Item>, Span),
+}
+
+/// An expression where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Expr {
+    pub kind: ExprKind,
+    pub span: Span,
+    /// Levels of the tree; the parser bounds it, so that walking it cannot overflow the stack.
+    pub height: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ExprKind {
+    Int(i128),
+    Float(f64),
+    Name(Name),
+    /// `NAME.ATTRIBUTE`.
+    Attribute(Name, Name),
+    /// `NAME[I, J]`.
+    Index(Name, Vec<Expr>),
+    /// `FUNCTION(X, Y)`.
+    Call(Name, Vec<Expr>),
+    Unary(&'static str, Box<Expr>),
+    Binary(&'static str, Box<(Expr, Expr)>),
+    /// `CONDITION ? A : B`.
+    Choice(Box<[Expr; 3]>),
+}
