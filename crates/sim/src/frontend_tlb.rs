@@ -400,9 +400,17 @@ struct Client {
     /// The page register's answer to the last cycle's address.
     hit: bool,
     paddr: u64,
+    /// The last clock edge changed none of the above.
+    settled: bool,
 }
 
 impl Client {
+    /// The page register's answer to the last cycle's address.
+    #[inline]
+    fn page_answer(&self) -> TlbResponse {
+        TlbResponse { miss: !self.hit, paddr: self.paddr }
+    }
+
     fn page_hit(&self, vaddr: u64) -> bool {
         self.last.valid && (self.last.vaddr ^ vaddr) >> PAGE_BITS == 0
     }
@@ -413,12 +421,25 @@ impl Client {
 pub struct TlbWires {
     /// Answers by client ([`TLB_WRITER`], [`TLB_READER`]).
     pub responses: [TlbResponse; CLIENTS],
+    /// What the TLB does, if it is asked or walks.
+    access: Option<TlbAccess>,
+}
+
+impl TlbWires {
     /// An access that the page table forbids.
-    pub fault: Option<PageFault>,
+    pub fn fault(&self) -> Option<PageFault> {
+        self.access.and_then(|access| access.fault)
+    }
+}
+
+/// The wires of the TLB proper.
+#[derive(Clone, Copy, Debug, Default)]
+struct TlbAccess {
     lookups: [Lookup; CLIENTS],
     fires: [bool; CLIENTS],
     /// Client at the shared TLB's input, whether its request is valid or not.
     chosen: usize,
+    fault: Option<PageFault>,
 }
 
 /// The block (`FrontendTLB`).
@@ -462,29 +483,37 @@ impl FrontendTlb {
     }
 
     /// Answers of this cycle.
+    #[inline]
     pub fn wires(&self) -> TlbWires {
-        let mut wires = TlbWires { chosen: self.arbitrate(), ..TlbWires::default() };
-        for (i, client) in self.clients.iter().enumerate() {
-            let tlb = &self.tlbs[if self.shared() { 0 } else { i }];
-            wires.responses[i] = TlbResponse { miss: !client.hit, paddr: client.paddr };
-            if self.shared() && i != wires.chosen {
-                continue;
-            }
-            wires.lookups[i] = tlb.lookup(&client.request);
-            wires.fires[i] = client.needs_tlb;
-            if wires.fires[i] {
-                let lookup = &wires.lookups[i];
-                wires.responses[i] = TlbResponse { miss: lookup.miss, paddr: lookup.paddr };
-                if lookup.fault && !lookup.miss {
-                    wires.fault = Some(PageFault { vaddr: client.request.vaddr, write: client.request.write });
-                }
-            }
+        let responses = self.clients.each_ref().map(Client::page_answer);
+        let mut wires = TlbWires { responses, access: None };
+        if self.clients.iter().any(|c| c.needs_tlb) || self.tlbs.iter().any(|t| t.state != WalkState::Ready) {
+            self.look_up(&mut wires);
         }
         wires
     }
 
+    fn look_up(&self, wires: &mut TlbWires) {
+        let mut access = TlbAccess { chosen: self.arbitrate(), ..TlbAccess::default() };
+        for (i, client) in self.clients.iter().enumerate() {
+            if self.shared() && i != access.chosen {
+                continue;
+            }
+            let lookup = self.tlbs[if self.shared() { 0 } else { i }].lookup(&client.request);
+            access.lookups[i] = lookup;
+            access.fires[i] = client.needs_tlb;
+            if client.needs_tlb {
+                wires.responses[i] = TlbResponse { miss: lookup.miss, paddr: lookup.paddr };
+                let fault = PageFault { vaddr: client.request.vaddr, write: client.request.write };
+                access.fault = access.fault.or((lookup.fault && !lookup.miss).then_some(fault));
+            }
+        }
+        wires.access = Some(access);
+    }
+
     /// Clock edge. `flush` is high in the cycle in which FLUSH is at the head of the command queue;
     /// `read` delivers eight bytes of physical memory to the walker. Returns true if a register changed.
+    #[inline]
     pub fn tick(
         &mut self,
         wires: &TlbWires,
@@ -492,36 +521,62 @@ impl FrontendTlb {
         flush: bool,
         read: impl Fn(u64) -> u64,
     ) -> bool {
-        let mut changed = false;
-        let shared = self.shared();
-        for (t, tlb) in self.tlbs.iter_mut().enumerate() {
-            let i = if shared { wires.chosen } else { t };
-            let request = TlbRequest { valid: wires.fires[i], ..self.clients[i].request };
-            changed |= tlb.tick(&request, &wires.lookups[i], flush, &read);
+        let same = |(client, request): (&Client, &TlbRequest)| client.settled && client.request == *request;
+        // The same requests as before on registers that did not change then change nothing now.
+        if wires.access.is_none() && !flush && self.clients.iter().zip(requests).all(same) {
+            return false;
         }
-        if wires.fires.contains(&true) {
-            self.last_grant = wires.chosen;
+        let access = wires.access.unwrap_or_default();
+        let mut changed = self.tick_tlbs(&access, flush, read);
+        for (i, request) in requests.iter().enumerate() {
+            let loaded = (access.fires[i] && !access.lookups[i].miss).then_some(access.lookups[i].paddr);
+            changed |= self.tick_client(i, request, loaded, flush);
         }
-        for (i, (client, request)) in self.clients.iter_mut().zip(requests).enumerate() {
-            let before = *client;
-            client.hit = before.page_hit(request.vaddr);
-            client.paddr = before.last.paddr & !PAGE_MASK | request.vaddr & PAGE_MASK;
-            client.needs_tlb = request.valid && !client.hit;
-            client.request = *request;
-            if wires.fires[i] && !wires.lookups[i].miss {
-                client.last = PageRegister { valid: true, vaddr: before.request.vaddr, paddr: wires.lookups[i].paddr };
-            }
-            client.last.valid &= !flush && self.page_registers;
-            changed |= *client != before;
-        }
-        self.interrupt = (self.interrupt || wires.fault.is_some()) && !(self.interrupt && flush);
         changed
     }
 
-    /// Drives the counter lines of the first TLB.
+    fn tick_tlbs(&mut self, access: &TlbAccess, flush: bool, read: impl Fn(u64) -> u64) -> bool {
+        let mut changed = false;
+        let shared = self.shared();
+        for (t, tlb) in self.tlbs.iter_mut().enumerate() {
+            let i = if shared { access.chosen } else { t };
+            let request = TlbRequest { valid: access.fires[i], ..self.clients[i].request };
+            changed |= tlb.tick(&request, &access.lookups[i], flush, &read);
+        }
+        if access.fires.contains(&true) {
+            self.last_grant = access.chosen;
+        }
+        self.interrupt = (self.interrupt || access.fault.is_some()) && !(self.interrupt && flush);
+        changed
+    }
+
+    /// Clock edge of a client's registers; `loaded` is the physical address that the TLB just answered.
+    fn tick_client(&mut self, i: usize, request: &TlbRequest, loaded: Option<u64>, flush: bool) -> bool {
+        let before = self.clients[i];
+        let hit = before.page_hit(request.vaddr);
+        let mut client = Client {
+            last: before.last,
+            request: *request,
+            needs_tlb: request.valid && !hit,
+            hit,
+            paddr: before.last.paddr & !PAGE_MASK | request.vaddr & PAGE_MASK,
+            settled: true,
+        };
+        if let Some(paddr) = loaded {
+            client.last = PageRegister { valid: true, vaddr: before.request.vaddr, paddr };
+        }
+        client.last.valid &= !flush && self.page_registers;
+        let changed = client != Client { settled: true, ..before };
+        client.settled = !changed;
+        self.clients[i] = client;
+        changed
+    }
+
+    /// Drives the counter lines of the first TLB. Its miss line follows the request at its input even if that is not valid.
     pub fn counter_events(&self, wires: &TlbWires, events: &mut CounterEvents) {
-        let i = if self.shared() { wires.chosen } else { 0 };
-        let (asked, miss) = (wires.fires[i], wires.lookups[i].miss);
+        let i = if self.shared() { self.arbitrate() } else { 0 };
+        let asked = wires.access.is_some_and(|access| access.fires[i]);
+        let miss = self.tlbs[0].lookup(&self.clients[i].request).miss;
         events.set(CounterEvent::DmaTlbMissCycle, miss);
         events.set(CounterEvent::DmaTlbHitReq, asked && !miss);
         events.set(CounterEvent::DmaTlbTotalReq, asked);

@@ -155,7 +155,12 @@ impl LoadController {
     }
 
     /// The row request offered in this cycle.
+    #[inline]
     pub fn request(&self) -> Option<ScratchpadReadRequest> {
+        if self.queue.is_empty() { None } else { self.head_request() }
+    }
+
+    fn head_request(&self) -> Option<ScratchpadReadRequest> {
         let (operands, state) = self.head_load()?;
         let offered = match self.state {
             State::WaitingForCommand => self.tracker.alloc_ready(),
@@ -184,7 +189,21 @@ impl LoadController {
 
     /// Clock edge: the command accepted at the queue, whether the offered request is accepted, the
     /// response, and whether the offered completion is accepted. Returns true if a register changed.
+    #[inline]
     pub fn tick(
+        &mut self,
+        cmd: Option<IssuedCmd>,
+        request_fires: bool,
+        response: Option<ScratchpadReadResponse>,
+        completed_ready: bool,
+    ) -> bool {
+        if cmd.is_none() && !self.busy() {
+            return false;
+        }
+        self.busy_tick(cmd, request_fires, response, completed_ready)
+    }
+
+    fn busy_tick(
         &mut self,
         cmd: Option<IssuedCmd>,
         request_fires: bool,

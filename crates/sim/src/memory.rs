@@ -209,6 +209,7 @@ impl MemoryPort {
     }
 
     /// Handshakes of this cycle: `a` is the beat that the accelerator offers, `d_ready` whether it takes one.
+    #[inline]
     pub fn wires(
         &self,
         cycle: Cycle,
@@ -223,6 +224,7 @@ impl MemoryPort {
     }
 
     /// Clock edge: applies the handshakes to the memory. Returns true if there were any.
+    #[inline]
     pub fn tick(
         &mut self,
         cycle: Cycle,

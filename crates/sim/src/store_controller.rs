@@ -199,7 +199,12 @@ impl StoreController {
     }
 
     /// The row request offered in this cycle.
+    #[inline]
     pub fn request(&self) -> Option<ScratchpadWriteRequest> {
+        if self.queue.is_empty() { None } else { self.head_request() }
+    }
+
+    fn head_request(&self) -> Option<ScratchpadWriteRequest> {
         let store = self.head_store()?;
         let c = &self.counters;
         let offered = match self.state {
@@ -291,7 +296,21 @@ impl StoreController {
     /// Clock edge: the command accepted at the queue, whether the offered request is accepted, the
     /// tracker entry whose row was read, and whether the offered completion is accepted. Returns
     /// true if a register changed.
+    #[inline]
     pub fn tick(
+        &mut self,
+        cmd: Option<IssuedCmd>,
+        request_fires: bool,
+        response: Option<u8>,
+        completed_ready: bool,
+    ) -> bool {
+        if cmd.is_none() && !self.busy() {
+            return false;
+        }
+        self.busy_tick(cmd, request_fires, response, completed_ready)
+    }
+
+    fn busy_tick(
         &mut self,
         cmd: Option<IssuedCmd>,
         request_fires: bool,

@@ -151,6 +151,8 @@ pub struct StreamReader {
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
     tlb_q_vaddr: u64,
     translate_q: Option<UntranslatedGet>,
+    /// Nothing is under way: the engine only waits for a row request.
+    quiet: bool,
     total_bytes_read: u32,
     total_latency: u32,
 }
@@ -173,6 +175,7 @@ impl StreamReader {
             tlb_q: None,
             tlb_q_vaddr: 0,
             translate_q: None,
+            quiet: true,
             total_bytes_read: 0,
             total_latency: 0,
         }
@@ -191,6 +194,7 @@ impl StreamReader {
     }
 
     /// The row offered by the merger.
+    #[inline]
     pub fn resp(&self) -> Option<StreamReadResponse> {
         if !self.merger.out_valid() {
             return None;
@@ -230,7 +234,16 @@ impl StreamReader {
 
     /// Handshakes of this cycle: `tlb` is the TLB's answer, `a_ready` the A buffer's, `d` the beat
     /// that waits on channel D, `resp_ready` whether the offered row is taken.
+    #[inline]
     pub fn wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat>, resp_ready: bool) -> StreamReaderWires {
+        if self.quiet {
+            let tlb_request = TlbRequest { vaddr: self.tlb_q_vaddr, ..TlbRequest::default() };
+            return StreamReaderWires { req_ready: true, tlb_request, miss: tlb.miss, ..StreamReaderWires::default() };
+        }
+        self.busy_wires(tlb, a_ready, d, resp_ready)
+    }
+
+    fn busy_wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat>, resp_ready: bool) -> StreamReaderWires {
         let waiting = self.translate_q.is_some();
         let retry = waiting && (tlb.miss || !a_ready);
         let packet_fires = self.active && self.xacts.alloc_ready() && !retry;
@@ -274,7 +287,15 @@ impl StreamReader {
 
     /// Clock edge. `req` is the row request that waits (accepted iff `wires.req_ready`), `d` the
     /// beat that waits (taken iff `wires.d_taken`). Returns true if a register changed.
+    #[inline]
     pub fn tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat>) -> bool {
+        if self.quiet && req.is_none() {
+            return false;
+        }
+        self.busy_tick(wires, req, d)
+    }
+
+    fn busy_tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat>) -> bool {
         self.total_latency = self.total_latency.wrapping_add(self.xacts.occupied());
         let accepts = wires.req_ready && req.is_some();
         let moving = accepts || self.tlb_q.is_some() || self.translate_q.is_some() || wires.packet_fires;
@@ -298,6 +319,8 @@ impl StreamReader {
         if self.active && (wires.packet_fires || accepts) {
             self.packet = self.best_packet();
         }
+        // A packet stands in the table from its first cycle to its last beat, so the queues need not be asked.
+        self.quiet = !self.active && !self.xacts.busy() && !self.merger.busy();
         moving || merged
     }
 

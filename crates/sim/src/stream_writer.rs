@@ -211,7 +211,23 @@ impl StreamWriter {
 
     /// Handshakes of this cycle: `tlb` is the TLB's answer, `a_ready` the A buffer's, `d_valid`
     /// whether an acknowledgement waits.
+    #[inline]
     pub fn wires(&self, tlb: TlbResponse, a_ready: bool, d_valid: bool) -> StreamWriterWires {
+        if self.quiet() {
+            let (vaddr, physical) = (self.tlb_q_vaddr, self.tlb_q_physical);
+            let tlb_request = TlbRequest { valid: false, vaddr, physical, write: true };
+            return StreamWriterWires { req_ready: true, tlb_request, miss: tlb.miss, ..StreamWriterWires::default() };
+        }
+        self.busy_wires(tlb, a_ready, d_valid)
+    }
+
+    /// True if nothing is under way: a beat in the queues has its transaction marked busy until it is answered.
+    #[inline]
+    fn quiet(&self) -> bool {
+        self.xact_busy == 0 && self.state == State::Idle && !self.asked
+    }
+
+    fn busy_wires(&self, tlb: TlbResponse, a_ready: bool, d_valid: bool) -> StreamWriterWires {
         let waiting = self.translate_q.is_some();
         let retry = waiting && tlb.miss;
         let translate_q_ready = !waiting || a_ready || tlb.miss;
@@ -255,7 +271,15 @@ impl StreamWriter {
 
     /// Clock edge. `req` is the row that waits (accepted iff `wires.req_ready`), `d` the
     /// acknowledgement that waits (taken iff `wires.d_taken`). Returns true if a register changed.
+    #[inline]
     pub fn tick(&mut self, wires: &StreamWriterWires, req: Option<&StreamWriteRequest>, d: Option<&DBeat>) -> bool {
+        if self.quiet() && req.is_none() {
+            return false;
+        }
+        self.busy_tick(wires, req, d)
+    }
+
+    fn busy_tick(&mut self, wires: &StreamWriterWires, req: Option<&StreamWriteRequest>, d: Option<&DBeat>) -> bool {
         self.total_latency = self.total_latency.wrapping_add(self.xact_busy.count_ones());
         let accepts = wires.req_ready && req.is_some();
         let translating = self.tlb_q.is_some() || self.translate_q.is_some() || self.shadow.is_some();

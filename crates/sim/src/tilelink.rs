@@ -24,13 +24,9 @@
 //! | `port_d` | in | beat that the memory delivers | only while `port_d_ready` |
 
 use crate::event::ReqKind;
-use crate::queue::Queue;
 
 /// Widest beat that Pollux models: a DMA bus of 512 bits.
 pub const MAX_BEAT_BYTES: usize = 64;
-
-/// Depth of a `TLBuffer` queue (`BufferParams.default`).
-const BUFFER_DEPTH: usize = 2;
 
 /// The two masters of the crossbar, in the order in which they are connected to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +73,73 @@ pub struct DBeat {
     pub last: bool,
     /// Data of a read.
     pub data: [u8; MAX_BEAT_BYTES],
+}
+
+impl ABeat {
+    /// Contents of a buffer slot that holds no beat.
+    const FILLER: ABeat = ABeat {
+        kind: ReqKind::Get,
+        source: 0,
+        address: 0,
+        size: 0,
+        beat: 0,
+        last: false,
+        mask: 0,
+        data: [0; MAX_BEAT_BYTES],
+    };
+}
+
+impl DBeat {
+    /// Contents of a buffer slot that holds no beat.
+    const FILLER: DBeat = DBeat { source: 0, size: 0, beat: 0, ack: false, last: false, data: [0; MAX_BEAT_BYTES] };
+}
+
+/// One direction of a `TLBuffer` (`BufferParams.default`): a queue of two beats without `pipe` and `flow`, held
+/// inline because every beat passes several of them.
+#[derive(Clone, Debug)]
+struct Buffer<T> {
+    slots: [T; 2],
+    head: usize,
+    len: usize,
+}
+
+impl<T: Copy> Buffer<T> {
+    fn new(filler: T) -> Self {
+        Self { slots: [filler; 2], head: 0, len: 0 }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// `enq.ready`.
+    #[inline]
+    fn ready(&self) -> bool {
+        self.len < 2
+    }
+
+    #[inline]
+    fn front(&self) -> Option<&T> {
+        if self.len == 0 { None } else { Some(&self.slots[self.head & 1]) }
+    }
+
+    #[inline]
+    fn pop(&mut self) {
+        debug_assert!(self.len > 0, "no beat to take");
+        self.head ^= 1;
+        self.len -= 1;
+    }
+
+    /// Appends a beat and returns its place.
+    #[inline]
+    fn push(&mut self, beat: &T) -> &mut T {
+        debug_assert!(self.len < 2, "push into a full buffer: its wires were not honoured");
+        let slot = &mut self.slots[(self.head + self.len) & 1];
+        *slot = *beat;
+        self.len += 1;
+        slot
+    }
 }
 
 /// First source number of each engine at the port: `TLXbar.assignRanges` hands out equal ranges
@@ -183,23 +246,24 @@ pub struct TileLinkInputs<'a> {
 pub struct TileLink {
     sources: SourceRanges,
     beat_bytes: u32,
-    client_a: [Queue<ABeat>; 2],
-    client_d: [Queue<DBeat>; 2],
-    port_a: Queue<ABeat>,
-    port_d: Queue<DBeat>,
+    client_a: [Buffer<ABeat>; 2],
+    client_d: [Buffer<DBeat>; 2],
+    port_a: Buffer<ABeat>,
+    port_d: Buffer<DBeat>,
     arbiter: BurstArbiter,
 }
 
 impl TileLink {
     /// An idle network of `beat_bytes` wide beats for engines with `xacts` transactions each.
     pub fn new(xacts: usize, beat_bytes: usize) -> Self {
+        let (a, d) = (Buffer::new(ABeat::FILLER), Buffer::new(DBeat::FILLER));
         Self {
             sources: SourceRanges::new(xacts),
             beat_bytes: beat_bytes as u32,
-            client_a: [Queue::plain(BUFFER_DEPTH), Queue::plain(BUFFER_DEPTH)],
-            client_d: [Queue::plain(BUFFER_DEPTH), Queue::plain(BUFFER_DEPTH)],
-            port_a: Queue::plain(BUFFER_DEPTH),
-            port_d: Queue::plain(BUFFER_DEPTH),
+            client_a: [a.clone(), a.clone()],
+            client_d: [d.clone(), d.clone()],
+            port_a: a,
+            port_d: d,
             arbiter: BurstArbiter::new(),
         }
     }
@@ -212,7 +276,7 @@ impl TileLink {
     /// True if the client's A buffer accepts a beat in this cycle.
     #[inline]
     pub fn a_ready(&self, client: DmaClient) -> bool {
-        self.client_a[client as usize].enq_ready(false)
+        self.client_a[client as usize].ready()
     }
 
     /// The D beat offered to a client; its source is the client's own transaction number.
@@ -230,7 +294,7 @@ impl TileLink {
     /// True if the port's D buffer accepts a beat in this cycle.
     #[inline]
     pub fn port_d_ready(&self) -> bool {
-        self.port_d.enq_ready(false)
+        self.port_d.ready()
     }
 
     /// True if no beat is inside the network.
@@ -238,8 +302,8 @@ impl TileLink {
     pub fn is_empty(&self) -> bool {
         self.port_a.is_empty()
             && self.port_d.is_empty()
-            && self.client_a.iter().all(Queue::is_empty)
-            && self.client_d.iter().all(Queue::is_empty)
+            && self.client_a.iter().all(Buffer::is_empty)
+            && self.client_d.iter().all(Buffer::is_empty)
     }
 
     /// Beats per message of `size` bytes with data.
@@ -250,7 +314,7 @@ impl TileLink {
 
     /// Client whose A beat passes the crossbar in this cycle.
     fn crossing_a(&self) -> Option<DmaClient> {
-        if !self.port_a.enq_ready(false) {
+        if !self.port_a.ready() {
             return None;
         }
         self.arbiter.grant(!self.client_a[0].is_empty(), !self.client_a[1].is_empty())
@@ -259,52 +323,64 @@ impl TileLink {
     /// Client whose D buffer takes the port's D head in this cycle.
     fn crossing_d(&self) -> Option<DmaClient> {
         let (client, _) = self.sources.local(self.port_d.front()?.source);
-        self.client_d[client as usize].enq_ready(false).then_some(client)
+        self.client_d[client as usize].ready().then_some(client)
     }
 
     /// Clock edge. Returns true if a beat moved.
+    #[inline]
     pub fn tick(&mut self, inputs: &TileLinkInputs) -> bool {
         let entering = inputs.a[0].is_some() || inputs.a[1].is_some() || inputs.port_d.is_some();
         if !entering && self.is_empty() {
             return false;
         }
+        self.tick_beats(inputs)
+    }
+
+    fn tick_beats(&mut self, inputs: &TileLinkInputs) -> bool {
         let (cross_a, cross_d) = (self.crossing_a(), self.crossing_d());
-        let leaving = inputs.d_taken[0] || inputs.d_taken[1] || inputs.port_a_taken;
         if inputs.port_a_taken {
             self.port_a.pop();
         }
-        for client in [DmaClient::Reader, DmaClient::Writer] {
-            if inputs.d_taken[client as usize] {
-                self.client_d[client as usize].pop();
-            }
+        for (queue, _) in self.client_d.iter_mut().zip(inputs.d_taken).filter(|(_, taken)| *taken) {
+            queue.pop();
         }
         if let Some(client) = cross_a {
             self.cross_a(client);
         }
-        if let Some(client) = cross_d
-            && let Some(mut beat) = self.port_d.pop()
-        {
-            beat.source = self.sources.local(beat.source).1;
-            self.client_d[client as usize].push(beat);
+        if let Some(client) = cross_d {
+            self.cross_d(client);
         }
         for (queue, beat) in self.client_a.iter_mut().zip(inputs.a) {
             if let Some(beat) = beat {
-                queue.push(*beat);
+                queue.push(beat);
             }
         }
         if let Some(beat) = inputs.port_d {
-            self.port_d.push(*beat);
+            self.port_d.push(beat);
         }
-        entering || leaving || cross_a.is_some() || cross_d.is_some()
+        let entered = inputs.a[0].is_some() || inputs.a[1].is_some() || inputs.port_d.is_some();
+        let left = inputs.d_taken[0] || inputs.d_taken[1] || inputs.port_a_taken;
+        entered || left || cross_a.is_some() || cross_d.is_some()
     }
 
     fn cross_a(&mut self, client: DmaClient) {
-        if let Some(mut beat) = self.client_a[client as usize].pop() {
-            let beats = if beat.kind == ReqKind::Get { 1 } else { self.beats(beat.size) };
-            self.arbiter.sent(client, beats);
-            beat.source = self.sources.port_source(client, beat.source);
-            self.port_a.push(beat);
-        }
+        let Some(beat) = self.client_a[client as usize].front() else {
+            return;
+        };
+        let beats = if beat.kind == ReqKind::Get { 1 } else { self.beats(beat.size) };
+        self.arbiter.sent(client, beats);
+        let entered = self.port_a.push(beat);
+        entered.source = self.sources.port_source(client, entered.source);
+        self.client_a[client as usize].pop();
+    }
+
+    fn cross_d(&mut self, client: DmaClient) {
+        let Some(beat) = self.port_d.front() else {
+            return;
+        };
+        let entered = self.client_d[client as usize].push(beat);
+        entered.source = self.sources.local(entered.source).1;
+        self.port_d.pop();
     }
 }
 
