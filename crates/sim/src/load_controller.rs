@@ -18,6 +18,7 @@ use pollux_isa::fields::{ConfigLd, MoveOperands};
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 
 use crate::counter_file::{CounterEvent, CounterEvents};
+use crate::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma_parameters::core_address;
 use crate::queue::Queue;
@@ -307,6 +308,23 @@ impl LoadController {
         events.set(CounterEvent::LoadScratchpadWaitCycle, request_valid && !request_fires);
     }
 
+    /// What this cycle is spent on, given whether a request was offered and whether it was accepted.
+    pub fn activity(&self, request_valid: bool, request_fires: bool) -> DmaControllerActivity {
+        use DmaControllerActivity::{Busy, Draining, Idle, Stalled};
+        match (self.queue.is_empty(), self.tracker.busy()) {
+            (true, false) => Idle,
+            (true, true) => Draining,
+            _ if request_valid && !request_fires => Stalled(DmaControllerStall::Scratchpad),
+            _ if self.state == State::WaitingForCommand
+                && self.head_load().is_some()
+                && !self.tracker.alloc_ready() =>
+            {
+                Stalled(DmaControllerStall::CommandTracker)
+            }
+            _ => Busy,
+        }
+    }
+
     /// What the controller waits for, for the explanation of a deadlock.
     pub fn waiting_for(&self) -> Option<String> {
         if let Some(bytes) = self.tracker.waiting_for().filter(|b| *b > 0) {
@@ -394,5 +412,20 @@ mod tests {
         }
         assert_eq!(completed, [(9, ROB_ID)]);
         assert!(!controller.busy());
+    }
+
+    #[test]
+    fn a_third_load_stalls_on_the_command_tracker_and_a_refused_row_on_the_scratchpad() {
+        use DmaControllerActivity::{Busy, Idle, Stalled};
+        let mut controller = LoadController::new(&GemminiConfig::default16());
+        let cmds = [config(16), mvin(0x1000, 2, 16), mvin(0x2000, 2, 16), mvin(0x3000, 2, 16)];
+        let mut activities = Vec::new();
+        for cycle in 0..10 {
+            let (valid, accepts) = (controller.request().is_some(), cycle != 3);
+            activities.push(controller.activity(valid, valid && accepts));
+            controller.tick(cmds.get(cycle).copied().flatten(), valid && accepts, None, true);
+        }
+        assert_eq!(activities[..4], [Idle, Busy, Busy, Stalled(DmaControllerStall::Scratchpad)]);
+        assert_eq!(activities[7..], [Stalled(DmaControllerStall::CommandTracker); 3]);
     }
 }

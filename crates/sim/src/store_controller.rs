@@ -20,6 +20,7 @@ use pollux_isa::values::{Bits, NormCmd};
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 
 use crate::counter_file::{CounterEvent, CounterEvents};
+use crate::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma_parameters::core_address;
 use crate::queue::Queue;
@@ -489,6 +490,23 @@ impl StoreController {
         events.set(CounterEvent::StoreActiveCycle, active);
         events.set(CounterEvent::StorePoolingCycle, self.mode == Mode::Pooled);
         events.set(CounterEvent::StoreScratchpadWaitCycle, request_valid && !request_fires);
+    }
+
+    /// What this cycle is spent on, given whether a request was offered and whether it was accepted.
+    pub fn activity(&self, request_valid: bool, request_fires: bool) -> DmaControllerActivity {
+        use DmaControllerActivity::{Busy, Draining, Idle, Stalled};
+        match (self.queue.is_empty(), self.tracker.busy()) {
+            (true, false) => Idle,
+            (true, true) => Draining,
+            _ if request_valid && !request_fires => Stalled(DmaControllerStall::Scratchpad),
+            _ if self.state == State::WaitingForCommand
+                && self.head_store().is_some()
+                && !self.tracker.alloc_ready() =>
+            {
+                Stalled(DmaControllerStall::CommandTracker)
+            }
+            _ => Busy,
+        }
     }
 
     /// What the controller waits for, for the explanation of a deadlock.

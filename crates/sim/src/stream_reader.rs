@@ -22,6 +22,7 @@
 
 use crate::beat_merger::{BeatMerger, BeatMergerWires};
 use crate::counter_file::{CounterEvent, CounterEvents, CounterExternal};
+use crate::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::dma_parameters::{DmaParameters, core_address};
 use crate::event::ReqKind;
 use crate::frontend_tlb::{TlbRequest, TlbResponse};
@@ -399,6 +400,24 @@ impl StreamReader {
         events.set(CounterEvent::RdmaTlWaitCycles, wires.a_waits);
         events.set_external(CounterExternal::RdmaBytesRec, self.total_bytes_read);
         events.set_external(CounterExternal::RdmaTotalLatency, self.total_latency);
+    }
+
+    /// What this cycle is spent on; `d_valid`: a beat waits on channel D, `resp_taken`: the offered row is taken.
+    pub fn activity(&self, wires: &StreamReaderWires, d_valid: bool, resp_taken: bool) -> DmaEngineActivity {
+        use DmaEngineActivity::{Busy, Idle, Stalled};
+        if self.quiet {
+            return Idle;
+        }
+        if wires.a_fires || wires.d_taken || wires.packet_fires || resp_taken {
+            return Busy;
+        }
+        Stalled(match self.translate_q {
+            Some(_) if wires.miss => DmaEngineStall::Translation,
+            Some(_) => DmaEngineStall::Port,
+            None if self.merger.out_valid() || d_valid => DmaEngineStall::Scratchpad,
+            None if self.active && !self.xacts.alloc_ready() => DmaEngineStall::Transactions,
+            None => DmaEngineStall::Memory,
+        })
     }
 
     /// Clears the external counters' registers (`external_reset`), after the clock edge.

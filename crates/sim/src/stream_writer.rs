@@ -21,6 +21,7 @@
 //! | `d` | in | an acknowledgement waits | ready while any transaction is under way |
 
 use crate::counter_file::{CounterEvent, CounterEvents, CounterExternal};
+use crate::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::dma_parameters::{DmaParameters, core_address};
 use crate::event::ReqKind;
 use crate::frontend_tlb::{TlbRequest, TlbResponse};
@@ -444,6 +445,23 @@ impl StreamWriter {
         events.set(CounterEvent::WdmaTlWaitCycles, wires.a_waits);
         events.set_external(CounterExternal::WdmaBytesSent, self.total_bytes_sent);
         events.set_external(CounterExternal::WdmaTotalLatency, self.total_latency);
+    }
+
+    /// What this cycle is spent on; `accepts`: a row is taken in.
+    pub fn activity(&self, wires: &StreamWriterWires, accepts: bool) -> DmaEngineActivity {
+        use DmaEngineActivity::{Busy, Idle, Stalled};
+        if accepts || wires.a_fires || wires.d_taken || wires.beat_fires {
+            return Busy;
+        }
+        if self.quiet() {
+            return Idle;
+        }
+        Stalled(match self.translate_q {
+            Some(_) if wires.miss => DmaEngineStall::Translation,
+            Some(_) => DmaEngineStall::Port,
+            None if self.active() && self.xact_busy == self.all_xacts => DmaEngineStall::Transactions,
+            None => DmaEngineStall::Memory,
+        })
     }
 
     /// Clears the external counters' registers (`external_reset`), after the clock edge.
