@@ -125,7 +125,8 @@ impl FrontEnd {
     /// A COUNTER that clears everything is accepted in this cycle: the external counters' reset line is high.
     #[inline]
     pub fn counter_reset(&self) -> bool {
-        matches!(self.dispatch(), Dispatch::Counter(cmd, _) if CounterFile::resets(&cmd))
+        let resets = |head: &GemminiCmd| head.cmd.funct == funct::COUNTER && CounterFile::resets(&head.cmd);
+        self.unrolled.front().is_some_and(resets) && self.counters.ready()
     }
 
     /// True if the event lines or external values are looked at in this cycle; otherwise `FrontInputs::counters` may be

@@ -1057,7 +1057,7 @@ impl LoopConv {
 
     fn tick_loops(&mut self, transfer: &LoopConvTransfer) -> bool {
         // Worked out from the registers as they are at the start of the cycle.
-        let requests = PARTS.map(|part| self.accepts(part).map(|id| self.request(part, id)));
+        let accepting = PARTS.map(|part| self.accepts(part));
         let finished = PARTS.map(|part| self.idle(part));
         let items = PARTS.map(|part| self.item(part, transfer.ready[part as usize]));
         let skips_iteration = self.ex.skips_iteration();
@@ -1077,10 +1077,10 @@ impl LoopConv {
                 progress |= self.loops[id].flags.finish(part as usize);
             }
         }
-        for (part, request) in PARTS.into_iter().zip(requests) {
-            if let Some(request) = request {
+        for (part, id) in PARTS.into_iter().zip(accepting) {
+            if let Some(id) = id {
                 progress = true;
-                self.accept(part, request);
+                self.accept(part, self.request(part, id));
             }
         }
         if release {

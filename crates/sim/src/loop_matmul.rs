@@ -674,6 +674,8 @@ pub struct LoopMatmul {
     ld_d_addr_start: u32,
     ex_c_addr_start: u32,
     st_c_addr_start: u32,
+    /// The last cycle changed nothing, so neither does the next unless something comes in or goes out.
+    settled: bool,
 }
 
 fn is_loop_cmd(funct: u8) -> bool {
@@ -702,6 +704,7 @@ impl LoopMatmul {
             ld_d_addr_start: 0,
             ex_c_addr_start: 0,
             st_c_addr_start: 0,
+            settled: false,
             config: config.clone(),
             geometry,
         }
@@ -836,37 +839,31 @@ impl LoopMatmul {
         transfer: &LoopMatmulTransfer,
         departed: PerUnit<u8>,
     ) -> bool {
-        if !self.busy() && input.is_none() && departed == [0; 3] && self.units_idle() {
+        let driven = transfer.pop || transfer.source.is_some() || input.is_some() || departed != [0; 3];
+        if self.settled && !driven {
             return false;
         }
         // Worked out from the registers as they are at the start of the cycle.
         let slot = self.being_configured();
-        let requests = self.requests();
-        let finished = self.finished();
+        let accepting = self.accepting();
         let release = self.loops[self.head].flags.all_completed();
 
-        let mut progress = transfer.pop || input.is_some() || departed != [0; 3] || release;
+        let mut progress = driven || release;
+        progress |= self.mark_finished();
+        progress |= self.tick_units(transfer.source, &accepting);
         if transfer.pop {
             self.take_command(slot);
         }
         if let Some(cmd) = input {
             self.input.push(cmd);
         }
-        for (part, id) in finished.into_iter().flatten() {
-            progress |= self.loops[id].flags.finish(part as usize);
-        }
-        progress |= self.mark_started(&requests);
-        progress |= self.tick_units(transfer.source, requests);
         if release {
             self.loops[self.head].reset();
             self.head = self.tail();
         }
         self.in_flight.tick(transfer.source.map(Source::unit), departed);
+        self.settled = !progress;
         progress
-    }
-
-    fn units_idle(&self) -> bool {
-        self.units_idle_bits() == [true; 6]
     }
 
     fn take_command(&mut self, slot: LoopId) {
@@ -880,45 +877,55 @@ impl LoopMatmul {
         }
     }
 
-    /// The parts that are idle, and the loop that each worked on.
-    fn finished(&self) -> [Option<(Part, LoopId)>; 6] {
+    /// Flags the parts that are idle as completed in the loop that each worked on. True if a flag is new.
+    fn mark_finished(&mut self) -> bool {
+        let unfinished = |slot: &LoopState| slot.flags.running && slot.flags.started != slot.flags.completed;
+        if !self.loops.iter().any(unfinished) {
+            return false;
+        }
         let spad_only = |unit: &StoreUnit| self.loops[unit.req.loop_id].spad_only;
-        [
-            self.ld_a.idle().then_some((Part::A, self.ld_a.req.loop_id)),
-            self.ld_b.idle().then_some((Part::B, self.ld_b.req.loop_id)),
-            self.ld_d.idle().then_some((Part::D, self.ld_d.req.loop_id)),
-            self.ex.idle().then_some((Part::Ex, self.ex.req.loop_id)),
-            (self.st.idle() && !spad_only(&self.st)).then_some((Part::St, self.st.req.loop_id)),
-            (self.st_spad.idle() && spad_only(&self.st_spad)).then_some((Part::St, self.st_spad.req.loop_id)),
-        ]
+        let idle = [
+            (Part::A, self.ld_a.idle(), self.ld_a.req.loop_id),
+            (Part::B, self.ld_b.idle(), self.ld_b.req.loop_id),
+            (Part::D, self.ld_d.idle(), self.ld_d.req.loop_id),
+            (Part::Ex, self.ex.idle(), self.ex.req.loop_id),
+            (Part::St, self.st.idle() && !spad_only(&self.st), self.st.req.loop_id),
+            (Part::St, self.st_spad.idle() && spad_only(&self.st_spad), self.st_spad.req.loop_id),
+        ];
+        let mut any = false;
+        for (part, is_idle, id) in idle {
+            any |= is_idle && self.loops[id].flags.finish(part as usize);
+        }
+        any
     }
 
-    /// The requests that idle parts accept in this cycle.
-    fn requests(&self) -> Requests {
-        let candidate = |part: Part| {
+    /// The loops whose requests idle parts accept in this cycle.
+    fn accepting(&self) -> Accepting {
+        let all_started = |slot: &LoopState| !slot.flags.configured || slot.flags.started == [true; 5];
+        if self.loops.iter().all(all_started) {
+            return Accepting::default();
+        }
+        let candidate = |part: Part, idle: bool| {
             let id = if self.loops[self.head].flags.started[part as usize] { self.tail() } else { self.head };
-            let slot = &self.loops[id];
-            (slot.flags.configured && !slot.flags.started[part as usize]).then_some((id, slot))
+            let flags = &self.loops[id].flags;
+            (idle && flags.configured && !flags.started[part as usize]).then_some(id)
         };
-        let loads_started =
-            |slot: &LoopState| [Part::A, Part::B, Part::D].iter().all(|&p| slot.flags.started[p as usize]);
-        let ex_started = |slot: &LoopState| slot.flags.started[Part::Ex as usize];
-
-        let ex = candidate(Part::Ex).filter(|(_, slot)| self.ex.idle() && loads_started(slot));
-        let st = candidate(Part::St)
-            .filter(|(_, slot)| self.st.idle() && (self.is_resadd || (ex_started(slot) && !slot.spad_only)));
-        let st_spad = candidate(Part::St).filter(|(_, slot)| self.st_spad.idle() && ex_started(slot) && slot.spad_only);
-        Requests {
-            a: candidate(Part::A).filter(|_| self.ld_a.idle()).map(|(id, slot)| self.load_a_req(id, slot)),
-            b: candidate(Part::B).filter(|_| self.ld_b.idle()).map(|(id, slot)| self.load_b_req(id, slot)),
-            d: candidate(Part::D).filter(|_| self.ld_d.idle()).map(|(id, slot)| self.load_d_req(id, slot)),
-            ex: ex.map(|(id, slot)| self.execute_req(id, slot)),
-            st: st.map(|(id, slot)| self.store_req(id, slot, self.is_resadd)),
-            st_spad: st_spad.map(|(id, slot)| self.store_req(id, slot, false)),
+        let started = |id: LoopId, part: Part| self.loops[id].flags.started[part as usize];
+        let spad_only = |id: LoopId| self.loops[id].spad_only;
+        let loads_started = |&id: &LoopId| [Part::A, Part::B, Part::D].iter().all(|&part| started(id, part));
+        Accepting {
+            a: candidate(Part::A, self.ld_a.idle()),
+            b: candidate(Part::B, self.ld_b.idle()),
+            d: candidate(Part::D, self.ld_d.idle()),
+            ex: candidate(Part::Ex, self.ex.idle()).filter(loads_started),
+            st: candidate(Part::St, self.st.idle())
+                .filter(|&id| self.is_resadd || (started(id, Part::Ex) && !spad_only(id))),
+            st_spad: candidate(Part::St, self.st_spad.idle()).filter(|&id| started(id, Part::Ex) && spad_only(id)),
         }
     }
 
-    fn load_a_req(&self, loop_id: LoopId, slot: &LoopState) -> LoadReq {
+    fn load_a_req(&self, loop_id: LoopId) -> LoadReq {
+        let slot = &self.loops[loop_id];
         let pads = self.pads(slot);
         let (max_k, pad_k) = if self.is_resadd { (slot.bounds.j, pads.j) } else { (slot.bounds.k, pads.k) };
         let (row_pad, col_pad) = if slot.run.a_transpose { (pad_k, pads.i) } else { (pads.i, pad_k) };
@@ -942,7 +949,8 @@ impl LoopMatmul {
         }
     }
 
-    fn load_b_req(&self, loop_id: LoopId, slot: &LoopState) -> LoadReq {
+    fn load_b_req(&self, loop_id: LoopId) -> LoadReq {
+        let slot = &self.loops[loop_id];
         let pads = self.pads(slot);
         let (max_k, pad_k) = if self.is_resadd { (slot.bounds.i, pads.i) } else { (slot.bounds.k, pads.k) };
         LoadReq {
@@ -978,8 +986,9 @@ impl LoopMatmul {
         if self.is_resadd { Destination::Accumulator { accumulate } } else { Destination::Scratchpad }
     }
 
-    fn load_d_req(&self, loop_id: LoopId, slot: &LoopState) -> LoadReq {
-        let (geometry, pads) = (&self.geometry, self.pads(slot));
+    fn load_d_req(&self, loop_id: LoopId) -> LoadReq {
+        let (geometry, slot) = (&self.geometry, &self.loops[loop_id]);
+        let pads = self.pads(slot);
         let (element_bytes, max_block_len) = if slot.run.low_d {
             (geometry.input_bytes, geometry.max_block_len)
         } else {
@@ -1001,7 +1010,8 @@ impl LoopMatmul {
         }
     }
 
-    fn execute_req(&self, loop_id: LoopId, slot: &LoopState) -> ExecuteReq {
+    fn execute_req(&self, loop_id: LoopId) -> ExecuteReq {
+        let slot = &self.loops[loop_id];
         let pads = self.pads(slot);
         let row_bits = self.geometry.layout.sp_addr_bits;
         let (a_addr_start, b_addr_end) = if slot.spad_only {
@@ -1027,7 +1037,8 @@ impl LoopMatmul {
         }
     }
 
-    fn store_req(&self, loop_id: LoopId, slot: &LoopState, from_resadd_rows: bool) -> StoreReq {
+    fn store_req(&self, loop_id: LoopId, from_resadd_rows: bool) -> StoreReq {
+        let slot = &self.loops[loop_id];
         let pads = self.pads(slot);
         StoreReq {
             max_i: slot.bounds.i,
@@ -1046,47 +1057,43 @@ impl LoopMatmul {
         }
     }
 
-    /// Flags the parts that accept a request, and moves their accumulator halves on.
-    fn mark_started(&mut self, requests: &Requests) -> bool {
-        let geometry = &self.geometry;
-        let toggle = |start: &mut u32| *start = geometry.toggle_acc_half(*start);
-        if requests.d.as_ref().is_some_and(|req| self.loops[req.loop_id].addrs_dc.c != 0) {
-            toggle(&mut self.ld_d_addr_start);
-        }
-        if requests.ex.as_ref().is_some_and(|req| self.loops[req.loop_id].advances_acc()) {
-            toggle(&mut self.ex_c_addr_start);
-        }
-        let st = requests.st.as_ref().or(requests.st_spad.as_ref());
-        if st.is_some_and(|req| self.loops[req.loop_id].advances_acc()) {
-            toggle(&mut self.st_c_addr_start);
-        }
-        let started = [
-            (Part::A, requests.a.as_ref().map(|req| req.loop_id)),
-            (Part::B, requests.b.as_ref().map(|req| req.loop_id)),
-            (Part::D, requests.d.as_ref().map(|req| req.loop_id)),
-            (Part::Ex, requests.ex.as_ref().map(|req| req.loop_id)),
-            (Part::St, st.map(|req| req.loop_id)),
-        ];
-        let mut any = false;
-        for (part, id) in started {
-            if let Some(id) = id {
-                self.loops[id].flags.start(part as usize);
-                any = true;
-            }
-        }
-        any
+    /// Clocks the parts; true if one of them starts or gets idle.
+    fn tick_units(&mut self, source: Option<Source>, accepting: &Accepting) -> bool {
+        let idle_before = self.units_idle_bits();
+        let (a, b) = (accepting.a.map(|id| self.load_a_req(id)), accepting.b.map(|id| self.load_b_req(id)));
+        let d = accepting.d.map(|id| self.load_d_req(id));
+        let ex = accepting.ex.map(|id| self.execute_req(id));
+        let st = accepting.st.map(|id| self.store_req(id, self.is_resadd));
+        let st_spad = accepting.st_spad.map(|id| self.store_req(id, false));
+        self.ld_a.edge(source == Some(Source::LoadA), a);
+        self.ld_b.edge(source == Some(Source::LoadB), b);
+        self.ld_d.edge(source == Some(Source::LoadD), d);
+        self.ex.edge(source == Some(Source::Execute), ex);
+        self.st.edge(source == Some(Source::Store), st, &self.geometry);
+        self.st_spad.edge(source == Some(Source::StoreSpad), st_spad, &self.geometry);
+        self.mark_started(accepting);
+        self.units_idle_bits() != idle_before
     }
 
-    /// Clocks the parts; true if one of them changed.
-    fn tick_units(&mut self, source: Option<Source>, requests: Requests) -> bool {
-        let idle_before = self.units_idle_bits();
-        self.ld_a.edge(source == Some(Source::LoadA), requests.a);
-        self.ld_b.edge(source == Some(Source::LoadB), requests.b);
-        self.ld_d.edge(source == Some(Source::LoadD), requests.d);
-        self.ex.edge(source == Some(Source::Execute), requests.ex);
-        self.st.edge(source == Some(Source::Store), requests.st, &self.geometry);
-        self.st_spad.edge(source == Some(Source::StoreSpad), requests.st_spad, &self.geometry);
-        source.is_some() || self.units_idle_bits() != idle_before
+    /// Flags the parts that accept a request, and moves their accumulator halves on.
+    fn mark_started(&mut self, accepting: &Accepting) {
+        let (loops, geometry) = (&mut self.loops, &self.geometry);
+        let toggle = |start: &mut u32| *start = geometry.toggle_acc_half(*start);
+        if accepting.d.is_some_and(|id| loops[id].addrs_dc.c != 0) {
+            toggle(&mut self.ld_d_addr_start);
+        }
+        if accepting.ex.is_some_and(|id| loops[id].advances_acc()) {
+            toggle(&mut self.ex_c_addr_start);
+        }
+        let st = accepting.st.or(accepting.st_spad);
+        if st.is_some_and(|id| loops[id].advances_acc()) {
+            toggle(&mut self.st_c_addr_start);
+        }
+        for (part, id) in PARTS.into_iter().zip([accepting.a, accepting.b, accepting.d, accepting.ex, st]) {
+            if let Some(id) = id {
+                loops[id].flags.start(part as usize);
+            }
+        }
     }
 
     fn units_idle_bits(&self) -> [bool; 6] {
@@ -1142,15 +1149,15 @@ impl LoopMatmul {
     }
 }
 
-/// Requests accepted in one cycle.
-#[derive(Debug)]
-struct Requests {
-    a: Option<LoadReq>,
-    b: Option<LoadReq>,
-    d: Option<LoadReq>,
-    ex: Option<ExecuteReq>,
-    st: Option<StoreReq>,
-    st_spad: Option<StoreReq>,
+/// The loops whose requests the parts accept in one cycle.
+#[derive(Clone, Copy, Debug, Default)]
+struct Accepting {
+    a: Option<LoopId>,
+    b: Option<LoopId>,
+    d: Option<LoopId>,
+    ex: Option<LoopId>,
+    st: Option<LoopId>,
+    st_spad: Option<LoopId>,
 }
 
 /// Elements missing in the last block of each dimension.

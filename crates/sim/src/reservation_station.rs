@@ -60,26 +60,53 @@ pub enum StationActivity {
     WaitsFor(Unit),
 }
 
+/// A local row in the order of `LocalAddr`: memory in the top bit, row below. Rows of different memories have no order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row(u32);
+
+impl Row {
+    const IS_ACC: u32 = 1 << 31;
+
+    fn of(layout: AddressLayout, address: LocalAddr) -> Self {
+        Self(if address.is_acc() { Self::IS_ACC } else { 0 } | address.memory_row(layout))
+    }
+
+    fn same_memory(self, other: Self) -> bool {
+        (self.0 ^ other.0) & Self::IS_ACC == 0
+    }
+
+    fn le(self, other: Self) -> bool {
+        self.same_memory(other) && self.0 <= other.0
+    }
+
+    fn lt(self, other: Self) -> bool {
+        self.same_memory(other) && self.0 < other.0
+    }
+}
+
 /// The local rows that an operand covers (`OpT`).
 #[derive(Clone, Copy, Debug, Default)]
 struct Operand {
-    start: LocalAddr,
-    end: LocalAddr,
+    start: Row,
+    end: Row,
     wraps_around: bool,
+    is_garbage: bool,
 }
 
 impl Operand {
-    fn rows(layout: AddressLayout, start: LocalAddr, rows: u32) -> Self {
-        let (end, wraps_around) = start.add_with_overflow(layout, rows);
-        Self { start, end, wraps_around }
+    fn new(layout: AddressLayout, start: LocalAddr, end: LocalAddr, wraps_around: bool) -> Self {
+        let is_garbage = start.is_garbage(layout);
+        Self { start: Row::of(layout, start), end: Row::of(layout, end), wraps_around, is_garbage }
     }
 
-    fn overlaps(&self, layout: AddressLayout, other: &Self) -> bool {
-        let starts_in =
-            |a: &Self, b: &Self| b.start.le(layout, a.start) && (a.start.lt(layout, b.end) || b.wraps_around);
-        (starts_in(self, other) || starts_in(other, self))
-            && !self.start.is_garbage(layout)
-            && !other.start.is_garbage(layout)
+    fn rows(layout: AddressLayout, start: LocalAddr, rows: u32) -> Self {
+        let (end, wraps_around) = start.add_with_overflow(layout, rows);
+        Self::new(layout, start, end, wraps_around)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let starts_in = |a: &Self, b: &Self| b.start.le(a.start) && (a.start.lt(b.end) || b.wraps_around);
+        !self.is_garbage && !other.is_garbage && (starts_in(self, other) || starts_in(other, self))
     }
 }
 
@@ -100,20 +127,24 @@ struct Entry {
     seq: u64,
     operands: Operands,
     complete_on_issue: bool,
-    /// Entries of each table that this one waits for, one bit each.
-    deps: PerUnit<u64>,
 }
 
-impl Entry {
-    fn is_ready(&self) -> bool {
-        self.deps == [0; 3]
-    }
+/// Positions of the set bits, lowest first.
+fn ones(mut set: u64) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let index = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (index < u64::BITS).then_some(index as u8)
+    })
 }
 
 /// One table.
 #[derive(Clone, Debug)]
 struct Table {
+    /// What each entry holds or held last.
     entries: Vec<Option<Entry>>,
+    /// Entries of each table that the entry waits for, one bit each.
+    deps: Vec<PerUnit<u64>>,
     /// Entries that hold a command, one bit each.
     valid: u64,
     /// Entries that hold a command not yet issued.
@@ -124,38 +155,56 @@ struct Table {
 
 impl Table {
     fn new(entries: u32) -> Self {
-        Self { entries: vec![None; entries as usize], valid: 0, unissued: 0, candidate: None }
+        let entries = entries as usize;
+        Self { entries: vec![None; entries], deps: vec![[0; 3]; entries], valid: 0, unissued: 0, candidate: None }
     }
 
-    fn free_entry(&self) -> Option<usize> {
-        let index = (!self.valid).trailing_zeros() as usize;
-        (index < self.entries.len()).then_some(index)
+    fn free_entry(&self) -> Option<u8> {
+        let index = (!self.valid).trailing_zeros();
+        ((index as usize) < self.entries.len()).then_some(index as u8)
     }
 
+    /// The command in a valid entry.
     fn entry(&self, index: u8) -> Option<&Entry> {
-        self.entries.get(index as usize).and_then(Option::as_ref)
+        let valid = self.valid >> index & 1 == 1;
+        self.entries.get(usize::from(index)).filter(|_| valid)?.as_ref()
     }
 
-    /// The valid entries that `select` names, one bit each.
-    fn matching(&self, select: impl Fn(&Entry) -> bool) -> u64 {
-        self.entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.as_ref().is_some_and(&select))
-            .fold(0, |set, (index, _)| set | 1 << index)
+    fn put(&mut self, index: u8, entry: Entry, deps: PerUnit<u64>) {
+        self.entries[usize::from(index)] = Some(entry);
+        self.deps[usize::from(index)] = deps;
+        self.valid |= 1 << index;
+        self.unissued |= 1 << index;
     }
 
-    fn free(&mut self, index: u8) -> Option<Entry> {
+    fn free(&mut self, index: u8) {
         self.valid &= !(1 << index);
         self.unissued &= !(1 << index);
-        self.entries.get_mut(index as usize).and_then(Option::take)
+    }
+
+    fn is_ready(&self, index: u8) -> bool {
+        self.deps[usize::from(index)] == [0; 3]
+    }
+
+    /// Nothing in this table waits any longer for an entry of `unit`.
+    fn clear_deps(&mut self, unit: Unit, index: u8) {
+        for deps in &mut self.deps {
+            deps[unit as usize] &= !(1 << index);
+        }
+    }
+
+    /// The valid entries whose operands `select` names, one bit each.
+    fn matching(&self, select: impl Fn(&Operands) -> bool) -> u64 {
+        let selected = |&index: &u8| self.entry(index).is_some_and(|entry| select(&entry.operands));
+        ones(self.valid).filter(selected).fold(0, |set, index| set | 1 << index)
     }
 
     fn find_candidate(&mut self) {
-        let unissued = self.unissued;
-        self.candidate = (0..self.entries.len() as u8)
-            .filter(|index| unissued >> index & 1 == 1)
-            .find(|&index| self.entry(index).is_some_and(Entry::is_ready));
+        self.candidate = ones(self.unissued).find(|&index| self.is_ready(index));
+    }
+
+    fn oldest(&self, among: u64) -> Option<(u8, &Entry)> {
+        ones(among).filter_map(|index| Some((index, self.entry(index)?))).min_by_key(|(_, entry)| entry.seq)
     }
 }
 
@@ -304,7 +353,7 @@ impl ShadowConfig {
         let bank_bits = (self.layout.acc_addr_bits - self.layout.acc_bank_row_bits).max(1);
         let next_bank = (start.acc_bank(self.layout) + 1) & mask(bank_bits) as u32;
         let end = LocalAddr::accumulator(0).with_data(self.layout, next_bank << self.layout.acc_bank_row_bits);
-        Operand { start, end, wraps_around: end.acc_bank(self.layout) == 0 }
+        Operand::new(self.layout, start, end, end.acc_bank(self.layout) == 0)
     }
 
     fn mvin_destination(&self, cmd: &RoccCommand) -> Operand {
@@ -364,22 +413,17 @@ impl ReservationStation {
     /// What the issue of a class's commands is doing in this cycle, given whether its controller's queue accepts.
     pub fn activity(&self, unit: Unit, ready: bool) -> StationActivity {
         let table = &self.tables[unit as usize];
-        match (table.candidate, self.oldest_unissued(unit)) {
+        match (table.candidate, table.oldest(table.unissued)) {
             (Some(_), _) if ready => StationActivity::Issues,
             (Some(_), _) => StationActivity::QueueFull,
-            (None, Some(entry)) => {
-                let blocking = UNITS.into_iter().find(|&other| other != unit && entry.deps[other as usize] != 0);
+            (None, Some((index, _))) => {
+                let deps = table.deps[usize::from(index)];
+                let blocking = UNITS.into_iter().find(|&other| other != unit && deps[other as usize] != 0);
                 StationActivity::WaitsFor(blocking.unwrap_or(unit))
             }
             (None, None) if table.valid != 0 => StationActivity::Running,
             (None, None) => StationActivity::Idle,
         }
-    }
-
-    fn oldest_unissued(&self, unit: Unit) -> Option<&Entry> {
-        let table = &self.tables[unit as usize];
-        let unissued = (0u8..).zip(&table.entries).filter(|(index, _)| table.unissued >> index & 1 == 1);
-        unissued.filter_map(|(_, entry)| entry.as_ref()).min_by_key(|entry| entry.seq)
     }
 
     /// `alloc.ready` for this command.
@@ -422,10 +466,9 @@ impl ReservationStation {
     /// The station's commands as `(unit, entry, sequence number, issued)`, for reports.
     pub fn contents(&self) -> impl Iterator<Item = (RobId, u64, GemminiCmd, bool)> {
         UNITS.into_iter().zip(&self.tables).flat_map(|(unit, table)| {
-            table.entries.iter().enumerate().filter_map(move |(index, entry)| {
-                let entry = entry.as_ref()?;
-                let issued = table.unissued >> index & 1 == 0;
-                Some((RobId { unit, index: index as u8 }, entry.seq, entry.cmd, issued))
+            ones(table.valid).filter_map(move |index| {
+                let entry = table.entry(index)?;
+                Some((RobId { unit, index }, entry.seq, entry.cmd, table.unissued >> index & 1 == 0))
             })
         })
     }
@@ -438,22 +481,17 @@ impl ReservationStation {
 
     fn oldest(&self, unit: Unit) -> Option<String> {
         let table = &self.tables[unit as usize];
-        let (index, entry) =
-            (0..).zip(&table.entries).filter_map(|(i, e)| Some((i, e.as_ref()?))).min_by_key(|(_, e)| e.seq)?;
+        let (index, entry) = table.oldest(table.valid)?;
         let funct = entry.cmd.cmd.funct;
         let state = if table.unissued >> index & 1 == 0 {
             "was issued and has not completed".to_owned()
-        } else if entry.is_ready() {
+        } else if table.is_ready(index) {
             "waits for room in its controller's queue".to_owned()
         } else {
-            let waits_for = |unit: Unit| {
-                let table = &self.tables[unit as usize];
-                (0u8..64)
-                    .filter(move |i| entry.deps[unit as usize] >> i & 1 == 1)
-                    .filter_map(|i| table.entry(i))
-                    .map(|e| e.seq)
-            };
-            let seqs: Vec<_> = UNITS.into_iter().flat_map(waits_for).map(|seq| seq.to_string()).collect();
+            let deps = table.deps[usize::from(index)];
+            let blockers =
+                |unit: Unit| ones(deps[unit as usize]).filter_map(move |index| self.tables[unit as usize].entry(index));
+            let seqs: Vec<_> = UNITS.into_iter().flat_map(blockers).map(|entry| entry.seq.to_string()).collect();
             format!("waits for the commands {}", seqs.join(", "))
         };
         Some(format!("{unit:?} command {} (funct {funct}) {state}", entry.seq))
@@ -507,9 +545,7 @@ impl ReservationStation {
             (stored.opb, stored.opb_valid) = (Operand::default(), false);
         }
         let complete_on_issue = class.config.is_some() && unit != Unit::Ex;
-        table.entries[index] = Some(Entry { cmd, seq, operands: stored, complete_on_issue, deps });
-        table.valid |= 1 << index;
-        table.unissued |= 1 << index;
+        table.put(index, Entry { cmd, seq, operands: stored, complete_on_issue }, deps);
         self.allocated += 1;
 
         let RoccCommand { funct, rs1, rs2 } = cmd.cmd;
@@ -519,19 +555,17 @@ impl ReservationStation {
             funct::COMPUTE_AND_FLIP | funct::COMPUTE_AND_STAY => self.solitary_preload = false,
             _ => {}
         }
-        events.push(Event::Alloc { seq, unit, entry: index as u8, funct, rs1, rs2, origin: cmd.origin });
+        events.push(Event::Alloc { seq, unit, entry: index, funct, rs1, rs2, origin: cmd.origin });
     }
 
     /// The entries that a new command has to wait for, from the tables at the start of the cycle.
     fn dependencies(&self, class: Class, funct: u8, new: &Operands) -> PerUnit<u64> {
-        let layout = self.shadow.layout;
         let [ld, ex, st] = &self.tables;
-        let a_meets = |e: &Operand| new.opa.overlaps(layout, e);
-        let b_meets = |e: &Operand| new.opb.overlaps(layout, e);
+        let a_meets = |e: &Operand| new.opa.overlaps(e);
+        let b_meets = |e: &Operand| new.opb.overlaps(e);
         let not_config = class.config.is_none();
-        let unless_config = |table: &Table, select: &dyn Fn(&Operands) -> bool| {
-            if not_config { table.matching(|e| select(&e.operands)) } else { 0 }
-        };
+        let unless_config =
+            |table: &Table, select: &dyn Fn(&Operands) -> bool| if not_config { table.matching(select) } else { 0 };
         match class.unit {
             Unit::Ld => [
                 ld.unissued,
@@ -574,29 +608,27 @@ impl ReservationStation {
         let RobId { unit, index } = id;
         let table = &mut self.tables[unit as usize];
         table.unissued &= !(1 << index);
-        let Some(entry) = table.entries[index as usize] else { return };
-        events.push(Event::Issue { seq: entry.seq, unit, entry: index });
-        if entry.complete_on_issue {
+        let Some(&Entry { seq, complete_on_issue, .. }) = table.entry(index) else { return };
+        events.push(Event::Issue { seq, unit, entry: index });
+        if complete_on_issue {
             self.complete(id, departures, events);
         } else if unit != Unit::St {
             // The same class waits for the issue, the others for the completion; stores wait for the completion too.
-            for waiting in self.tables[unit as usize].entries.iter_mut().flatten() {
-                waiting.deps[unit as usize] &= !(1 << index);
-            }
+            table.clear_deps(unit, index);
         }
     }
 
     fn complete(&mut self, id: RobId, departures: &mut Departures, events: &mut EventBuffer) {
         let RobId { unit, index } = id;
-        let Some(entry) = self.tables[unit as usize].free(index) else {
+        let table = &mut self.tables[unit as usize];
+        let Some(&Entry { seq, cmd, .. }) = table.entry(index) else {
             debug_assert!(false, "completion of {id:?}, which holds nothing");
             return;
         };
-        for waiting in self.tables.iter_mut().flat_map(|table| table.entries.iter_mut().flatten()) {
-            waiting.deps[unit as usize] &= !(1 << index);
-        }
-        departures.count(entry.cmd.origin, unit);
-        events.push(Event::Complete { seq: entry.seq, unit, entry: index });
+        table.free(index);
+        self.tables.iter_mut().for_each(|table| table.clear_deps(unit, index));
+        departures.count(cmd.origin, unit);
+        events.push(Event::Complete { seq, unit, entry: index });
     }
 }
 
