@@ -19,70 +19,29 @@
 //! Operands from the accumulator: the request is accepted and never answered, because the accumulator's read-out belongs to the
 //! store side in this revision (`Scratchpad.scala`). The head of the control queue then waits forever.
 
+mod operands;
 mod report;
 #[cfg(test)]
 mod tests;
 
+pub use operands::Kind;
+use operands::{Command, Configuration, Decoded, HEADS, Operand, Parameters, Plan};
 pub use report::{ExecuteActivity, ExecuteStall};
 
 use pollux_isa::config::Dataflow;
-use pollux_isa::fields::{ConfigEx, ExecOperand};
+use pollux_isa::fields::ConfigEx;
 use pollux_isa::values::{Activation, DataflowMode};
-use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
+use pollux_isa::{GemminiConfig, LocalAddr};
 use pollux_numerics::arithmetic::write_scratchpad_row;
 
 use crate::event::{Event, EventBuffer};
-use crate::mesh_with_delays::{MeshRequest, MeshResponse, MeshWires, MeshWithDelays, transposed};
+use crate::mesh_with_delays::{MeshRequest, MeshResponse, MeshWires, MeshWithDelays};
 use crate::multi_headed_queue::MultiHeadedQueue;
+use crate::operand_set::{A, B, D, OperandSet};
 use crate::row::{AccRow, SpadRow};
 use crate::tag_queue::Tag;
 use crate::transpose_preload_unroller::{NO_COMMAND, TransposePreloadUnroller};
 use crate::wires::{ExReads, ExWrite, IssuedCmd, RobId};
-
-/// Heads of the command queue that the controller looks at (`cmd_q_heads`).
-const HEADS: usize = 3;
-/// Fewest rows of a pass: two writes of one accumulator row must be four cycles apart.
-const MIN_ROWS: u32 = 4;
-
-/// Indices of the operands wherever there are three of something, in order of priority.
-const A: usize = 0;
-const B: usize = 1;
-const D: usize = 2;
-
-/// What a command of the execute queue does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// CONFIG_EX.
-    Config,
-    /// PRELOAD.
-    Preload,
-    /// COMPUTE_PRELOADED: uses what was preloaded last.
-    ComputeFlip,
-    /// COMPUTE_ACCUMULATED: goes on with what was used before.
-    ComputeStay,
-    /// Nothing that the reservation station would send here.
-    Other,
-}
-
-impl Kind {
-    /// Function number of COMPUTE_ACCUMULATED.
-    pub(crate) const COMPUTE_STAY: u8 = 5;
-
-    /// The kind of a function number (`GemminiISA.scala`).
-    pub fn of(funct: u8) -> Self {
-        match funct {
-            0 => Kind::Config,
-            4 => Kind::ComputeFlip,
-            Self::COMPUTE_STAY => Kind::ComputeStay,
-            6 => Kind::Preload,
-            _ => Kind::Other,
-        }
-    }
-
-    fn is_compute(self) -> bool {
-        matches!(self, Kind::ComputeFlip | Kind::ComputeStay)
-    }
-}
 
 /// One trip of rows through the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,84 +76,50 @@ enum Decision {
     Wait,
 }
 
-/// Registers that CONFIG_EX sets.
-#[derive(Clone, Copy, Debug)]
-struct Configuration {
-    dataflow: DataflowMode,
-    shift: u8,
-    relu: bool,
-    a_transpose: bool,
-    bd_transpose: bool,
-    a_stride: u32,
-    c_stride: u32,
-}
-
-/// An operand of the commands at the heads, as far as it does not depend on the row.
-#[derive(Clone, Copy, Debug)]
-struct Operand {
-    addr: LocalAddr,
-    garbage: bool,
-    rows: u32,
-    cols: u8,
-    /// The row is read from the accumulator.
-    from_acc: bool,
-}
-
-/// What the heads of the command queue say under the current configuration: wires that change only with them.
-#[derive(Clone, Copy, Debug)]
-struct Decoded {
-    kinds: [Kind; HEADS],
-    /// Which operands go through the transposer (`x_should_be_fed_into_transposer`).
-    transposed: [bool; 3],
-    operands: [Operand; 3],
-    /// Destination and report of the preload.
-    tag: Tag,
-    /// Overlapping needs a third command.
-    third_needed: bool,
-}
-
 /// Row counters of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct RowCounters {
     /// Next row of each operand (`x_fire_counter`).
     next: [u32; 3],
-    /// A row of the operand has been requested (`x_fire_started`).
-    started: [bool; 3],
+    /// Operands of which a row has been requested (`x_fire_started`).
+    started: OperandSet,
     /// Local rows from the first row of A to the next one (`a_addr_offset`).
     a_offset: u32,
-}
-
-/// An operand's part of a control queue entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct OperandControl {
-    /// The operand advanced with this entry.
-    fire: bool,
-    /// Its address is garbage or it takes no part in this pass.
-    off: bool,
-    /// Its address is garbage (B and D only: `accumulate_zeros`, `preload_zeros`).
-    zeros: bool,
-    from_acc: bool,
-    bank: u8,
-    /// Lanes that are not padding; 0 for a padding row.
-    cols: u8,
 }
 
 /// An entry of the control queue (`ComputeCntlSignals`): what the mesh needs to know about the rows of one cycle.
 #[derive(Clone, Copy, Debug)]
 struct ControlSignals {
     pass: Option<Pass>,
-    operands: [OperandControl; 3],
-    tag: Tag,
-    request: MeshRequest,
+    /// Operands that advanced with this entry.
+    fire: OperandSet,
+    /// Operands whose address is garbage or that take no part in this pass.
+    off: OperandSet,
+    /// Operands that are zeros because their address is garbage (`accumulate_zeros`, `preload_zeros`); never A.
+    zeros: OperandSet,
+    /// Operands in the accumulator.
+    from_acc: OperandSet,
     /// First entry of its pass: it takes a request to the mesh along.
     first: bool,
+    bank: [u8; 3],
+    /// Lanes that are not padding; 0 for a padding row.
+    cols: [u8; 3],
+    request: MeshRequest,
+    tag: Tag,
 }
 
 impl ControlSignals {
     /// Contents of a slot after power-up.
-    const RESET: Self = {
-        let off = OperandControl { fire: false, off: false, zeros: false, from_acc: false, bank: 0, cols: 0 };
-        let request = MeshRequest {
+    const RESET: Self = Self {
+        pass: None,
+        fire: OperandSet::EMPTY,
+        off: OperandSet::EMPTY,
+        zeros: OperandSet::EMPTY,
+        from_acc: OperandSet::EMPTY,
+        first: false,
+        bank: [0; 3],
+        cols: [0; 3],
+        request: MeshRequest {
             propagate: false,
             dataflow: DataflowMode::Os,
             shift: 0,
@@ -202,9 +127,15 @@ impl ControlSignals {
             bd_transpose: false,
             total_rows: 0,
             flush: 0,
-        };
-        Self { pass: None, operands: [off; 3], tag: Tag::GARBAGE, request, first: false }
+        },
+        tag: Tag::GARBAGE,
     };
+
+    /// Operands that bring a row from a memory.
+    #[inline]
+    fn reads(&self) -> OperandSet {
+        OperandSet::of([A, B, D].map(|x| self.cols[x] > 0)) & !self.off
+    }
 }
 
 /// Wires at the mesh's output in this cycle.
@@ -232,8 +163,8 @@ pub struct ControlWires {
     dequeue: bool,
     /// The mesh takes this request, with the tag.
     request: Option<(MeshRequest, Tag)>,
-    /// Operand rows that the mesh takes.
-    fire: [bool; 3],
+    /// Operands of which the mesh takes a row.
+    fire: OperandSet,
     rows: [SpadRow; 3],
 }
 
@@ -247,12 +178,10 @@ pub struct RowIssueWires {
     decision: Option<Decision>,
     pass: Option<Pass>,
     control_ready: bool,
-    /// Operand takes part in the pass (`start_inputting_x`).
-    fed: [bool; 3],
-    fire: [bool; 3],
+    /// Operands that advance by a row.
+    fire: OperandSet,
     /// Bank of the operand's current row.
     bank: [u8; 3],
-    total_rows: u32,
     /// `about_to_fire_all_rows`.
     done: bool,
 }
@@ -261,10 +190,9 @@ pub struct RowIssueWires {
 #[derive(Clone, Debug)]
 pub struct ExecuteController {
     config: GemminiConfig,
-    layout: AddressLayout,
-    dim: u32,
+    parameters: Parameters,
     unroller: TransposePreloadUnroller,
-    commands: MultiHeadedQueue<IssuedCmd>,
+    commands: MultiHeadedQueue<Command>,
     decoded: Decoded,
     state: State,
     configuration: Configuration,
@@ -294,14 +222,15 @@ impl ExecuteController {
             a_stride: 0,
             c_stride: 0,
         };
-        let commands = MultiHeadedQueue::new(config.ex_queue_length as usize, NO_COMMAND);
+        let parameters = Parameters::new(config);
+        let commands =
+            MultiHeadedQueue::new(config.ex_queue_length as usize, Command::new(config, &parameters, &NO_COMMAND));
         let control_queue_depth = config.spad_read_delay as usize + 1;
         Self {
             config: config.clone(),
-            layout: config.layout(),
-            dim: config.dim(),
             unroller: TransposePreloadUnroller::new(config),
-            decoded: Decoded::new(config, &configuration, &commands),
+            decoded: Decoded::new(&parameters, &configuration, &commands),
+            parameters,
             commands,
             state: State::Waiting,
             configuration,
@@ -366,74 +295,74 @@ impl ExecuteController {
             DataflowMode::Ws => (step, k),
             DataflowMode::Os => {
                 let last = total_rows.wrapping_sub(1);
-                (last.wrapping_sub(step), last.wrapping_sub(k) & self.count_mask())
+                (last.wrapping_sub(step), last.wrapping_sub(k) & self.parameters.count_mask)
             }
         };
-        if tag.addr.is_garbage(self.layout) || row >= tag.rows.into() {
+        if tag.addr.is_garbage(self.parameters.layout) || row >= tag.rows.into() {
             return None;
         }
-        let addr = tag.addr.add(self.layout, offset);
-        let (dim, cols) = (self.dim as usize, usize::from(tag.cols).min(self.dim as usize));
+        let addr = tag.addr.add(self.parameters.layout, offset);
+        let (dim, cols) = (self.parameters.dim as usize, usize::from(tag.cols).min(self.parameters.dim as usize));
         if addr.is_acc() {
             let mut data = AccRow::default();
             data.0[..dim].copy_from_slice(response.data);
-            let (bank, row) = (addr.acc_bank(self.layout) as u8, addr.acc_row(self.layout));
+            let (bank, row) = (addr.acc_bank(self.parameters.layout) as u8, addr.acc_row(self.parameters.layout));
             let write = ExWrite::Acc { bank, row, data, cols, accumulate: addr.accumulate() };
             self.config.ex_write_to_acc.then_some(write)
         } else {
             let mut data = SpadRow::default();
             write_scratchpad_row(response.data, self.configuration.relu, &mut data.0[..dim]);
-            let (bank, row) = (addr.sp_bank(self.layout) as u8, addr.sp_row(self.layout));
+            let (bank, row) = (addr.sp_bank(self.parameters.layout) as u8, addr.sp_row(self.parameters.layout));
             self.config.ex_write_to_spad.then_some(ExWrite::Spad { bank, row, data, cols })
         }
     }
 
-    /// Mask of a row count (`log2Up(DIM + 1)` bits).
-    fn count_mask(&self) -> u32 {
-        (1 << self.config.dim_count_bits()) - 1
-    }
-
     /// Step 2: the head of the control queue, given the head of each bank's execute response queue.
-    #[inline]
+    #[inline(never)] // it fills the caller's struct in place
     pub fn control<'a>(&self, response: impl Fn(u8) -> Option<&'a SpadRow>) -> ControlWires {
         let mut wires = ControlWires { mesh: self.mesh.wires(), ..ControlWires::default() };
-        let head = self.control_queue.bits(0);
         let valid = self.control_queue.valid(0);
-        let req_ready = wires.mesh.req_ready;
-        wires.head_ready = !head.first || req_ready;
-        let mut read = [None; 3];
-        for x in [A, B, D] {
-            let operand = &head.operands[x];
-            if !operand.zeros && !operand.from_acc && self.config.ex_read_from_spad {
-                read[x] = response(operand.bank);
-            }
-            let have = operand.off || operand.cols == 0 || read[x].is_some();
-            wires.fire[x] = valid && operand.fire && have && wires.mesh.ready[x];
-            wires.head_ready &= !operand.fire || wires.fire[x] || !wires.mesh.ready[x];
+        if !valid && self.state != State::Flush {
+            return wires;
         }
-        wires.dequeue = valid && wires.head_ready;
-        wires.request = self.mesh_request(head, wires.dequeue).filter(|_| req_ready);
-        for x in [A, B, D] {
-            let operand = &head.operands[x];
-            if wires.fire[x] && self.feeds(head.pass, x) {
-                if let Some(row) = read[x] {
-                    fill_row(&mut wires.rows[x], row, operand.cols, self.dim);
+        let head = self.control_queue.bits(0);
+        let MeshWires { ready, req_ready, .. } = wires.mesh;
+        let reads = head.reads();
+        let mut have = !reads;
+        if self.config.ex_read_from_spad {
+            let fed = self.fed(head.pass);
+            for x in (head.fire & !head.zeros & !head.from_acc).iter() {
+                if let Some(row) = response(head.bank[x]) {
+                    have.insert(x);
+                    if fed.has(x) {
+                        fill_row(&mut wires.rows[x], row, head.cols[x], self.parameters.dim);
+                    }
                 }
             }
-            if wires.dequeue && wires.fire[x] && !operand.off && operand.cols > 0 {
-                wires.pops |= u32::from(!operand.from_acc) << operand.bank;
+        }
+        wires.fire = (head.fire & have & ready).only_if(valid);
+        wires.head_ready = (head.fire & !wires.fire & ready).is_empty() && (!head.first || req_ready);
+        wires.dequeue = valid && wires.head_ready;
+        if req_ready {
+            wires.request = self.mesh_request(head, wires.dequeue);
+        }
+        if wires.dequeue {
+            for x in (wires.fire & reads & !head.from_acc).iter() {
+                wires.pops |= 1 << head.bank[x];
             }
         }
         wires
     }
 
-    /// The lanes of operand `x` reach the mesh: a preload alone carries only what the transposer needs of A and B, a compute
+    /// Operands whose lanes reach the mesh: a preload alone carries only what the transposer needs of A and B, a compute
     /// alone what it does not.
-    fn feeds(&self, pass: Option<Pass>, x: usize) -> bool {
+    #[inline]
+    fn fed(&self, pass: Option<Pass>) -> OperandSet {
+        let d = OperandSet::of([false, false, true]);
         match pass {
-            Some(Pass::Preload) if x != D => self.decoded.transposed[x],
-            Some(Pass::Compute) if x != D => !self.decoded.transposed[x],
-            _ => true,
+            Some(Pass::Preload) => self.decoded.transposed | d,
+            Some(Pass::Compute) => !self.decoded.transposed | d,
+            _ => OperandSet::ALL,
         }
     }
 
@@ -447,20 +376,17 @@ impl ExecuteController {
             request.propagate = self.in_prop_flush;
         }
         if self.control_queue.valid(0) {
-            let fires = head.operands.iter().any(|operand| operand.fire);
-            return (dequeue && fires).then_some((request, head.tag));
+            return (dequeue && !head.fire.is_empty()).then_some((request, head.tag));
         }
-        (request.total_rows, request.flush) = (self.dim as u8, 1);
+        (request.total_rows, request.flush) = (self.parameters.dim as u8, 1);
         flush.then_some((request, Tag::GARBAGE))
     }
 
     /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report.
-    #[inline]
+    #[inline(never)] // it fills the caller's struct in place
     pub fn row_issue(&self, control: &ControlWires, spad_ready: u32, acc_ready: u32) -> RowIssueWires {
-        let mut wires = RowIssueWires {
-            control_ready: self.control_queue.len() < self.control_queue_depth || control.head_ready,
-            ..RowIssueWires::default()
-        };
+        let control_ready = self.control_queue.len() < self.control_queue_depth || control.head_ready;
+        let mut wires = RowIssueWires { control_ready, ..RowIssueWires::default() };
         match self.state {
             State::Waiting => {
                 let decision = self.decide();
@@ -480,15 +406,22 @@ impl ExecuteController {
     }
 
     /// The report of this cycle: a result's last row, else a command that waits for its report, else CONFIG_EX.
+    #[inline]
     fn report(&self, decision: Option<Decision>) -> Option<RobId> {
-        let config = (decision == Some(Decision::Config)).then(|| self.commands.bits(0).rob_id).flatten();
-        self.finished_result().or(self.pending[0]).or(self.pending[1]).or(config)
+        let config = || match decision {
+            Some(Decision::Config) => self.commands.bits(0).rob_id,
+            _ => None,
+        };
+        self.finished_result().or(self.pending[0]).or(self.pending[1]).or_else(config)
     }
 
     /// The command whose last result row is at the mesh's output.
+    #[inline]
     fn finished_result(&self) -> Option<RobId> {
-        let response = self.mesh.response()?;
-        response.tag?.rob_id.filter(|_| response.last)
+        if !self.mesh.ends_matrix() {
+            return None;
+        }
+        self.mesh.response()?.tag?.rob_id
     }
 
     /// What to do with the commands at the heads.
@@ -522,116 +455,103 @@ impl ExecuteController {
     /// An operand of the preload at head `preload`, or of the command behind it, starts where a result on its way starts
     /// (`raw_hazard_pre`, `raw_hazard_mulpre`). Nothing but the first rows is compared.
     fn hazard(&self, preload: usize) -> bool {
-        if !self.config.ex_read_from_acc && !self.config.ex_write_to_spad {
+        if !self.parameters.hazards {
             return false;
         }
-        let (first, second) = (self.commands.bits(preload).cmd, self.commands.bits(preload + 1).cmd);
-        let sources = [first.rs1, second.rs1, second.rs2].map(|register| LocalAddr(register as u32));
+        let (first, second) = (self.commands.bits(preload), self.commands.bits(preload + 1));
+        let sources = [first.rs1.addr, second.rs1.addr, second.rs2.addr];
         self.mesh.tags().all().any(|tag| {
-            !tag.addr.is_garbage(self.layout) && sources.iter().any(|s| tag.addr.same_address(self.layout, *s))
+            !tag.addr.is_garbage(self.parameters.layout)
+                && sources.iter().any(|s| tag.addr.same_address(self.parameters.layout, *s))
         })
     }
 }
 
 /// Row issue.
 impl ExecuteController {
+    #[inline]
     fn issue_rows(&self, pass: Pass, wires: &mut RowIssueWires, spad_ready: u32, acc_ready: u32) {
-        let [a_transposed, b_transposed, _] = self.decoded.transposed;
-        wires.fed = match pass {
-            Pass::Preload => [a_transposed, b_transposed, true],
-            Pass::Compute => [!a_transposed, !b_transposed, false],
-            Pass::Overlapped => [true; 3],
-        };
-        wires.total_rows = self.total_rows(wires.fed);
+        let Decoded { from_acc, plans, .. } = &self.decoded;
+        let plan = &plans[pass as usize];
         let rows = self.row_addresses();
-        let layout = self.layout;
-        for x in [A, B, D] {
-            let valid = self.may_advance(x, &rows, wires.fed, wires.total_rows);
-            let operand = &self.decoded.operands[x];
-            let (bank, row, ready) = if operand.from_acc {
-                (rows[x].acc_bank(layout), rows[x].acc_row(layout), acc_ready)
-            } else {
-                (rows[x].sp_bank(layout), rows[x].sp_row(layout), spad_ready)
-            };
+        let layout = self.parameters.layout;
+        for x in 0..3 {
+            let bank = if from_acc.has(x) { rows[x].acc_bank(layout) } else { rows[x].sp_bank(layout) };
             wires.bank[x] = bank as u8;
-            let reads = valid && wires.fed[x] && !operand.garbage && self.is_real(x);
-            wires.fire[x] = valid && (!reads || ready >> bank & 1 == 1);
-            if !reads {
-                continue;
+        }
+        let may_advance = self.may_advance(plan, &wires.bank);
+        wires.fire = may_advance;
+        // No two operands read one bank in one cycle.
+        for x in (may_advance & plan.reads & self.real_rows()).iter() {
+            let bank = usize::from(wires.bank[x]);
+            let ready = if from_acc.has(x) { acc_ready } else { spad_ready };
+            if ready >> bank & 1 == 0 {
+                wires.fire = wires.fire & !OperandSet::single(x);
             }
-            // B's row wins over D's, D's over A's; no two of them read one bank in one cycle.
-            let (valid, row_of) = if operand.from_acc {
-                (&mut wires.reads.acc_valid, &mut wires.reads.acc_row)
+            if from_acc.has(x) {
+                wires.reads.acc_valid |= 1 << bank;
+                wires.reads.acc_row[bank] = rows[x].acc_row(layout);
             } else if wires.control_ready && self.config.ex_read_from_spad {
-                (&mut wires.reads.spad_valid, &mut wires.reads.spad_row)
-            } else {
-                continue;
-            };
-            *valid |= 1 << bank;
-            row_of[bank as usize] = row;
+                wires.reads.spad_valid |= 1 << bank;
+                wires.reads.spad_row[bank] = rows[x].sp_row(layout);
+            }
         }
-        let last = wires.total_rows.wrapping_sub(1);
-        wires.done = wires.control_ready
-            && self.counters.started.contains(&true)
-            && self.counters.next.iter().zip(wires.fire).all(|(&next, fire)| next == 0 || (next == last && fire));
-    }
-
-    /// Rows of the pass: DIM, but in WS no more than A and B have if there are no weights to load.
-    fn total_rows(&self, fed: [bool; 3]) -> u32 {
-        let [a, b, d] = [A, B, D].map(|x| self.decoded.operands[x].garbage || !fed[x]);
-        if self.configuration.dataflow == DataflowMode::Os || !d || self.decoded.transposed.contains(&true) {
-            return self.dim;
-        }
-        let rows = |off, x: usize| if off { 1 } else { self.decoded.operands[x].rows };
-        rows(a, A).max(rows(b, B)).max(MIN_ROWS) & self.count_mask()
+        let RowCounters { next, started, .. } = self.counters;
+        let last = plan.total_rows.wrapping_sub(1);
+        let ends = |x: usize| next[x] == 0 || (next[x] == last && wires.fire.has(x));
+        wires.done = wires.control_ready && !started.is_empty() && ends(A) && ends(B) && ends(D);
     }
 
     /// Addresses of the next row of each operand. D comes bottom row first.
+    #[inline]
     fn row_addresses(&self) -> [LocalAddr; 3] {
-        let [_, b, d] = self.counters.next;
-        let offsets = [self.counters.a_offset, b, self.dim - 1 - d];
-        [A, B, D].map(|x| self.decoded.operands[x].addr.add(self.layout, offsets[x]))
+        let RowCounters { next, a_offset, .. } = self.counters;
+        let [a, b, d] = &self.decoded.operands;
+        let Parameters { layout, dim, .. } = self.parameters;
+        [a.addr.add(layout, a_offset), b.addr.add(layout, next[B]), d.addr.add(layout, dim - 1 - next[D])]
     }
 
-    /// The next row is part of the matrix; otherwise it is padding and reads as zeros.
-    fn is_real(&self, x: usize) -> bool {
-        let row = if x == D { self.dim - 1 - self.counters.next[D] } else { self.counters.next[x] };
-        row < self.decoded.operands[x].rows
+    /// Operands whose next row is part of the matrix; of the others it is padding and reads as zeros.
+    #[inline]
+    fn real_rows(&self) -> OperandSet {
+        let [a, b, d] = self.counters.next;
+        let [of_a, of_b, of_d] = &self.decoded.operands;
+        OperandSet::of([a < of_a.rows, b < of_b.rows, self.parameters.dim - 1 - d < of_d.rows])
     }
 
-    /// Operand `x` need not wait for another one: it is not a row ahead, and does not lose the bank to an operand that is level
-    /// with it (`must_wait_for`).
-    fn may_advance(&self, x: usize, rows: &[LocalAddr; 3], fed: [bool; 3], total_rows: u32) -> bool {
-        let RowCounters { next, started, .. } = &self.counters;
-        [A, B, D].into_iter().filter(|&y| y != x).all(|y| {
-            let level = started[x] == started[y] && next[x] == next[y];
-            let ahead = started[x] && next[x] == next_row(next[y], total_rows);
-            !(ahead || (y < x && level && self.same_bank(x, y, rows, fed)))
-        })
+    /// Operands that need not wait for another one: an operand waits while it is a row ahead, and gives way in a bank to an
+    /// operand of higher priority that is level with it (`must_wait_for`).
+    #[inline]
+    fn may_advance(&self, plan: &Plan, bank: &[u8; 3]) -> OperandSet {
+        let RowCounters { next: [a, b, d], started, .. } = self.counters;
+        let same_bank = |x, y| self.same_bank(x, y, plan, bank);
+        if a == b && b == d && (started.is_empty() || started == OperandSet::ALL) {
+            return OperandSet::of([true, !same_bank(A, B), !(same_bank(A, D) || same_bank(B, D))]);
+        }
+        let RowCounters { next, .. } = self.counters;
+        let level = |x: usize, y: usize| started.has(x) == started.has(y) && next[x] == next[y];
+        let ahead = |x: usize, y: usize| started.has(x) && next[x] == next_row(next[y], plan.total_rows);
+        let loses = |x: usize, y: usize| ahead(x, y) || (level(x, y) && same_bank(x, y));
+        let waits = [ahead(A, B) || ahead(A, D), loses(B, A) || ahead(B, D), loses(D, A) || loses(D, B)];
+        !OperandSet::of(waits)
     }
 
     /// Both operands read, and from the same scratchpad bank, or both from the accumulator.
-    fn same_bank(&self, x: usize, y: usize, rows: &[LocalAddr; 3], fed: [bool; 3]) -> bool {
-        let reads = |x: usize| fed[x] && !self.decoded.operands[x].garbage;
-        if !reads(x) || !reads(y) || rows[x].is_acc() != rows[y].is_acc() {
-            return false;
-        }
-        rows[x].is_acc() || rows[x].sp_bank(self.layout) == rows[y].sp_bank(self.layout)
+    #[inline]
+    fn same_bank(&self, x: usize, y: usize, plan: &Plan, bank: &[u8; 3]) -> bool {
+        let is_acc = self.decoded.is_acc;
+        plan.reads.has(x)
+            && plan.reads.has(y)
+            && is_acc.has(x) == is_acc.has(y)
+            && (is_acc.has(x) || bank[x] == bank[y])
     }
 
     /// The entry that goes into the control queue.
     fn control_entry(&self, pass: Pass, wires: &RowIssueWires) -> ControlSignals {
-        let operands = [A, B, D].map(|x| {
-            let operand = &self.decoded.operands[x];
-            OperandControl {
-                fire: wires.fire[x],
-                off: operand.garbage || !wires.fed[x],
-                zeros: operand.garbage && x != A,
-                from_acc: operand.from_acc,
-                bank: wires.bank[x],
-                cols: if self.is_real(x) { operand.cols } else { 0 },
-            }
-        });
+        let plan = &self.decoded.plans[pass as usize];
+        let real = self.real_rows();
+        let [a, b, d] = &self.decoded.operands;
+        let cols = |x: usize, operand: &Operand| if real.has(x) { operand.cols } else { 0 };
         let request = MeshRequest {
             propagate: match pass {
                 Pass::Preload => self.in_prop_flush,
@@ -641,11 +561,22 @@ impl ExecuteController {
             shift: self.configuration.shift,
             a_transpose: self.configuration.a_transpose,
             bd_transpose: self.configuration.bd_transpose,
-            total_rows: wires.total_rows as u8,
+            total_rows: plan.total_rows as u8,
             flush: 0,
         };
         let tag = if pass == Pass::Compute { Tag::GARBAGE } else { self.decoded.tag };
-        ControlSignals { pass: Some(pass), operands, tag, request, first: self.counters.started == [false; 3] }
+        ControlSignals {
+            pass: Some(pass),
+            fire: wires.fire,
+            off: !plan.reads,
+            zeros: self.decoded.garbage & !OperandSet::single(A),
+            from_acc: self.decoded.from_acc,
+            first: self.counters.started.is_empty(),
+            bank: wires.bank,
+            cols: [cols(A, a), cols(B, b), cols(D, d)],
+            request,
+            tag,
+        }
     }
 }
 
@@ -683,15 +614,14 @@ impl ExecuteController {
 
     fn tick_results(&mut self, results: &ExResults) -> bool {
         if let Some(total_rows) = results.counted {
-            self.output_counter = next_row(self.output_counter, total_rows.into()) & (self.dim - 1);
+            self.output_counter = next_row(self.output_counter, total_rows.into()) & (self.parameters.dim - 1);
         }
         results.shown.is_some()
     }
 
     fn tick_mesh(&mut self, control: &ControlWires) -> bool {
         let request = control.request.as_ref().map(|(request, tag)| (request, tag));
-        let operands = [A, B, D].map(|x| control.fire[x].then_some(&control.rows[x]));
-        self.mesh.tick(&control.mesh, request, operands)
+        self.mesh.tick(&control.mesh, request, control.fire, &control.rows)
     }
 
     fn tick_control_queue(&mut self, control: &ControlWires, issue: &RowIssueWires) -> bool {
@@ -709,26 +639,23 @@ impl ExecuteController {
     /// Row counters: in a pass they count, otherwise they are cleared.
     fn tick_rows(&mut self, issue: &RowIssueWires) -> bool {
         let counters = &mut self.counters;
-        let before = *counters;
-        if !issue.fed.contains(&true) {
-            (counters.next, counters.a_offset) = ([0; 3], 0);
-        } else if issue.control_ready {
-            let last = issue.total_rows.wrapping_sub(1);
-            if issue.fire[A] {
-                let offset = counters.a_offset + self.configuration.a_stride;
-                counters.a_offset = if counters.next[A] == last { 0 } else { offset };
-            }
-            for x in [A, B, D] {
-                if issue.fire[x] {
-                    counters.next[x] = next_row(counters.next[x], issue.total_rows) & (self.dim - 1);
-                    counters.started[x] = true;
-                }
-            }
+        let Some(pass) = issue.pass else {
+            let cleared = RowCounters { started: counters.started, ..RowCounters::default() };
+            return std::mem::replace(counters, cleared) != cleared;
+        };
+        if !issue.control_ready {
+            return false;
         }
-        if issue.done {
-            counters.started = [false; 3];
+        let total_rows = self.decoded.plans[pass as usize].total_rows;
+        if issue.fire.has(A) {
+            let last = counters.next[A] == total_rows.wrapping_sub(1);
+            counters.a_offset = if last { 0 } else { counters.a_offset + self.configuration.a_stride };
         }
-        before != *counters
+        for x in issue.fire.iter() {
+            counters.next[x] = next_row(counters.next[x], total_rows) & (self.parameters.dim - 1);
+        }
+        counters.started = if issue.done { OperandSet::EMPTY } else { counters.started | issue.fire };
+        true
     }
 
     /// The state machine. Returns how many commands leave the queue, or none if nothing changed.
@@ -756,7 +683,7 @@ impl ExecuteController {
 
     /// All rows of the pass are requested: its commands leave. Returns how many.
     fn finish(&mut self, pass: Pass) -> usize {
-        let garbage = self.decoded.tag.addr.is_garbage(self.layout);
+        let garbage = self.decoded.tag.addr.is_garbage(self.parameters.layout);
         if pass != Pass::Compute && self.configuration.dataflow == DataflowMode::Os {
             self.in_prop_flush = !garbage;
         }
@@ -793,68 +720,14 @@ impl ExecuteController {
         let progress = self.unroller.tick(unrolled.is_some(), cmd);
         let pop = popped.unwrap_or(0);
         if pop > 0 || unrolled.is_some() {
-            self.commands.tick(pop, unrolled);
-            self.decoded = Decoded::new(&self.config, &self.configuration, &self.commands);
-        }
-        progress
-    }
-}
-
-impl Decoded {
-    fn new(config: &GemminiConfig, configuration: &Configuration, commands: &MultiHeadedQueue<IssuedCmd>) -> Self {
-        let transposed = transposed(configuration.dataflow, configuration.a_transpose, configuration.bd_transpose);
-        let kinds = [0, 1, 2].map(|head| Kind::of(commands.bits(head).cmd.funct));
-        let preload = usize::from(kinds[0] != Kind::Preload);
-        // What goes through the transposer is needed a pass early.
-        let place = |transposed| match (preload, transposed) {
-            (0, _) => 1,
-            (_, true) => 2,
-            (_, false) => 0,
-        };
-        let (a_place, b_place) = (place(transposed[A]), place(transposed[B]));
-        let operand = |register, transposed| Operand::new(config, register, transposed);
-        let mut b = operand(commands.bits(b_place).cmd.rs2, transposed[B]);
-        let mut d = operand(commands.bits(preload).cmd.rs1, transposed[D]);
-        if config.hardcode_d_to_garbage_addr {
-            match config.dataflow {
-                Dataflow::Ws => b.make_garbage(config),
-                Dataflow::Os => d.make_garbage(config),
-                Dataflow::Both => {}
+            let heads_change = pop > 0 || self.commands.len() < HEADS;
+            let command = unrolled.map(|issued| Command::new(&self.config, &self.parameters, &issued));
+            self.commands.tick(pop, command);
+            if heads_change {
+                self.decoded = Decoded::new(&self.parameters, &self.configuration, &self.commands);
             }
         }
-        // A's fields are swapped by CONFIG_EX's bit, not by the use of the transposer.
-        let a = operand(commands.bits(a_place).cmd.rs1, configuration.a_transpose);
-        let destination = ExecOperand::from_reg(config, commands.bits(preload).cmd.rs2);
-        let discard = destination.local.is_garbage(config.layout());
-        let tag = Tag {
-            rob_id: commands.bits(preload).rob_id.filter(|_| !discard),
-            addr: destination.local,
-            rows: destination.rows as u8,
-            cols: destination.cols as u8,
-        };
-        let hazards = config.ex_read_from_acc || config.ex_write_to_spad;
-        let third_needed = a_place > 1 || b_place > 1 || hazards;
-        Self { kinds, transposed, operands: [a, b, d], tag, third_needed }
-    }
-}
-
-impl Operand {
-    fn new(config: &GemminiConfig, register: u64, transposed: bool) -> Self {
-        let ExecOperand { local, cols, rows } = ExecOperand::from_reg(config, register);
-        let (rows, cols) = if transposed { (cols, rows) } else { (rows, cols) };
-        Self {
-            addr: local,
-            garbage: local.is_garbage(config.layout()),
-            rows: rows.into(),
-            cols: cols as u8,
-            from_acc: config.ex_read_from_acc && local.is_acc(),
-        }
-    }
-
-    fn make_garbage(&mut self, config: &GemminiConfig) {
-        self.addr = LocalAddr::GARBAGE;
-        self.garbage = true;
-        self.from_acc = config.ex_read_from_acc;
+        progress
     }
 }
 
@@ -882,7 +755,7 @@ fn record(results: &ExResults, control: &ControlWires, events: &mut EventBuffer)
     if let Some((request, _)) = control.request {
         events.push(Event::MeshReq { flush: request.flush });
     }
-    if control.fire[A] {
+    if control.fire.has(A) {
         events.push(Event::MeshA);
     }
     if let Some(last) = results.shown {

@@ -95,8 +95,8 @@ impl Registers {
     #[inline]
     fn push<const N: usize>(&mut self, row: &[i8; N]) {
         self.top = if self.top == 0 { N } else { self.top } - 1;
-        self.rows.as_chunks_mut::<N>().0[self.top] = row.map(i32::from);
-        self.weights.as_chunks_mut::<N>().0[self.top] = row.map(f32::from);
+        self.rows.as_chunks_mut::<N>().0[self.top] = widen(row);
+        self.weights.as_chunks_mut::<N>().0[self.top] = widen(row);
     }
 
     /// Contents of PE row `row`, not yet cut to the array's width.
@@ -115,21 +115,28 @@ impl Registers {
     /// `b[j] + sum of a[r] * low8(register[r][j])`.
     #[inline]
     fn weight_stationary<const N: usize>(&self, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
-        let mut sums = b.map(|x| f32::from_bits((i32::from(x) + BIAS_BITS) as u32));
-        let a = self.rotate(a.map(f32::from));
+        let mut sums = widen::<f32, N>(b);
+        for sum in &mut sums {
+            *sum += BIAS;
+        }
+        let a = self.rotate(widen::<f32, N>(a));
         for (row, a) in self.weights.as_chunks::<N>().0.iter().zip(a) {
             for (sum, w) in sums.iter_mut().zip(row) {
                 *sum += a * w;
             }
         }
-        sums.map(|sum| sum.to_bits() as i32 - BIAS_BITS)
+        let mut out = [0; N];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = (sum.to_bits() as i32).wrapping_sub(BIAS.to_bits() as i32);
+        }
+        out
     }
 
     /// `register[r][j] += a[r] * b[j]`.
     #[inline]
     fn output_stationary<const N: usize>(&mut self, a: &[i8; N], b: &[i8; N]) {
-        let a = self.rotate(a.map(i16::from));
-        let b = b.map(i16::from);
+        let a = self.rotate(widen::<i16, N>(a));
+        let b = widen::<i16, N>(b);
         for (row, &a) in self.rows.as_chunks_mut::<N>().0.iter_mut().zip(&a) {
             for (cell, &b) in row.iter_mut().zip(&b) {
                 // The product of two i8 fits 16 bits.
@@ -149,10 +156,20 @@ impl Registers {
     }
 }
 
-/// Bits of 1.5 x 2^23. Around it floats are 1 apart, so that the low bits of bias + n are those of n: no conversion is
-/// needed, and a sum is exact below 2^22, which is more than the largest array can reach.
-const BIAS_BITS: i32 = 0x4b40_0000;
+/// 1.5 x 2^23. Around it floats are 1 apart, so that the bits of bias + n are those of the bias, plus n: sums need no
+/// conversion, and are exact below 2^22, which is more than the largest array can reach.
+const BIAS: f32 = 12_582_912.0;
 const _: () = assert!(MAX_DIM << 14 < 1 << 22);
+
+/// The elements of `row`, converted.
+#[inline]
+fn widen<T: From<i8> + Copy + Default, const N: usize>(row: &[i8; N]) -> [T; N] {
+    let mut wide = [T::default(); N];
+    for (wide, &x) in wide.iter_mut().zip(row) {
+        *wide = x.into();
+    }
+    wide
+}
 
 /// A slot of the delay line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -212,6 +229,13 @@ impl Mesh {
     pub fn output(&self) -> Option<MeshOutput<'_>> {
         let Slot { valid, last, id } = self.slots[self.position];
         valid.then(|| MeshOutput { data: &self.data[self.position * self.dim..][..self.dim], id, last })
+    }
+
+    /// The row at the output is the last of its matrix.
+    #[inline]
+    pub fn ends_matrix(&self) -> bool {
+        let Slot { valid, last, .. } = self.slots[self.position];
+        valid && last
     }
 
     /// Register c1 of the PE in `row` and `column`.
@@ -276,7 +300,7 @@ impl Mesh {
 fn weight_stationary<const N: usize>(weights: &mut Registers, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
     // Preload passes and padding rows carry zeros.
     if *a == [0; N] {
-        return b.map(i32::from);
+        return widen(b);
     }
     if !weights.weights_valid {
         weights.refresh_weights();

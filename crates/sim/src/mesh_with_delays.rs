@@ -16,6 +16,7 @@ use pollux_isa::GemminiConfig;
 use pollux_isa::values::DataflowMode;
 
 use crate::mesh::{Mesh, MeshControl, MeshRow};
+use crate::operand_set::{A, B, D, OperandSet};
 use crate::queue::Queue;
 use crate::row::SpadRow;
 use crate::tag_queue::{Tag, TagEntry, TagQueue};
@@ -42,17 +43,17 @@ pub struct MeshRequest {
 
 impl MeshRequest {
     /// Which of A, B and D go through the transposer.
-    pub fn transposed(&self) -> [bool; 3] {
+    pub fn transposed(&self) -> OperandSet {
         transposed(self.dataflow, self.a_transpose, self.bd_transpose)
     }
 }
 
 /// Which of A, B and D go through the transposer. OS needs the columns of A.
-pub fn transposed(dataflow: DataflowMode, a_transpose: bool, bd_transpose: bool) -> [bool; 3] {
-    match dataflow {
+pub fn transposed(dataflow: DataflowMode, a_transpose: bool, bd_transpose: bool) -> OperandSet {
+    OperandSet::of(match dataflow {
         DataflowMode::Os => [!a_transpose, bd_transpose, false],
         DataflowMode::Ws => [a_transpose, false, bd_transpose],
-    }
+    })
 }
 
 /// Outputs that depend on registers alone.
@@ -65,7 +66,7 @@ pub struct MeshWires {
     /// `req.ready`.
     pub req_ready: bool,
     /// `a.ready`, `b.ready`, `d.ready`.
-    pub ready: [bool; 3],
+    pub ready: OperandSet,
 }
 
 /// A valid row at the array's output, with the tag that claims it.
@@ -104,7 +105,7 @@ pub struct MeshWithDelays {
     /// Rows of the current matrix that were presented.
     fire_counter: u8,
     buffers: [SpadRow; 3],
-    written: [bool; 3],
+    written: OperandSet,
     /// `request.shift`, one cycle late.
     result_shift: u8,
     transposer: Transposer,
@@ -134,7 +135,7 @@ impl MeshWithDelays {
             in_prop: false,
             fire_counter: 0,
             buffers: Default::default(),
-            written: [false; 3],
+            written: OperandSet::EMPTY,
             result_shift: 0,
             transposer: Transposer::new(dim),
             mesh: Mesh::new(config),
@@ -146,12 +147,12 @@ impl MeshWithDelays {
     /// Handshakes of this cycle.
     #[inline]
     pub fn wires(&self) -> MeshWires {
-        let all_written = self.written == [true; 3];
+        let all_written = self.written == OperandSet::ALL;
         let advance = self.request_valid && (all_written || self.request.flush > 0);
         let last = advance && self.fire_counter == self.request.total_rows.wrapping_sub(1);
         let room = self.tags.enq_ready() && self.total_rows.enq_ready(false);
         let req_ready = (!self.request_valid || last) && room;
-        let ready = self.written.map(|written| !written || advance || req_ready);
+        let ready = !self.written | OperandSet::ALL.only_if(advance || req_ready);
         MeshWires { advance, last, req_ready, ready }
     }
 
@@ -163,6 +164,12 @@ impl MeshWithDelays {
         let rows = self.total_rows.front().filter(|entry| entry.id == out.id);
         let total_rows = rows.map_or(self.dim as u8, |entry| entry.total_rows);
         Some(MeshResponse { data: out.data, last: out.last, tag, total_rows, rows_match: rows.is_some() })
+    }
+
+    /// The row at the output is the last of its matrix.
+    #[inline]
+    pub fn ends_matrix(&self) -> bool {
+        self.mesh.ends_matrix()
     }
 
     /// `tags_in_progress`.
@@ -182,12 +189,13 @@ impl MeshWithDelays {
         self.mesh.in_flight()
     }
 
-    /// Clock edge. `request` and `operands` (A, B, D) are those that fire in this cycle. True if a register changed.
+    /// Clock edge. `request` is taken in this cycle, and of `rows` those in `fire`. True if a register changed.
     pub fn tick(
         &mut self,
         wires: &MeshWires,
         request: Option<(&MeshRequest, &Tag)>,
-        operands: [Option<&SpadRow>; 3],
+        fire: OperandSet,
+        rows: &[SpadRow; 3],
     ) -> bool {
         let mut progress = self.tick_queues(request);
         progress |= self.tick_array(wires);
@@ -204,21 +212,23 @@ impl MeshWithDelays {
             self.request.flush = self.request.flush.wrapping_sub(1) & 3;
         }
         if wires.advance {
-            self.written = [false; 3];
+            self.written = OperandSet::EMPTY;
             self.fire_counter = if wires.last { 0 } else { self.fire_counter + 1 };
         }
-        for ((buffer, written), row) in self.buffers.iter_mut().zip(&mut self.written).zip(operands) {
-            if let Some(row) = row {
-                progress |= !*written || buffer != row;
-                (*buffer, *written) = (*row, true);
-            }
+        for x in fire.iter() {
+            progress |= !self.written.has(x) || self.buffers[x] != rows[x];
+            self.buffers[x] = rows[x];
         }
+        self.written = self.written | fire;
         progress
     }
 
     /// Tags and row numbers: the last row of a matrix removes its own, an ordinary request adds one.
     fn tick_queues(&mut self, request: Option<(&MeshRequest, &Tag)>) -> bool {
-        let response = self.response().filter(|response| response.last);
+        let response = if self.ends_matrix() { self.response() } else { None };
+        if response.is_none() && request.is_none() {
+            return false;
+        }
         let pop_tag = response.is_some_and(|response| response.tag.is_some());
         let pop_rows = response.is_some_and(|response| response.rows_match);
         if pop_rows {
@@ -249,26 +259,26 @@ impl MeshWithDelays {
             last: wires.last,
         };
         let [mut a, mut b, mut d] = self.buffers.each_ref().map(|row| &row.0[..self.dim]);
-        let [transpose_a, transpose_b, transpose_d] = self.request.transposed();
+        let transposed = self.request.transposed();
         let (columns, reversed);
-        if transpose_a || transpose_b || transpose_d {
+        if !transposed.is_empty() {
             columns = self.transposer.output();
-            if transpose_b {
+            if transposed.has(B) {
                 self.transposer.push(b.iter().copied());
-            } else if transpose_d {
+            } else if transposed.has(D) {
                 // D comes bottom row first, and so must its transpose.
                 self.transposer.push(d.iter().rev().copied());
             } else {
                 self.transposer.push(a.iter().copied());
             }
             let columns = &columns.0[..self.dim];
-            if transpose_a {
+            if transposed.has(A) {
                 a = columns;
             }
-            if transpose_b {
+            if transposed.has(B) {
                 b = columns;
             }
-            if transpose_d {
+            if transposed.has(D) {
                 reversed = reverse(columns);
                 d = &reversed.0[..self.dim];
             }

@@ -1,7 +1,8 @@
 //! What the execute controller is doing and why it is not: counter lines, stall causes, and the explanation of a deadlock.
 
-use super::{A, B, ControlWires, D, Decision, ExecuteController, Kind, RowIssueWires, State, next_row};
+use super::{ControlWires, Decision, ExecuteController, Kind, Pass, RowIssueWires, State, next_row};
 use crate::counter_file::{CounterEvent, CounterEvents};
+use crate::operand_set::{A, B, D, OperandSet};
 
 /// What the controller did in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,8 +45,8 @@ impl ExecuteController {
     /// What this cycle is spent on, by the wires of the cycle.
     pub fn activity(&self, control: &ControlWires, issue: &RowIssueWires) -> ExecuteActivity {
         use ExecuteActivity::{Busy, Draining, Idle, Stalled};
-        if issue.pass.is_some() {
-            return match self.row_stall(control, issue) {
+        if let Some(pass) = issue.pass {
+            return match self.row_stall(pass, control, issue) {
                 Some(stall) => Stalled(stall),
                 None => Busy,
             };
@@ -63,19 +64,19 @@ impl ExecuteController {
     }
 
     /// Why the operands of the running pass do not all stand at the same row after this cycle.
-    fn row_stall(&self, control: &ControlWires, issue: &RowIssueWires) -> Option<ExecuteStall> {
+    fn row_stall(&self, pass: Pass, control: &ControlWires, issue: &RowIssueWires) -> Option<ExecuteStall> {
         if !issue.control_ready {
             return Some(self.head_stall(control));
         }
-        let next = |x: usize| match issue.fire[x] {
-            true => next_row(self.counters.next[x], issue.total_rows),
+        let plan = &self.decoded.plans[pass as usize];
+        let next = |x: usize| match issue.fire.has(x) {
+            true => next_row(self.counters.next[x], plan.total_rows),
             false => self.counters.next[x],
         };
         if next(A) == next(B) && next(B) == next(D) {
             return None;
         }
-        let rows = self.row_addresses();
-        let conflict = [(A, B), (A, D), (B, D)].into_iter().any(|(x, y)| self.same_bank(x, y, &rows, issue.fed));
+        let conflict = [(A, B), (A, D), (B, D)].into_iter().any(|(x, y)| self.same_bank(x, y, plan, &issue.bank));
         Some(if conflict { ExecuteStall::BankConflict } else { ExecuteStall::BankBusy })
     }
 
@@ -85,11 +86,11 @@ impl ExecuteController {
         if head.first && !control.mesh.req_ready {
             return ExecuteStall::Mesh;
         }
-        let from_acc = [A, B, D].iter().any(|&x| {
-            let operand = &head.operands[x];
-            operand.fire && !control.fire[x] && operand.from_acc
-        });
-        if from_acc { ExecuteStall::AccumulatorOperand } else { ExecuteStall::ScratchpadRow }
+        let missing = head.fire & !control.fire;
+        match (missing & head.from_acc).is_empty() {
+            true => ExecuteStall::ScratchpadRow,
+            false => ExecuteStall::AccumulatorOperand,
+        }
     }
 
     /// Drives the controller's event lines of this cycle.
@@ -104,19 +105,20 @@ impl ExecuteController {
         events.set(CounterEvent::ExePreloadHazCycle, preload_hazard);
         events.set(CounterEvent::ExeOverlapHazCycle, overlap_hazard);
         // Not gated by the control queue's valid bit: its stale head counts.
-        let signals = self.control_queue.bits(0);
-        let wait = |x: usize| signals.operands[x].fire && !control.fire[x] && control.mesh.ready[x];
-        let spad = |x: usize| wait(x) && !signals.operands[x].from_acc;
-        let acc = |x: usize| wait(x) && signals.operands[x].from_acc;
-        events.set(CounterEvent::ScratchpadAWaitCycle, spad(A));
-        events.set(CounterEvent::ScratchpadBWaitCycle, spad(B));
-        events.set(CounterEvent::ScratchpadDWaitCycle, spad(D));
-        events.set(CounterEvent::AccAWaitCycle, acc(A));
-        events.set(CounterEvent::AccBWaitCycle, acc(B));
-        events.set(CounterEvent::AccDWaitCycle, acc(D));
-        events.set(CounterEvent::AGarbageCycles, signals.operands[A].off);
-        events.set(CounterEvent::BGarbageCycles, signals.operands[B].off);
-        events.set(CounterEvent::DGarbageCycles, signals.operands[D].off);
+        let head = self.control_queue.bits(0);
+        let waits = head.fire & !control.fire & control.mesh.ready;
+        let mut set = |[a, b, d]: [CounterEvent; 3], operands: OperandSet| {
+            events.set(a, operands.has(A));
+            events.set(b, operands.has(B));
+            events.set(d, operands.has(D));
+        };
+        use CounterEvent::{
+            AGarbageCycles, AccAWaitCycle, AccBWaitCycle, AccDWaitCycle, BGarbageCycles, DGarbageCycles,
+        };
+        use CounterEvent::{ScratchpadAWaitCycle, ScratchpadBWaitCycle, ScratchpadDWaitCycle};
+        set([ScratchpadAWaitCycle, ScratchpadBWaitCycle, ScratchpadDWaitCycle], waits & !head.from_acc);
+        set([AccAWaitCycle, AccBWaitCycle, AccDWaitCycle], waits & head.from_acc);
+        set([AGarbageCycles, BGarbageCycles, DGarbageCycles], head.off);
         events.set(CounterEvent::TransposePreloadUnrollerActiveCycles, self.unroller.is_active());
     }
 
@@ -141,18 +143,16 @@ impl ExecuteController {
     fn head_waits_for(&self) -> Option<String> {
         let head = self.control_queue.bits(0);
         let names = ["A", "B", "D"];
-        let waiting = |&&x: &&usize| head.operands[x].fire && !head.operands[x].off && head.operands[x].cols > 0;
-        let operand = [A, B, D].iter().find(|x| waiting(x) && head.operands[**x].from_acc);
-        if let Some(&x) = operand {
+        let waiting = head.fire & head.reads();
+        if let Some(x) = (waiting & head.from_acc).iter().next() {
             return Some(format!(
                 "operand {} from accumulator bank {}: the hardware accepts this read and never answers it; copy the \
                  operand to the scratchpad first",
-                names[x], head.operands[x].bank
+                names[x], head.bank[x]
             ));
         }
-        let operand = [A, B, D].iter().find(waiting);
-        Some(match operand {
-            Some(&x) => format!("operand {} from scratchpad bank {}", names[x], head.operands[x].bank),
+        Some(match waiting.iter().next() {
+            Some(x) => format!("operand {} from scratchpad bank {}", names[x], head.bank[x]),
             None => "room for another request in the mesh".to_owned(),
         })
     }

@@ -74,7 +74,7 @@ impl Bench {
 
     /// A whole matrix at scratchpad bank and row.
     fn spad(&self, bank: u64, row: u64) -> u64 {
-        self.extent(self.dim as u64, (bank << self.ex.layout.sp_bank_row_bits) + row)
+        self.extent(self.dim as u64, (bank << self.ex.parameters.layout.sp_bank_row_bits) + row)
     }
 
     fn acc(&self, row: u64) -> u64 {
