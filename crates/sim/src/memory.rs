@@ -80,6 +80,8 @@ struct ResponseQueue {
     taken: u32,
     /// Cycle after the last take.
     free: Cycle,
+    /// The next beat, made at the clock edge so that offering it is a copy.
+    next: DBeat,
 }
 
 impl ResponseQueue {
@@ -91,6 +93,7 @@ impl ResponseQueue {
             responses: VecDeque::with_capacity(64),
             taken: 0,
             free: 0,
+            next: DBeat::FILLER,
         }
     }
 
@@ -110,39 +113,47 @@ impl ResponseQueue {
     /// Appends a response.
     fn push(&mut self, response: Response) {
         self.responses.push_back(response);
+        if self.responses.len() == 1 {
+            self.prepare();
+        }
     }
 
     /// Inserts a response by its time, but not before a response that is being taken.
     fn insert(&mut self, response: Response) {
         let first = usize::from(self.taken != 0);
         let later = self.responses.iter().skip(first).filter(|r| r.ready > response.ready).count();
-        self.responses.insert(self.responses.len() - later, response);
+        let at = self.responses.len() - later;
+        self.responses.insert(at, response);
+        if at == 0 {
+            self.prepare();
+        }
+    }
+
+    /// Makes the next beat.
+    fn prepare(&mut self) {
+        let Some(response) = self.responses.front() else {
+            return;
+        };
+        let (from, beat_bytes) = ((self.taken * self.beat_bytes) as usize, self.beat_bytes as usize);
+        self.next.source = response.source;
+        self.next.size = response.size;
+        self.next.beat = self.taken;
+        self.next.ack = response.ack;
+        self.next.last = self.taken + 1 == self.beats(response);
+        self.next.data[..beat_bytes].copy_from_slice(&response.data[from..from + beat_bytes]);
     }
 
     /// First cycle in which the next beat is offered.
+    #[inline]
     fn offered(&self) -> Option<Cycle> {
         let response = self.responses.front()?;
         let turn = if self.taken == 0 { self.free.max(response.ready) } else { self.free };
         Some(if self.d_period == 1 { turn } else { turn.next_multiple_of(self.d_period) })
     }
 
+    #[inline]
     fn front(&self, cycle: Cycle) -> Option<DBeat> {
-        if self.offered()? > cycle {
-            return None;
-        }
-        let response = self.responses.front()?;
-        let from = (self.taken * self.beat_bytes) as usize;
-        let mut data = [0; MAX_BEAT_BYTES];
-        let beat_bytes = self.beat_bytes as usize;
-        data[..beat_bytes].copy_from_slice(&response.data[from..from + beat_bytes]);
-        Some(DBeat {
-            source: response.source,
-            size: response.size,
-            beat: self.taken,
-            ack: response.ack,
-            last: self.taken + 1 == self.beats(response),
-            data,
-        })
+        (self.offered()? <= cycle).then_some(self.next)
     }
 
     fn beats(&self, response: &Response) -> u32 {
@@ -158,6 +169,7 @@ impl ResponseQueue {
             self.taken = 0;
             self.responses.pop_front();
         }
+        self.prepare();
         last
     }
 
