@@ -56,12 +56,12 @@ pub struct AccumulatorReadResp {
 }
 
 /// A write in this cycle (`AccumulatorWriteReq`).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AccumulatorWrite {
+#[derive(Clone, Copy, Debug)]
+pub struct AccumulatorWrite<'a> {
     /// Row of the bank.
     pub row: u32,
-    /// Elements.
-    pub data: AccRow,
+    /// DIM elements.
+    pub data: &'a [i32],
     /// Byte enables.
     pub mask: ByteMask,
     /// Add to the row instead of overwriting it.
@@ -77,12 +77,22 @@ pub struct WriteAddress {
     pub accumulate: bool,
 }
 
-/// A finished write that waits for its sub-bank's port (`W_Q_Entry`).
+/// A write in the shift register; its data stands beside it.
 #[derive(Clone, Copy, Debug, Default)]
+struct PipelinedWrite {
+    valid: bool,
+    accumulate: bool,
+    row: u32,
+    /// Byte enables, if some byte of the row is not enabled.
+    partial: Option<ByteMask>,
+}
+
+/// A finished write that waits for its sub-bank's port (`W_Q_Entry`).
+#[derive(Clone, Debug)]
 struct QueuedWrite {
     row: u32,
     data: AccRow,
-    mask: ByteMask,
+    partial: Option<ByteMask>,
 }
 
 /// Write queue of one sub-bank, oldest first.
@@ -103,8 +113,12 @@ pub struct AccumulatorMem {
     memory: Vec<i32>,
     dim: usize,
     /// `pipelined_writes` as a ring: stage k is slot (newest + k) mod L.
-    pipelined: Vec<(bool, AccumulatorWrite)>,
+    pipelined: Vec<PipelinedWrite>,
+    /// DIM elements a slot.
+    pipelined_data: Vec<i32>,
     newest: usize,
+    /// Enables of all bytes of a row.
+    all: ByteMask,
     in_pipeline: u32,
     /// One queue a sub-bank; empty for a two-ported bank.
     sub_banks: Vec<WriteQueue>,
@@ -119,8 +133,10 @@ impl AccumulatorMem {
         Self {
             memory: vec![0; rows * dim],
             dim,
-            pipelined: vec![(false, AccumulatorWrite::default()); latency],
+            pipelined: vec![PipelinedWrite::default(); latency],
+            pipelined_data: vec![0; latency * dim],
             newest: 0,
+            all: ByteMask::first(dim * ELEMENT_BYTES),
             in_pipeline: 0,
             sub_banks: vec![queue; sub_banks],
             out: None,
@@ -158,7 +174,7 @@ impl AccumulatorMem {
     }
 
     fn is_pipelined(&self, row: u32) -> bool {
-        self.in_pipeline > 0 && self.pipelined.iter().any(|(valid, write)| *valid && write.row == row)
+        self.in_pipeline > 0 && self.pipelined.iter().any(|write| write.valid && write.row == row)
     }
 
     fn sub_bank(&self, row: u32) -> usize {
@@ -179,30 +195,18 @@ impl AccumulatorMem {
     /// The write in stage 0, if it accumulates: it uses the shared adders in this cycle (`adder.valid`).
     #[inline]
     pub fn adding(&self) -> bool {
-        let (valid, write) = &self.pipelined[self.newest];
-        *valid && write.accumulate
+        let write = &self.pipelined[self.newest];
+        write.valid && write.accumulate
     }
 
-    /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`).
-    fn adder_operands(&self) -> (&[i32], &[i32]) {
-        let write = &self.pipelined[self.newest].1;
-        (self.row(write.row), &write.data.0[..self.dim])
+    /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`), which the sum replaces.
+    fn adder_operands(&mut self) -> (&[i32], &mut [i32]) {
+        let lanes = self.lanes(self.pipelined[self.newest].row);
+        let slot = self.lanes(self.newest as u32);
+        (&self.memory[lanes], &mut self.pipelined_data[slot])
     }
 
-    /// Clock edge of the adders, before [`Self::tick`]: the write in stage 0 gets its sum.
-    fn take_sum(&mut self, sum: &[i32]) {
-        self.pipelined[self.newest].1.data.0[..self.dim].copy_from_slice(sum);
-    }
-
-    /// The same if no other bank uses the adders.
-    fn add_alone(&mut self) {
-        let lanes = self.lanes(self.pipelined[self.newest].1.row);
-        let write = &mut self.pipelined[self.newest].1;
-        for (element, old) in write.data.0[..self.dim].iter_mut().zip(&self.memory[lanes]) {
-            *element = old.wrapping_add(*element);
-        }
-    }
-
+    /// Elements of a row, in the memory or in the slots of the shift register.
     fn lanes(&self, row: u32) -> std::ops::Range<usize> {
         let start = row as usize * self.dim;
         start..start + self.dim
@@ -236,25 +240,35 @@ impl AccumulatorMem {
 
     /// Moves the shift register by one stage; the oldest write leaves it.
     fn shift(&mut self, write: Option<&AccumulatorWrite>) {
-        let oldest = (self.newest + self.pipelined.len() - 1) % self.pipelined.len();
-        if self.pipelined[oldest].0 {
+        let oldest = if self.newest == 0 { self.pipelined.len() - 1 } else { self.newest - 1 };
+        self.newest = oldest;
+        let slot = self.lanes(oldest as u32);
+        let PipelinedWrite { valid, row, partial, .. } = self.pipelined[oldest];
+        if valid {
             self.in_pipeline -= 1;
-            let AccumulatorWrite { row, data, mask, .. } = self.pipelined[oldest].1;
             if self.sub_banks.is_empty() {
-                self.write_memory(row, &data, &mask);
+                let lanes = self.lanes(row);
+                write_row(&mut self.memory[lanes], &self.pipelined_data[slot.clone()], &partial);
             } else {
-                let sub_bank = self.sub_bank(row);
-                let queue = &mut self.sub_banks[sub_bank].writes;
-                debug_assert!(queue.len() < WRITE_QUEUE_ENTRIES, "we ran out of acc-sub-bank write q entries");
-                queue.push(QueuedWrite { row, data, mask });
+                self.queue_write(row, slot.clone(), partial);
             }
         }
-        self.newest = oldest;
-        self.pipelined[oldest].0 = write.is_some();
-        if let Some(write) = write {
-            self.pipelined[oldest].1 = *write;
+        self.pipelined[oldest].valid = write.is_some();
+        if let Some(&AccumulatorWrite { row, data, mask, accumulate }) = write {
+            let partial = (!covers(&mask, &self.all)).then_some(mask);
+            self.pipelined[oldest] = PipelinedWrite { valid: true, accumulate, row, partial };
+            self.pipelined_data[slot].copy_from_slice(data);
             self.in_pipeline += 1;
         }
+    }
+
+    fn queue_write(&mut self, row: u32, slot: std::ops::Range<usize>, partial: Option<ByteMask>) {
+        let mut data = AccRow::default();
+        data.0[..self.dim].copy_from_slice(&self.pipelined_data[slot]);
+        let sub_bank = self.sub_bank(row);
+        let queue = &mut self.sub_banks[sub_bank].writes;
+        debug_assert!(queue.len() < WRITE_QUEUE_ENTRIES, "we ran out of acc-sub-bank write q entries");
+        queue.push(QueuedWrite { row, data, partial });
     }
 
     /// Writes the head of each sub-bank's queue unless a read for an accumulating write takes the port. That read is made
@@ -264,24 +278,27 @@ impl AccumulatorMem {
         let reading = rmw.filter(|_| !self.sub_banks.is_empty()).map(|write| self.sub_bank(write.row));
         for sub_bank in 0..self.sub_banks.len() {
             if Some(sub_bank) != reading && !self.sub_banks[sub_bank].writes.is_empty() {
-                let QueuedWrite { row, data, mask } = self.sub_banks[sub_bank].writes.remove(0);
-                self.write_memory(row, &data, &mask);
+                let QueuedWrite { row, data, partial } = self.sub_banks[sub_bank].writes.remove(0);
+                let lanes = self.lanes(row);
+                write_row(&mut self.memory[lanes], &data.0[..self.dim], &partial);
             }
         }
     }
+}
 
-    fn write_memory(&mut self, row: u32, data: &AccRow, mask: &ByteMask) {
-        let lanes = self.lanes(row);
-        let all = ByteMask::first(self.dim * ELEMENT_BYTES);
-        if mask.0.iter().zip(&all.0).all(|(enabled, needed)| enabled & needed == *needed) {
-            return self.memory[lanes].copy_from_slice(&data.0[..self.dim]);
-        }
-        for (i, element) in self.memory[lanes].iter_mut().enumerate() {
-            let bit = i * ELEMENT_BYTES;
-            let enabled = (mask.0[bit / 64] >> (bit % 64)) as usize & 0xf;
-            let bits = ELEMENT_ENABLES[enabled];
-            *element = (*element & !bits) | (data.0[i] & bits);
-        }
+/// True if `mask` enables all bytes that `needed` enables.
+fn covers(mask: &ByteMask, needed: &ByteMask) -> bool {
+    mask.0.iter().zip(&needed.0).all(|(enabled, needed)| enabled & needed == *needed)
+}
+
+/// Writes the enabled bytes of a row.
+fn write_row(row: &mut [i32], data: &[i32], partial: &Option<ByteMask>) {
+    let Some(mask) = partial else { return row.copy_from_slice(data) };
+    for (i, (element, new)) in row.iter_mut().zip(data).enumerate() {
+        let bit = i * ELEMENT_BYTES;
+        let enabled = (mask.0[bit / 64] >> (bit % 64)) as usize & 0xf;
+        let bits = ELEMENT_ENABLES[enabled];
+        *element = (*element & !bits) | (new & bits);
     }
 }
 
@@ -310,22 +327,24 @@ pub fn add(banks: &mut [AccumulatorMem]) {
     let mut adding = banks.iter_mut().filter(|bank| bank.adding());
     let Some(first) = adding.next() else { return };
     if adding.next().is_none() {
-        return first.add_alone();
+        let (row, data) = first.adder_operands();
+        for (element, old) in data.iter_mut().zip(row) {
+            *element = old.wrapping_add(*element);
+        }
+        return;
     }
-    let (mut rows, mut data) = (AccRow::default(), AccRow::default());
-    for bank in banks.iter().filter(|bank| bank.adding()) {
-        let (op1, op2) = bank.adder_operands();
-        for (lane, (a, b)) in op1.iter().zip(op2).enumerate() {
-            rows.0[lane] |= a;
-            data.0[lane] |= b;
+    let (mut op1, mut op2) = (AccRow::default(), AccRow::default());
+    for bank in banks.iter_mut().filter(|bank| bank.adding()) {
+        let (row, data) = bank.adder_operands();
+        for (lane, (a, b)) in row.iter().zip(data).enumerate() {
+            op1.0[lane] |= a;
+            op2.0[lane] |= *b;
         }
     }
-    for (row, element) in rows.0.iter_mut().zip(&data.0) {
-        *row = row.wrapping_add(*element);
-    }
     for bank in banks.iter_mut().filter(|bank| bank.adding()) {
-        let dim = bank.dim;
-        bank.take_sum(&rows.0[..dim]);
+        for (lane, sum) in bank.adder_operands().1.iter_mut().enumerate() {
+            *sum = op1.0[lane].wrapping_add(op2.0[lane]);
+        }
     }
 }
 
@@ -341,8 +360,8 @@ mod tests {
         port: Port::Dma,
     };
 
-    fn write(row: u32, value: i32, accumulate: bool) -> AccumulatorWrite {
-        AccumulatorWrite { row, data: AccRow([value; 64]), mask: ByteMask::first(256), accumulate }
+    fn write(row: u32, data: &[i32], accumulate: bool) -> AccumulatorWrite<'_> {
+        AccumulatorWrite { row, data, mask: ByteMask::first(256), accumulate }
     }
 
     fn address(write: &AccumulatorWrite) -> WriteAddress {
@@ -360,7 +379,7 @@ mod tests {
     #[test]
     fn a_second_accumulate_to_a_row_is_refused_for_two_cycles() {
         let mut bank = AccumulatorMem::new(4, 4, 2, 0);
-        let request = write(1, 5, true);
+        let request = write(1, &[5; 4], true);
         let accepted: Vec<_> = (0..7).map(|_| clock(&mut bank, Some(&request))).collect();
         assert_eq!(accepted, [true, false, false, true, false, false, true]);
         clock(&mut bank, None);
@@ -371,7 +390,7 @@ mod tests {
     #[test]
     fn a_row_is_readable_three_cycles_after_its_write_was_accepted() {
         let mut bank = AccumulatorMem::new(4, 4, 2, 0);
-        clock(&mut bank, Some(&write(1, 5, false)));
+        clock(&mut bank, Some(&write(1, &[5; 4], false)));
         assert!(!bank.read_ready(1, false, None));
         assert!(bank.read_ready(2, false, None));
         clock(&mut bank, None);
@@ -394,14 +413,14 @@ mod tests {
     fn plain_writes_are_never_refused() {
         let mut bank = AccumulatorMem::new(4, 4, 2, 0);
         for value in 0..5 {
-            assert!(clock(&mut bank, Some(&write(0, value, false))));
+            assert!(clock(&mut bank, Some(&write(0, &[value; 4], false))));
         }
     }
 
     #[test]
     fn only_enabled_bytes_are_written() {
         let mut bank = AccumulatorMem::new(2, 2, 2, 0);
-        let mut request = write(0, -1, false);
+        let mut request = write(0, &[-1; 2], false);
         request.mask = ByteMask::range(2, 5);
         for request in [Some(&request), None, None] {
             clock(&mut bank, request);
@@ -413,12 +432,13 @@ mod tests {
     fn two_banks_that_add_in_one_cycle_both_get_the_sum_of_their_ored_operands() {
         let mut banks = vec![AccumulatorMem::new(2, 2, 2, 0); 2];
         for (bank, value) in banks.iter_mut().zip([1, 2]) {
-            for request in [Some(&write(0, value, false)), None, None] {
+            for request in [Some(&write(0, &[value; 2], false)), None, None] {
                 clock(bank, request);
             }
         }
         for (bank, value) in banks.iter_mut().zip([4, 8]) {
-            let request = write(0, value, true);
+            let data = [value; 2];
+            let request = write(0, &data, true);
             bank.tick(Some(&request), Some(address(&request)), None, false);
         }
         for _ in 0..2 {
@@ -433,7 +453,7 @@ mod tests {
     #[test]
     fn a_single_ported_write_is_readable_one_cycle_later_than_a_two_ported_one() {
         let mut bank = AccumulatorMem::new(8, 4, 2, 2);
-        clock(&mut bank, Some(&write(3, 7, true)));
+        clock(&mut bank, Some(&write(3, &[7; 4], true)));
         for _ in 1..4 {
             assert!(!bank.read_ready(3, false, None));
             clock(&mut bank, None);
@@ -445,13 +465,13 @@ mod tests {
     #[test]
     fn an_accumulating_write_holds_up_queued_writes_of_its_sub_bank_only() {
         let mut bank = AccumulatorMem::new(8, 4, 2, 2);
-        clock(&mut bank, Some(&write(0, 7, true)));
-        clock(&mut bank, Some(&write(1, 7, true)));
+        clock(&mut bank, Some(&write(0, &[7; 4], true)));
+        clock(&mut bank, Some(&write(1, &[7; 4], true)));
         clock(&mut bank, None);
         // Row 0 is in the write queue of sub-bank 0 and row 1 enters that of sub-bank 1 at this edge.
-        clock(&mut bank, Some(&write(2, 1, true)));
+        clock(&mut bank, Some(&write(2, &[1; 4], true)));
         assert!(!bank.write_ready(WriteAddress { row: 0, accumulate: true }));
-        clock(&mut bank, Some(&write(4, 1, true)));
+        clock(&mut bank, Some(&write(4, &[1; 4], true)));
         assert_eq!((bank.row(0)[0], bank.row(1)[0]), (0, 7));
         clock(&mut bank, None);
         assert_eq!(bank.row(0)[0], 7);

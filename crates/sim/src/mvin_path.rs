@@ -14,9 +14,9 @@ use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 use pollux_numerics::{acc_scale, mvin_scale_row};
 
 use crate::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
-use crate::pixel_repeater::{PixelRepeater, PixelRepeaterReq, PixelRepeaterResp};
+use crate::pixel_repeater::{PixelRepeater, PixelRepeaterHead, PixelRepeaterReq};
 use crate::queue::Queue;
-use crate::row::{AccRow, ByteMask, SpadRow};
+use crate::row::{AccRow, SpadRow};
 use crate::stream_reader::{StreamReadRequest, StreamReadResponse, StreamReader};
 use crate::vector_scalar_multiplier::{
     MvinTag, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
@@ -38,11 +38,11 @@ pub struct WideHead {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MvinHeads {
     /// Behind the narrow path's pixel repeater (`mvin_scale_pixel_repeater.io.resp`).
-    pub narrow: Option<PixelRepeaterResp<MvinTag>>,
+    pub narrow: Option<PixelRepeaterHead<MvinTag>>,
     /// Behind the wide path's scaler (`mvin_scale_acc_out`).
     pub wide: Option<WideHead>,
     /// Behind the zero writer's pixel repeater (`zero_writer_pixel_repeater.io.resp`).
-    pub zero: Option<PixelRepeaterResp<ZeroWriterReq>>,
+    pub zero: Option<PixelRepeaterHead<ZeroWriterReq>>,
 }
 
 /// Which of them are written in this cycle.
@@ -117,13 +117,13 @@ impl MvinPath {
         let request = if self.repeater.is_passthrough() { self.narrow_request() } else { None };
         let zeros = if self.zero_repeater.is_passthrough() { self.zero_request() } else { None };
         MvinHeads {
-            narrow: self.repeater.resp(request.as_ref()),
+            narrow: self.repeater.head(request.as_ref()),
             wide: self.wide.resp().map(|resp| WideHead {
                 laddr: LocalAddr::scratchpad(resp.tag.addr).add(self.layout, resp.copy.into()),
                 last: resp.last,
                 tag: resp.tag,
             }),
-            zero: self.zero_repeater.resp(zeros.as_ref()),
+            zero: self.zero_repeater.head(zeros.as_ref()),
         }
     }
 
@@ -132,11 +132,23 @@ impl MvinPath {
         self.wide.resp().map(|resp| resp.row)
     }
 
+    /// Data and enabled elements of the narrow row offered to the banks.
+    pub fn narrow_row(&self) -> Option<(SpadRow, u64)> {
+        let request = if self.repeater.is_passthrough() { self.narrow_request() } else { None };
+        self.repeater.row(request.as_ref())
+    }
+
+    /// Enabled elements of the row of zeros offered to the banks.
+    pub fn zero_mask(&self) -> Option<u64> {
+        let zeros = if self.zero_repeater.is_passthrough() { self.zero_request() } else { None };
+        self.zero_repeater.row(zeros.as_ref()).map(|(_, mask)| mask)
+    }
+
     /// Row at the output of the narrow scaler, as the repeater's request.
     fn narrow_request(&self) -> Option<PixelRepeaterReq<MvinTag>> {
         self.narrow.resp().map(|VectorScalarMultiplierResp { row, copy, last, tag }| PixelRepeaterReq {
             row: *row,
-            mask: tag.mask.0[0],
+            mask: tag.element_mask(),
             // The tag has the row number only, so that a row for the accumulator is taken for one of the scratchpad here.
             laddr: LocalAddr::scratchpad(tag.addr).add(self.layout, copy.into()),
             len: tag.len.into(),
@@ -201,7 +213,8 @@ impl MvinPath {
 
     /// The response to the load controller: bytes of the packet, or of the row of zeros, whose last row is written.
     pub fn response(&self, heads: &MvinHeads, taken: MvinTaken) -> Option<ScratchpadReadResponse> {
-        let of_packet = |tag: &MvinTag| ScratchpadReadResponse { bytes_read: tag.bytes_read, cmd_id: tag.cmd_id };
+        let of_packet =
+            |tag: &MvinTag| ScratchpadReadResponse { bytes_read: tag.bytes_read.into(), cmd_id: tag.cmd_id };
         if let Some(row) = heads.narrow.as_ref().filter(|row| taken.narrow && row.last) {
             return Some(of_packet(&row.tag));
         }
@@ -267,12 +280,13 @@ impl MvinPath {
             last: resp.last,
             tag: MvinTag {
                 addr: resp.row,
-                mask: ByteMask::range(resp.mask_start, resp.mask_end),
+                mask_start: resp.mask_start as u16,
+                mask_end: resp.mask_end as u16,
                 is_acc: resp.is_acc,
                 accumulate: resp.accumulate,
                 len: resp.len,
                 pixel_repeats: resp.pixel_repeats,
-                bytes_read: resp.bytes_read,
+                bytes_read: resp.bytes_read as u16,
                 cmd_id: resp.cmd_id,
             },
         }

@@ -29,13 +29,9 @@ pub struct PixelRepeaterReq<T> {
     pub tag: T,
 }
 
-/// A copy to write in this cycle.
+/// A copy to write in this cycle, without its elements ([`PixelRepeater::row`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PixelRepeaterResp<T> {
-    /// Elements.
-    pub row: SpadRow,
-    /// Enabled elements.
-    pub mask: u64,
+pub struct PixelRepeaterHead<T> {
     /// Where it goes.
     pub laddr: LocalAddr,
     /// Last copy of the last row of its packet.
@@ -90,25 +86,29 @@ impl<T: Copy> PixelRepeater<T> {
     }
 
     /// The copy at the output. `req` is the request in this cycle, which only a build with wires shows.
-    pub fn resp(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<PixelRepeaterResp<T>> {
+    pub fn head(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<PixelRepeaterHead<T>> {
         if self.passthrough {
-            let req = req?;
-            let PixelRepeaterReq { row, mask, laddr, last, tag, .. } = *req;
-            return Some(PixelRepeaterResp { row, mask, laddr, last, tag });
+            return req.map(|&PixelRepeaterReq { laddr, last, tag, .. }| PixelRepeaterHead { laddr, last, tag });
         }
         let held = self.held.as_ref()?;
         let (laddr, underflow) = self.destination(held);
-        if underflow {
-            return None;
+        let last = held.last && held.pixel_repeats == 0;
+        (!underflow).then_some(PixelRepeaterHead { laddr, last, tag: held.tag })
+    }
+
+    /// Elements and enables of the copy at the output; `req` as for [`Self::head`].
+    pub fn row(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<(SpadRow, u64)> {
+        if self.passthrough {
+            return req.map(|req| (req.row, req.mask));
         }
+        let held = self.held.as_ref()?;
         let shift = (u32::from(held.pixel_repeats) * (held.len & self.len_mask)) & self.shift_mask;
-        let (mut row, mut mask) = (held.row, held.mask);
-        if shift > 0 {
-            row = SpadRow::default();
-            row.0[shift as usize..].copy_from_slice(&held.row.0[..held.row.0.len() - shift as usize]);
-            mask <<= shift;
+        if shift == 0 {
+            return Some((held.row, held.mask));
         }
-        Some(PixelRepeaterResp { row, mask, laddr, last: held.last && held.pixel_repeats == 0, tag: held.tag })
+        let mut row = SpadRow::default();
+        row.0[shift as usize..].copy_from_slice(&held.row.0[..held.row.0.len() - shift as usize]);
+        Some((row, held.mask << shift))
     }
 
     /// Row of the present copy, and whether it lies below the floor of its half of the scratchpad.
@@ -166,9 +166,9 @@ mod tests {
         let mut repeater = PixelRepeater::new(16, LAYOUT, false);
         repeater.tick(Some(request(10, 3, 3)), false);
         let mut copies = Vec::new();
-        while let Some(copy) = repeater.resp(None) {
+        while let (Some(copy), Some((row, mask))) = (repeater.head(None), repeater.row(None)) {
             assert_eq!(repeater.req_ready(true), copy.last);
-            copies.push((copy.laddr.0, copy.mask, copy.row.0.iter().position(|&e| e == 1), copy.last));
+            copies.push((copy.laddr.0, mask, row.0.iter().position(|&e| e == 1), copy.last));
             repeater.tick(None, true);
         }
         let expected = [(8, 0b111 << 6, Some(6), false), (9, 0b111 << 3, Some(3), false), (10, 0b111, Some(0), true)];
@@ -182,7 +182,7 @@ mod tests {
             repeater.tick(Some(request(floor + 1, 1, 4)), false);
             let mut rows = Vec::new();
             for _ in 0..4 {
-                let copy = repeater.resp(None);
+                let copy = repeater.head(None);
                 rows.push(copy.map(|copy| copy.laddr.0));
                 repeater.tick(None, copy.is_some());
             }
@@ -195,7 +195,7 @@ mod tests {
     fn without_the_register_the_request_is_the_output() {
         let repeater = PixelRepeater::new(16, LAYOUT, true);
         let request = request(5, 3, 1);
-        assert_eq!(repeater.resp(Some(&request)).map(|copy| (copy.laddr.0, copy.last)), Some((5, true)));
+        assert_eq!(repeater.head(Some(&request)).map(|copy| (copy.laddr.0, copy.last)), Some((5, true)));
         assert!(!repeater.req_ready(false));
     }
 }

@@ -67,23 +67,67 @@ struct AccWriteRequest {
     fires: bool,
 }
 
-/// Bank writes of this cycle by source.
+/// Bank writes of this cycle by source. A source writes at most one bank of each memory.
 #[derive(Clone, Copy, Debug, Default)]
 struct BankWrites {
     /// Scratchpad bank that the source writes.
     spad: [Option<u8>; 3],
+    /// Scratchpad banks that are written.
+    spad_banks: u32,
     acc: [Option<AccWriteRequest>; 3],
+    /// Accumulator banks with a valid request.
+    acc_banks: u32,
+    /// Those of them whose request accumulates.
+    accumulating: u32,
 }
 
 impl BankWrites {
-    fn spad_source(&self, bank: usize) -> Option<usize> {
-        self.spad.iter().position(|written| written.is_some_and(|b| usize::from(b) == bank))
+    fn write_spad(&mut self, source: usize, bank: u8) {
+        self.spad[source] = Some(bank);
+        self.spad_banks |= 1 << bank;
     }
 
-    fn acc_source(&self, bank: usize) -> Option<(usize, AccWriteRequest)> {
-        let of_bank = |request: AccWriteRequest| (usize::from(request.bank) == bank).then_some(request);
+    fn write_acc(&mut self, source: usize, request: AccWriteRequest) {
+        self.acc[source] = Some(request);
+        self.acc_banks |= 1 << request.bank;
+        self.accumulating |= u32::from(request.address.accumulate) << request.bank;
+    }
+
+    fn spad_source(&self, bank: u8) -> Option<usize> {
+        if self.spad_banks >> bank & 1 == 0 { None } else { self.spad.iter().position(|b| *b == Some(bank)) }
+    }
+
+    fn acc_source(&self, bank: u8) -> Option<(usize, AccWriteRequest)> {
+        if self.acc_banks >> bank & 1 == 0 {
+            return None;
+        }
+        let of_bank = |request: AccWriteRequest| (request.bank == bank).then_some(request);
         self.acc.iter().enumerate().find_map(|(source, request)| Some((source, request.and_then(of_bank)?)))
     }
+}
+
+/// Summaries of the banks' registers, one bit a bank, so that idle banks cost nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct BankStates {
+    /// Scratchpad banks with a row for the execute controller, or for the DMA, at their output.
+    spad_out: [u32; 2],
+    /// Scratchpad banks whose queue of such rows is full.
+    rows_full: [u32; 2],
+    /// Scratchpad banks whose queue of rows for the DMA is not empty.
+    dma_rows: u32,
+    /// Accumulator banks with a row at their output.
+    acc_out: u32,
+    /// Accumulator banks with a write on its way to the memory.
+    acc_writing: u32,
+}
+
+/// The numbers of the set bits, lowest first.
+fn banks_of(mut mask: u32) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let bank = (mask != 0).then(|| mask.trailing_zeros() as u8);
+        mask &= mask.wrapping_sub(1);
+        bank
+    })
 }
 
 /// Everything that is decided between the registers and the clock edge.
@@ -154,6 +198,10 @@ pub struct Scratchpad {
     dim: usize,
     spad_banks: Vec<SpadBank>,
     acc_banks: Vec<AccumulatorMem>,
+    states: BankStates,
+    /// All scratchpad banks and all accumulator banks.
+    all_banks: (u32, u32),
+    spad_single_ported: bool,
     /// Sub-banks of a single-ported accumulator bank, else 0.
     acc_sub_banks: u32,
     /// Accumulator banks that the DMA must not write in this cycle (`consecutive_write_block`).
@@ -187,6 +235,9 @@ impl Scratchpad {
             dim,
             spad_banks: vec![spad_bank; config.sp_banks as usize],
             acc_banks: vec![acc_bank; config.acc_banks as usize],
+            states: BankStates::default(),
+            all_banks: (u32::MAX >> (32 - config.sp_banks), u32::MAX >> (32 - config.acc_banks)),
+            spad_single_ported: config.sp_singleported,
             acc_sub_banks,
             consecutive_write_block: 0,
             consecutive_write_sub_bank: vec![0; config.acc_banks as usize],
@@ -281,14 +332,13 @@ impl Scratchpad {
         wires.writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
         wires.mvout = self.mvout.wires(
             wires.writer.req_ready,
-            |bank| !self.spad_banks[usize::from(bank)].dma_rows.is_empty(),
-            |bank| self.acc_banks[usize::from(bank)].out().is_some(),
+            |bank| self.states.dma_rows >> bank & 1 == 1,
+            |bank| self.states.acc_out >> bank & 1 == 1,
         );
         if !self.mvin.is_empty() {
             wires.heads = self.mvin.heads();
         }
-        (wires.writes, wires.taken) = self.bank_writes(ex_write, &wires.heads);
-        wires.load_response = self.mvin.response(&wires.heads, wires.taken);
+        self.bank_writes(ex_write, &mut wires);
         self.read_ready(pops, &mut wires);
         wires.resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
         let d_reader = d(DmaClient::Reader);
@@ -299,23 +349,26 @@ impl Scratchpad {
     }
 
     /// Which source writes which bank, and which rows of the mvin path are thereby taken.
-    fn bank_writes(&self, ex_write: Option<&ExWrite>, heads: &MvinHeads) -> (BankWrites, MvinTaken) {
-        let (mut writes, mut taken) = (BankWrites::default(), MvinTaken::default());
+    fn bank_writes(&self, ex_write: Option<&ExWrite>, wires: &mut ScratchpadWires) {
+        let ScratchpadWires { heads, writes, taken, .. } = wires;
         match ex_write {
-            Some(ExWrite::Spad { bank, .. }) => writes.spad[EX] = Some(*bank),
+            Some(ExWrite::Spad { bank, .. }) => writes.write_spad(EX, *bank),
             Some(ExWrite::Acc { bank, row, accumulate, .. }) => {
                 let address = WriteAddress { row: *row, accumulate: *accumulate };
-                writes.acc[EX] = Some(self.acc_request(*bank, address));
+                writes.write_acc(EX, self.acc_request(*bank, address));
             }
             None => {}
         }
-        if heads.narrow.is_some() || heads.wide.is_some() {
-            self.mvin_writes(heads, &mut writes, &mut taken);
+        let loaded = heads.narrow.is_some() || heads.wide.is_some();
+        if loaded {
+            self.mvin_writes(heads, writes, taken);
         }
         if heads.zero.is_some() {
-            self.zero_write(heads, &mut writes, &mut taken);
+            self.zero_write(heads, writes, taken);
         }
-        (writes, taken)
+        if loaded || heads.zero.is_some() {
+            wires.load_response = self.mvin.response(&wires.heads, wires.taken);
+        }
     }
 
     fn acc_request(&self, bank: u8, address: WriteAddress) -> AccWriteRequest {
@@ -338,7 +391,7 @@ impl Scratchpad {
         if let Some(row) = narrow.filter(|row| !row.tag.is_acc) {
             let bank = row.laddr.sp_bank(self.layout) as u8;
             if writes.spad[EX] != Some(bank) {
-                writes.spad[MVIN] = Some(bank);
+                writes.write_spad(MVIN, bank);
                 taken.narrow = true;
             }
         }
@@ -348,7 +401,7 @@ impl Scratchpad {
             return;
         }
         let request = self.acc_request(bank, address);
-        writes.acc[MVIN] = Some(request);
+        writes.write_acc(MVIN, request);
         match narrow {
             Some(row) if row.tag.is_acc => taken.narrow = request.fires,
             _ => taken.wide = request.fires,
@@ -360,8 +413,8 @@ impl Scratchpad {
         let Some(row) = heads.zero.as_ref().filter(|_| !last) else { return };
         if !row.laddr.is_acc() {
             let bank = row.laddr.sp_bank(self.layout) as u8;
-            if !writes.spad.contains(&Some(bank)) {
-                writes.spad[ZERO] = Some(bank);
+            if writes.spad_banks >> bank & 1 == 0 {
+                writes.write_spad(ZERO, bank);
                 taken.zero = true;
             }
             return;
@@ -375,7 +428,7 @@ impl Scratchpad {
         // Row and flag are selected by "a loaded row waits for an accumulator", without comparing the banks.
         let own = WriteAddress { row: row.laddr.acc_row(self.layout), accumulate: row.laddr.accumulate() };
         let request = self.acc_request(bank, mvin.map_or(own, |(_, address)| address));
-        writes.acc[ZERO] = Some(request);
+        writes.write_acc(ZERO, request);
         taken.zero = request.fires;
     }
 
@@ -385,21 +438,15 @@ impl Scratchpad {
 
     /// Bank outputs that leave, then which banks accept a read.
     fn read_ready(&self, pops: u32, wires: &mut ScratchpadWires) {
-        for (i, SpadBank { bank, ex_rows, dma_rows }) in self.spad_banks.iter().enumerate() {
-            let taken = bank.out().is_some_and(|row| match row.port {
-                Port::Ex => ex_rows.enq_ready(pops >> i & 1 == 1),
-                Port::Dma => dma_rows.enq_ready(wires.mvout.spad_row == Some(i as u8)),
-            });
-            let written = wires.writes.spad_source(i).is_some();
-            wires.spad_out_taken |= u32::from(taken) << i;
-            wires.spad_read_ready |= u32::from(bank.read_ready(taken, written)) << i;
-        }
+        let BankStates { spad_out, rows_full, acc_out, .. } = self.states;
+        let dma_pop = wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
+        let to = |port: Port, pops: u32| spad_out[port as usize] & (!rows_full[port as usize] | pops);
+        wires.spad_out_taken = to(Port::Ex, pops) | to(Port::Dma, dma_pop);
+        let written = if self.spad_single_ported { wires.writes.spad_banks } else { 0 };
+        let waiting = (spad_out[0] | spad_out[1]) & !wires.spad_out_taken;
+        wires.spad_read_ready = self.all_banks.0 & !waiting & !written;
         wires.acc_out_taken = wires.mvout.acc_row.map_or(0, |bank| 1 << bank);
-        for (i, bank) in self.acc_banks.iter().enumerate() {
-            let accumulating = wires.writes.acc_source(i).is_some_and(|(_, request)| request.address.accumulate);
-            let free = bank.out().is_none() || wires.acc_out_taken >> i & 1 == 1;
-            wires.acc_read_ready |= u32::from(free && !accumulating) << i;
-        }
+        wires.acc_read_ready = self.all_banks.1 & !(acc_out & !wires.acc_out_taken) & !wires.writes.accumulating;
     }
 
     /// Second half: mvout reads what the execute controller leaves over, and the store controller gets its response.
@@ -419,7 +466,7 @@ impl Scratchpad {
 
     /// `read.req.ready` of an accumulator bank for a row.
     fn acc_read_ready(&self, bank: u8, row: u32, wires: &ScratchpadWires) -> bool {
-        let write = wires.writes.acc_source(bank.into()).map(|(_, request)| request.address);
+        let write = wires.writes.acc_source(bank).map(|(_, request)| request.address);
         self.acc_banks[usize::from(bank)].read_ready(row, wires.acc_out_taken >> bank & 1 == 1, write)
     }
 
@@ -469,60 +516,86 @@ impl Scratchpad {
             (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
             _ => None,
         };
-        let mut changed = self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
-        changed |= self.block_consecutive_writes(&wires.writes);
-        accumulator_mem::add(&mut self.acc_banks);
-        for i in 0..self.acc_banks.len() {
+        let moved = self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
+        let blocked = self.block_consecutive_writes(&wires.writes);
+        let reading = inputs.reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank);
+        let active = self.states.acc_writing | wires.writes.acc_banks | wires.acc_out_taken | reading;
+        if active == 0 {
+            return moved || blocked;
+        }
+        if self.states.acc_writing != 0 {
+            accumulator_mem::add(&mut self.acc_banks);
+        }
+        let mut changed = moved || blocked;
+        for bank in banks_of(active) {
             let read = match mvout_read {
-                Some((bank, row, readout)) if usize::from(bank) == i => Some((row, readout)),
-                _ => self.ex_acc_read(i, wires, inputs.reads),
+                Some((of, row, readout)) if of == bank => Some((row, readout)),
+                _ => self.ex_acc_read(bank, wires, inputs.reads),
             };
             if let Some((row, readout)) = read {
-                events.push(Event::AccRead { bank: i as u8, row, port: readout.port });
+                events.push(Event::AccRead { bank, row, port: readout.port });
             }
-            let request = wires.writes.acc_source(i);
-            let write = request.and_then(|(source, request)| self.acc_write(source, &request, wires, inputs.ex_write));
-            if let (Some(write), Some((source, _))) = (&write, request) {
-                let port = if source == EX { Port::Ex } else { Port::Dma };
-                events.push(Event::AccWrite { bank: i as u8, row: write.row, port, accumulate: write.accumulate });
-            }
-            let address = request.map(|(_, request)| request.address);
-            changed |= self.acc_banks[i].tick(write.as_ref(), address, read, wires.acc_out_taken >> i & 1 == 1);
+            changed |= self.tick_acc_bank(bank, read, wires, inputs.ex_write, events);
         }
         changed
     }
 
-    /// A read of the execute controller that the bank accepts.
-    fn ex_acc_read(&self, bank: usize, wires: &ScratchpadWires, reads: &ExReads) -> Option<(u32, ReadoutRequest)> {
-        let row = reads.acc_row[bank];
-        if reads.acc_valid >> bank & 1 == 0 || !self.acc_read_ready(bank as u8, row, wires) {
-            return None;
-        }
-        let constants = IexpConstants::default();
-        Some((row, ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Ex }))
-    }
-
-    /// An accumulator write with its data and mask, if it is accepted.
-    fn acc_write(
-        &self,
-        source: usize,
-        request: &AccWriteRequest,
+    fn tick_acc_bank(
+        &mut self,
+        bank: u8,
+        read: Option<(u32, ReadoutRequest)>,
         wires: &ScratchpadWires,
         ex_write: Option<&ExWrite>,
-    ) -> Option<AccumulatorWrite> {
-        if !request.fires {
+        events: &mut EventBuffer,
+    ) -> bool {
+        let request = wires.writes.acc_source(bank);
+        let fires = request.filter(|(_, request)| request.fires);
+        let loaded;
+        let data = match (fires, ex_write) {
+            (None, _) => None,
+            (Some((EX, _)), Some(ExWrite::Acc { data, cols, .. })) => Some((data, ByteMask::first(cols * ACC_BYTES))),
+            (Some((source, _)), _) => {
+                loaded = self.loaded_acc_row(source, &wires.heads);
+                loaded.as_ref().map(|(row, mask)| (row, *mask))
+            }
+        };
+        let write = data.zip(fires).map(|((row, mask), (source, AccWriteRequest { address, .. }))| {
+            let WriteAddress { row: number, accumulate } = address;
+            let port = if source == EX { Port::Ex } else { Port::Dma };
+            events.push(Event::AccWrite { bank, row: number, port, accumulate });
+            AccumulatorWrite { row: number, data: &row.0[..self.dim], mask, accumulate }
+        });
+        let address = request.map(|(_, request)| request.address);
+        let mem = &mut self.acc_banks[usize::from(bank)];
+        let changed = mem.tick(write.as_ref(), address, read, wires.acc_out_taken >> bank & 1 == 1);
+        set_bit(&mut self.states.acc_out, bank, mem.out().is_some());
+        set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
+        changed
+    }
+
+    /// Data and byte enables of a loaded row or a row of zeros.
+    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> Option<(AccRow, ByteMask)> {
+        if source == ZERO {
+            return Some((AccRow::default(), self.element_mask(self.mvin.zero_mask()?)));
+        }
+        match &heads.narrow {
+            Some(row) if row.tag.is_acc => {
+                let (row, mask) = self.mvin.narrow_row()?;
+                Some((self.widened(&row), self.element_mask(mask)))
+            }
+            _ => Some((*self.mvin.wide_row()?, heads.wide.as_ref()?.tag.mask())),
+        }
+    }
+
+    /// A read of the execute controller that the bank accepts.
+    fn ex_acc_read(&self, bank: u8, wires: &ScratchpadWires, reads: &ExReads) -> Option<(u32, ReadoutRequest)> {
+        if reads.acc_valid >> bank & 1 == 0 {
             return None;
         }
-        let WriteAddress { row, accumulate } = request.address;
-        let narrow = wires.heads.narrow.as_ref().filter(|row| row.tag.is_acc);
-        let (data, mask) = match (source, ex_write, narrow) {
-            (EX, Some(ExWrite::Acc { data, cols, .. }), _) => (*data, ByteMask::first(cols * ACC_BYTES)),
-            (MVIN, _, Some(narrow)) => (self.widened(&narrow.row), self.element_mask(narrow.mask)),
-            (MVIN, _, None) => (*self.mvin.wide_row()?, wires.heads.wide.as_ref()?.tag.mask),
-            (ZERO, ..) => (AccRow::default(), self.element_mask(wires.heads.zero.as_ref()?.mask)),
-            _ => return None,
-        };
-        Some(AccumulatorWrite { row, data, mask, accumulate })
+        let row = reads.acc_row[usize::from(bank)];
+        let constants = IexpConstants::default();
+        let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Ex };
+        self.acc_read_ready(bank, row, wires).then_some((row, readout))
     }
 
     /// A row of scratchpad elements as accumulator elements, sign extended.
@@ -569,43 +642,77 @@ impl Scratchpad {
         inputs: &ScratchpadInputs,
         events: &mut EventBuffer,
     ) -> bool {
-        let mut changed = false;
-        for (i, SpadBank { bank, ex_rows, dma_rows }) in self.spad_banks.iter_mut().enumerate() {
-            let ex = inputs.reads.spad_valid & wires.spad_read_ready & (1 << i) != 0;
-            let read = match wires.mvout_read {
-                _ if ex => Some((inputs.reads.spad_row[i], Port::Ex)),
-                Some((RowSource::Spad(bank), row)) if usize::from(bank) == i => Some((row, Port::Dma)),
+        let ex_reads = inputs.reads.spad_valid & wires.spad_read_ready;
+        let mvout_read = match wires.mvout_read {
+            Some((RowSource::Spad(bank), row)) => Some((bank, row)),
+            _ => None,
+        };
+        let reading = ex_reads | mvout_read.map_or(0, |(bank, _)| 1 << bank);
+        let popping = inputs.pops | wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
+        let active = reading | popping | wires.spad_out_taken | wires.writes.spad_banks;
+        for bank in banks_of(active) {
+            let read = match mvout_read {
+                _ if ex_reads >> bank & 1 == 1 => Some((inputs.reads.spad_row[usize::from(bank)], Port::Ex)),
+                Some((of, row)) if of == bank => Some((row, Port::Dma)),
                 _ => None,
             };
-            let source = wires.writes.spad_source(i);
-            let write = source.and_then(|source| spad_write(source, self.layout, &wires.heads, inputs.ex_write));
-            let taken = wires.spad_out_taken >> i & 1 == 1;
-            let (ex_pop, dma_pop) = (inputs.pops >> i & 1 == 1, wires.mvout.spad_row == Some(i as u8));
-            if !(taken || ex_pop || dma_pop || read.is_some() || write.is_some()) {
-                continue;
-            }
-            changed = true;
-            if ex_pop {
-                ex_rows.pop();
-            }
-            if dma_pop {
-                dma_rows.pop();
-            }
-            match bank.out().filter(|_| taken) {
-                Some(row) if row.port == Port::Ex => ex_rows.push(row.data),
-                Some(row) => dma_rows.push(row.data),
-                None => {}
-            }
+            let write = self.spad_write(bank, wires, inputs.ex_write);
             if let Some((row, port)) = read {
-                events.push(Event::SpadRead { bank: i as u8, row, port });
+                events.push(Event::SpadRead { bank, row, port });
             }
-            if let Some(write) = &write {
-                let port = if source == Some(EX) { Port::Ex } else { Port::Dma };
-                events.push(Event::SpadWrite { bank: i as u8, row: write.row, port });
+            if let Some((port, write)) = &write {
+                events.push(Event::SpadWrite { bank, row: write.row, port: *port });
             }
-            bank.tick(taken, write.as_ref(), read);
+            self.tick_spad_bank(bank, read, write.as_ref().map(|(_, write)| write), wires, inputs.pops);
         }
-        changed
+        active != 0
+    }
+
+    fn tick_spad_bank(
+        &mut self,
+        index: u8,
+        read: Option<(u32, Port)>,
+        write: Option<&BankWrite>,
+        wires: &ScratchpadWires,
+        pops: u32,
+    ) {
+        let SpadBank { bank, ex_rows, dma_rows } = &mut self.spad_banks[usize::from(index)];
+        if pops >> index & 1 == 1 {
+            ex_rows.pop();
+        }
+        if wires.mvout.spad_row == Some(index) {
+            dma_rows.pop();
+        }
+        let taken = wires.spad_out_taken >> index & 1 == 1;
+        match bank.out().filter(|_| taken) {
+            Some(row) if row.port == Port::Ex => ex_rows.push(row.data),
+            Some(row) => dma_rows.push(row.data),
+            None => {}
+        }
+        bank.tick(taken, write, read);
+        let states = &mut self.states;
+        for (port, rows) in [(Port::Ex, &*ex_rows), (Port::Dma, &*dma_rows)] {
+            set_bit(&mut states.spad_out[port as usize], index, bank.out().is_some_and(|row| row.port == port));
+            set_bit(&mut states.rows_full[port as usize], index, rows.len() == rows.depth());
+        }
+        set_bit(&mut states.dma_rows, index, !dma_rows.is_empty());
+    }
+
+    /// The write of a scratchpad bank, and whose it is.
+    fn spad_write(&self, bank: u8, wires: &ScratchpadWires, ex_write: Option<&ExWrite>) -> Option<(Port, BankWrite)> {
+        let source = wires.writes.spad_source(bank)?;
+        if source == EX {
+            let Some(&ExWrite::Spad { row, data, cols, .. }) = ex_write else { return None };
+            let mask = if cols == 0 { 0 } else { u64::MAX >> (64 - cols) };
+            return Some((Port::Ex, BankWrite { row, data, mask }));
+        }
+        let (laddr, data, mask) = if source == MVIN {
+            let (row, mask) = self.mvin.narrow_row()?;
+            (wires.heads.narrow.as_ref()?.laddr, row, mask)
+        } else {
+            (wires.heads.zero.as_ref()?.laddr, SpadRow::default(), self.mvin.zero_mask()?)
+        };
+        Some((Port::Dma, BankWrite { row: laddr.sp_row(self.layout), data, mask }))
     }
 
     /// The mvin path and the reader in front of it.
@@ -617,27 +724,8 @@ impl Scratchpad {
     }
 }
 
-/// Row, data and mask of a scratchpad write.
-fn spad_write(
-    source: usize,
-    layout: AddressLayout,
-    heads: &MvinHeads,
-    ex_write: Option<&ExWrite>,
-) -> Option<BankWrite> {
-    match (source, ex_write) {
-        (EX, Some(&ExWrite::Spad { row, data, cols, .. })) => {
-            Some(BankWrite { row, data, mask: if cols == 0 { 0 } else { u64::MAX >> (64 - cols) } })
-        }
-        (MVIN, _) => {
-            let head = heads.narrow.as_ref()?;
-            Some(BankWrite { row: head.laddr.sp_row(layout), data: head.row, mask: head.mask })
-        }
-        (ZERO, _) => {
-            let head = heads.zero.as_ref()?;
-            Some(BankWrite { row: head.laddr.sp_row(layout), data: SpadRow::default(), mask: head.mask })
-        }
-        _ => None,
-    }
+fn set_bit(mask: &mut u32, bank: u8, value: bool) {
+    *mask = *mask & !(1 << bank) | u32::from(value) << bank;
 }
 
 /// A loaded row that ends its packet is shown for the scratchpad.

@@ -29,8 +29,10 @@ const IN_QUEUE_DEPTH: usize = 2;
 pub struct MvinTag {
     /// First row number in the scratchpad or the accumulator (data bits of a local address).
     pub addr: u32,
-    /// Bytes of the memory's row that the packet holds.
-    pub mask: ByteMask,
+    /// First byte of the memory's row that the packet holds.
+    pub mask_start: u16,
+    /// Byte behind the last one; the row ends where this lies beyond it.
+    pub mask_end: u16,
     /// The row goes to the accumulator.
     pub is_acc: bool,
     /// The row is added to the one in the accumulator.
@@ -40,9 +42,22 @@ pub struct MvinTag {
     /// How often the pixel repeater writes the row (0 means 256).
     pub pixel_repeats: u8,
     /// Useful bytes of the packet.
-    pub bytes_read: u32,
+    pub bytes_read: u16,
     /// Command tracker entry.
     pub cmd_id: u8,
+}
+
+impl MvinTag {
+    /// Byte enables of the memory's row.
+    pub fn mask(&self) -> ByteMask {
+        ByteMask::range(self.mask_start.into(), self.mask_end.into())
+    }
+
+    /// The enables of a row of bytes.
+    pub fn element_mask(&self) -> u64 {
+        let below = |end: u16| if end < 64 { (1 << end) - 1 } else { u64::MAX };
+        below(self.mask_end) & !below(self.mask_start)
+    }
 }
 
 /// A row on its way in.
