@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use pollux_memory::Memory;
 
 use crate::event::{Cycle, Event, EventBuffer, ReqKind};
-use crate::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
+use crate::tilelink::{ABeat, DBeat};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
 pub const MAX_TRANSFER_BYTES: usize = 256;
