@@ -91,7 +91,8 @@ impl ABeat {
 
 impl DBeat {
     /// Contents of a buffer slot that holds no beat.
-    pub(crate) const FILLER: DBeat = DBeat { source: 0, size: 0, beat: 0, ack: false, last: false, data: [0; MAX_BEAT_BYTES] };
+    pub(crate) const FILLER: DBeat =
+        DBeat { source: 0, size: 0, beat: 0, ack: false, last: false, data: [0; MAX_BEAT_BYTES] };
 }
 
 /// One direction of a `TLBuffer` (`BufferParams.default`): a queue of two beats without `pipe` and `flow`, held
