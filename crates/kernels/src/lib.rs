@@ -1,1 +1,34 @@
-//! pollux-kernels
+//! Operations of Transformers and convolutional networks as Gemmini command streams.
+//!
+//! Read the modules in this order:
+//!
+//! * [`builder`]: [`ProgramBuilder`] collects buffers and typed commands into a `pollux_asm::Program`;
+//! * [`allocator`], [`view`]: rows of the local memories, matrices in main memory;
+//! * [`schedule`]: how a product is cut into tiles, as data;
+//! * [`matmul`]: products in both dataflows, by single commands or the unroller, with everything fused that can be;
+//! * [`activation`] and `normalize`: activations at read-out, and the passes that normalize rows;
+//! * [`diagonal`]: sums of diagonal products: residual addition, gamma and beta, GELU and LayerNorm in one operation;
+//! * [`encoder`]: attention, feed-forward network and the whole encoder layer;
+//! * [`statistics`]: multiply-accumulates and bytes by operation.
+
+pub mod activation;
+pub mod allocator;
+pub mod builder;
+pub mod diagonal;
+pub mod encoder;
+pub mod error;
+pub mod matmul;
+mod normalize;
+pub mod schedule;
+pub mod statistics;
+mod tiling;
+pub mod view;
+
+pub use activation::{Activation, GeluConstants, SoftmaxConstants};
+pub use builder::ProgramBuilder;
+pub use diagonal::{ColumnGroup, DiagonalSum, DiagonalTerm};
+pub use error::KernelError;
+pub use matmul::{Bias, Matmul};
+pub use schedule::{Axis, Dataflow, Emission, MatmulShape, Normalization, Schedule, ScheduleError, Tile};
+pub use statistics::{OperationStatistics, Statistics};
+pub use view::View;

@@ -1,0 +1,195 @@
+//! Matrix products: `C = read_out(A * B + D)` in both dataflows.
+
+mod commands;
+mod unroller;
+
+use pollux_asm::program::ElementType;
+
+use crate::activation::Activation;
+use crate::builder::ProgramBuilder;
+use crate::error::KernelError;
+use crate::schedule::{Dataflow, Emission, MatmulShape, Normalization, Schedule, ScheduleError};
+use crate::view::View;
+
+/// Load channels of the three operands.
+pub(crate) const CHANNEL_A: u8 = 0;
+pub(crate) const CHANNEL_B: u8 = 1;
+pub(crate) const CHANNEL_D: u8 = 2;
+
+/// What is added to the products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// Nothing.
+    #[default]
+    None,
+    /// A matrix of C's shape, int32 or int8.
+    Matrix(View),
+    /// One row that is added to every row of C, int32 or int8.
+    Row(View),
+}
+
+impl Bias {
+    /// The matrix as the load sees it: a row has stride 0.
+    pub(crate) fn view(&self) -> Option<View> {
+        match *self {
+            Self::None => None,
+            Self::Matrix(view) => Some(view),
+            Self::Row(view) => Some(View { stride: 0, ..view }),
+        }
+    }
+
+    /// Whether it is int8 (`low_D`).
+    pub(crate) fn is_low(&self) -> bool {
+        self.view().is_some_and(|view| view.element == ElementType::I8)
+    }
+}
+
+/// A matrix product and everything around it.
+///
+/// A is I x K, B is K x J, both int8; memory may hold one of them transposed. C is I x J, int8 or raw int32 (`full_C`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matmul {
+    /// First operand as memory holds it: I x K, or K x I with `a_transpose`.
+    pub a: View,
+    /// Second operand as memory holds it: K x J, or J x K with `b_transpose`.
+    pub b: View,
+    /// Addend.
+    pub bias: Bias,
+    /// Result.
+    pub c: View,
+    /// Whether memory holds A transposed.
+    pub a_transpose: bool,
+    /// Whether memory holds B transposed.
+    pub b_transpose: bool,
+    /// Factor of A's elements as they are loaded.
+    pub a_scale: f32,
+    /// Factor of B's elements as they are loaded.
+    pub b_scale: f32,
+    /// Factor of an int8 addend as it is loaded.
+    pub bias_scale: f32,
+    /// Factor of the read-out; not used for an int32 result.
+    pub scale: f32,
+    /// Activation of the read-out.
+    pub activation: Activation,
+}
+
+impl Matmul {
+    /// `C = A * B`, saturated to C's type.
+    pub fn new(a: View, b: View, c: View) -> Self {
+        Self {
+            a,
+            b,
+            bias: Bias::None,
+            c,
+            a_transpose: false,
+            b_transpose: false,
+            a_scale: 1.0,
+            b_scale: 1.0,
+            bias_scale: 1.0,
+            scale: 1.0,
+            activation: Activation::None,
+        }
+    }
+
+    /// What a schedule needs to know.
+    pub fn shape(&self) -> MatmulShape {
+        let (i, k) = if self.a_transpose { (self.a.cols, self.a.rows) } else { (self.a.rows, self.a.cols) };
+        let j = if self.b_transpose { self.b.rows } else { self.b.cols };
+        MatmulShape {
+            i,
+            j,
+            k,
+            a_transpose: self.a_transpose,
+            b_transpose: self.b_transpose,
+            full_c: self.is_full(),
+            whole_rows: self.activation.normalizes(),
+        }
+    }
+
+    /// Whether C is int32.
+    pub(crate) fn is_full(&self) -> bool {
+        self.c.element == ElementType::I32
+    }
+
+    /// Emits the product by the first legal schedule of [`Schedule::auto`], weight-stationary if the build has that.
+    ///
+    /// # Errors
+    /// Operands that do not fit together, no legal schedule, or a value that has no encoding.
+    pub fn lower_auto(&self, builder: &mut ProgramBuilder) -> Result<Schedule, KernelError> {
+        let dataflow = match builder.config().dataflow {
+            pollux_isa::config::Dataflow::Os => Dataflow::Os,
+            _ => Dataflow::Ws,
+        };
+        let schedule = Schedule::auto(builder.config(), &self.shape(), dataflow).map_err(|e| illegal(builder, e))?;
+        self.lower(builder, &schedule)?;
+        Ok(schedule)
+    }
+
+    /// Emits the product. There is no fence: see [`ProgramBuilder::fence`].
+    ///
+    /// # Errors
+    /// Operands that do not fit together, an illegal schedule, or a value that has no encoding.
+    pub fn lower(&self, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
+        let shape = self.shape();
+        self.check(builder, &shape)?;
+        schedule.check(builder.config(), &shape).map_err(|e| illegal(builder, e))?;
+        if schedule.normalization == Normalization::Separate && shape.whole_rows {
+            return Err(KernelError::Parameter {
+                operation: builder.operation().to_owned(),
+                what: "a separate normalization is an operation of its own: give this one an int32 result".to_owned(),
+            });
+        }
+        self.configure(builder, schedule)?;
+        match schedule.emission {
+            Emission::Unroller => unroller::lower(self, builder, schedule),
+            Emission::Commands => commands::lower(self, builder, schedule),
+        }
+    }
+
+    /// The configuration commands of `tiled_matmul_outer`, in its order.
+    fn configure(&self, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
+        builder.config_ex(schedule.dataflow.mode(), &self.activation, self.a_transpose, self.b_transpose)?;
+        builder.config_st_only(self.c.stride_bytes(), self.scale, &self.activation)?;
+        builder.config_ld(CHANNEL_A, self.a.stride_bytes(), self.a_scale, false)?;
+        builder.config_ld(CHANNEL_B, self.b.stride_bytes(), self.b_scale, false)?;
+        let stride = self.bias.view().map_or(0, |view| view.stride_bytes());
+        let low = self.bias.is_low();
+        builder.config_ld(CHANNEL_D, stride, if low { self.bias_scale } else { 1.0 }, low)?;
+        for norm in self.activation.constants() {
+            builder.emit(pollux_isa::Command::ConfigNorm(norm))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, builder: &ProgramBuilder, shape: &MatmulShape) -> Result<(), KernelError> {
+        let MatmulShape { i, j, k, .. } = *shape;
+        let expect = |operand, view: &View, expected: (usize, usize)| {
+            let found = (view.rows, view.cols);
+            if found == expected {
+                return Ok(());
+            }
+            Err(KernelError::Shape { operation: builder.operation().to_owned(), operand, found, expected })
+        };
+        expect("B", &self.b, if self.b_transpose { (j, k) } else { (k, j) })?;
+        expect("C", &self.c, (i, j))?;
+        match &self.bias {
+            Bias::None => {}
+            Bias::Matrix(view) => expect("the bias matrix", view, (i, j))?,
+            Bias::Row(view) => expect("the bias row", view, (1, j))?,
+        }
+        let parameter = |what: &str| {
+            Err(KernelError::Parameter { operation: builder.operation().to_owned(), what: what.to_owned() })
+        };
+        if [&self.a, &self.b].iter().any(|view| view.element != ElementType::I8) {
+            return parameter("A and B must be int8");
+        }
+        if self.is_full() && self.activation != Activation::None {
+            return parameter("an int32 result is read out as it is: it can have no activation");
+        }
+        Ok(())
+    }
+}
+
+fn illegal(builder: &ProgramBuilder, source: ScheduleError) -> KernelError {
+    KernelError::Schedule { operation: builder.operation().to_owned(), source }
+}

@@ -1,0 +1,91 @@
+//! The passes that normalize accumulator rows on their way to memory (LayerNorm and softmax).
+//!
+//! A row is sent through the normalizer three times. The first two passes only collect statistics (`NormCmd`), the third
+//! stores. Two rows go in turn, each with its own statistics register, so that one row's reduction hides the other's.
+
+use std::ops::Range;
+
+use pollux_isa::LocalAddr;
+use pollux_isa::config::NORM_STAT_IDS;
+use pollux_isa::values::NormCmd;
+
+use crate::activation::Activation;
+use crate::builder::ProgramBuilder;
+use crate::error::KernelError;
+use crate::view::View;
+
+/// Rows of one block row in the accumulator: the row's block j lies DIM rows behind its block j-1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormalizedRows {
+    /// LayerNorm or softmax.
+    pub activation: Activation,
+    /// Result; its columns are the whole row.
+    pub out: View,
+    /// First row of the result.
+    pub first_row: usize,
+    /// Rows, at most DIM.
+    pub rows: usize,
+    /// First row of block 0.
+    pub local: LocalAddr,
+}
+
+/// A piece of a row that one store can move: consecutive blocks, all but the last DIM wide.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    /// Columns.
+    pub columns: Range<usize>,
+    /// First block in the accumulator.
+    pub block: usize,
+}
+
+/// Pieces of a row of `columns`.
+pub(crate) fn pieces(columns: usize, dim: usize, max_blocks: usize) -> Vec<Piece> {
+    let width = dim * max_blocks;
+    let piece = |start| Piece { columns: start..(start + width).min(columns), block: start / dim };
+    (0..columns).step_by(width).map(piece).collect()
+}
+
+/// The command on the blocks of a pass that are not the row's last, and on those that are.
+pub(crate) fn passes(activation: &Activation) -> [(NormCmd, NormCmd); 3] {
+    match activation {
+        Activation::Softmax(_) => {
+            [(NormCmd::Max, NormCmd::Max), (NormCmd::SumExp, NormCmd::InvSumExp), (NormCmd::Reset, NormCmd::Reset)]
+        }
+        _ => [(NormCmd::Sum, NormCmd::Mean), (NormCmd::Variance, NormCmd::InvStddev), (NormCmd::Reset, NormCmd::Reset)],
+    }
+}
+
+/// Emits the passes over the rows; everything is stored.
+pub(crate) fn store_normalized(builder: &mut ProgramBuilder, rows: &NormalizedRows) -> Result<(), KernelError> {
+    let pieces = pieces(rows.out.cols, builder.dim(), builder.config().max_block_len() as usize);
+    store_pieces(builder, rows, &pieces, |_| true)
+}
+
+/// Emits the passes over rows made of these pieces; only the pieces that `stored` accepts are stored.
+pub(crate) fn store_pieces(
+    builder: &mut ProgramBuilder,
+    rows: &NormalizedRows,
+    pieces: &[Piece],
+    stored: impl Fn(&Piece) -> bool,
+) -> Result<(), KernelError> {
+    let (layout, dim) = (builder.config().layout(), builder.dim());
+    let stat_ids = NORM_STAT_IDS as usize;
+    for first in (0..rows.rows).step_by(stat_ids) {
+        for (mid, last) in passes(&rows.activation) {
+            for id in 0..stat_ids.min(rows.rows - first) {
+                builder.select_statistics(id as u8)?;
+                let row = first + id;
+                for (index, piece) in pieces.iter().enumerate() {
+                    let command = if index + 1 == pieces.len() { last } else { mid };
+                    if command == NormCmd::Reset && !stored(piece) {
+                        continue;
+                    }
+                    let local = rows.local.add(layout, (piece.block * dim + row) as u32).with_norm_cmd(command);
+                    let at = [rows.first_row + row, piece.columns.start];
+                    builder.mvout(&rows.out, at, [1, piece.columns.len()], local)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The loops over tiles, and moves of blocks.
+
+use std::ops::Range;
+
+use pollux_isa::LocalAddr;
+
+use crate::builder::ProgramBuilder;
+use crate::error::KernelError;
+use crate::schedule::{Axis, Schedule, Tile};
+use crate::view::View;
+
+/// One tile's part of a product, in blocks of DIM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TileStep {
+    /// Rows of A and C.
+    pub i: Range<usize>,
+    /// Columns of B and C.
+    pub j: Range<usize>,
+    /// Columns of A, rows of B.
+    pub k: Range<usize>,
+    /// The sums begin here.
+    pub first_k: bool,
+    /// The sums are complete after this.
+    pub last_k: bool,
+}
+
+/// The tiles in the schedule's order.
+pub(crate) fn steps(schedule: &Schedule, blocks: &Tile) -> impl Iterator<Item = TileStep> + use<> {
+    let (tile, order, blocks) = (schedule.tile, schedule.order, *blocks);
+    let tiles = move |axis: Axis| (0..blocks.get(axis)).step_by(tile.get(axis).max(1));
+    tiles(order[0]).flat_map(move |x| {
+        tiles(order[1]).flat_map(move |y| {
+            tiles(order[2]).map(move |z| {
+                let range = |axis: Axis| {
+                    let at = order.iter().position(|&o| o == axis).unwrap_or(0);
+                    let start = [x, y, z][at];
+                    start..(start + tile.get(axis)).min(blocks.get(axis))
+                };
+                let k = range(Axis::K);
+                let (first_k, last_k) = (k.start == 0, k.end == blocks.k);
+                TileStep { i: range(Axis::I), j: range(Axis::J), k, first_k, last_k }
+            })
+        })
+    })
+}
+
+/// Elements of block `index` of an extent.
+pub(crate) fn block_len(extent: usize, index: usize, dim: usize) -> usize {
+    extent.saturating_sub(index * dim).min(dim)
+}
+
+/// Loads a row of blocks: block row `row` of `view`, columns of the blocks `cols`, one command.
+pub(crate) fn load_blocks(
+    builder: &mut ProgramBuilder,
+    channel: u8,
+    view: &View,
+    row: usize,
+    cols: Range<usize>,
+    local: LocalAddr,
+) -> Result<(), KernelError> {
+    let dim = builder.dim();
+    let rows = block_len(view.rows, row, dim);
+    let columns = (cols.end * dim).min(view.cols) - cols.start * dim;
+    builder.mvin(channel, view, [row * dim, cols.start * dim], [rows, columns], local)
+}
