@@ -207,6 +207,7 @@ fn invalid_configurations_are_refused_with_the_reason() {
             "`reservation_station_entries_ex` is 12: it must be a power of two",
         ),
         (|c| c.num_counter = 256, "`num_counter` is 256: it must be at most 255"),
+        (|c| c.reservation_station_entries_ex = 128, "`reservation_station_entries_ex` is 128: it must be at most 64"),
         (|c| c.shifter_banks = 3, "`shifter_banks` is 3: it must divide DIM = 16"),
         (
             |c| c.sp_capacity = Capacity::Kilobytes(200),

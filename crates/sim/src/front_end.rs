@@ -280,6 +280,7 @@ impl FrontEnd {
 mod tests {
     use super::*;
     use crate::event::Event;
+    use proptest::prelude::*;
 
     const READY: PerUnit<bool> = [true; 3];
 
@@ -381,5 +382,43 @@ mod tests {
         assert_eq!(front.dispatch_activity(), DispatchActivity::StationFull(Unit::Ld));
         let reason = front.waiting_for().unwrap_or_default();
         assert!(reason.contains("Ld command 0 (funct 2) was issued and has not completed"), "{reason}");
+    }
+
+    /// Any command, with registers that are often small: loops of few blocks get far, wild ones must do no harm.
+    fn any_command() -> impl Strategy<Value = RoccCommand> {
+        let halves = proptest::array::uniform4(prop_oneof![4 => 0..5u64, 1 => 0..=0xffffu64]);
+        let register = halves.prop_map(|[a, b, c, d]| d << 48 | c << 32 | b << 16 | a);
+        let funct =
+            prop_oneof![0..=25u8, 8..=21u8, Just(funct::LOOP_WS), Just(funct::LOOP_CONV_WS), Just(funct::COUNTER)];
+        (funct, register.clone(), register).prop_map(|(funct, rs1, rs2)| RoccCommand { funct, rs1, rs2 })
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_stream_breaks_the_front_end(
+            program in proptest::collection::vec(any_command(), 1..40),
+            small in any::<bool>(),
+        ) {
+            let config = if small { GemminiConfig::small4() } else { GemminiConfig::default16() };
+            let mut front = FrontEnd::new(&config);
+            let mut buffer = EventBuffer::default();
+            let mut running = std::collections::VecDeque::new();
+            let mut next = 0;
+            for _ in 0..600 {
+                let cmd = program.get(next).map(|&cmd| (cmd, 1));
+                next += usize::from(front.cmd_ready());
+                let completed = if running.len() > 5 { running.pop_front() } else { None };
+                // Configurations of loads and stores complete by themselves.
+                let waits = |cmd: &RoccCommand| cmd.funct != funct::CONFIG || cmd.rs1 & 3 == 0;
+                let issued = UNITS.into_iter().filter_map(|unit| front.issue(unit));
+                running.extend(issued.filter(|issued| waits(&issued.cmd)).filter_map(|issued| issued.rob_id));
+                let counters = front.counter_events();
+                front.tick(&FrontInputs { cmd, ready: READY, completed, counters: &counters }, &mut buffer);
+                front.dispatch_activity();
+                front.conv_activity();
+                front.matmul_activity();
+            }
+            prop_assert!(!front.busy(false) || front.waiting_for().is_some(), "busy without a reason");
+        }
     }
 }

@@ -254,7 +254,9 @@ impl Block {
 
     fn cols(&self, geometry: &Geometry, pad: u16) -> u32 {
         let is_last = self.col.wrapping_add(self.blocks()) >= self.max_col;
-        u32::from(self.blocks()) * geometry.dim - if is_last { u32::from(pad) } else { 0 }
+        let pad = if is_last { u32::from(pad) } else { 0 };
+        // A matrix without columns makes this negative; the operand word keeps the low bits.
+        (u32::from(self.blocks()) * geometry.dim).wrapping_sub(pad)
     }
 
     /// Local rows before the block; the matrix is stored block by block, row-major.
@@ -839,9 +841,13 @@ impl LoopMatmul {
         transfer: &LoopMatmulTransfer,
         departed: PerUnit<u8>,
     ) -> bool {
-        let driven = transfer.pop || transfer.source.is_some() || input.is_some() || departed != [0; 3];
-        if self.settled && !driven {
-            return false;
+        let moves = transfer.pop || transfer.source.is_some() || input.is_some();
+        let driven = moves || departed != [0; 3];
+        if self.settled && !moves {
+            if driven {
+                self.in_flight.tick(None, departed);
+            }
+            return driven;
         }
         // Worked out from the registers as they are at the start of the cycle.
         let slot = self.being_configured();

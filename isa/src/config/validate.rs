@@ -147,6 +147,9 @@ pub enum Reason {
 /// Commands at the head of the execute queue that the controller decodes together (`cmd_q_heads`).
 const EXECUTE_QUEUE_HEADS: u32 = 3;
 
+/// Entries in a table of the reservation station: the models keep one bit for each in a 64-bit word.
+const STATION_TABLE_LIMIT: u32 = 64;
+
 impl GemminiConfig {
     /// Checks every rule of the generator that applies to the blocks that Pollux models.
     ///
@@ -247,6 +250,9 @@ impl GemminiConfig {
         ];
         let odd = entries.into_iter().filter(|(_, n)| !n.is_power_of_two());
         reasons.extend(odd.map(|(field, n)| Reason::NotPowerOfTwo { field, value: n.into() }));
+        let large = entries.into_iter().filter(|(_, n)| *n > STATION_TABLE_LIMIT);
+        let limit = STATION_TABLE_LIMIT.into();
+        reasons.extend(large.map(|(field, n)| Reason::TooLarge { field, value: n.into(), limit }));
         if self.ex_queue_length < EXECUTE_QUEUE_HEADS {
             reasons.push(Reason::ExQueue(self.ex_queue_length));
         }
