@@ -21,7 +21,9 @@ fn bench(c: &mut Criterion, name: &str, config: &GemminiConfig, workload: &Workl
     group.throughput(Throughput::Elements(workload.macs));
     let mut model = FunctionalModel::new(config.clone(), operands()).expect("a named configuration is valid");
     group.bench_function(name, |b| {
-        b.iter(|| workload.commands.iter().try_for_each(|command| model.execute(command)).expect("the stream is legal"));
+        b.iter(|| {
+            workload.commands.iter().try_for_each(|command| model.execute(command)).expect("the stream is legal")
+        });
     });
     group.finish();
 }

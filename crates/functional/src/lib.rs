@@ -39,4 +39,4 @@ pub mod unroll;
 pub use counts::{CommandCounts, Counts};
 pub use local_memory::LocalMemory;
 pub use model::{FunctionalModel, NewModelError};
-pub use policy::{Action, Diagnostic, ExecError, Issue, Policy};
+pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Policy};

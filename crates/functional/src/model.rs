@@ -55,6 +55,7 @@ impl Machine {
     pub fn check_mapped(&mut self, address: u64, bytes: u64, write: bool) -> Result<(), ExecError> {
         if self.check_mapped
             && let Some(first_unmapped) = self.memory.first_unmapped(address, bytes)
+            && self.memory.mapped().next().is_some()
         {
             let access = if write { Access::Write } else { Access::Read };
             self.monitor.report(Issue::UnmappedDram { access, address, bytes, first_unmapped })?;
@@ -119,7 +120,7 @@ impl FunctionalModel {
         Self::with_policy(config, memory, Policy::default())
     }
 
-    /// The same with a chosen policy. Declared ranges of `memory` are those of this moment.
+    /// The same with a chosen policy.
     ///
     /// # Errors
     /// Those of [`FunctionalModel::new`].
@@ -140,7 +141,7 @@ impl FunctionalModel {
                 layout,
                 scratchpad: LocalMemory::new(layout.sp_rows as usize, dim),
                 accumulator: LocalMemory::new(layout.acc_rows as usize, dim),
-                check_mapped: memory.mapped().next().is_some() && policy.unmapped_dram != Action::Ignore,
+                check_mapped: policy.unmapped_dram != Action::Ignore,
                 memory,
                 counts: Counts::default(),
                 monitor: Monitor::new(policy),
@@ -250,8 +251,12 @@ impl FunctionalModel {
                     Command::LoopWs(_) => self.machine.counts.commands.loop_ws += 1,
                     _ => self.machine.counts.commands.loop_conv_ws += 1,
                 }
-                for (step, unrolled) in commands.enumerate() {
-                    self.machine.monitor.begin_step(step as u64, unrolled.command);
+                let limit = self.machine.monitor.max_loop_commands();
+                for (step, unrolled) in (0..).zip(commands) {
+                    self.machine.monitor.begin_step(step, unrolled.command);
+                    if step >= limit {
+                        return self.machine.monitor.report(Issue::EndlessLoop { limit });
+                    }
                     self.primitive(&unrolled.command, command)?;
                 }
                 Ok(())

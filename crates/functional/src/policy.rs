@@ -30,12 +30,22 @@ pub struct Policy {
     pub illegal: Action,
     /// Warnings that are kept; later ones are only counted.
     pub max_warnings: usize,
+    /// Primitive commands that one loop may make; more are an error whatever the actions. Operands that fit into the local memories
+    /// never need that many, but a bound of zero counts 65536.
+    pub max_loop_commands: u64,
 }
 
 impl Policy {
     /// The same action for everything.
     pub const fn all(action: Action) -> Self {
-        Self { out_of_range: action, unmapped_dram: action, unwritten_row: action, illegal: action, max_warnings: 1000 }
+        Self {
+            out_of_range: action,
+            unmapped_dram: action,
+            unwritten_row: action,
+            illegal: action,
+            max_warnings: 1000,
+            max_loop_commands: 1 << 24,
+        }
     }
 
     fn action(&self, issue: &Issue) -> Action {
@@ -44,6 +54,7 @@ impl Policy {
             Issue::Illegal(_) => self.illegal,
             Issue::UnmappedDram { .. } => self.unmapped_dram,
             Issue::UnwrittenRow { .. } => self.unwritten_row,
+            Issue::EndlessLoop { .. } => Action::Error,
         }
     }
 }
@@ -97,6 +108,12 @@ pub enum Issue {
         memory: MemoryKind,
         /// Row.
         row: u32,
+    },
+    /// A loop makes more commands than any legal one.
+    #[error("the loop makes more than {limit} commands: check its bounds; one of zero counts 65536")]
+    EndlessLoop {
+        /// [`Policy::max_loop_commands`].
+        limit: u64,
     },
 }
 
@@ -153,6 +170,10 @@ impl Monitor {
     /// Step `step` of the current loop begins.
     pub fn begin_step(&mut self, step: u64, command: Command) {
         self.step = Some((step, command));
+    }
+
+    pub fn max_loop_commands(&self) -> u64 {
+        self.policy.max_loop_commands
     }
 
     /// Whether [`Monitor::report`] does anything about illegal commands.

@@ -259,9 +259,7 @@ impl StoreController {
             _ if !built => Readout::None { scale },
             Activation::None => Readout::None { scale },
             Activation::Relu => Readout::Relu { scale },
-            Activation::Layernorm => {
-                Readout::LayerNorm { mean: statistics.mean, inv_stddev: statistics.inv_stddev }
-            }
+            Activation::Layernorm => Readout::LayerNorm { mean: statistics.mean, inv_stddev: statistics.inv_stddev },
             Activation::Igelu => Readout::Igelu { scale, qb: self.iexp.qb, qc: self.iexp.qc },
             Activation::Softmax => Readout::Softmax {
                 max: statistics.max,

@@ -79,7 +79,7 @@ impl Placement {
         };
         if self.a_start < self.b_end {
             // A grows up and B grows down towards each other.
-            require("A and B together", a_rows + b_rows, self.b_end - self.a_start);
+            require("A and B together", a_rows.saturating_add(b_rows), self.b_end - self.a_start);
         } else {
             require("A", a_rows, sp_rows - self.a_start.min(sp_rows));
             require("B", b_rows, self.b_end);
@@ -244,8 +244,8 @@ impl ConvLoop {
         let image = (rows >> u32::from(run.downsample)) * (columns >> u32::from(run.downsample));
         let batches = self.config2.batches;
         match run.trans_input_3120 {
-            true => banks(cfg, batches) * u64::from(kchs) * image,
-            false => banks(cfg, kchs) * u64::from(batches) * image,
+            true => image.saturating_mul(banks(cfg, batches) * u64::from(kchs)),
+            false => image.saturating_mul(banks(cfg, kchs) * u64::from(batches)),
         }
     }
 
@@ -254,8 +254,8 @@ impl ConvLoop {
         let pochs = self.config2.pochs;
         let kernel = u64::from(krows) * u64::from(kcols);
         match run.trans_weight_0132 {
-            true => banks(cfg, kchs) * kernel * u64::from(pochs),
-            false => banks(cfg, pochs) * kernel * u64::from(kchs),
+            true => kernel.saturating_mul(banks(cfg, kchs) * u64::from(pochs)),
+            false => kernel.saturating_mul(banks(cfg, pochs) * u64::from(kchs)),
         }
     }
 }

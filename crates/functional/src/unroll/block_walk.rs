@@ -14,6 +14,11 @@ pub(super) fn floor_add(u: u16, n: u16, max: u16, enable: bool) -> u16 {
     }
 }
 
+/// The low bits of a field, for masking.
+pub(super) fn low_bits(bits: u32) -> u16 {
+    ((1u32 << bits) - 1) as u16
+}
+
 /// `castDramOffset`: offsets are computed wide, then cut to 32 bits before the base is added.
 pub(super) fn cast_dram_offset(offset: u64) -> u64 {
     offset & u64::from(u32::MAX)

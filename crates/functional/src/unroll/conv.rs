@@ -8,7 +8,7 @@ use pollux_isa::fields::{
 use pollux_isa::values::{Activation, Bits, DataflowMode, Scale};
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr};
 
-use super::block_walk::{cast_dram_offset, cast_to_acc_addr, cast_to_sp_addr, floor_add};
+use super::block_walk::{cast_dram_offset, cast_to_acc_addr, cast_to_sp_addr, floor_add, low_bits};
 use super::matmul::garbage_addr;
 use super::{Accepted, LoopCommands, LoopUnit, Unrolled};
 
@@ -67,10 +67,6 @@ impl Geometry {
             stride,
         })
     }
-}
-
-fn low_bits(bits: u32) -> u16 {
-    ((1u32 << bits) - 1) as u16
 }
 
 /// Configuration values of one loop (`LoopConvState`), as wide as the hardware keeps them.
@@ -496,24 +492,14 @@ fn s_floor_add(s: i64, n: i64, max: i64, min: i64, enable: bool) -> i64 {
 
 impl LdInput {
     fn new(start: u64, first_row: i64, first_col: i64) -> Self {
-        Self {
-            start,
-            state: LoadState::Config,
-            first_row,
-            first_col,
-            b: 0,
-            irow: first_row,
-            icol: first_col,
-            ich: 0,
-        }
+        Self { start, state: LoadState::Config, first_row, first_col, b: 0, irow: first_row, icol: first_col, ich: 0 }
     }
 
     fn next(&mut self, p: &Params) -> (Option<Command>, bool) {
         if self.state == LoadState::Config {
             self.state = LoadState::Load;
-            let stride =
-                if p.run.trans_input_3120 { p.slot.config_1.batch_size } else { p.slot.config_4.in_stride };
-            let bytes = u64::from(stride) * p.geometry.input_bytes << u8::from(p.run.downsample);
+            let stride = if p.run.trans_input_3120 { p.slot.config_1.batch_size } else { p.slot.config_4.in_stride };
+            let bytes = (u64::from(stride) * p.geometry.input_bytes) << u8::from(p.run.downsample);
             let config = p.geometry.config_ld(0, p.input_spad_stride, bytes, p.run.max_pixels_per_row);
             return (Some(config), true);
         }
@@ -525,8 +511,7 @@ impl LdInput {
         let row = p.input_row(self.start, plane as u64, image as u64, row, col);
         let local = cast_to_sp_addr(p.geometry.layout, row);
         let dram = self.dram(p);
-        let command =
-            Command::Mvin(p.geometry.move_operands(dram, local, rows as u64, left.min(max_cols) as u64));
+        let command = Command::Mvin(p.geometry.move_operands(dram, local, rows as u64, left.min(max_cols) as u64));
         (Some(command), self.advance(p, pixels, max_cols))
     }
 
@@ -559,9 +544,8 @@ impl LdInput {
             return 0;
         }
         let (rows, cols) = (i64::from(p.slot.config_1.in_row_dim), i64::from(p.slot.in_col_dim));
-        let pixel = |image: i64| {
-            (image * cols).wrapping_mul(rows).wrapping_add(self.irow * cols).wrapping_add(self.icol)
-        };
+        let pixel =
+            |image: i64| (image * cols).wrapping_mul(rows).wrapping_add(self.irow * cols).wrapping_add(self.icol);
         let elements = match p.run.trans_input_3120 {
             true => pixel(self.ich).wrapping_mul(p.slot.config_2.batches.into()).wrapping_add(self.b),
             false => pixel(self.b).wrapping_mul(p.slot.config_4.in_stride.into()).wrapping_add(self.ich),
@@ -652,9 +636,7 @@ impl Execute {
     /// With a dilated input, products of which every input is one of the zeros between the pixels.
     fn skip_iteration(&self, p: &Params) -> bool {
         let (c3, dilation) = (&p.slot.config_3, p.slot.config_4.kernel_dilation);
-        let odd = |k: u16, o: u16, pad: u16| {
-            k.wrapping_mul(dilation).wrapping_add(o).wrapping_sub(pad) & 1 != 0
-        };
+        let odd = |k: u16, o: u16, pad: u16| k.wrapping_mul(dilation).wrapping_add(o).wrapping_sub(pad) & 1 != 0;
         p.run.input_dilated && (odd(self.krow, self.orow, c3.upad) || odd(self.kcol, self.ocol, c3.lpad))
     }
 

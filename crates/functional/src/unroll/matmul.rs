@@ -5,7 +5,7 @@ use pollux_isa::fields::{Compute, ConfigNorm, LoopWs, MoveOperands, MoveSpad, Pr
 use pollux_isa::values::{Activation, NormCmd};
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr};
 
-use super::block_walk::{BlockWalk, cast_to_acc_addr, cast_to_sp_addr, floor_add};
+use super::block_walk::{BlockWalk, cast_to_acc_addr, cast_to_sp_addr, floor_add, low_bits};
 use super::{Accepted, LoopCommands, LoopUnit, Unrolled};
 
 /// Statistics registers that the normalizing store uses in turn (`NORM_STAT_IDS`).
@@ -36,8 +36,8 @@ impl Geometry {
             acc_bytes: config.acc_type.bytes().into(),
             max_block_len: config.max_block_len() as u16,
             max_block_len_acc: config.max_block_len_acc() as u16,
-            cols_mask: (1 << config.mvin_cols_bits()) - 1,
-            rows_mask: (1 << config.dim_count_bits()) - 1,
+            cols_mask: low_bits(config.mvin_cols_bits()),
+            rows_mask: low_bits(config.dim_count_bits()),
         }
     }
 
