@@ -1,5 +1,7 @@
 //! What a run did: multiply-accumulates, bytes, commands.
 
+use pollux_isa::Command;
+
 /// Totals since the model was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -52,6 +54,27 @@ pub struct CommandCounts {
 }
 
 impl CommandCounts {
+    /// Counts a command.
+    pub(crate) fn add(&mut self, command: &Command) {
+        let count = match command {
+            Command::ConfigEx(_) => &mut self.config_ex,
+            Command::ConfigLd(_) => &mut self.config_ld,
+            Command::ConfigSt(_) => &mut self.config_st,
+            Command::ConfigNorm(_) => &mut self.config_norm,
+            Command::Mvin(_) | Command::Mvin2(_) | Command::Mvin3(_) => &mut self.mvin,
+            Command::Mvout(_) => &mut self.mvout,
+            Command::MvoutSpad(_) => &mut self.mvout_spad,
+            Command::Preload(_) => &mut self.preload,
+            Command::ComputePreloaded(_) => &mut self.compute_preloaded,
+            Command::ComputeAccumulated(_) => &mut self.compute_accumulated,
+            Command::Flush(_) | Command::ClockGate(_) | Command::Counter(_) => &mut self.front_end,
+            Command::LoopWs(_) => &mut self.loop_ws,
+            Command::LoopConvWs(_) => &mut self.loop_conv_ws,
+            _ => &mut self.loop_config,
+        };
+        *count += 1;
+    }
+
     /// Kind and count, in the order of the fields.
     pub fn by_kind(&self) -> [(&'static str, u64); 15] {
         [

@@ -14,7 +14,7 @@ use crate::load_controller::LoadController;
 use crate::local_memory::LocalMemory;
 use crate::policy::{Access, Action, Diagnostic, ExecError, Issue, Monitor, Policy};
 use crate::store_controller::StoreController;
-use crate::unroll::{Accepted, Unroller};
+use crate::unroll::{Accepted, LoopCommands, Unroller};
 
 /// The bits of a main memory address that the accelerator keeps.
 pub(crate) const DRAM_MASK: u64 = (1 << CORE_MAX_ADDR_BITS) - 1;
@@ -236,109 +236,65 @@ impl FunctionalModel {
             }
         }
         let Some(decoded) = Command::from_rocc(&self.config, *command) else {
+            self.machine.counts.commands.unknown += 1;
             return self.unknown(command);
         };
         match self.unroller.accept(&decoded) {
-            Accepted::PassedThrough => self.primitive(&decoded, command),
-            Accepted::Configured => {
-                self.machine.counts.commands.loop_config += 1;
-                Ok(())
-            }
-            // Reported by the checker; nothing can follow in hardware.
-            Accepted::NeverCompletes => Ok(()),
-            Accepted::Loop(commands) => {
-                match decoded {
-                    Command::LoopWs(_) => self.machine.counts.commands.loop_ws += 1,
-                    _ => self.machine.counts.commands.loop_conv_ws += 1,
-                }
-                let limit = self.machine.monitor.max_loop_commands();
-                for (step, unrolled) in (0..).zip(commands) {
-                    self.machine.monitor.begin_step(step, unrolled.command);
-                    if step >= limit {
-                        return self.machine.monitor.report(Issue::EndlessLoop { limit });
-                    }
-                    self.primitive(&unrolled.command, command)?;
-                }
-                Ok(())
+            Accepted::PassedThrough => return self.primitive(&decoded, command),
+            // The checker reports a loop that never completes; nothing can follow it in hardware.
+            Accepted::Configured | Accepted::NeverCompletes => self.machine.counts.commands.add(&decoded),
+            Accepted::Loop(unrolled) => {
+                self.machine.counts.commands.add(&decoded);
+                return self.run_loop(unrolled, command);
             }
         }
+        Ok(())
+    }
+
+    fn run_loop(&mut self, commands: LoopCommands, registers: &RoccCommand) -> Result<(), ExecError> {
+        let limit = self.machine.monitor.max_loop_commands();
+        for (step, unrolled) in (0..).zip(commands) {
+            self.machine.monitor.begin_step(step, unrolled.command);
+            if step >= limit {
+                return self.machine.monitor.report(Issue::EndlessLoop { limit });
+            }
+            self.primitive(&unrolled.command, registers)?;
+        }
+        Ok(())
     }
 
     /// Executes a command that is not a loop's. `registers` is the host's command.
     fn primitive(&mut self, command: &Command, registers: &RoccCommand) -> Result<(), ExecError> {
         let machine = &mut self.machine;
-        let count = &mut machine.counts.commands;
+        machine.counts.commands.add(command);
         match command {
-            Command::ConfigEx(f) => {
-                count.config_ex += 1;
-                self.execute.config(f);
-                Ok(())
-            }
-            Command::ConfigLd(f) => {
-                count.config_ld += 1;
-                self.load.config(f);
-                Ok(())
-            }
-            Command::ConfigSt(f) => {
-                count.config_st += 1;
-                self.store.config(f);
-                Ok(())
-            }
+            Command::ConfigEx(f) => self.execute.config(f),
+            Command::ConfigLd(f) => self.load.config(f),
+            Command::ConfigSt(f) => self.store.config(f),
+            Command::ConfigNorm(f) if self.config.has_normalizations => self.store.config_norm(f),
             // Without normalization units the store controller takes this command for an MVOUT.
-            Command::ConfigNorm(_) if !self.config.has_normalizations => {
+            Command::ConfigNorm(_) => {
                 let operands = MoveOperands::from_regs(&self.config, registers.rs1, registers.rs2);
-                self.store.mvout(machine, &operands)
+                return self.store.mvout(machine, &operands);
             }
-            Command::ConfigNorm(f) => {
-                count.config_norm += 1;
-                self.store.config_norm(f);
-                Ok(())
-            }
-            Command::Mvin(f) => {
-                count.mvin += 1;
-                self.load.mvin(machine, 0, f)
-            }
-            Command::Mvin2(f) => {
-                count.mvin += 1;
-                self.load.mvin(machine, 1, f)
-            }
-            Command::Mvin3(f) => {
-                count.mvin += 1;
-                self.load.mvin(machine, 2, f)
-            }
-            Command::Mvout(f) => {
-                count.mvout += 1;
-                self.store.mvout(machine, f)
-            }
+            Command::Mvin(f) => return self.load.mvin(machine, 0, f),
+            Command::Mvin2(f) => return self.load.mvin(machine, 1, f),
+            Command::Mvin3(f) => return self.load.mvin(machine, 2, f),
+            Command::Mvout(f) => return self.store.mvout(machine, f),
             // No data path: the rows are read and dropped. The checker reports it.
-            Command::MvoutSpad(_) => {
-                count.mvout_spad += 1;
-                Ok(())
-            }
-            Command::Preload(f) => {
-                count.preload += 1;
-                self.execute.preload(machine, f)
-            }
-            Command::ComputePreloaded(f) => {
-                count.compute_preloaded += 1;
-                self.execute.compute(machine, f, true)
-            }
-            Command::ComputeAccumulated(f) => {
-                count.compute_accumulated += 1;
-                self.execute.compute(machine, f, false)
-            }
-            Command::Flush(_) | Command::ClockGate(_) | Command::Counter(_) => {
-                count.front_end += 1;
-                Ok(())
-            }
+            Command::MvoutSpad(_) => {}
+            Command::Preload(f) => return self.execute.preload(machine, f),
+            Command::ComputePreloaded(f) => return self.execute.compute(machine, f, true),
+            Command::ComputeAccumulated(f) => return self.execute.compute(machine, f, false),
+            Command::Flush(_) | Command::ClockGate(_) | Command::Counter(_) => {}
             // A convolution loop's command in a build without that unroller.
-            _ => self.unknown(registers),
+            _ => return self.unknown(registers),
         }
+        Ok(())
     }
 
     /// A function that does not exist: without assertions it goes to the load controller, which takes it for an MVIN.
     fn unknown(&mut self, command: &RoccCommand) -> Result<(), ExecError> {
-        self.machine.counts.commands.unknown += 1;
         let operands = MoveOperands::from_regs(&self.config, command.rs1, command.rs2);
         self.load.mvin(&mut self.machine, 0, &operands)
     }

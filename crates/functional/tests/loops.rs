@@ -285,9 +285,9 @@ impl Conv {
                 continue;
             }
             let pixel = (i32::from(b * self.in_dim) + irow) * i32::from(self.in_dim) + icol;
-            for kch in 0..usize::from(self.in_channels) {
-                let weight = usize::from(krow * self.kernel + kcol) * usize::from(self.in_channels) + kch;
-                sum += i64::from(input[pixel as usize][kch]) * i64::from(weights[weight][channel]);
+            let first = usize::from(krow * self.kernel + kcol) * usize::from(self.in_channels);
+            for (&x, weights) in input[pixel as usize].iter().zip(&weights[first..]) {
+                sum += i64::from(x) * i64::from(weights[channel]);
             }
         }
         divide_by_power(sum, 5).clamp(-128, 127) as i8
@@ -435,6 +435,31 @@ fn consecutive_loops_alternate_between_the_halves_of_the_memories() {
     let stores: Vec<bool> =
         text.lines().filter(|l| l.starts_with("Store")).map(|l| l.contains("local=acc 512 ")).collect();
     assert_eq!(stores, [false, true, false]);
+}
+
+#[test]
+fn a_loop_counts_as_itself_and_as_what_it_makes() {
+    let config = GemminiConfig::small4();
+    let case = Product {
+        shape: [8, 12, 4],
+        a_transpose: false,
+        b_transpose: false,
+        bias: false,
+        low_d: false,
+        full_c: false,
+        relu: false,
+        seed: 0,
+    };
+    let mut model = model(&config, Memory::new());
+    let mut commands = case.configuration(&config);
+    commands.extend(loop_ws_commands(bounds(&config, case.shape), [A, B, 0, C], [4, 12, 0, 12], case.run()));
+    execute(&mut model, &commands).unwrap();
+    let counts = model.counts();
+    assert_eq!((counts.host_commands, counts.commands.loop_config, counts.commands.loop_ws), (11, 5, 1));
+    // Two block rows of A; three blocks of B in one command; 2 x 3 products, of which each block of B is preloaded once.
+    assert_eq!((counts.commands.mvin, counts.commands.preload, counts.commands.mvout), (3, 6, 2));
+    assert_eq!((counts.commands.compute_preloaded, counts.commands.compute_accumulated), (3, 3));
+    assert_eq!((counts.bytes_in, counts.bytes_out), (8 * 4 + 4 * 12, 8 * 12));
 }
 
 #[test]
