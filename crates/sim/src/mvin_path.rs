@@ -56,11 +56,32 @@ pub struct MvinTaken {
     pub zero: bool,
 }
 
+/// What the path did in a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MvinActivity {
+    /// No row.
+    Idle,
+    /// A row was written into a bank or entered a scaler.
+    Busy,
+    /// A row waits.
+    Stalled(MvinStall),
+}
+
+/// Why a row on its way in waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MvinStall {
+    /// Its bank is written by the execute controller, or refuses it, or the response to the load controller is taken.
+    Bank,
+    /// It is in the scale units or the registers around them.
+    Scaler,
+    /// The reader has not accepted its request.
+    Reader,
+}
+
 /// Queue, scalers, repeaters and zero writer.
 #[derive(Clone, Debug)]
 pub struct MvinPath {
     layout: AddressLayout,
-    dim: usize,
     input_bytes: u32,
     acc_bytes: u32,
     read_issue: Queue<ScratchpadReadRequest>,
@@ -89,7 +110,6 @@ impl MvinPath {
         let max_cols = (config.dma_maxbytes / config.input_type.bytes()).max(dim);
         Self {
             layout,
-            dim: dim as usize,
             input_bytes: config.input_type.bytes(),
             acc_bytes: config.acc_type.bytes(),
             read_issue: Queue::pipe(config.spad_read_delay as usize + 1),
@@ -292,9 +312,20 @@ impl MvinPath {
         }
     }
 
-    /// Elements of a row.
-    pub fn dim(&self) -> usize {
-        self.dim
+    /// What this cycle is spent on; `resp_taken` says that a row of the reader enters a scaler.
+    pub fn activity(&self, heads: &MvinHeads, taken: MvinTaken, resp_taken: bool) -> MvinActivity {
+        use MvinActivity::{Busy, Idle, Stalled};
+        if taken != MvinTaken::default() || resp_taken {
+            Busy
+        } else if heads.narrow.is_some() || heads.wide.is_some() || heads.zero.is_some() {
+            Stalled(MvinStall::Bank)
+        } else if !self.narrow.is_empty() || !self.wide.is_empty() || !self.zero_writer.is_empty() {
+            Stalled(MvinStall::Scaler)
+        } else if !self.read_issue.is_empty() {
+            Stalled(MvinStall::Reader)
+        } else {
+            Idle
+        }
     }
 
     /// What the path waits for, for the explanation of a deadlock.

@@ -38,6 +38,32 @@ pub enum RowSource {
     Acc(u8),
 }
 
+/// What the path did in a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MvoutActivity {
+    /// No row.
+    Idle,
+    /// A row moved by a queue, or left for the writer.
+    Busy,
+    /// Nothing moved.
+    Stalled(MvoutStall),
+}
+
+/// Why the oldest row on its way out waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MvoutStall {
+    /// The writer is still sending the row before.
+    Writer,
+    /// The row is in the scale unit.
+    ScaleUnit,
+    /// The scale unit does not take the row, or the normalizer is not done with it.
+    Normalizer,
+    /// The bank's read port is taken, or its row is being written.
+    BankRead,
+    /// The row has been read and has not reached its queue.
+    BankOutput,
+}
+
 /// What moves in this cycle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MvoutWires {
@@ -53,6 +79,13 @@ pub struct MvoutWires {
     norm_enters_scale: bool,
     /// The normalizer takes the row at the output of this accumulator bank.
     pub acc_row: Option<u8>,
+}
+
+impl MvoutWires {
+    /// A row leaves for the writer.
+    pub fn sends(&self) -> bool {
+        self.issue_leaves
+    }
 }
 
 /// The constants of the exponential as they stand at the normalizer's input port while no row enters.
@@ -272,7 +305,7 @@ impl MvoutPath {
     ) -> bool {
         let port_constants = self.port_constants(wires, acc_banks);
         self.idle_port.tick(dispatched, store);
-        if !self.busy() && store.is_none() && self.normalizer.is_idle() {
+        if store.is_none() && !self.busy() && self.normalizer.is_idle() {
             return false;
         }
         let normalized = if wires.norm_out_taken { self.normalizer.out() } else { None };
@@ -304,20 +337,43 @@ impl MvoutPath {
         }
     }
 
-    fn normalizer_input(&self, wires: &MvoutWires, acc_banks: &[AccumulatorMem]) -> Option<NormalizedInput> {
+    fn normalizer_input<'a>(&self, wires: &MvoutWires, acc_banks: &'a [AccumulatorMem]) -> Option<NormalizedInput<'a>> {
         let resp = acc_banks[usize::from(wires.acc_row?)].out()?;
         let request = self.norm.front()?;
         Some(NormalizedInput {
-            resp: *resp,
+            resp,
             len: request.len.into(),
             stats_id: request.acc_norm_stats_id.into(),
             cmd: request.laddr.norm_cmd(),
         })
     }
 
+    #[inline]
     fn port_constants(&self, wires: &MvoutWires, acc_banks: &[AccumulatorMem]) -> IexpConstants {
         let bank = wires.acc_row.map_or(0, usize::from);
         acc_banks[bank].out().map_or(self.idle_port.registered, |out| out.readout.constants)
+    }
+
+    /// What this cycle is spent on.
+    pub fn activity(&self, wires: &MvoutWires, dispatched: bool, writer_ready: bool) -> MvoutActivity {
+        use MvoutActivity::{Busy, Idle, Stalled};
+        if wires.issue_leaves || wires.scale_leaves || wires.norm_leaves || dispatched {
+            return Busy;
+        }
+        let stall = if let Some(head) = self.issue.front() {
+            match self.source(head) {
+                _ if !writer_ready => MvoutStall::Writer,
+                RowSource::Acc(_) => MvoutStall::ScaleUnit,
+                _ => MvoutStall::BankOutput,
+            }
+        } else if !self.scale.is_empty() || !self.norm.is_empty() {
+            MvoutStall::Normalizer
+        } else if !self.dispatch.is_empty() {
+            MvoutStall::BankRead
+        } else {
+            return Idle;
+        };
+        Stalled(stall)
     }
 
     /// What the path waits for, for the explanation of a deadlock.

@@ -26,14 +26,16 @@
 
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::NORM_STAT_IDS;
-use pollux_isa::values::NormCmd;
+use pollux_isa::values::{Activation, NormCmd};
 use pollux_numerics::normalizer::{self, MUL_PIPE_CYCLES, STDDEV_CYCLES};
 use pollux_numerics::{IexpConstants, IexpVariant, Statistics};
 
-use crate::accumulator_mem::AccumulatorReadResp;
+use crate::accumulator_mem::{AccumulatorReadResp, ReadoutRequest};
 use crate::accumulator_scale::iexp_variant;
+use crate::event::Port;
 use crate::pipeline::Pipeline;
 use crate::queue::Queue;
+use crate::row::AccRow;
 
 /// Depth of the queue that replaces the unit in builds without normalizations.
 const PASSTHROUGH_DEPTH: usize = 2;
@@ -45,9 +47,9 @@ const STATS: usize = NORM_STAT_IDS as usize;
 
 /// A row for the unit.
 #[derive(Clone, Copy, Debug)]
-pub struct NormalizedInput {
+pub struct NormalizedInput<'a> {
     /// The row and how to read it out.
-    pub resp: AccumulatorReadResp,
+    pub resp: &'a AccumulatorReadResp,
     /// Valid elements.
     pub len: u32,
     /// Statistics entry.
@@ -97,24 +99,46 @@ enum State {
 /// One statistics entry.
 #[derive(Clone, Debug)]
 struct Stats {
-    req: Option<NormalizedInput>,
+    /// The row accepted last.
+    resp: AccumulatorReadResp,
+    cmd: NormCmd,
     state: State,
     registers: Statistics,
     elems_left: u32,
 }
 
 impl Stats {
-    fn cmd(&self) -> NormCmd {
-        self.req.as_ref().map_or(NormCmd::Reset, |req| req.cmd)
+    fn new() -> Self {
+        let constants = IexpConstants::default();
+        let readout =
+            ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Dma };
+        Self {
+            resp: AccumulatorReadResp { data: AccRow::default(), readout },
+            cmd: NormCmd::Reset,
+            state: State::Idle,
+            registers: Statistics::default(),
+            elems_left: 0,
+        }
     }
 
-    fn scale(&self) -> u32 {
-        self.req.as_ref().map_or(0, |req| req.resp.readout.scale)
+    /// Takes a row. Its state is set with those of the other entries.
+    fn accept(&mut self, input: &NormalizedInput) {
+        self.registers.count = self.registers.count.wrapping_add(input.len as u16);
+        self.elems_left = input.len;
+        self.resp = *input.resp;
+        self.cmd = input.cmd;
+    }
+
+    /// Clears the running registers, in the cycle in which a row of `entering` elements may be accepted.
+    fn clear_running(&mut self, entering: Option<u32>) {
+        self.registers.sum = 0;
+        self.registers.count = entering.unwrap_or(0) as u16;
+        self.registers.running_max = i32::MIN;
     }
 
     /// No row may enter: the trees must first be empty for this entry (`waiting_for_lanes_to_drain`).
     fn waits_for_lanes(&self) -> bool {
-        match self.cmd() {
+        match self.cmd {
             NormCmd::Mean => matches!(self.state, State::GetSum | State::GetMean),
             NormCmd::InvStddev => matches!(self.state, State::GetSum | State::GetVariance),
             NormCmd::Max => self.state == State::GetMax,
@@ -191,7 +215,7 @@ pub struct Normalizer {
 
 #[derive(Clone, Debug)]
 enum Inner {
-    Passthrough(Queue<NormalizedInput>),
+    Passthrough(Queue<AccumulatorReadResp>),
     Unit(Box<Unit>),
 }
 
@@ -228,13 +252,9 @@ impl Normalizer {
     #[inline]
     pub fn out(&self) -> Option<NormalizedOutput<'_>> {
         match &self.inner {
-            Inner::Passthrough(queue) => queue.front().map(|row| NormalizedOutput {
-                resp: &row.resp,
-                mean: 0,
-                max: 0,
-                inv_stddev: 0,
-                inv_sum_exp: 0,
-            }),
+            Inner::Passthrough(queue) => {
+                queue.front().map(|resp| NormalizedOutput { resp, mean: 0, max: 0, inv_stddev: 0, inv_sum_exp: 0 })
+            }
             Inner::Unit(unit) => unit.out(),
         }
     }
@@ -250,7 +270,7 @@ impl Normalizer {
                 }
                 let accepted = input.is_some();
                 if let Some(input) = input {
-                    queue.push(input);
+                    queue.push(*input.resp);
                 }
                 accepted || out_taken
             }
@@ -276,9 +296,8 @@ impl Normalizer {
 
 impl Unit {
     fn new(variant: IexpVariant) -> Self {
-        let stats = Stats { req: None, state: State::Idle, registers: Statistics::default(), elems_left: 0 };
         Self {
-            stats: std::array::from_fn(|_| stats.clone()),
+            stats: std::array::from_fn(|_| Stats::new()),
             lanes: Pipeline::new(LANE_STAGES),
             max_lanes: Pipeline::new(LANE_STAGES),
             divider: Iterative::default(),
@@ -296,6 +315,12 @@ impl Unit {
         self.lanes.is_empty() && self.max_lanes.is_empty() && self.stats.iter().all(|stat| stat.state == State::Idle)
     }
 
+    /// No unit works: rows at most wait at the output.
+    fn is_quiet(&self) -> bool {
+        let waiting = |stat: &Stats| matches!(stat.state, State::Idle | State::Output);
+        self.lanes.is_empty() && self.max_lanes.is_empty() && self.stats.iter().all(waiting)
+    }
+
     /// Lowest entry in this state.
     fn entry_in(&self, state: State) -> Option<usize> {
         self.stats.iter().position(|stat| stat.state == state)
@@ -306,13 +331,15 @@ impl Unit {
     }
 
     fn out(&self) -> Option<NormalizedOutput<'_>> {
-        let stat = &self.stats[self.out_entry()?];
-        let resp = &stat.req.as_ref()?.resp;
-        let Statistics { mean, max, inv_stddev, inv_sum_exp, .. } = stat.registers;
+        let Stats { resp, registers, .. } = &self.stats[self.out_entry()?];
+        let &Statistics { mean, max, inv_stddev, inv_sum_exp, .. } = registers;
         Some(NormalizedOutput { resp, mean, max, inv_stddev, inv_sum_exp })
     }
 
     fn in_ready(&self, id: usize, out_taken: bool) -> bool {
+        if self.is_quiet() {
+            return self.stats[id].state == State::Idle || (out_taken && self.out_entry() == Some(id));
+        }
         if self.stats.iter().any(Stats::waits_for_lanes) {
             return false;
         }
@@ -356,9 +383,9 @@ impl Unit {
         let stat = &self.stats[id];
         match stat.state {
             State::Output => out_taken && self.out_entry() == Some(id),
-            State::GetMax => self.is_last_lane_input(id, fires.max) && stat.cmd() == NormCmd::Max,
+            State::GetMax => self.is_last_lane_input(id, fires.max) && stat.cmd == NormCmd::Max,
             State::GetSum => {
-                let ends = matches!(stat.cmd(), NormCmd::Sum | NormCmd::Variance | NormCmd::SumExp);
+                let ends = matches!(stat.cmd, NormCmd::Sum | NormCmd::Variance | NormCmd::SumExp);
                 self.is_last_lane_input(id, fires.sum) && ends
             }
             State::WaitingForMean => self.divider.result().is_some(),
@@ -379,7 +406,7 @@ impl Unit {
         match stat.state {
             State::Idle => State::Idle,
             State::Output | State::GetMax | State::WaitingForMean => stat.state,
-            State::GetSum if self.is_last_lane_input(id, fires.sum) => match stat.cmd() {
+            State::GetSum if self.is_last_lane_input(id, fires.sum) => match stat.cmd {
                 NormCmd::Mean => State::GetMean,
                 NormCmd::InvStddev => State::GetVariance,
                 _ => State::GetInvSumExp,
@@ -401,6 +428,9 @@ impl Unit {
     }
 
     fn tick(&mut self, input: Option<NormalizedInput>, out_taken: bool, port_constants: &IexpConstants) -> bool {
+        if self.is_quiet() && input.as_ref().is_none_or(|input| input.cmd == NormCmd::Reset) {
+            return self.tick_rows(input, out_taken);
+        }
         let fires = self.unit_fires();
         let mut next: [State; STATS] = std::array::from_fn(|id| self.next_state(id, &fires, out_taken));
         if let Some(input) = &input {
@@ -413,23 +443,35 @@ impl Unit {
         self.take_results();
         let moved = self.tick_units(&fires, port_constants);
         let changed = moved || input.is_some() || next != std::array::from_fn(|id| self.stats[id].state);
-        if let Some(input) = input {
-            let stat = &mut self.stats[input.stats_id % STATS];
-            stat.registers.count = stat.registers.count.wrapping_add(input.len as u16);
-            stat.elems_left = input.len;
-            stat.req = Some(input);
+        if let Some(input) = &input {
+            self.stats[input.stats_id % STATS].accept(input);
         }
         for (id, stat) in self.stats.iter_mut().enumerate() {
             let leaves = |state| stat.state == state && next[id] != state;
             if stat.state == State::Output || leaves(State::GetMean) || leaves(State::GetVariance) {
                 let entering = input.as_ref().filter(|input| input.stats_id % STATS == id);
-                stat.registers.sum = 0;
-                stat.registers.count = entering.map_or(0, |input| input.len as u16);
-                stat.registers.running_max = i32::MIN;
+                stat.clear_running(entering.map(|input| input.len));
             }
             stat.state = next[id];
         }
         changed
+    }
+
+    /// [`Self::tick`] while no unit works and none starts.
+    fn tick_rows(&mut self, input: Option<NormalizedInput>, out_taken: bool) -> bool {
+        let leaving = self.out_entry().filter(|_| out_taken);
+        for stat in self.stats.iter_mut().filter(|stat| stat.state == State::Output) {
+            stat.clear_running(None);
+        }
+        if let Some(id) = leaving {
+            self.stats[id].state = State::Idle;
+        }
+        if let Some(input) = &input {
+            let stat = &mut self.stats[input.stats_id % STATS];
+            stat.accept(input);
+            stat.state = State::Output;
+        }
+        out_taken || input.is_some()
     }
 
     /// Results that are valid in this cycle go into the registers of the entries that wait for them. The
@@ -477,7 +519,7 @@ impl Unit {
             let stddev = registers(id).inv_stddev as i32;
             (normalizer::reciprocal(stddev), normalizer::reciprocal_cycles(stddev))
         });
-        let scaled = |inverse, id: usize| normalizer::scale_inverse(inverse, self.stats[id].scale());
+        let scaled = |inverse, id: usize| normalizer::scale_inverse(inverse, self.stats[id].resp.readout.scale);
         let inv_stddev = fires.scale_inv_stddev.map(|id| scaled(registers(id).inv_stddev, id));
         let divide_sum_exp = fires.divide_sum_exp.map(|id| {
             let sum = registers(id).sum;
@@ -511,12 +553,12 @@ impl Unit {
     /// The valid elements of the entry's row.
     fn lane_inputs(&self, id: usize) -> &[i32] {
         let stat = &self.stats[id];
-        stat.req.as_ref().map_or(&[], |req| &req.resp.data.0[..stat.elems_left as usize])
+        &stat.resp.data.0[..stat.elems_left as usize]
     }
 
     fn row_sum(&self, id: usize, port_constants: &IexpConstants) -> i32 {
         let (row, registers) = (self.lane_inputs(id), &self.stats[id].registers);
-        match self.stats[id].cmd() {
+        match self.stats[id].cmd {
             NormCmd::Variance | NormCmd::InvStddev => normalizer::row_sum_of_squares(row, registers.mean),
             NormCmd::SumExp | NormCmd::InvSumExp => {
                 normalizer::row_sum_of_exponentials(row, registers.max, port_constants, self.variant)
@@ -528,14 +570,9 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
-    use pollux_isa::values::Activation;
-
     use super::*;
-    use crate::accumulator_mem::ReadoutRequest;
-    use crate::event::Port;
-    use crate::row::AccRow;
 
-    fn row(value: i32, cmd: NormCmd) -> NormalizedInput {
+    fn row(value: i32) -> AccumulatorReadResp {
         let readout = ReadoutRequest {
             activation: Activation::Layernorm,
             scale: 1.0f32.to_bits(),
@@ -545,7 +582,11 @@ mod tests {
         };
         let mut data = AccRow([value; 64]);
         data.0[0] = value + 16;
-        NormalizedInput { resp: AccumulatorReadResp { data, readout }, len: 16, stats_id: 0, cmd }
+        AccumulatorReadResp { data, readout }
+    }
+
+    fn tick(unit: &mut Normalizer, value: i32, cmd: NormCmd, constants: &IexpConstants) {
+        unit.tick(Some(NormalizedInput { resp: &row(value), len: 16, stats_id: 0, cmd }), false, constants);
     }
 
     fn unit() -> Normalizer {
@@ -553,8 +594,8 @@ mod tests {
     }
 
     /// Cycles after its acceptance until the entry accepts again, the output being taken at once.
-    fn busy_cycles(unit: &mut Normalizer, input: NormalizedInput) -> u32 {
-        unit.tick(Some(input), false, &IexpConstants::default());
+    fn busy_cycles(unit: &mut Normalizer, value: i32, cmd: NormCmd) -> u32 {
+        tick(unit, value, cmd, &IexpConstants::default());
         let mut cycle = 1;
         while !unit.in_ready(0, unit.out().is_some()) {
             let taken = unit.out().is_some();
@@ -586,7 +627,7 @@ mod tests {
         ];
         for (cmd, cycles) in cases {
             let mut unit = unit();
-            assert_eq!(busy_cycles(&mut unit, row(3, cmd)), cycles, "{cmd:?}");
+            assert_eq!(busy_cycles(&mut unit, 3, cmd), cycles, "{cmd:?}");
             drain(&mut unit);
         }
     }
@@ -596,9 +637,9 @@ mod tests {
         let constants = IexpConstants { qln2: 0, qln2_inv: 0, qb: -100, qc: 1 };
         let busy = |constants: &IexpConstants| {
             let mut unit = unit();
-            busy_cycles(&mut unit, row(3, NormCmd::Max));
+            busy_cycles(&mut unit, 3, NormCmd::Max);
             drain(&mut unit);
-            unit.tick(Some(row(3, NormCmd::InvSumExp)), false, constants);
+            tick(&mut unit, 3, NormCmd::InvSumExp, constants);
             (1..).find(|_| unit.in_ready(0, false) || !unit.tick(None, false, constants))
         };
         assert_eq!(busy(&constants), Some(23));
@@ -608,11 +649,11 @@ mod tests {
     #[test]
     fn a_row_goes_out_with_the_mean_and_deviation_of_the_rows_before() {
         let mut unit = unit();
-        busy_cycles(&mut unit, row(4, NormCmd::Mean));
+        busy_cycles(&mut unit, 4, NormCmd::Mean);
         drain(&mut unit);
-        busy_cycles(&mut unit, row(4, NormCmd::InvStddev));
+        busy_cycles(&mut unit, 4, NormCmd::InvStddev);
         drain(&mut unit);
-        unit.tick(Some(row(9, NormCmd::Reset)), false, &IexpConstants::default());
+        tick(&mut unit, 9, NormCmd::Reset, &IexpConstants::default());
         let out = unit.out().expect("a row");
         // (15 * 4 + 20) / 16 = 5; variance (15 * 1 + 225) / 16 = 15, deviation 3.
         assert_eq!((out.mean, out.inv_stddev, out.resp.data.0[1]), (5, (1.0f32 / 3.0).to_bits(), 9));
@@ -621,18 +662,18 @@ mod tests {
     #[test]
     fn exponentials_wait_for_the_maximum_tree_to_empty() {
         let mut unit = unit();
-        unit.tick(Some(row(4, NormCmd::Max)), false, &IexpConstants::default());
+        tick(&mut unit, 4, NormCmd::Max, &IexpConstants::default());
         unit.tick(None, false, &IexpConstants::default());
         // Accepted in cycle 2; the tree holds the maximum's row in cycles 2 to 5.
-        assert_eq!(busy_cycles(&mut unit, row(4, NormCmd::SumExp)), 4);
+        assert_eq!(busy_cycles(&mut unit, 4, NormCmd::SumExp), 4);
     }
 
     #[test]
     fn without_normalizations_a_row_only_passes_a_queue() {
         let mut unit = Normalizer::new(&GemminiConfig::lean());
-        unit.tick(Some(row(4, NormCmd::Sum)), false, &IexpConstants::default());
+        tick(&mut unit, 4, NormCmd::Sum, &IexpConstants::default());
         assert!(unit.out().is_some() && unit.in_ready(0, false));
-        unit.tick(Some(row(5, NormCmd::Reset)), false, &IexpConstants::default());
+        tick(&mut unit, 5, NormCmd::Reset, &IexpConstants::default());
         assert!(!unit.in_ready(0, true));
         unit.tick(None, true, &IexpConstants::default());
         assert_eq!(unit.out().map(|out| out.resp.data.0[1]), Some(5));

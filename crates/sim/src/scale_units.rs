@@ -70,6 +70,8 @@ pub struct ScaleUnits {
     units: Vec<Unit>,
     /// Lanes granted in each of the last `latency + 1` cycles, oldest first: `arbOut` and the pipes of all units.
     in_flight: VecDeque<LaneSet>,
+    /// Cycles after which the pipes are empty if nothing is granted.
+    draining: usize,
 }
 
 impl ScaleUnits {
@@ -94,6 +96,7 @@ impl ScaleUnits {
             tail: 0,
             units,
             in_flight: VecDeque::from(vec![[0; ENTRIES]; latency + 1]),
+            draining: 0,
         }
     }
 
@@ -133,14 +136,11 @@ impl ScaleUnits {
         if self.is_empty() && accept.is_none() {
             return false;
         }
-        let leaving = self.in_flight.pop_front().unwrap_or_default();
-        let granted = self.arbitrate(assigned);
-        self.in_flight.push_back(granted);
-        for entry in 0..ENTRIES {
-            self.fired[entry] |= granted[entry];
-            self.completed[entry] |= leaving[entry];
+        let pending: LaneSet = std::array::from_fn(|e| if self.valid[e] { self.row & !self.fired[e] } else { 0 });
+        let moved = self.draining > 0 || pending != [0; ENTRIES];
+        if moved {
+            self.tick_lanes(&pending, assigned);
         }
-        let moved = self.in_flight.iter().chain([&leaving]).any(|lanes| *lanes != [0; ENTRIES]);
         if take {
             self.valid[self.head] = false;
             self.head = (self.head + 1) % ENTRIES;
@@ -155,15 +155,24 @@ impl ScaleUnits {
         moved || take || accept.is_some()
     }
 
-    /// Grants one pending lane to each unit.
-    fn arbitrate(&mut self, assigned: u8) -> LaneSet {
-        let pending: LaneSet = std::array::from_fn(|e| if self.valid[e] { self.row & !self.fired[e] } else { 0 });
-        let mut granted = [0; ENTRIES];
-        if pending == [0; ENTRIES] {
-            return granted;
+    /// Clocks arbiters and pipes.
+    fn tick_lanes(&mut self, pending: &LaneSet, assigned: u8) {
+        let granted = self.arbitrate(pending, assigned);
+        let leaving = self.in_flight.pop_front().unwrap_or_default();
+        self.in_flight.push_back(granted);
+        self.draining = if granted == [0; ENTRIES] { self.draining.saturating_sub(1) } else { self.in_flight.len() };
+        for entry in 0..ENTRIES {
+            self.fired[entry] |= granted[entry];
+            self.completed[entry] |= leaving[entry];
         }
+    }
+
+    /// Grants one pending lane to each unit.
+    fn arbitrate(&mut self, pending: &LaneSet, assigned: u8) -> LaneSet {
+        let mut granted = [0; ENTRIES];
         let of_group = |group| {
-            std::array::from_fn(|e| if (assigned >> e & 1 == 1) == (group == Group::Assigned) { pending[e] } else { 0 })
+            let serves = |e: usize| (assigned >> e & 1 == 1) == (group == Group::Assigned);
+            std::array::from_fn(|e| if serves(e) { pending[e] } else { 0 })
         };
         let (to_assigned, to_rest): (LaneSet, LaneSet) = (of_group(Group::Assigned), of_group(Group::Rest));
         for unit in &mut self.units {

@@ -29,6 +29,12 @@
 //! execute controller then decides on its reads, and [`Scratchpad::dispatch`] gives what is left to mvout. [`Scratchpad::tick`] is
 //! the clock edge.
 
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use report::BankConflicts;
+
 use pollux_isa::values::Activation;
 use pollux_isa::{AddressLayout, GemminiConfig};
 use pollux_numerics::IexpConstants;
@@ -106,6 +112,13 @@ impl BankWrites {
     }
 }
 
+/// Banks whose output leaves, one bit a bank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct OutputsTaken {
+    spad: u32,
+    acc: u32,
+}
+
 /// Summaries of the banks' registers, one bit a bank, so that idle banks cost nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct BankStates {
@@ -131,7 +144,7 @@ fn banks_of(mut mask: u32) -> impl Iterator<Item = u8> {
 }
 
 /// Everything that is decided between the registers and the clock edge.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ScratchpadWires {
     /// Scratchpad banks that accept a read.
     pub spad_read_ready: u32,
@@ -152,9 +165,7 @@ pub struct ScratchpadWires {
     heads: MvinHeads,
     taken: MvinTaken,
     writes: BankWrites,
-    /// Banks whose output leaves.
-    spad_out_taken: u32,
-    acc_out_taken: u32,
+    outputs: OutputsTaken,
     /// The reader's row goes to a scaler.
     resp_taken: bool,
     /// The head of the mvout dispatch queue leaves, with a read of this row.
@@ -327,30 +338,43 @@ impl Scratchpad {
     ///
     /// `pops` are the execute response queues that are popped; `tlb` are the translation answers by client.
     pub fn sinks(&self, ex_write: Option<&ExWrite>, pops: u32, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
-        let mut wires = ScratchpadWires { store_ready: self.mvout.store_ready(), ..ScratchpadWires::default() };
         let (a_ready, d) = (|client| self.tilelink.a_ready(client), |client| self.tilelink.d(client));
-        wires.writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
-        wires.mvout = self.mvout.wires(
-            wires.writer.req_ready,
+        let writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
+        let mvout = self.mvout.wires(
+            writer.req_ready,
             |bank| self.states.dma_rows >> bank & 1 == 1,
             |bank| self.states.acc_out >> bank & 1 == 1,
         );
-        if !self.mvin.is_empty() {
-            wires.heads = self.mvin.heads();
-        }
-        self.bank_writes(ex_write, &mut wires);
-        self.read_ready(pops, &mut wires);
-        wires.resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
+        let heads = if self.mvin.is_empty() { MvinHeads::default() } else { self.mvin.heads() };
+        let (writes, taken) = self.bank_writes(ex_write, &heads);
+        let outputs = self.outputs_taken(pops, &mvout);
+        let (spad_read_ready, acc_read_ready) = self.read_ready(&writes, outputs);
+        let resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
         let d_reader = d(DmaClient::Reader);
-        wires.reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, wires.resp_taken);
-        wires.tlb_requests[TLB_WRITER] = wires.writer.tlb_request;
-        wires.tlb_requests[TLB_READER] = wires.reader.tlb_request;
-        wires
+        let reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, resp_taken);
+        ScratchpadWires {
+            spad_read_ready,
+            acc_read_ready,
+            load_response: self.mvin.response(&heads, taken),
+            store_response: None,
+            store_ready: self.mvout.store_ready(),
+            tlb_requests: [writer.tlb_request, reader.tlb_request],
+            reader,
+            writer,
+            mvout,
+            heads,
+            taken,
+            writes,
+            outputs,
+            resp_taken,
+            dispatched: false,
+            mvout_read: None,
+        }
     }
 
     /// Which source writes which bank, and which rows of the mvin path are thereby taken.
-    fn bank_writes(&self, ex_write: Option<&ExWrite>, wires: &mut ScratchpadWires) {
-        let ScratchpadWires { heads, writes, taken, .. } = wires;
+    fn bank_writes(&self, ex_write: Option<&ExWrite>, heads: &MvinHeads) -> (BankWrites, MvinTaken) {
+        let (mut writes, mut taken) = (BankWrites::default(), MvinTaken::default());
         match ex_write {
             Some(ExWrite::Spad { bank, .. }) => writes.write_spad(EX, *bank),
             Some(ExWrite::Acc { bank, row, accumulate, .. }) => {
@@ -359,16 +383,13 @@ impl Scratchpad {
             }
             None => {}
         }
-        let loaded = heads.narrow.is_some() || heads.wide.is_some();
-        if loaded {
-            self.mvin_writes(heads, writes, taken);
+        if heads.narrow.is_some() || heads.wide.is_some() {
+            self.mvin_writes(heads, &mut writes, &mut taken);
         }
         if heads.zero.is_some() {
-            self.zero_write(heads, writes, taken);
+            self.zero_write(heads, &mut writes, &mut taken);
         }
-        if loaded || heads.zero.is_some() {
-            wires.load_response = self.mvin.response(&wires.heads, wires.taken);
-        }
+        (writes, taken)
     }
 
     fn acc_request(&self, bank: u8, address: WriteAddress) -> AccWriteRequest {
@@ -436,17 +457,20 @@ impl Scratchpad {
         self.consecutive_write_block >> bank & 1 == 1
     }
 
-    /// Bank outputs that leave, then which banks accept a read.
-    fn read_ready(&self, pops: u32, wires: &mut ScratchpadWires) {
-        let BankStates { spad_out, rows_full, acc_out, .. } = self.states;
-        let dma_pop = wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
+    /// Bank outputs that leave in this cycle.
+    fn outputs_taken(&self, pops: u32, mvout: &MvoutWires) -> OutputsTaken {
+        let BankStates { spad_out, rows_full, .. } = self.states;
+        let bit = |bank: Option<u8>| bank.map_or(0, |bank| 1 << bank);
         let to = |port: Port, pops: u32| spad_out[port as usize] & (!rows_full[port as usize] | pops);
-        wires.spad_out_taken = to(Port::Ex, pops) | to(Port::Dma, dma_pop);
-        let written = if self.spad_single_ported { wires.writes.spad_banks } else { 0 };
-        let waiting = (spad_out[0] | spad_out[1]) & !wires.spad_out_taken;
-        wires.spad_read_ready = self.all_banks.0 & !waiting & !written;
-        wires.acc_out_taken = wires.mvout.acc_row.map_or(0, |bank| 1 << bank);
-        wires.acc_read_ready = self.all_banks.1 & !(acc_out & !wires.acc_out_taken) & !wires.writes.accumulating;
+        OutputsTaken { spad: to(Port::Ex, pops) | to(Port::Dma, bit(mvout.spad_row)), acc: bit(mvout.acc_row) }
+    }
+
+    /// Banks that accept a read: scratchpad, accumulator.
+    fn read_ready(&self, writes: &BankWrites, taken: OutputsTaken) -> (u32, u32) {
+        let BankStates { spad_out, acc_out, .. } = self.states;
+        let written = if self.spad_single_ported { writes.spad_banks } else { 0 };
+        let (spad_waiting, acc_waiting) = ((spad_out[0] | spad_out[1]) & !taken.spad, acc_out & !taken.acc);
+        (self.all_banks.0 & !spad_waiting & !written, self.all_banks.1 & !acc_waiting & !writes.accumulating)
     }
 
     /// Second half: mvout reads what the execute controller leaves over, and the store controller gets its response.
@@ -467,7 +491,7 @@ impl Scratchpad {
     /// `read.req.ready` of an accumulator bank for a row.
     fn acc_read_ready(&self, bank: u8, row: u32, wires: &ScratchpadWires) -> bool {
         let write = wires.writes.acc_source(bank).map(|(_, request)| request.address);
-        self.acc_banks[usize::from(bank)].read_ready(row, wires.acc_out_taken >> bank & 1 == 1, write)
+        self.acc_banks[usize::from(bank)].read_ready(row, wires.outputs.acc >> bank & 1 == 1, write)
     }
 
     /// Whether a request of the load controller is accepted.
@@ -483,25 +507,27 @@ impl Scratchpad {
     ///
     /// Each part reads the others as they were before the edge, so the order is: what takes a row before what gives it.
     pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
-        let a = self.a_beats(wires);
+        let (read, write);
+        let mut a = [None; 2];
+        if wires.reader.a_fires {
+            read = self.reader.a_beat(&wires.reader);
+            a[DmaClient::Reader as usize] = Some(&read);
+        }
+        if wires.writer.a_fires {
+            write = self.writer.a_beat(&wires.writer);
+            a[DmaClient::Writer as usize] = write.as_ref();
+        }
         let mut changed = self.tick_writer(wires);
         changed |= self.tick_acc_banks(wires, inputs, events);
         changed |= self.tick_spad_banks(wires, inputs, events);
         changed |= self.tick_mvin(wires, inputs.load);
         let tilelink = TileLinkInputs {
-            a: [a[0].as_ref(), a[1].as_ref()],
+            a,
             d_taken: [wires.reader.d_taken, wires.writer.d_taken],
             port_a_taken: inputs.port_a_taken,
             port_d: inputs.port_d,
         };
         changed | self.tilelink.tick(&tilelink)
-    }
-
-    /// Beats that leave the engines, by [`DmaClient`].
-    fn a_beats(&self, wires: &ScratchpadWires) -> [Option<ABeat>; 2] {
-        let read = wires.reader.a_fires.then(|| self.reader.a_beat(&wires.reader));
-        let write = if wires.writer.a_fires { self.writer.a_beat(&wires.writer) } else { None };
-        [read, write]
     }
 
     fn tick_writer(&mut self, wires: &ScratchpadWires) -> bool {
@@ -519,7 +545,7 @@ impl Scratchpad {
         let moved = self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
         let blocked = self.block_consecutive_writes(&wires.writes);
         let reading = inputs.reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank);
-        let active = self.states.acc_writing | wires.writes.acc_banks | wires.acc_out_taken | reading;
+        let active = self.states.acc_writing | wires.writes.acc_banks | wires.outputs.acc | reading;
         if active == 0 {
             return moved || blocked;
         }
@@ -567,7 +593,7 @@ impl Scratchpad {
         });
         let address = request.map(|(_, request)| request.address);
         let mem = &mut self.acc_banks[usize::from(bank)];
-        let changed = mem.tick(write.as_ref(), address, read, wires.acc_out_taken >> bank & 1 == 1);
+        let changed = mem.tick(write.as_ref(), address, read, wires.outputs.acc >> bank & 1 == 1);
         set_bit(&mut self.states.acc_out, bank, mem.out().is_some());
         set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
         changed
@@ -649,7 +675,7 @@ impl Scratchpad {
         };
         let reading = ex_reads | mvout_read.map_or(0, |(bank, _)| 1 << bank);
         let popping = inputs.pops | wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
-        let active = reading | popping | wires.spad_out_taken | wires.writes.spad_banks;
+        let active = reading | popping | wires.outputs.spad | wires.writes.spad_banks;
         for bank in banks_of(active) {
             let read = match mvout_read {
                 _ if ex_reads >> bank & 1 == 1 => Some((inputs.reads.spad_row[usize::from(bank)], Port::Ex)),
@@ -683,7 +709,7 @@ impl Scratchpad {
         if wires.mvout.spad_row == Some(index) {
             dma_rows.pop();
         }
-        let taken = wires.spad_out_taken >> index & 1 == 1;
+        let taken = wires.outputs.spad >> index & 1 == 1;
         match bank.out().filter(|_| taken) {
             Some(row) if row.port == Port::Ex => ex_rows.push(row.data),
             Some(row) => dma_rows.push(row.data),
@@ -703,7 +729,7 @@ impl Scratchpad {
         let source = wires.writes.spad_source(bank)?;
         if source == EX {
             let Some(&ExWrite::Spad { row, data, cols, .. }) = ex_write else { return None };
-            let mask = if cols == 0 { 0 } else { u64::MAX >> (64 - cols) };
+            let mask = if cols == 0 { 0 } else { u64::MAX >> (64 - cols.min(64)) };
             return Some((Port::Ex, BankWrite { row, data, mask }));
         }
         let (laddr, data, mask) = if source == MVIN {
@@ -732,6 +758,3 @@ fn set_bit(mask: &mut u32, bank: u8, value: bool) {
 fn spad_last(heads: &MvinHeads) -> bool {
     heads.narrow.as_ref().is_some_and(|row| row.last && !row.tag.is_acc)
 }
-
-#[cfg(test)]
-mod tests;

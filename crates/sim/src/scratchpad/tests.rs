@@ -8,6 +8,8 @@ use super::*;
 use crate::event::Cycle;
 use crate::frontend_tlb::{FrontendTlb, Translation};
 use crate::memory::{BenchMemory, BenchParameters, MemorySystem};
+use crate::mvin_path::{MvinActivity, MvinStall};
+use crate::mvout_path::{MvoutActivity, MvoutStall};
 use crate::row::MAX_DIM;
 
 const LATENCY: u64 = 20;
@@ -27,6 +29,9 @@ struct Bench {
     log: Vec<(Cycle, Event)>,
     load_responses: Vec<(Cycle, u32)>,
     store_responses: Vec<Cycle>,
+    conflicts: Vec<(Cycle, BankConflicts)>,
+    mvout: Vec<MvoutActivity>,
+    mvin: Vec<MvinActivity>,
 }
 
 impl Bench {
@@ -47,6 +52,9 @@ impl Bench {
             log: Vec::new(),
             load_responses: Vec::new(),
             store_responses: Vec::new(),
+            conflicts: Vec::new(),
+            mvout: Vec::new(),
+            mvin: Vec::new(),
         }
     }
 
@@ -62,6 +70,11 @@ impl Bench {
         let store = self.stores.first().copied().filter(|_| wires.store_ready);
         self.load_responses.extend(wires.load_response.map(|response| (cycle, response.bytes_read)));
         self.store_responses.extend(wires.store_response.map(|_| cycle));
+
+        let conflicts = self.scratchpad.conflicts(&wires, &reads);
+        self.conflicts.extend((conflicts != BankConflicts::default()).then_some((cycle, conflicts)));
+        self.mvout.push(self.scratchpad.mvout_activity(&wires));
+        self.mvin.push(self.scratchpad.mvin_activity(&wires));
 
         let a = self.scratchpad.port_a().copied().filter(|_| self.memory.a_ready(cycle));
         let d = self.memory.d_front(cycle).filter(|_| self.scratchpad.port_d_ready());
@@ -250,6 +263,9 @@ fn a_scaled_accumulator_read_runs_at_five_rows_in_eight_cycles() {
     assert_eq!(bench.store_responses, [1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15, 16, 20, 21, 22]);
     let accepted = [11, 12, 13, 14, 15, 19, 20, 21, 22, 23, 27, 28, 29, 30, 31, 35];
     assert_eq!(bench.cycles(is_req), accepted.map(|cycle| cycle + 5));
+    let in_scale_unit = |activity: &&MvoutActivity| **activity == MvoutActivity::Stalled(MvoutStall::ScaleUnit);
+    // Nothing moves in cycles 9 and 10, 17 and 18, 24 to 26 and 32 to 34: five rows are in the unit, or the last one.
+    assert_eq!(bench.mvout.iter().filter(in_scale_unit).count(), 10);
 }
 
 #[test]
@@ -287,6 +303,8 @@ fn the_execute_controllers_write_wins_over_a_loaded_row_of_the_same_bank() {
         ]
     );
     assert_eq!(bench.scratchpad.spad_row(7).map(|row| (row[1], row[2])), Some((1, 0)));
+    assert_eq!(bench.conflicts, [(at, BankConflicts { mvin_write: true, ..BankConflicts::default() })]);
+    assert_eq!(bench.mvin[at as usize], MvinActivity::Stalled(MvinStall::Bank));
 }
 
 #[test]
