@@ -3,7 +3,8 @@
 mod common;
 
 use common::{
-    Dense, Random, configs, gelu_constants, product, read_i8, read_out, read_out_all, run, softmax_constants,
+    Dense, Random, assert_same_buffers, configs, gelu_constants, product, read_i8, read_out, read_out_all, run, run_cycles,
+    softmax_constants,
 };
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Linear, Mask};
@@ -149,6 +150,7 @@ fn check(config: pollux_isa::GemminiConfig, sizes: Sizes, mask: Mask, seed: u64)
     assert_eq!(statistics.commands, counts.host_commands);
     assert_eq!(statistics.macs, counts.macs);
     assert_eq!((statistics.bytes_in, statistics.bytes_out), (counts.bytes_in, counts.bytes_out));
+    assert_same_buffers(&program, &memory, &run_cycles(&program).0);
 
     let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|l| reference_linear(l, &input));
     let [probabilities, context] = reference_attention(&layer.attention, &query, &key, &value, mask);

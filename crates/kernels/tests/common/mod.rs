@@ -8,6 +8,11 @@ use pollux_functional::{Counts, FunctionalModel};
 use pollux_isa::GemminiConfig;
 use pollux_kernels::{Activation, GeluConstants, SoftmaxConstants, View};
 use pollux_memory::Memory;
+use pollux_sim::event::NoObserver;
+use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::host::StreamHost;
+use pollux_sim::memory::{BenchMemory, BenchParameters, MemorySystem};
+use pollux_sim::simulation::Simulation;
 
 /// A deterministic source of test data (SplitMix64).
 pub struct Random(u64);
@@ -175,4 +180,23 @@ pub fn read_i8(memory: &Memory, view: &View) -> Dense<i8> {
 pub fn read_i32(memory: &Memory, view: &View) -> Dense<i32> {
     assert_eq!(view.element, ElementType::I32);
     Dense::new(view.rows, view.cols, read(memory, view).into_iter().map(|x| x as i32).collect())
+}
+
+/// Runs on the cycle-level emulator with the golden bench's memory: final memory and the cycle in which busy falls.
+pub fn run_cycles(program: &Program) -> (Memory, u64) {
+    let mut memory = program.initial_memory();
+    let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
+    let parameters = BenchParameters { latency: 40, a_period: 1, d_period: 1 };
+    let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
+    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, false);
+    let summary = simulation.run(&mut NoObserver, 1_000_000_000).expect("no deadlock");
+    (simulation.memory.memory().clone(), summary.busy_falls)
+}
+
+/// Whether two memories agree in every buffer of the program.
+pub fn assert_same_buffers(program: &Program, functional: &Memory, cycles: &Memory) {
+    for buffer in &program.buffers {
+        let difference = functional.first_difference(cycles, buffer.address, buffer.len());
+        assert_eq!(difference, None, "the models differ in buffer `{}`", buffer.name);
+    }
 }
