@@ -4,6 +4,7 @@
 //! names whose declaration failed are remembered, so that one mistake is reported once.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use pollux_isa::table::INSTRUCTIONS;
 use pollux_isa::{GemminiConfig, LocalAddr, StreamItem};
 
 use crate::ast::{
-    Block, BufferStatement, ConfigSource, Data, Expr, Macro, Name, Operand, RegionStatement, RepeatStatement,
-    Statement, StatementKind, Text, TypeExpr,
+    Block, BufferStatement, ConfigSource, Data, Expr, Macro, Name, Operand, Parameter, RegionStatement,
+    RepeatStatement, Statement, StatementKind, Text, TypeExpr,
 };
 use crate::diagnostic::{Diagnostics, Fault};
 use crate::expression::BUILTINS;
@@ -289,6 +290,8 @@ impl<'a> Assembly<'a> {
 
 fn local_text((name, value): &(Name, Value)) -> Option<String> {
     match value {
+        // Large numbers are addresses.
+        Value::Int(value) if *value > 0xffff => Some(format!("{} = {value:#x}", name.text)),
         Value::Int(value) => Some(format!("{} = {value}", name.text)),
         Value::Float(value) => Some(format!("{} = {value}", name.text)),
         _ => None,
@@ -394,10 +397,12 @@ impl Assembly<'_> {
     /// The contents of a file that the program names.
     pub fn read_file(&mut self, path: &Text, limit: u64) -> Eval<Vec<u8>> {
         let resolved = self.resolve(path);
-        let cannot = |error| format!("cannot read `{}`: {error}", resolved.display());
-        self.files
-            .read(&resolved, limit)
-            .map_err(|error| self.report(Fault::new(path.span, cannot(error)).help("paths are relative to this file")))
+        self.files.read(&resolved, limit).map_err(|error| {
+            let missing = error.kind() == ErrorKind::NotFound;
+            let help = missing.then(|| "paths are relative to the folder of this file".to_owned());
+            let message = format!("cannot read `{}`: {error}", resolved.display());
+            self.report(Fault::new(path.span, message).maybe_help(help))
+        })
     }
 
     fn resolve(&self, path: &Text) -> PathBuf {
@@ -487,7 +492,15 @@ impl Assembly<'_> {
         if taken {
             return Err(self.report(Fault::new(name.span, format!("`{}` is a word of the language", name.text))));
         }
-        self.declare(name, Symbol::Macro(definition.clone()))
+        self.declare(name, Symbol::Macro(definition.clone()))?;
+        for (index, parameter) in definition.parameters.iter().enumerate() {
+            let earlier = &definition.parameters[..index];
+            if let Some(earlier) = earlier.iter().find(|earlier| earlier.name.text == parameter.name.text) {
+                self.symbols.insert(name.text.clone(), (Symbol::Broken, name.span));
+                return Err(self.redeclared(&parameter.name, earlier.name.span));
+            }
+        }
+        Ok(())
     }
 
     fn repeat(&mut self, repeat: &RepeatStatement, span: Span) -> Eval<()> {
@@ -686,8 +699,8 @@ impl Assembly<'_> {
         let mut given: Vec<(Name, Value)> = Vec::new();
         for operand in operands {
             let text = &operand.name.text;
-            if !definition.parameters.iter().any(|(parameter, _)| parameter.text == *text) {
-                let names = definition.parameters.iter().map(|(parameter, _)| &*parameter.text);
+            if !definition.parameters.iter().any(|parameter| parameter.name.text == *text) {
+                let names = definition.parameters.iter().map(|parameter| &*parameter.name.text);
                 let fault = Fault::new(operand.name.span, format!("macro `{}` has no parameter `{text}`", name.text));
                 let fault = fault.maybe_help(did_you_mean(text, names)).also(definition.name.span, "defined here");
                 return Err(self.report(fault));
@@ -705,7 +718,7 @@ impl Assembly<'_> {
     }
 
     fn macro_body(&mut self, definition: &Macro, name: &Name, mut given: Vec<(Name, Value)>) -> Eval<()> {
-        for (parameter, default) in &definition.parameters {
+        for Parameter { name: parameter, default } in &definition.parameters {
             let index = given.iter().position(|(name, _)| name.text == parameter.text);
             let value = match (index, default) {
                 (Some(index), _) => given.swap_remove(index).1,

@@ -100,8 +100,15 @@ pub(crate) struct RepeatStatement {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Macro {
     pub name: Name,
-    pub parameters: Vec<(Name, Option<Expr>)>,
+    pub parameters: Vec<Parameter>,
     pub body: Block,
+}
+
+/// A macro's parameter: `NAME` or `NAME=DEFAULT`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parameter {
+    pub name: Name,
+    pub default: Option<Expr>,
 }
 
 /// An element type and a shape: `i8[M, N]`.

@@ -42,8 +42,7 @@ const FIELD_LENGTH: HeaderField = field(16, 8, "file length");
 const FIELD_DIGEST: HeaderField = field(24, 8, "configuration digest");
 
 /// The header's fields, in order.
-pub const HEADER: [HeaderField; 5] =
-    [field(0, 8, "magic"), FIELD_VERSION, FIELD_RESERVED, FIELD_LENGTH, FIELD_DIGEST];
+pub const HEADER: [HeaderField; 5] = [field(0, 8, "magic"), FIELD_VERSION, FIELD_RESERVED, FIELD_LENGTH, FIELD_DIGEST];
 
 /// Names of the sections, in order.
 pub const SECTIONS: [&str; 4] = ["configuration", "buffers", "regions", "stream"];
@@ -88,13 +87,15 @@ pub enum BinaryError {
         expected: u64,
     },
     /// Bytes follow the end.
-    #[error("the file has {extra} bytes behind its end: it was not written by this program as it is")]
+    #[error("{extra} bytes follow the end of the program: the file was changed after it was written")]
     Trailing {
         /// Their number.
         extra: u64,
     },
     /// The contents have changed.
-    #[error("the file is corrupted: its checksum is {stored:#010x}, its contents have {computed:#010x}")]
+    #[error(
+        "the file is corrupted: its checksum is {stored:#010x}, its contents have {computed:#010x}: copy or assemble it again"
+    )]
     Checksum {
         /// In the file.
         stored: u32,
@@ -243,7 +244,7 @@ fn element_code(element: ElementType) -> u8 {
 /// The program in a file's contents.
 ///
 /// # Errors
-/// The contents are not exactly what [`write`] makes of a program.
+/// The contents are not exactly what [`write()`] makes of a program.
 pub fn read(file: &[u8]) -> Result<Program, BinaryError> {
     if !file.starts_with(&MAGIC) {
         // A beginning of the magic bytes is a program cut short.
@@ -374,7 +375,7 @@ impl<'f> Reader<'f> {
         if count > possible {
             return Err(self.malformed(self.position, format!("{count} entries cannot be in the rest of the file")));
         }
-        let mut things = Vec::with_capacity(count as usize);
+        let mut things = Vec::new();
         for _ in 0..count {
             things.push(read(self)?);
         }
@@ -439,9 +440,7 @@ impl<'f> Reader<'f> {
     fn item(&mut self) -> Result<StreamItem, BinaryError> {
         let start = self.position;
         Ok(match self.u8()? {
-            ITEM_COMMAND => {
-                StreamItem::Command(RoccCommand { funct: self.u8()?, rs1: self.u64()?, rs2: self.u64()? })
-            }
+            ITEM_COMMAND => StreamItem::Command(RoccCommand { funct: self.u8()?, rs1: self.u64()?, rs2: self.u64()? }),
             ITEM_FENCE => StreamItem::Fence,
             ITEM_WAIT => StreamItem::Wait(self.u64()?),
             ITEM_WRITE => {

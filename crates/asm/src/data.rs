@@ -145,9 +145,9 @@ impl Assembly<'_> {
             .filter(|c| !c.is_whitespace())
             .map(|c| c.to_digit(16).map(|digit| digit as u8))
             .collect();
-        let bytes = digits.filter(|digits| digits.len() % 2 == 0).map(|digits| -> Vec<u8> {
-            digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-        });
+        let bytes = digits
+            .filter(|digits| digits.len() % 2 == 0)
+            .map(|digits| -> Vec<u8> { digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect() });
         let problem = match bytes {
             None => "expected two hexadecimal digits for each byte".to_owned(),
             Some(bytes) if bytes.len() as u64 == len => return Ok(bytes),

@@ -29,16 +29,12 @@ pub fn disassemble(program: &Program) -> String {
         let memory = if region.accumulator { "acc" } else { "spad" };
         let _ = writeln!(out, "{memory} {}[{}] at {}", symbol(&region.name), region.rows, region.row);
     }
-    let names = Names { program, sorted: sorted(program) };
+    let disassembler = Disassembler::new(program);
     for item in &program.items {
-        item_line(&mut out, &names, item);
+        out.push_str(&disassembler.item(item));
+        out.push('\n');
     }
     out
-}
-
-/// The assembly text of one command of the program, without a newline.
-pub fn disassemble_command(program: &Program, command: RoccCommand) -> String {
-    command_text(&Names { program, sorted: sorted(program) }, command)
 }
 
 /// A symbol as text: in backquotes if it could be taken for something else.
@@ -102,52 +98,6 @@ fn data_text(element: ElementType, shape: &[u64], data: &[u8]) -> String {
     out
 }
 
-fn item_line(out: &mut String, names: &Names<'_>, item: &StreamItem) {
-    let _ = match item {
-        StreamItem::Command(command) => writeln!(out, "{}", command_text(names, *command)),
-        StreamItem::Fence => writeln!(out, "fence"),
-        StreamItem::Wait(cycles) => writeln!(out, "wait {cycles}"),
-        StreamItem::Mark(name) => writeln!(out, "mark {}", quote(name)),
-        StreamItem::Write { address, bytes } => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            writeln!(out, "write {}: i8[{}] = hex \"{digits}\"", names.dram(*address), bytes.len())
-        }
-    };
-}
-
-fn command_text(names: &Names<'_>, command: RoccCommand) -> String {
-    let config = &names.program.config;
-    match Command::decode_exact(config, command) {
-        Ok(decoded) => {
-            let mut out = decoded.mnemonic().to_owned();
-            for (field, value) in decoded.operands() {
-                if field.default_value(config) != Some(value) {
-                    out.push(' ');
-                    out.push_str(&operand_text(names, field, value));
-                }
-            }
-            out
-        }
-        Err(reason) => {
-            let RoccCommand { funct, rs1, rs2 } = command;
-            format!("raw funct={funct} rs1={rs1:#x} rs2={rs2:#x} # {reason}")
-        }
-    }
-}
-
-fn operand_text(names: &Names<'_>, field: &FieldSpec, bits: u64) -> String {
-    let value = match field.kind {
-        FieldKind::Flag if bits == 1 => return field.name.to_owned(),
-        FieldKind::Flag | FieldKind::Unsigned => bits.to_string(),
-        FieldKind::Signed => signed(bits, field.kept_bits(&names.program.config)).to_string(),
-        FieldKind::Float32 => float32(bits as u32),
-        FieldKind::Named(_) => field.name_of(bits).map_or_else(|| bits.to_string(), str::to_owned),
-        FieldKind::LocalAddress => names.local(LocalAddr(bits as u32)),
-        FieldKind::DramAddress => names.dram(bits),
-    };
-    format!("{}={value}", field.name)
-}
-
 /// A two's complement number of so many bits.
 fn signed(bits: u64, width: u32) -> i64 {
     let unused = u64::BITS - width;
@@ -163,25 +113,75 @@ fn float32(bits: u32) -> String {
     if value.is_finite() && read == Ok(bits) { text } else { format!("f32bits({bits:#x})") }
 }
 
-/// The symbols of a program, for looking addresses up.
-struct Names<'p> {
+/// Writes single items of a program as text, with the program's symbols.
+#[derive(Debug, Clone)]
+pub struct Disassembler<'p> {
     program: &'p Program,
     /// Buffers with at least one byte, by address; of equal ones the first declared.
-    sorted: Vec<&'p Buffer>,
+    buffers: Vec<&'p Buffer>,
 }
 
-fn sorted(program: &Program) -> Vec<&Buffer> {
-    let mut buffers: Vec<&Buffer> = program.buffers.iter().filter(|buffer| !buffer.is_empty()).collect();
-    buffers.sort_by_key(|buffer| buffer.address);
-    buffers.dedup_by_key(|buffer| buffer.address);
-    buffers
-}
+impl<'p> Disassembler<'p> {
+    /// With the symbols of this program, which is well formed ([`Program::check`]).
+    pub fn new(program: &'p Program) -> Self {
+        let mut buffers: Vec<&Buffer> = program.buffers.iter().filter(|buffer| !buffer.is_empty()).collect();
+        buffers.sort_by_key(|buffer| buffer.address);
+        buffers.dedup_by_key(|buffer| buffer.address);
+        Self { program, buffers }
+    }
 
-impl Names<'_> {
+    /// A line of text for an item, without the line's end.
+    pub fn item(&self, item: &StreamItem) -> String {
+        match item {
+            StreamItem::Command(command) => self.command(*command),
+            StreamItem::Fence => "fence".to_owned(),
+            StreamItem::Wait(cycles) => format!("wait {cycles}"),
+            StreamItem::Mark(name) => format!("mark {}", quote(name)),
+            StreamItem::Write { address, bytes } => {
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("write {}: i8[{}] = hex \"{digits}\"", self.dram(*address), bytes.len())
+            }
+        }
+    }
+
+    /// A line of text for a command, without the line's end.
+    pub fn command(&self, command: RoccCommand) -> String {
+        let config = &self.program.config;
+        match Command::decode_exact(config, command) {
+            Ok(decoded) => {
+                let mut out = decoded.mnemonic().to_owned();
+                for (field, value) in decoded.operands() {
+                    if field.default_value(config) != Some(value) {
+                        out.push(' ');
+                        out.push_str(&self.operand(field, value));
+                    }
+                }
+                out
+            }
+            Err(reason) => {
+                let RoccCommand { funct, rs1, rs2 } = command;
+                format!("raw funct={funct} rs1={rs1:#x} rs2={rs2:#x} # {reason}")
+            }
+        }
+    }
+
+    fn operand(&self, field: &FieldSpec, bits: u64) -> String {
+        let value = match field.kind {
+            FieldKind::Flag if bits == 1 => return field.name.to_owned(),
+            FieldKind::Flag | FieldKind::Unsigned => bits.to_string(),
+            FieldKind::Signed => signed(bits, field.kept_bits(&self.program.config)).to_string(),
+            FieldKind::Float32 => float32(bits as u32),
+            FieldKind::Named(_) => field.name_of(bits).map_or_else(|| bits.to_string(), str::to_owned),
+            FieldKind::LocalAddress => self.local(LocalAddr(bits as u32)),
+            FieldKind::DramAddress => self.dram(bits),
+        };
+        format!("{}={value}", field.name)
+    }
+
     /// A main memory address: an element of a buffer, an offset into one, or a number.
     fn dram(&self, address: u64) -> String {
-        let behind = self.sorted.partition_point(|buffer| buffer.address <= address);
-        let buffer = behind.checked_sub(1).map(|index| self.sorted[index]);
+        let behind = self.buffers.partition_point(|buffer| buffer.address <= address);
+        let buffer = behind.checked_sub(1).map(|index| self.buffers[index]);
         let Some(buffer) = buffer.filter(|buffer| buffer.range().contains(&address)) else {
             return if address == 0 { "0".to_owned() } else { format!("{address:#x}") };
         };

@@ -44,7 +44,7 @@ const fn function(name: &'static str, arguments: &'static str, meaning: &'static
 }
 
 /// The functions of the language.
-pub(crate) const FUNCTIONS: [Function; 12] = [
+pub(crate) const FUNCTIONS: [Function; 13] = [
     function("spad", "row", "a scratchpad row"),
     function("acc", "row", "an accumulator row"),
     function("local", "bits", "a local address by its 32 bits"),
@@ -57,7 +57,21 @@ pub(crate) const FUNCTIONS: [Function; 12] = [
     function("abs", "x", "without the sign"),
     function("ceil_div", "x, y", "x / y rounded up, for y > 0"),
     function("round", "x", "to the nearest whole number, halves to even"),
+    function("trunc", "x", "to a whole number, toward zero"),
 ];
+
+/// The names and functions of the language as Markdown tables, for the manual.
+pub fn reference_markdown() -> String {
+    let mut out = String::from("| name | value |\n|---|---|\n");
+    for Builtin { name, meaning, .. } in &BUILTINS {
+        out.push_str(&format!("| `{name}` | {meaning} |\n"));
+    }
+    out.push_str("\n| function | value |\n|---|---|\n");
+    for Function { name, arguments, meaning } in &FUNCTIONS {
+        out.push_str(&format!("| `{name}({arguments})` | {meaning} |\n"));
+    }
+    out
+}
 
 /// Values.
 impl Assembly<'_> {
@@ -265,7 +279,9 @@ impl Assembly<'_> {
             ("accumulate", [Value::Local(address), Value::Int(_)]) => {
                 self.on_accumulator(*address, LocalAddr::with_accumulate, span)
             }
-            ("full", [Value::Local(address), Value::Int(_)]) => self.on_accumulator(*address, LocalAddr::with_full, span),
+            ("full", [Value::Local(address), Value::Int(_)]) => {
+                self.on_accumulator(*address, LocalAddr::with_full, span)
+            }
             ("local", [Value::Int(bits)]) => Ok(u32::try_from(*bits).ok().map(|bits| Value::Local(LocalAddr(bits)))),
             ("f32bits", [Value::Int(bits)]) => Ok(u32::try_from(*bits).ok().map(Value::Float32Bits)),
             (function, values) => Ok(number_function(function, values)),
@@ -332,7 +348,8 @@ fn number_function(function: &str, values: &[Value]) -> Option<Value> {
     match (function, values) {
         ("abs", [Value::Int(value)]) => value.checked_abs().map(Value::Int),
         ("abs", [Value::Float(value)]) => Some(Value::Float(value.abs())),
-        ("round", [Value::Int(value)]) => Some(Value::Int(*value)),
+        ("round" | "trunc", [Value::Int(value)]) => Some(Value::Int(*value)),
+        ("trunc", [Value::Float(value)]) if value.is_finite() => Some(Value::Int(*value as i128)),
         ("round", [Value::Float(value)]) if value.is_finite() => Some(Value::Int(value.round_ties_even() as i128)),
         ("ceil_div", [Value::Int(value), Value::Int(divisor)]) if *divisor > 0 => {
             Some(Value::Int(value.div_euclid(*divisor) + i128::from(value.rem_euclid(*divisor) != 0)))

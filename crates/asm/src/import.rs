@@ -7,7 +7,9 @@ use crate::program::Program;
 
 /// A line that is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("line {line}: {problem}; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`")]
+#[error(
+    "line {line}: {problem}; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`"
+)]
 pub struct ImportError {
     /// Line, from 1.
     pub line: usize,
@@ -68,12 +70,8 @@ mod tests {
         let text = "# mvin\n2 80000000 0x4000400000000\n\nfence # now\nwait 10\n126 0 0\n";
         let program = import_commands(GemminiConfig::small4(), text).unwrap();
         let command = |funct, rs1, rs2| StreamItem::Command(RoccCommand { funct, rs1, rs2 });
-        let expected = [
-            command(2, 0x8000_0000, 0x4_0004_0000_0000),
-            StreamItem::Fence,
-            StreamItem::Wait(10),
-            command(126, 0, 0),
-        ];
+        let expected =
+            [command(2, 0x8000_0000, 0x4_0004_0000_0000), StreamItem::Fence, StreamItem::Wait(10), command(126, 0, 0)];
         assert_eq!(program.items, expected);
     }
 
@@ -82,6 +80,13 @@ mod tests {
         let text = "2 0\n128 0 0\n1 0 0\n2 xyz 0\nwait -1\n2 0 +1\n2 0 10000000000000000";
         let errors = import_commands(GemminiConfig::small4(), text).unwrap_err();
         let errors: Vec<String> = errors.iter().map(ImportError::to_string).collect();
-        insta::assert_snapshot!(errors.join("\n"), @"");
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        line 1: 2 words; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`
+        line 2: `128` is not a function number from 0 to 127; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`
+        line 4: `xyz` is not a hexadecimal number of 64 bits; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`
+        line 5: `-1` is not a number of cycles; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`
+        line 6: `+1` is not a hexadecimal number of 64 bits; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`
+        line 7: `10000000000000000` is not a hexadecimal number of 64 bits; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`
+        ");
     }
 }

@@ -36,10 +36,13 @@ impl Assembly<'_> {
                 Err(abort) => failed = Err(abort),
             }
         }
-        let missing = |field: &&FieldSpec| field.default.is_none() && !operands.iter().any(|o| &*o.name.text == field.name);
-        let missing: Vec<String> = spec.fields.iter().filter(missing).map(|field| format!("`{}`", field.name)).collect();
-        if !missing.is_empty() {
-            let message = format!("{} needs {}", spec.mnemonic, missing.join(" and "));
+        let is_given = |field: &FieldSpec| operands.iter().any(|operand| &*operand.name.text == field.name);
+        let missing = spec.fields.iter().filter(|field| field.default.is_none() && !is_given(field));
+        let missing: Vec<String> = missing.map(|field| format!("`{}`", field.name)).collect();
+        // An unknown name was probably meant for a missing operand.
+        let all_known = operands.iter().all(|operand| spec.field(&operand.name.text).is_some());
+        if !missing.is_empty() && all_known {
+            let message = format!("{} needs {}", spec.mnemonic, missing.join(", "));
             failed = Err(self.report(Fault::new(name.span, message)));
         }
         failed?;
@@ -142,6 +145,11 @@ impl Assembly<'_> {
                     Fault::new(expr.span, format!("{} = {value} is not allowed: it must be {allowed}", field.name))
                 };
                 u64::try_from(value).map_err(|_| self.report(outside().help(field.meaning)))
+            }
+            (FieldKind::DramAddress, other) => {
+                let message = format!("expected a main memory address, found {}", other.kind());
+                let help = "a main memory address is a buffer, an element of one, or a number";
+                Err(self.report(Fault::new(expr.span, message).help(help)))
             }
             (_, other) => Err(self.wrong_kind(expr.span, "a whole number", other)),
         }

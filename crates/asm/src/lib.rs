@@ -1,4 +1,16 @@
-//! Programs as text and as bytes: the assembler, the disassembler and the binary format.
+//! Programs for the accelerator, as text and as bytes.
+//!
+//! * [`program`]: a command stream with the configuration and the memory that it needs ([`Program`]);
+//! * [`assembler`]: from text to a program ([`assemble`], [`assemble_file`]); the language is described in the book;
+//! * [`diagnostic`]: what is wrong with a text, with its places;
+//! * [`disassembler`]: from a program to text that assembles to the same program ([`disassemble`]);
+//! * [`binary`]: the versioned file format ([`binary::read`], [`binary::write`]);
+//! * [`import`]: plain lists of commands.
+//!
+//! The assembler itself, in the order of its work: `token`, `parser` (to the tree of `ast`), then `assembler` executes
+//! the statements with `expression`, `data` and `instruction`. Mnemonics and operands are those of
+//! [`pollux_isa::table`]; nothing here repeats them.
+
 pub mod assembler;
 mod ast;
 pub mod binary;
@@ -7,6 +19,8 @@ pub mod diagnostic;
 pub mod disassembler;
 mod expression;
 mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod import;
 mod instruction;
 pub mod npy;
@@ -19,7 +33,8 @@ mod value;
 
 pub use assembler::{Assembler, Limits, assemble, assemble_file};
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use disassembler::disassemble;
+pub use disassembler::{Disassembler, disassemble};
+pub use expression::reference_markdown;
 pub use file::write_atomically;
 pub use import::import_commands;
 pub use program::{Buffer, ElementType, LocalRegion, Program, ProgramError};

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for (element, shape) in [(ElementType::I8, vec![]), (ElementType::I8, vec![3]), (ElementType::I32, vec![2, 3])] {
+        for (element, shape) in [(ElementType::I8, vec![]), (ElementType::I8, vec![3]), (ElementType::I32, vec![2, 3])]
+        {
             let len = shape.iter().product::<u64>() * element.size();
             let array = Array { element, shape, data: (0..len as u8).collect() };
             let contents = write(&array);

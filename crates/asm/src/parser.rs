@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::ast::{
-    Block, BufferStatement, ConfigSource, Data, Expr, ExprKind, Item, Macro, Name, Operand, RegionStatement,
+    Block, BufferStatement, ConfigSource, Data, Expr, ExprKind, Item, Macro, Name, Operand, Parameter, RegionStatement,
     RepeatStatement, Statement, StatementKind, Text, TypeExpr,
 };
 use crate::diagnostic::Fault;
@@ -112,6 +112,7 @@ impl<'t> Parser<'t, '_> {
             TokenKind::Int(_) | TokenKind::Float(_) => "a number".to_owned(),
             TokenKind::Text(_) => "a string".to_owned(),
             TokenKind::Sign(sign) => format!("`{sign}`"),
+            TokenKind::Wrong => "what is no word".to_owned(),
             TokenKind::Newline => "the end of the line".to_owned(),
             TokenKind::End => "the end of the text".to_owned(),
         };
@@ -175,8 +176,11 @@ impl Parser<'_, '_> {
             if self.peek().kind == TokenKind::Newline { Ok(statement) } else { Err(self.trailing(&statement.kind)) }
         });
         statement.unwrap_or_else(|fault| {
-            self.faults.push(fault);
             self.skip_line();
+            // A token that is wrong in itself has been reported, and the rest follows from it.
+            if !self.tokens[start..self.position].iter().any(|token| token.kind == TokenKind::Wrong) {
+                self.faults.push(fault);
+            }
             let span = self.since(self.tokens[start].span);
             Statement { kind: StatementKind::Broken(self.declared_at(start)), span }
         })
@@ -330,7 +334,11 @@ impl Parser<'_, '_> {
         terminators: &[&str],
     ) -> Parse<(T, Block, Option<usize>)> {
         let header = header(self).and_then(|header| {
-            if self.peek().kind == TokenKind::Newline { Ok(header) } else { Err(self.unexpected("the end of the line")) }
+            if self.peek().kind == TokenKind::Newline {
+                Ok(header)
+            } else {
+                Err(self.unexpected("the end of the line"))
+            }
         });
         let body = self.body(start, header.is_ok(), terminators);
         match (header, body) {
@@ -346,13 +354,13 @@ impl Parser<'_, '_> {
         Ok(StatementKind::Macro(Arc::new(Macro { name, parameters, body })))
     }
 
-    fn macro_header(&mut self) -> Parse<(Name, Vec<(Name, Option<Expr>)>)> {
+    fn macro_header(&mut self) -> Parse<(Name, Vec<Parameter>)> {
         let name = self.name("a name")?;
         let mut parameters = Vec::new();
         while self.peek().kind != TokenKind::Newline {
-            let parameter = self.name("a parameter")?;
+            let name = self.name("a parameter")?;
             let default = if self.eat_sign("=") { Some(self.expr()?) } else { None };
-            parameters.push((parameter, default));
+            parameters.push(Parameter { name, default });
         }
         Ok((name, parameters))
     }

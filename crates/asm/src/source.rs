@@ -74,7 +74,8 @@ impl Files for Disk {
 /// Files in memory, by path.
 impl Files for BTreeMap<PathBuf, Vec<u8>> {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        let contents = self.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))?;
+        let contents =
+            self.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))?;
         within(contents, limit)
     }
 }

@@ -1,9 +1,9 @@
 //! "Did you mean": the known name that is closest to an unknown one.
 
-/// Help that names the closest candidate, if one is close enough to be meant.
+/// Help that names the closest candidate, if one is close enough to be meant. Upper and lower case are the same.
 pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // A third of the letters may be wrong.
-    let limit = name.chars().count().div_ceil(3);
+    let limit = name.chars().count() / 3;
     let closest = candidates.into_iter().map(|candidate| (distance(name, candidate), candidate)).min()?;
     (closest.0 <= limit).then(|| format!("did you mean `{}`?", closest.1))
 }
@@ -38,7 +38,9 @@ mod tests {
 
     #[test]
     fn edits_are_counted() {
-        for (from, to, edits) in [("", "", 0), ("mvin", "MVIN", 0), ("mvni", "mvin", 1), ("mvin", "mvout", 3), ("a", "", 1)] {
+        for (from, to, edits) in
+            [("", "", 0), ("mvin", "MVIN", 0), ("mvni", "mvin", 1), ("mvin", "mvout", 3), ("a", "", 1)]
+        {
             assert_eq!(distance(from, to), edits, "{from} {to}");
         }
     }
