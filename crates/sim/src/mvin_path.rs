@@ -90,6 +90,8 @@ pub struct MvinPath {
     repeater: PixelRepeater<MvinTag>,
     zero_writer: ZeroWriter,
     zero_repeater: PixelRepeater<ZeroWriterReq>,
+    /// No request and no row is inside.
+    empty: bool,
 }
 
 fn scale_spad_row(row: &mut SpadRow, dim: usize, scale: u32) {
@@ -118,12 +120,17 @@ impl MvinPath {
             repeater: PixelRepeater::new(dim, layout, passthrough),
             zero_writer: ZeroWriter::new(dim, max_cols, layout),
             zero_repeater: PixelRepeater::new(dim, layout, passthrough),
+            empty: true,
         }
     }
 
     /// True if no request and no row is inside.
     #[inline]
     pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    fn parts_are_empty(&self) -> bool {
         self.read_issue.is_empty()
             && self.repeater.is_empty()
             && self.zero_repeater.is_empty()
@@ -256,9 +263,22 @@ impl MvinPath {
         resp: Option<&StreamReadResponse>,
         reader: &StreamReader,
     ) -> bool {
-        if self.is_empty() && load.is_none() && resp.is_none() {
+        if self.empty && load.is_none() && resp.is_none() {
             return false;
         }
+        let changed = self.tick_parts(taken, load, reader_takes, resp, reader);
+        self.empty = self.parts_are_empty();
+        changed
+    }
+
+    fn tick_parts(
+        &mut self,
+        taken: MvinTaken,
+        load: Option<&ScratchpadReadRequest>,
+        reader_takes: bool,
+        resp: Option<&StreamReadResponse>,
+        reader: &StreamReader,
+    ) -> bool {
         let mut changed = self.tick_zeros(taken.zero, load.filter(|load| load.all_zeros));
         if reader_takes && !self.read_issue.is_empty() {
             self.read_issue.pop();
