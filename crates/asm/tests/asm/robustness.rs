@@ -6,14 +6,8 @@ use pollux_asm::{assemble_file, binary, fuzz};
 use pollux_isa::table::INSTRUCTIONS;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, RngSeed};
 
-use crate::support::example_programs;
-
-/// Always the same cases.
-fn seeded(cases: u32) -> Config {
-    Config { cases, rng_seed: RngSeed::Fixed(5), failure_persistence: None, ..Config::default() }
-}
+use crate::support::{example_programs, seeded};
 
 /// Pieces from which text close to a program is made.
 fn pieces() -> Vec<String> {

@@ -7,7 +7,7 @@ use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::small4;
+use crate::support::{seeded, small4};
 
 /// Named configurations, every DIM, and one without a name.
 fn configs() -> Vec<GemminiConfig> {
@@ -107,6 +107,8 @@ fn program() -> impl Strategy<Value = Program> {
 }
 
 proptest! {
+    #![proptest_config(seeded(512))]
+
     #[test]
     fn text_and_bytes_are_read_back_as_the_same_program(program in program()) {
         fuzz::check_program(&program);

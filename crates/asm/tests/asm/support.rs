@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use pollux_asm::{Assembler, Program};
 use pollux_isa::Command;
+use proptest::test_runner::{Config, RngSeed};
 
 /// A folder or file of the repository.
 pub fn repository(path: &str) -> PathBuf {
@@ -59,4 +60,9 @@ pub fn small4() -> pollux_isa::GemminiConfig {
 pub fn decoded(text: &str) -> Vec<Command> {
     let program = assemble(text);
     program.commands().map(|command| Command::decode_exact(&program.config, *command).unwrap()).collect()
+}
+
+/// A property test with the same cases in every run.
+pub fn seeded(cases: u32) -> Config {
+    Config { cases, rng_seed: RngSeed::Fixed(5), failure_persistence: None, ..Config::default() }
 }
