@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    Dense, Random, assert_same_buffers, configs, gelu_constants, product, read_i8, read_out, read_out_all, run, run_cycles,
-    softmax_constants,
+    Dense, Random, assert_same_buffers, configs, gelu_constants, product, read_i8, read_out, read_out_all, run,
+    run_cycles, softmax_constants,
 };
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Linear, Mask};
