@@ -1,0 +1,205 @@
+//! Argument values that several commands take.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use pollux_functional::{Action, Policy};
+use pollux_isa::GemminiConfig;
+use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramParameters};
+
+use crate::failure::Failure;
+use crate::program_file;
+
+/// The configuration of this name, or of this file (TOML, or a `gemmini_params.h`).
+pub fn configuration(name: &str) -> Result<GemminiConfig, Failure> {
+    let path = Path::new(name);
+    let is_file = path.is_file() || name == "-" || name.contains('/') || path.extension().is_some();
+    if !is_file {
+        return GemminiConfig::by_name(name).map_err(Failure::input);
+    }
+    let text = program_file::read_text(path)?;
+    let config = if text.contains("#define") {
+        GemminiConfig::from_params_h(&text)
+    } else {
+        GemminiConfig::from_toml_str(&text)
+    };
+    config.map_err(|error| Failure::Input(format!("{name}: {error}")))
+}
+
+/// `--config`, if given.
+pub fn optional_configuration(name: Option<&String>) -> Result<Option<GemminiConfig>, Failure> {
+    name.map(|name| configuration(name)).transpose()
+}
+
+/// What to do about programs that the hardware does not define.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// Stop at what is illegal; warn of reads of rows that were never written.
+    Error,
+    /// Warn, and go on as the hardware does.
+    Warn,
+    /// Go on silently.
+    Ignore,
+}
+
+impl PolicyName {
+    /// The action for illegal commands.
+    pub fn action(self) -> Action {
+        match self {
+            Self::Error => Action::Error,
+            Self::Warn => Action::Warn,
+            Self::Ignore => Action::Ignore,
+        }
+    }
+
+    /// The functional model's policy. Legality has been checked before, by [`crate::execution::check`].
+    pub fn functional(self) -> Policy {
+        let policy = match self {
+            Self::Error => Policy::default(),
+            Self::Warn | Self::Ignore => Policy::all(self.action()),
+        };
+        Policy { illegal: Action::Ignore, out_of_range: Action::Ignore, ..policy }
+    }
+}
+
+/// The memory system behind the accelerator's port, as `KIND[:KEY=VALUE,...]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryArgument {
+    /// `bench`: the golden cases' port.
+    Bench(BenchParameters),
+    /// `bandwidth`: latency, bandwidth and a bound on outstanding requests.
+    Bandwidth(BandwidthParameters),
+    /// `dram`: a shared L2 in front of banked DRAM.
+    Dram(DramArgument),
+}
+
+/// Parameters of the memory system `dram`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DramArgument {
+    /// The L2.
+    pub cache: CacheParameters,
+    /// The channel.
+    pub dram: DramParameters,
+    /// Clock of the accelerator.
+    pub clock_mhz: u64,
+    /// Requests that the L2 accepts before the first is answered.
+    pub outstanding: usize,
+}
+
+impl Default for DramArgument {
+    fn default() -> Self {
+        let cache = CacheParameters { bytes: 512 << 10, ways: 8, hit_cycles: 20 };
+        Self { cache, dram: DramParameters::ddr3_1866(), clock_mhz: 1000, outstanding: 16 }
+    }
+}
+
+const BANDWIDTH: BandwidthParameters = BandwidthParameters { latency: 40, bytes: 16, cycles: 1, outstanding: 16 };
+
+impl FromStr for MemoryArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, options) = text.split_once(':').unwrap_or((text, ""));
+        let options = options.split(',').filter(|option| !option.is_empty());
+        let mut memory = match kind {
+            "bench" => Self::Bench(BenchParameters::default()),
+            "bandwidth" => Self::Bandwidth(BANDWIDTH),
+            "dram" => Self::Dram(DramArgument::default()),
+            other => return Err(format!("`{other}` is no memory system: choose bench, bandwidth or dram")),
+        };
+        for option in options {
+            let (key, value) = option.split_once('=').ok_or_else(|| format!("`{option}` is not KEY=VALUE"))?;
+            memory.set(key, value)?;
+        }
+        Ok(memory)
+    }
+}
+
+impl MemoryArgument {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let number = || match value.parse() {
+            Ok(0) if key != "latency" => Err(format!("{key} must be at least 1")),
+            Ok(number) => Ok(number),
+            Err(_) => Err(format!("{key}: `{value}` is not a number")),
+        };
+        let size = || number().and_then(|n| usize::try_from(n).map_err(|_| format!("{key}: `{value}` is too large")));
+        match (self, key) {
+            (Self::Bench(p), "latency") => p.latency = number()?,
+            (Self::Bench(p), "a_period") => p.a_period = number()?,
+            (Self::Bench(p), "d_period") => p.d_period = number()?,
+            (Self::Bandwidth(p), "latency") => p.latency = number()?,
+            (Self::Bandwidth(p), "bytes") => p.bytes = number()?,
+            (Self::Bandwidth(p), "cycles") => p.cycles = number()?,
+            (Self::Bandwidth(p), "outstanding") => p.outstanding = size()?,
+            (Self::Dram(p), "type") => p.dram = dram_type(value)?,
+            (Self::Dram(p), "clock_mhz") => p.clock_mhz = number()?,
+            (Self::Dram(p), "outstanding") => p.outstanding = size()?,
+            (Self::Dram(p), "l2_kib") => p.cache.bytes = number()?.saturating_mul(1024),
+            (Self::Dram(p), "l2_ways") => p.cache.ways = size()?,
+            (Self::Dram(p), "l2_hit") => p.cache.hit_cycles = number()?,
+            (memory, _) => return Err(format!("`{key}` is no parameter: {}", memory.keys())),
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> &'static str {
+        match self {
+            Self::Bench(_) => "bench has latency, a_period and d_period",
+            Self::Bandwidth(_) => "bandwidth has latency, bytes, cycles and outstanding",
+            Self::Dram(_) => "dram has type, clock_mhz, outstanding, l2_kib, l2_ways and l2_hit",
+        }
+    }
+}
+
+fn dram_type(name: &str) -> Result<DramParameters, String> {
+    match name {
+        "ddr3" => Ok(DramParameters::ddr3_1866()),
+        "lpddr3" => Ok(DramParameters::lpddr3_1600()),
+        other => Err(format!("`{other}` is no type of DRAM: choose ddr3 or lpddr3")),
+    }
+}
+
+/// How the cycle-level emulator is set up.
+#[derive(Args, Clone, Debug)]
+pub struct CycleArguments {
+    /// Memory behind the accelerator's port: `bench[:latency=,a_period=,d_period=]`,
+    /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]` or
+    /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]`.
+    #[arg(long, value_name = "KIND", default_value = "bench", requires = "cycles")]
+    pub memory: MemoryArgument,
+    /// Cycles from one command of the host to the next, at least.
+    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "cycles")]
+    pub interval: u64,
+    /// Stop after so many cycles.
+    #[arg(long, value_name = "CYCLES", requires = "cycles")]
+    pub limit: Option<u64>,
+    /// Write all events to a CSV file, in the format of the golden traces.
+    #[arg(long, value_name = "OUT.csv", requires = "cycles")]
+    pub trace: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_systems_are_read_with_their_parameters() {
+        let bench = BenchParameters { latency: 100, d_period: 3, ..BenchParameters::default() };
+        assert_eq!("bench:latency=100,d_period=3".parse(), Ok(MemoryArgument::Bench(bench)));
+        assert_eq!("bandwidth".parse(), Ok(MemoryArgument::Bandwidth(BANDWIDTH)));
+        let dram = DramArgument { dram: DramParameters::lpddr3_1600(), clock_mhz: 500, ..DramArgument::default() };
+        assert_eq!("dram:type=lpddr3,clock_mhz=500".parse(), Ok(MemoryArgument::Dram(dram)));
+    }
+
+    #[test]
+    fn wrong_memory_systems_are_refused_with_what_is_possible() {
+        let error = |text: &str| text.parse::<MemoryArgument>().unwrap_err();
+        assert_eq!(error("sram"), "`sram` is no memory system: choose bench, bandwidth or dram");
+        assert_eq!(error("bench:speed=1"), "`speed` is no parameter: bench has latency, a_period and d_period");
+        assert_eq!(error("bench:latency=x"), "latency: `x` is not a number");
+        assert_eq!(error("bandwidth:bytes=0"), "bytes must be at least 1");
+        assert_eq!(error("dram:type=hbm"), "`hbm` is no type of DRAM: choose ddr3 or lpddr3");
+        assert_eq!(error("dram:fast"), "`fast` is not KEY=VALUE");
+    }
+}

@@ -1,0 +1,61 @@
+//! `pollux asm`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::arguments::optional_configuration;
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, counted};
+use crate::program_file;
+
+const EXAMPLES: &str = "\
+Examples:
+  pollux asm programs/softmax.pasm                 writes programs/softmax.plx
+  pollux asm matmul.pasm -o matmul.plx
+  pollux asm stream.pasm --config small4 -o s.plx  for a text without a `config` line";
+
+/// Assemble a program.
+///
+/// The binary holds the configuration, the memory, the symbols and the command stream. All errors of the text are
+/// shown at once, with their places.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Assembly text (`-`: standard input).
+    input: PathBuf,
+    /// Binary to write; by default the input's name with `.plx`. A name with `.pasm` gets the expanded text.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Configuration of a text that names none: a name or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    let output = match &arguments.output {
+        Some(output) => output.clone(),
+        None if arguments.input.as_os_str() == "-" => {
+            return Err(Failure::Usage("the standard input has no name: give the output with -o FILE".into()));
+        }
+        None => arguments.input.with_extension("plx"),
+    };
+    let config = optional_configuration(arguments.config.as_ref())?;
+    let program = program_file::load(&arguments.input, config.as_ref())?;
+    let bytes = program_file::save(&output, &program)?;
+    let commands = program.commands().count() as u64;
+    let buffers = program.buffers.len() as u64;
+    out.json(&json!({
+        "output": output, "config": program.config.name, "commands": commands, "buffers": buffers, "bytes": bytes,
+    }))?;
+    out.text(&format!(
+        "{}: {} for {}, {}, {}\n",
+        output.display(),
+        counted(commands, "command"),
+        program.config.name,
+        counted(buffers, "buffer"),
+        counted(bytes as u64, "byte"),
+    ))?;
+    Ok(Outcome::Agrees)
+}

@@ -1,0 +1,155 @@
+//! `pollux demo`
+
+use std::path::PathBuf;
+
+use pollux_asm::binary;
+use pollux_memory::Memory;
+use pollux_model::quality::Quality;
+use pollux_model::{LayerFile, Matrix, embedded_default};
+use serde_json::{Value, json};
+
+use crate::arguments::{CycleArguments, PolicyName, configuration};
+use crate::commands::run::operations_table;
+use crate::execution::{self, CycleRun};
+use crate::failure::{Failure, Outcome};
+use crate::layer::{self, LoweredLayer};
+use crate::output::{Output, counted, grouped};
+use crate::{program_file, progress};
+
+const EXAMPLES: &str = "\
+Examples:
+  pollux demo                                       the embedded layer on the functional model
+  pollux demo --cycles                              clock by clock, with the cycles of each operation
+  pollux demo --cycles --memory dram:type=ddr3
+  pollux demo -o layer.plx && pollux run layer.plx  keep the program";
+
+/// Run a real encoder layer, from the model to the checked result.
+///
+/// A quantised layer of all-MiniLM-L6-v2 with a real sentence (embedded; no download) is lowered to commands, written
+/// as a binary, read back and executed. Every element of the result is compared with an independent integer
+/// reference, and the result with the float32 layer.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Simulate every clock cycle.
+    #[arg(long)]
+    cycles: bool,
+    /// Another quantised layer, made by `pollux quantize`.
+    #[arg(long, value_name = "FILE")]
+    layer: Option<PathBuf>,
+    /// Configuration: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
+    config: String,
+    /// Also keep the program: assembly text if it is called `*.pasm`, binary otherwise.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    setup: CycleArguments,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    let config = configuration(&arguments.config)?;
+    let file = match &arguments.layer {
+        Some(path) => LayerFile::read(path).map_err(Failure::input)?,
+        None => embedded_default(),
+    };
+    out.text(&introduction(&file))?;
+    let LoweredLayer { program, output, reference, .. } = layer::lower(&file, config)?;
+    if let Some(path) = &arguments.output {
+        program_file::save(path, &program)?;
+    }
+    let binary = binary::write(&program).map_err(Failure::input)?;
+    // What runs is what a file would hold.
+    let program = binary::read(&binary).map_err(Failure::input)?;
+    execution::check(&program, PolicyName::Error)?;
+    let spinner = progress::spinner(out, "functional model");
+    let functional = execution::run_functional(&program, PolicyName::Error)?;
+    spinner.finish_and_clear();
+    let cycles = if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, out)?) } else { None };
+
+    let memory = cycles.as_ref().map_or(&functional.memory, |run| &run.memory);
+    let buffer = program.buffer(&output).ok_or_else(|| Failure::Input(format!("no buffer `{output}`")))?;
+    let comparisons = execution::compare(&program, memory);
+    let elements: u64 = comparisons.iter().map(|comparison| comparison.elements).sum();
+    let mismatches: u64 = comparisons.iter().map(|comparison| comparison.mismatches).sum();
+    let models_agree = memory == &functional.memory;
+    let quality = file.quality(&result(memory, buffer.address, reference.output()));
+    let agrees = mismatches == 0 && elements > 0 && models_agree;
+
+    let counts = &functional.counts;
+    let macs = file.layer.macs(file.input.rows);
+    let mut document = json!({
+        "model": file.origin.model, "layer": file.origin.layer, "text": file.origin.text,
+        "tokens": file.input.rows, "hidden": file.layer.hidden, "heads": file.layer.attention.heads,
+        "ffn": file.layer.ffn, "config": program.config.name, "binary_bytes": binary.len(),
+        "commands": counts.host_commands, "macs": macs, "executed_macs": counts.macs,
+        "bytes_in": counts.bytes_in, "bytes_out": counts.bytes_out,
+        "match": agrees, "elements": elements, "mismatches": mismatches,
+        "cosine": quality.cosine, "max_error": quality.max_error, "sqnr_db": quality.sqnr_db,
+    });
+    if let (Some(run), Value::Object(fields)) = (&cycles, &mut document) {
+        fields.insert("cycles".into(), json!(run.summary.busy_falls));
+        fields.insert("operations".into(), json!(run.operations));
+        fields.insert("models_agree".into(), json!(models_agree));
+    }
+    out.json(&document)?;
+    out.text(&format!(
+        "program        {} for {}, {} as a binary\n\
+         work           {} MACs ({} with the diagonal products), {} bytes in, {} bytes out\n",
+        counted(counts.host_commands, "command"),
+        program.config.name,
+        counted(binary.len() as u64, "byte"),
+        grouped(macs),
+        grouped(counts.macs),
+        grouped(counts.bytes_in),
+        grouped(counts.bytes_out),
+    ))?;
+    if let Some(run) = &cycles {
+        out.text(&cycles_text(run, counts.macs, program.config.dim(), models_agree))?;
+    }
+    out.text(&verdict(elements, mismatches, &quality))?;
+    Ok(Outcome::of(agrees))
+}
+
+fn introduction(file: &LayerFile) -> String {
+    let LayerFile { origin, layer, .. } = file;
+    format!(
+        "model          {}, encoder layer {} in INT8\n\
+         input          {} tokens: \"{}\"\n\
+         shape          hidden {}, {} heads, feed-forward {}\n",
+        origin.model, origin.layer, file.input.rows, origin.text, layer.hidden, layer.attention.heads, layer.ffn,
+    )
+}
+
+/// The result in memory, in the reference's shape.
+fn result(memory: &Memory, address: u64, like: &Matrix<i8>) -> Matrix<i8> {
+    let data = memory.read_vec(address, like.data.len()).into_iter().map(|byte| byte as i8).collect();
+    Matrix::from_vec(like.rows, like.cols, data)
+}
+
+fn cycles_text(run: &CycleRun, macs: u64, dim: u32, models_agree: bool) -> String {
+    let cycles = run.summary.busy_falls;
+    let peak = u64::from(dim) * u64::from(dim);
+    format!(
+        "cycles         {} ({:.1} % of the array's {} MACs per cycle)\n\n{}\n\
+         models         memory of the cycle-level and of the functional model: {}\n",
+        grouped(cycles),
+        macs as f64 * 100.0 / (cycles.max(1) * peak) as f64,
+        grouped(peak),
+        operations_table(&run.operations),
+        if models_agree { "equal" } else { "DIFFERENT" },
+    )
+}
+
+fn verdict(elements: u64, mismatches: u64, quality: &Quality) -> String {
+    let verdict = match mismatches {
+        0 => format!("MATCH, all {} elements equal", grouped(elements)),
+        _ => format!("MISMATCH in {} of {} elements", grouped(mismatches), grouped(elements)),
+    };
+    format!(
+        "integer check  {verdict} (independent integer reference)\n\
+         float32 check  cosine {:.5}, largest error {:.3}, signal to noise {:.1} dB\n",
+        quality.cosine, quality.max_error, quality.sqnr_db,
+    )
+}

@@ -1,0 +1,46 @@
+//! `pollux dis`
+
+use std::path::PathBuf;
+
+use pollux_asm::disassemble;
+use serde_json::json;
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::program_file;
+
+const EXAMPLES: &str = "\
+Examples:
+  pollux dis matmul.plx
+  pollux dis matmul.plx -o matmul.pasm
+  pollux dis programs/softmax.pasm | less        loops and macros expanded";
+
+/// Disassemble a program.
+///
+/// The text assembles to the same program.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Binary or assembly text (`-`: standard input).
+    input: PathBuf,
+    /// File to write; by default the text is printed.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    let program = program_file::load(&arguments.input, None)?;
+    let text = disassemble(&program);
+    match &arguments.output {
+        Some(path) => program_file::write(path, text.as_bytes())?,
+        None => out.text(&text)?,
+    }
+    out.json(&json!({
+        "config": program.config.name,
+        "commands": program.commands().count(),
+        "output": arguments.output,
+        "text": arguments.output.is_none().then_some(&text),
+    }))?;
+    Ok(Outcome::Agrees)
+}

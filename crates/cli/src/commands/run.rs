@@ -1,0 +1,275 @@
+//! `pollux run`
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use pollux_asm::{Buffer, Program, npy};
+use pollux_memory::Memory;
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
+use crate::execution::{self, Comparison, CycleRun, FunctionalRun, Operation};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, counted, grouped, table};
+use crate::program_file;
+
+const EXAMPLES: &str = "\
+Examples:
+  pollux run programs/softmax.pasm
+  pollux run matmul.plx --expect --dump C
+  pollux run matmul.plx --dump C=c.npy
+  pollux run matmul.plx --cycles --memory bandwidth:bytes=8,latency=100
+  pollux run matmul.plx --cycles --trace events.csv --report csv > operations.csv";
+
+/// Run a program.
+///
+/// The functional model executes one command after the other; with --cycles the emulator runs the whole accelerator
+/// clock by clock. Results are compared with the expected contents of buffers, if the program has any.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Binary or assembly text (`-`: standard input).
+    file: PathBuf,
+    /// Simulate every clock cycle.
+    #[arg(long)]
+    cycles: bool,
+    /// Refuse a program that expects nothing.
+    #[arg(long)]
+    expect: bool,
+    /// Print a buffer after the run, or write it to a file (`.npy`, otherwise raw bytes).
+    #[arg(long, value_name = "NAME[=FILE]", num_args = 1..)]
+    dump: Vec<Dump>,
+    /// What to do about what the hardware does not define.
+    #[arg(long, value_name = "POLICY", default_value = "error")]
+    policy: PolicyName,
+    /// Configuration of a text that names none, or that a binary must be made for: a name or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
+    #[command(flatten)]
+    setup: CycleArguments,
+    /// Form of the report on cycles.
+    #[arg(long, value_name = "FORM", default_value = "text", requires = "cycles")]
+    report: ReportForm,
+}
+
+/// How the cycles are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReportForm {
+    /// A table for people.
+    Text,
+    /// The same as --json.
+    Json,
+    /// Comma-separated values, a line an operation.
+    Csv,
+}
+
+/// A buffer to show.
+#[derive(Clone, Debug)]
+struct Dump {
+    buffer: String,
+    file: Option<PathBuf>,
+}
+
+impl FromStr for Dump {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((_, "")) => Err("the file's name is missing behind `=`".to_owned()),
+            Some((buffer, file)) => Ok(Self { buffer: buffer.to_owned(), file: Some(file.into()) }),
+            None => Ok(Self { buffer: text.to_owned(), file: None }),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    let out = &Output::new(out.is_json() || arguments.report == ReportForm::Json);
+    let config = optional_configuration(arguments.config.as_ref())?;
+    let program = program_file::load(&arguments.file, config.as_ref())?;
+    let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
+    let dumps: Vec<(&Dump, &Buffer)> = dumps.collect::<Result<_, Failure>>()?;
+    if arguments.expect && program.buffers.iter().all(|buffer| buffer.expected.is_none()) {
+        return Err(Failure::Input(format!(
+            "`{}` expects nothing: give a buffer its expected contents with `expect NAME = ...`",
+            arguments.file.display()
+        )));
+    }
+    let mut warnings = execution::check(&program, arguments.policy)?;
+    let run = if arguments.cycles {
+        Run::Cycles(execution::run_cycles(&program, &arguments.setup, out)?)
+    } else {
+        let run = execution::run_functional(&program, arguments.policy)?;
+        warnings.extend_from_slice(&run.warnings);
+        Run::Functional(run)
+    };
+    warnings.iter().for_each(|warning| out.note(&format!("warning: {warning}")));
+
+    let comparisons = execution::compare(&program, run.memory());
+    let mut shown = Map::new();
+    let mut text = String::new();
+    for (dump, buffer) in dumps {
+        match &dump.file {
+            Some(path) => write_buffer(path, buffer, run.memory())?,
+            None => {
+                text.push_str(&buffer_text(buffer, run.memory()));
+                shown.insert(buffer.name.clone(), buffer_json(buffer, run.memory()));
+            }
+        }
+    }
+    let agrees = comparisons.iter().all(|comparison| comparison.mismatches == 0);
+    let mut document = run.json();
+    if let Value::Object(fields) = &mut document {
+        fields.insert("program".into(), json!(arguments.file));
+        fields.insert("config".into(), json!(program.config.name));
+        fields.insert("warnings".into(), json!(warnings));
+        fields.insert("match".into(), json!((!comparisons.is_empty()).then_some(agrees)));
+        fields.insert("expected".into(), json!(comparisons));
+        fields.insert("dumps".into(), Value::Object(shown));
+    }
+    out.json(&document)?;
+    if arguments.report == ReportForm::Csv {
+        out.text(&run.csv())?;
+    } else {
+        out.text(&run.text())?;
+        out.text(&comparisons.iter().map(comparison_text).collect::<String>())?;
+    }
+    out.text(&text)?;
+    Ok(Outcome::of(agrees))
+}
+
+fn find<'p>(program: &'p Program, name: &str) -> Result<&'p Buffer, Failure> {
+    program.buffer(name).ok_or_else(|| {
+        let names: Vec<&str> = program.buffers.iter().map(|buffer| buffer.name.as_str()).collect();
+        Failure::Input(format!("no buffer is called `{name}`; the program has {}", names.join(", ")))
+    })
+}
+
+/// A run on one of the two models.
+enum Run {
+    Functional(FunctionalRun),
+    Cycles(CycleRun),
+}
+
+impl Run {
+    fn memory(&self) -> &Memory {
+        match self {
+            Self::Functional(run) => &run.memory,
+            Self::Cycles(run) => &run.memory,
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Functional(FunctionalRun { counts, .. }) => {
+                let kinds = counts.commands.by_kind().into_iter().filter(|(_, count)| *count > 0);
+                let kinds: Map<String, Value> = kinds.map(|(kind, count)| (kind.to_owned(), count.into())).collect();
+                json!({
+                    "model": "functional", "commands": counts.host_commands, "macs": counts.macs,
+                    "bytes_in": counts.bytes_in, "bytes_out": counts.bytes_out, "executed": kinds,
+                })
+            }
+            Self::Cycles(CycleRun { summary, operations, .. }) => json!({
+                "model": "cycles", "commands": summary.commands, "cycles": summary.busy_falls,
+                "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
+                "reads": summary.traffic.reads, "writes": summary.traffic.writes,
+                "bytes_in": summary.traffic.read_bytes, "bytes_out": summary.traffic.written_bytes,
+                "operations": operations,
+            }),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Functional(FunctionalRun { counts, .. }) => format!(
+                "{}, {}, {} in, {} out\n",
+                counted(counts.host_commands, "command"),
+                counted(counts.macs, "MAC"),
+                counted(counts.bytes_in, "byte"),
+                counted(counts.bytes_out, "byte"),
+            ),
+            Self::Cycles(CycleRun { summary, operations, .. }) => {
+                let totals = format!(
+                    "{} ({} busy), {}, {} in, {} out\n",
+                    counted(summary.busy_falls, "cycle"),
+                    grouped(summary.busy_cycles),
+                    counted(summary.commands, "command"),
+                    counted(summary.traffic.read_bytes, "byte"),
+                    counted(summary.traffic.written_bytes, "byte"),
+                );
+                let marked = operations.iter().any(|operation| !operation.name.is_empty());
+                if marked { format!("{}{totals}", operations_table(operations)) } else { totals }
+            }
+        }
+    }
+
+    fn csv(&self) -> String {
+        let Self::Cycles(run) = self else { return String::new() };
+        let mut out = String::from("operation,start,cycles,commands\n");
+        for Operation { name, start, cycles, commands } in &run.operations {
+            let name = name.replace('"', "\"\"");
+            out.push_str(&format!("\"{name}\",{start},{cycles},{commands}\n"));
+        }
+        out
+    }
+}
+
+/// Cycles and commands by operation.
+pub fn operations_table(operations: &[Operation]) -> String {
+    let total: u64 = operations.iter().map(|operation| operation.cycles).sum();
+    let mut rows = vec![["operation", "cycles", "share", "commands"].map(str::to_owned).to_vec()];
+    for Operation { name, cycles, commands, .. } in operations {
+        let share = format!("{:.1} %", *cycles as f64 * 100.0 / total.max(1) as f64);
+        let name = if name.is_empty() { "(before the first mark)" } else { name };
+        rows.push(vec![name.to_owned(), grouped(*cycles), share, grouped(*commands)]);
+    }
+    table(&rows)
+}
+
+fn comparison_text(comparison: &Comparison) -> String {
+    let Comparison { buffer, elements, mismatches, first } = comparison;
+    match first {
+        None => format!("{buffer}: as expected, {}\n", counted(*elements, "element")),
+        Some(first) => format!(
+            "{buffer}: DIFFERS in {} of {}; the first at {:?}: expected {}, actual {}\n",
+            grouped(*mismatches),
+            counted(*elements, "element"),
+            first.index,
+            first.expected,
+            first.actual
+        ),
+    }
+}
+
+fn elements(buffer: &Buffer, memory: &Memory) -> Vec<i64> {
+    buffer.element.elements(&memory.read_vec(buffer.address, buffer.len() as usize)).collect()
+}
+
+/// The buffer's innermost rows, a line each.
+fn buffer_text(buffer: &Buffer, memory: &Memory) -> String {
+    let elements = elements(buffer, memory);
+    let shape: Vec<String> = buffer.shape.iter().map(u64::to_string).collect();
+    let mut out = format!("{}: {}[{}]\n", buffer.name, buffer.element.name(), shape.join(", "));
+    let width = elements.iter().map(|element| element.to_string().len()).max().unwrap_or(0);
+    let row = buffer.shape.last().map_or(1, |extent| *extent as usize).max(1);
+    for row in elements.chunks(row) {
+        let cells: Vec<String> = row.iter().map(|element| format!("{element:width$}")).collect();
+        out.push_str(&format!("  {}\n", cells.join(" ")));
+    }
+    out
+}
+
+fn buffer_json(buffer: &Buffer, memory: &Memory) -> Value {
+    json!({ "element": buffer.element.name(), "shape": buffer.shape, "elements": elements(buffer, memory) })
+}
+
+fn write_buffer(path: &Path, buffer: &Buffer, memory: &Memory) -> Result<(), Failure> {
+    let data = memory.read_vec(buffer.address, buffer.len() as usize);
+    let contents = if path.extension().is_some_and(|extension| extension == "npy") {
+        npy::write(&npy::Array { element: buffer.element, shape: buffer.shape.clone(), data })
+    } else {
+        data
+    };
+    program_file::write(path, &contents)
+}

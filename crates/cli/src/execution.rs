@@ -1,0 +1,312 @@
+//! Running programs: legality, the functional model, the cycle-level emulator, and what they leave in memory.
+
+use std::io::Write;
+use std::path::Path;
+
+use pollux_asm::{Disassembler, ElementType, Program};
+use pollux_functional::{Action, Counts, FunctionalModel};
+use pollux_isa::StreamItem;
+use pollux_isa::legality::{Checker, Illegality};
+use pollux_memory::Memory;
+use pollux_sim::event::{Cycle, Event};
+use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::host::{Host, StreamHost};
+use pollux_sim::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemorySystem};
+use pollux_sim::simulation::{Progress, RunError, RunSummary, Simulation};
+use pollux_trace::event_csv;
+use serde::Serialize;
+
+use crate::arguments::{CycleArguments, MemoryArgument, PolicyName};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::program_file::StreamedFile;
+use crate::progress;
+
+/// Illegalities that are shown; more are counted.
+const SHOWN: usize = 20;
+/// Simulated cycles between two looks at the progress counter.
+const PROGRESS_INTERVAL: u32 = 1 << 16;
+
+/// Checks a program before it runs, in the same way for both models. The warnings.
+///
+/// # Errors
+/// Illegal commands, if the policy makes them errors.
+pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failure> {
+    if policy.action() == Action::Ignore {
+        return Ok(Vec::new());
+    }
+    let disassembler = Disassembler::new(program);
+    let mut checker = Checker::new(&program.config);
+    let mut found = Vec::new();
+    for (index, command) in program.commands().enumerate() {
+        let line = |illegality: Illegality| {
+            let text = disassembler.command(*command);
+            format!("command {index} (`{}`): {illegality} (the hardware: {})", text.trim(), illegality.effect())
+        };
+        found.extend(checker.check(*command).into_iter().map(line));
+    }
+    if found.len() > SHOWN {
+        let more = found.len() - SHOWN;
+        found.truncate(SHOWN);
+        found.push(format!("and {more} more"));
+    }
+    if policy.action() == Action::Error && !found.is_empty() {
+        return Err(Failure::Program(found));
+    }
+    Ok(found)
+}
+
+/// What the functional model did.
+pub struct FunctionalRun {
+    /// Memory after the run.
+    pub memory: Memory,
+    /// Work done.
+    pub counts: Counts,
+    /// Undefined behaviour that the policy lets pass.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a program on the functional model.
+///
+/// # Errors
+/// A configuration that the model does not have, or undefined behaviour that the policy makes an error.
+pub fn run_functional(program: &Program, policy: PolicyName) -> Result<FunctionalRun, Failure> {
+    let model = FunctionalModel::with_policy(program.config.clone(), program.initial_memory(), policy.functional());
+    let mut model = model.map_err(Failure::input)?;
+    model.run(&program.items).map_err(|error| Failure::Program(vec![error.to_string()]))?;
+    let mut warnings: Vec<String> = model.warnings().iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = model.warning_count() - warnings.len() as u64;
+    if more > 0 {
+        warnings.push(format!("and {more} more"));
+    }
+    Ok(FunctionalRun { counts: *model.counts(), warnings, memory: model.into_memory() })
+}
+
+/// What the cycle-level emulator did.
+pub struct CycleRun {
+    /// Memory after the run.
+    pub memory: Memory,
+    /// Totals.
+    pub summary: RunSummary,
+    /// When each operation was at the host.
+    pub operations: Vec<Operation>,
+}
+
+/// An operation of the program, which a `mark` begins: its commands, and the cycles from the first of them being
+/// presented until the next operation's is. Fences between operations make the cycles those of its own work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Operation {
+    /// Name of the mark; of the commands before the first mark, empty.
+    pub name: String,
+    /// First cycle.
+    pub start: Cycle,
+    /// Cycles.
+    pub cycles: Cycle,
+    /// Commands at the port.
+    pub commands: u64,
+}
+
+/// Runs a program clock by clock.
+///
+/// # Errors
+/// A deadlock, the limit, or a trace that cannot be written.
+pub fn run_cycles(program: &Program, setup: &CycleArguments, out: &Output) -> Result<CycleRun, Failure> {
+    let mut memory = program.initial_memory();
+    let host = StreamHost::new(program.items.clone().into(), setup.interval, &mut memory);
+    let beat_bytes = program.config.beat_bytes() as usize;
+    match setup.memory {
+        MemoryArgument::Bench(parameters) => {
+            simulate(program, host, BenchMemory::new(parameters, beat_bytes, memory), setup, out)
+        }
+        MemoryArgument::Bandwidth(parameters) => {
+            simulate(program, host, BandwidthMemory::new(parameters, beat_bytes, memory), setup, out)
+        }
+        MemoryArgument::Dram(p) => {
+            let memory = DramL2Memory::new(p.cache, p.dram, p.clock_mhz, p.outstanding, beat_bytes, memory);
+            simulate(program, host, memory, setup, out)
+        }
+    }
+}
+
+fn simulate<M: MemorySystem>(
+    program: &Program,
+    host: StreamHost,
+    memory: M,
+    setup: &CycleArguments,
+    out: &Output,
+) -> Result<CycleRun, Failure> {
+    let mut trace = setup.trace.as_deref().map(Trace::create).transpose()?;
+    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, trace.is_some());
+    let mut observer = |cycle: Cycle, event: &Event| {
+        if let Some(trace) = &mut trace {
+            trace.event(cycle, event);
+        }
+    };
+    let limit = setup.limit.unwrap_or(Cycle::MAX);
+    let counter = progress::counter(out, "cycles");
+    let mut starts = vec![0];
+    let mut steps = 0u32;
+    loop {
+        match simulation.step(&mut observer) {
+            Progress::Running if simulation.cycle() >= limit => return Err(stopped(&RunError::Limit { limit })),
+            Progress::Running => {}
+            Progress::Finished => break,
+            Progress::Stuck => return Err(stopped(&simulation.deadlock())),
+        }
+        let marks = simulation.host.mark().map_or(0, |mark| mark + 1);
+        if marks >= starts.len() {
+            starts.resize(marks + 1, simulation.cycle());
+        }
+        steps = steps.wrapping_add(1);
+        if steps.is_multiple_of(PROGRESS_INTERVAL) {
+            counter.set_position(simulation.cycle());
+        }
+    }
+    counter.finish_and_clear();
+    if let Some(trace) = trace {
+        trace.finish()?;
+    }
+    let summary = simulation.summary();
+    let operations = operations(&program.items, &starts, summary.busy_falls);
+    Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, operations })
+}
+
+fn stopped(error: &RunError) -> Failure {
+    Failure::Program(vec![error.to_string()])
+}
+
+/// The operations that the marks begin; `starts[i + 1]` is the cycle of mark i, `starts[0]` that of the items before.
+fn operations(items: &[StreamItem], starts: &[Cycle], end: Cycle) -> Vec<Operation> {
+    let mut operations = vec![Operation { name: String::new(), start: 0, cycles: 0, commands: 0 }];
+    for item in items {
+        match item {
+            StreamItem::Mark(name) => {
+                let start = starts.get(operations.len()).copied().unwrap_or(end);
+                operations.push(Operation { name: name.clone(), start, cycles: 0, commands: 0 });
+            }
+            StreamItem::Command(_) => operations.last_mut().into_iter().for_each(|operation| operation.commands += 1),
+            _ => {}
+        }
+    }
+    let ends: Vec<Cycle> = operations.iter().skip(1).map(|operation| operation.start).chain([end]).collect();
+    for (operation, end) in operations.iter_mut().zip(ends) {
+        operation.cycles = end.saturating_sub(operation.start);
+    }
+    let named_only = operations.len() > 1 && operations[0].commands == 0;
+    operations.drain(..usize::from(named_only));
+    operations
+}
+
+/// A trace that is being written.
+struct Trace {
+    file: StreamedFile,
+    /// The first error; nothing is written after it.
+    error: Option<std::io::Error>,
+    path: std::path::PathBuf,
+}
+
+impl Trace {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let mut file = StreamedFile::create(path)?;
+        let error = writeln!(file, "{}", event_csv::HEADER).err();
+        Ok(Self { file, error, path: path.to_path_buf() })
+    }
+
+    fn event(&mut self, cycle: Cycle, event: &Event) {
+        if self.error.is_none() {
+            self.error = writeln!(self.file, "{}", event_csv::line(cycle, event)).err();
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        match self.error {
+            Some(error) => Err(Failure::writing(&self.path)(error)),
+            None => self.file.finish(),
+        }
+    }
+}
+
+/// A buffer with expected contents, compared with memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// Buffer.
+    pub buffer: String,
+    /// Elements compared.
+    pub elements: u64,
+    /// Elements that differ.
+    pub mismatches: u64,
+    /// The first of them.
+    pub first: Option<Mismatch>,
+}
+
+/// An element that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// Index in each dimension.
+    pub index: Vec<u64>,
+    /// Expected value.
+    pub expected: i64,
+    /// Value in memory.
+    pub actual: i64,
+}
+
+/// Compares every buffer that has expected contents.
+pub fn compare(program: &Program, memory: &Memory) -> Vec<Comparison> {
+    let expected = program.buffers.iter().filter_map(|buffer| Some((buffer, buffer.expected.as_ref()?)));
+    expected
+        .map(|(buffer, expected)| {
+            let actual = memory.read_vec(buffer.address, expected.len());
+            compare_elements(&buffer.name, buffer.element, &buffer.shape, expected, &actual)
+        })
+        .collect()
+}
+
+fn compare_elements(name: &str, element: ElementType, shape: &[u64], expected: &[u8], actual: &[u8]) -> Comparison {
+    let mut comparison = Comparison { buffer: name.to_owned(), elements: 0, mismatches: 0, first: None };
+    for (position, (expected, actual)) in (0..).zip(element.elements(expected).zip(element.elements(actual))) {
+        comparison.elements += 1;
+        if expected != actual {
+            comparison.mismatches += 1;
+            comparison.first.get_or_insert_with(|| Mismatch { index: index(position, shape), expected, actual });
+        }
+    }
+    comparison
+}
+
+/// The index in each dimension of an element's position.
+fn index(mut position: u64, shape: &[u64]) -> Vec<u64> {
+    let mut index: Vec<u64> = shape
+        .iter()
+        .rev()
+        .map(|extent| {
+            let here = position % extent;
+            position /= extent;
+            here
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pollux_isa::RoccCommand;
+
+    #[test]
+    fn marks_cut_the_stream_into_operations() {
+        let command = || StreamItem::Command(RoccCommand::default());
+        let mark = |name: &str| StreamItem::Mark(name.to_owned());
+        let items = [command(), mark("a"), command(), command(), StreamItem::Fence, mark("b"), command()];
+        let operations = operations(&items, &[0, 5, 30], 42);
+        let summary: Vec<_> = operations.iter().map(|o| (o.name.as_str(), o.start, o.cycles, o.commands)).collect();
+        assert_eq!(summary, [("", 0, 5, 1), ("a", 5, 25, 2), ("b", 30, 12, 1)]);
+    }
+
+    #[test]
+    fn the_first_mismatch_is_named_by_its_index() {
+        let comparison = compare_elements("c", ElementType::I8, &[2, 3], &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 9, 255]);
+        let first = Mismatch { index: vec![1, 1], expected: 5, actual: 9 };
+        assert_eq!(comparison, Comparison { buffer: "c".into(), elements: 6, mismatches: 2, first: Some(first) });
+    }
+}

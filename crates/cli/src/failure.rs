@@ -1,0 +1,118 @@
+//! How a command ends: the exit codes, and errors as text or JSON.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use pollux_asm::Diagnostics;
+use serde_json::{Value, json};
+
+use crate::output::Output;
+
+/// How a command ended that came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that was checked agrees.
+    Agrees,
+    /// Something that was checked does not.
+    Differs,
+}
+
+impl Outcome {
+    /// `Agrees` if true.
+    pub fn of(agrees: bool) -> Self {
+        if agrees { Self::Agrees } else { Self::Differs }
+    }
+
+    /// 0 or 1.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Agrees => 0,
+            Self::Differs => 1,
+        }
+    }
+}
+
+/// Why a command did not come to its end.
+#[derive(Debug)]
+pub enum Failure {
+    /// The reader of the standard output went away.
+    Closed,
+    /// Arguments that do not go together.
+    Usage(String),
+    /// A file that cannot be read or written, or contents that have errors.
+    Input(String),
+    /// Errors in assembly text, with their places.
+    Assembly(Diagnostics),
+    /// The program is illegal, or the hardware would stop.
+    Program(Vec<String>),
+}
+
+impl Failure {
+    /// Bad input.
+    pub fn input(error: impl fmt::Display) -> Self {
+        Self::Input(error.to_string())
+    }
+
+    /// A file that cannot be read.
+    pub fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::Input(format!("cannot read `{}`: {error}", path.display()))
+    }
+
+    /// A file that cannot be written.
+    pub fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::Input(format!("cannot write `{}`: {error}", path.display()))
+    }
+
+    /// 2 to 4, or 141 (128 + SIGPIPE).
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Input(_) | Self::Assembly(_) => 3,
+            Self::Program(_) => 4,
+            Self::Closed => 141,
+        }
+    }
+
+    /// Tells the user; the exit code.
+    pub fn report(&self, out: &Output) -> u8 {
+        let code = self.exit_code();
+        if out.is_json() {
+            // Nothing is left to be done if the output is closed.
+            let _ =
+                out.json(&json!({ "error": self.to_string().trim_end(), "exit_code": code, "errors": self.list() }));
+        } else if !matches!(self, Self::Closed) {
+            out.note(&format!("error: {}", self.to_string().trim_end()));
+        }
+        code
+    }
+
+    /// The single errors, with their places if they have any.
+    fn list(&self) -> Vec<Value> {
+        match self {
+            Self::Assembly(diagnostics) => diagnostics.0.iter().map(diagnostic_json).collect(),
+            Self::Program(errors) => errors.iter().map(|message| json!({ "message": message })).collect(),
+            other => vec![json!({ "message": other.to_string() })],
+        }
+    }
+}
+
+fn diagnostic_json(diagnostic: &pollux_asm::Diagnostic) -> Value {
+    let (line, column) = diagnostic.position();
+    json!({
+        "message": diagnostic.message, "file": diagnostic.file.name, "line": line, "column": column, "help": diagnostic.help,
+    })
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the standard output is closed"),
+            Self::Usage(message) | Self::Input(message) => f.write_str(message),
+            Self::Assembly(diagnostics) => write!(f, "{diagnostics}\n{}", diagnostics.render()),
+            Self::Program(errors) => f.write_str(&errors.join("\n")),
+        }
+    }
+}

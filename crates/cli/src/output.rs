@@ -1,0 +1,114 @@
+//! What a command prints: text for people or one JSON document.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// The standard output.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// With `json`, text is not printed; without it, JSON is not.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints text as it is, unless JSON was asked for.
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
+        if self.json { Ok(()) } else { self.raw(text) }
+    }
+
+    /// Prints the document, if JSON was asked for.
+    pub fn json(&self, document: &impl Serialize) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        let mut text = serde_json::to_string_pretty(document).map_err(Failure::input)?;
+        text.push('\n');
+        self.raw(&text)
+    }
+
+    /// Prints text in any case.
+    pub fn raw(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Input(format!("cannot write to the standard output: {error}")),
+        })
+    }
+
+    /// Prints a line on the standard error, unless JSON was asked for.
+    pub fn note(&self, line: &str) {
+        if !self.json {
+            // There is nowhere to report that the standard error is closed.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+}
+
+/// A number with its digits in groups of three: `1 234 567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 element`, `2 elements`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// Rows as a table: the first column left-aligned, the others right-aligned, two blanks between them.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let fill = " ".repeat(widths[column] - cell.chars().count());
+            match column {
+                0 => line.extend([cell.as_str(), &fill]),
+                _ => line.extend(["  ", &fill, cell]),
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+        assert_eq!(counted(1, "command"), "1 command");
+        assert_eq!(counted(0, "command"), "0 commands");
+    }
+
+    #[test]
+    fn numbers_are_aligned_at_the_right() {
+        let rows = [["name", "n"], ["a", "10"], ["long name", "5"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), "name        n\na          10\nlong name   5\n");
+    }
+}
