@@ -41,7 +41,7 @@ use crate::operand_set::{A, B, D, OperandSet};
 use crate::row::{AccRow, SpadRow};
 use crate::tag_queue::Tag;
 use crate::transpose_preload_unroller::{NO_COMMAND, TransposePreloadUnroller};
-use crate::wires::{ExReads, ExWrite, IssuedCmd, RobId};
+use crate::wires::{BankRows, ExReads, ExWrite, IssuedCmd, RobId};
 
 /// One trip of rows through the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ struct ControlSignals {
     fire: OperandSet,
     /// Operands whose address is garbage or that take no part in this pass.
     off: OperandSet,
+    /// Operands that bring a row from a memory: neither off nor padding.
+    reads: OperandSet,
     /// Operands that are zeros because their address is garbage (`accumulate_zeros`, `preload_zeros`); never A.
     zeros: OperandSet,
     /// Operands in the accumulator.
@@ -114,6 +116,7 @@ impl ControlSignals {
         pass: None,
         fire: OperandSet::EMPTY,
         off: OperandSet::EMPTY,
+        reads: OperandSet::EMPTY,
         zeros: OperandSet::EMPTY,
         from_acc: OperandSet::EMPTY,
         first: false,
@@ -130,12 +133,6 @@ impl ControlSignals {
         },
         tag: Tag::GARBAGE,
     };
-
-    /// Operands that bring a row from a memory.
-    #[inline]
-    fn reads(&self) -> OperandSet {
-        OperandSet::of([A, B, D].map(|x| self.cols[x] > 0)) & !self.off
-    }
 }
 
 /// Wires at the mesh's output in this cycle.
@@ -180,7 +177,7 @@ pub struct RowIssueWires {
     control_ready: bool,
     /// Operands that advance by a row.
     fire: OperandSet,
-    /// Bank of the operand's current row.
+    /// Bank of each operand's next row.
     bank: [u8; 3],
     /// `about_to_fire_all_rows`.
     done: bool,
@@ -272,86 +269,102 @@ impl ExecuteController {
     }
 
     /// Step 1 of a cycle: the row at the mesh's output.
-    #[inline]
+    #[inline(never)] // it fills the caller's struct in place
     pub fn results(&self) -> ExResults {
-        let Some(response) = self.mesh.response() else { return ExResults::default() };
-        let shown = Some(response.last);
-        let Some((tag, rob_id)) = response.tag.and_then(|tag| Some((tag, tag.rob_id?))) else {
-            return ExResults { shown, ..ExResults::default() };
-        };
-        ExResults {
-            write: self.result_write(&response, tag),
-            completed: response.last.then_some(rob_id),
-            counted: Some(response.total_rows),
-            shown,
+        let mut results = ExResults { write: None, completed: None, counted: None, shown: None };
+        if let Some(response) = self.mesh.response() {
+            self.fill_results(&response, &mut results);
         }
+        results
     }
 
-    /// Where the result row goes. OS results leave the array bottom row first.
-    fn result_write(&self, response: &MeshResponse, tag: &Tag) -> Option<ExWrite> {
+    #[inline]
+    fn fill_results(&self, response: &MeshResponse, results: &mut ExResults) {
+        results.shown = Some(response.last);
+        let Some(tag) = response.tag else { return };
+        let Some(rob_id) = tag.rob_id else { return };
+        results.completed = response.last.then_some(rob_id);
+        results.counted = Some(response.total_rows);
+        results.write = self.write_address(response, tag);
+        self.fill_write(response.data, &mut results.write);
+    }
+
+    /// Where the result row goes, without its data. OS results leave the array bottom row first.
+    #[inline]
+    fn write_address(&self, response: &MeshResponse, tag: &Tag) -> Option<ExWrite> {
+        let Parameters { layout, dim, count_mask, .. } = self.parameters;
         let (k, total_rows) = (self.output_counter, u32::from(response.total_rows));
         let step = k * self.configuration.c_stride;
         let (offset, row) = match self.configuration.dataflow {
             DataflowMode::Ws => (step, k),
             DataflowMode::Os => {
                 let last = total_rows.wrapping_sub(1);
-                (last.wrapping_sub(step), last.wrapping_sub(k) & self.parameters.count_mask)
+                (last.wrapping_sub(step), last.wrapping_sub(k) & count_mask)
             }
         };
-        if tag.addr.is_garbage(self.parameters.layout) || row >= tag.rows.into() {
+        if tag.addr.is_garbage(layout) || row >= tag.rows.into() {
             return None;
         }
-        let addr = tag.addr.add(self.parameters.layout, offset);
-        let (dim, cols) = (self.parameters.dim as usize, usize::from(tag.cols).min(self.parameters.dim as usize));
+        let addr = tag.addr.add(layout, offset);
+        let cols = usize::from(tag.cols).min(dim as usize);
         if addr.is_acc() {
-            let mut data = AccRow::default();
-            data.0[..dim].copy_from_slice(response.data);
-            let (bank, row) = (addr.acc_bank(self.parameters.layout) as u8, addr.acc_row(self.parameters.layout));
+            let (bank, row) = (addr.acc_bank(layout) as u8, addr.acc_row(layout));
+            let data = AccRow::default();
             let write = ExWrite::Acc { bank, row, data, cols, accumulate: addr.accumulate() };
             self.config.ex_write_to_acc.then_some(write)
         } else {
-            let mut data = SpadRow::default();
-            write_scratchpad_row(response.data, self.configuration.relu, &mut data.0[..dim]);
-            let (bank, row) = (addr.sp_bank(self.parameters.layout) as u8, addr.sp_row(self.parameters.layout));
-            self.config.ex_write_to_spad.then_some(ExWrite::Spad { bank, row, data, cols })
+            let (bank, row) = (addr.sp_bank(layout) as u8, addr.sp_row(layout));
+            let write = ExWrite::Spad { bank, row, data: SpadRow::default(), cols };
+            self.config.ex_write_to_spad.then_some(write)
+        }
+    }
+
+    /// The result row as it is written: all bits to the accumulator, clipped and activated to the scratchpad.
+    #[inline]
+    fn fill_write(&self, row: &[i32], write: &mut Option<ExWrite>) {
+        match write {
+            Some(ExWrite::Acc { data, .. }) => data.0[..row.len()].copy_from_slice(row),
+            Some(ExWrite::Spad { data, .. }) => {
+                write_scratchpad_row(row, self.configuration.relu, &mut data.0[..row.len()]);
+            }
+            None => {}
         }
     }
 
     /// Step 2: the head of the control queue, given the head of each bank's execute response queue.
-    #[inline(never)] // it fills the caller's struct in place
     pub fn control<'a>(&self, response: impl Fn(u8) -> Option<&'a SpadRow>) -> ControlWires {
-        let mut wires = ControlWires { mesh: self.mesh.wires(), ..ControlWires::default() };
+        let mesh = self.mesh.wires();
         let valid = self.control_queue.valid(0);
         if !valid && self.state != State::Flush {
-            return wires;
+            return ControlWires { mesh, ..ControlWires::default() };
         }
         let head = self.control_queue.bits(0);
-        let MeshWires { ready, req_ready, .. } = wires.mesh;
-        let reads = head.reads();
-        let mut have = !reads;
+        let mut rows = [SpadRow::default(); 3];
+        let mut have = !head.reads;
         if self.config.ex_read_from_spad {
             let fed = self.fed(head.pass);
             for x in (head.fire & !head.zeros & !head.from_acc).iter() {
                 if let Some(row) = response(head.bank[x]) {
                     have.insert(x);
                     if fed.has(x) {
-                        fill_row(&mut wires.rows[x], row, head.cols[x], self.parameters.dim);
+                        rows[x] = unpadded(row, head.cols[x], self.parameters.dim);
                     }
                 }
             }
         }
-        wires.fire = (head.fire & have & ready).only_if(valid);
-        wires.head_ready = (head.fire & !wires.fire & ready).is_empty() && (!head.first || req_ready);
-        wires.dequeue = valid && wires.head_ready;
-        if req_ready {
-            wires.request = self.mesh_request(head, wires.dequeue);
+        let fire = (head.fire & have & mesh.ready).only_if(valid);
+        let head_ready = (head.fire & !fire & mesh.ready).is_empty() && (!head.first || mesh.req_ready);
+        let dequeue = valid && head_ready;
+        let taken = (fire & head.reads & !head.from_acc).only_if(dequeue);
+        ControlWires {
+            pops: [A, B, D].iter().fold(0, |pops, &x| pops | u32::from(taken.has(x)) << head.bank[x]),
+            mesh,
+            head_ready,
+            dequeue,
+            request: if mesh.req_ready { self.mesh_request(head, dequeue) } else { None },
+            fire,
+            rows,
         }
-        if wires.dequeue {
-            for x in (wires.fire & reads & !head.from_acc).iter() {
-                wires.pops |= 1 << head.bank[x];
-            }
-        }
-        wires
     }
 
     /// Operands whose lanes reach the mesh: a preload alone carries only what the transposer needs of A and B, a compute
@@ -383,26 +396,36 @@ impl ExecuteController {
     }
 
     /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report.
-    #[inline(never)] // it fills the caller's struct in place
     pub fn row_issue(&self, control: &ControlWires, spad_ready: u32, acc_ready: u32) -> RowIssueWires {
         let control_ready = self.control_queue.len() < self.control_queue_depth || control.head_ready;
-        let mut wires = RowIssueWires { control_ready, ..RowIssueWires::default() };
-        match self.state {
+        let (decision, pass) = match self.state {
             State::Waiting => {
                 let decision = self.decide();
-                wires.decision = Some(decision);
-                if let Decision::Start(pass) = decision {
-                    wires.pass = Some(pass);
-                }
+                (Some(decision), if let Decision::Start(pass) = decision { Some(pass) } else { None })
             }
-            State::Compute(pass) => wires.pass = Some(pass),
-            State::Flush | State::Flushing => {}
+            State::Compute(pass) => (None, Some(pass)),
+            State::Flush | State::Flushing => (None, None),
+        };
+        let completed = self.report(decision);
+        let Some(pass) = pass else {
+            return RowIssueWires { completed, decision, control_ready, ..RowIssueWires::default() };
+        };
+        let plan = &self.decoded.plans[pass as usize];
+        let rows = self.row_addresses();
+        let bank = self.banks(&rows);
+        let may_advance = self.may_advance(plan, &bank);
+        let asks = may_advance & plan.reads & self.real_rows();
+        let fire = may_advance & !(asks & self.busy_banks(&bank, spad_ready, acc_ready));
+        RowIssueWires {
+            reads: self.reads(asks, &rows, bank, control_ready),
+            bank,
+            completed,
+            decision,
+            pass: Some(pass),
+            control_ready,
+            fire,
+            done: control_ready && self.all_rows_fire(plan, fire),
         }
-        if let Some(pass) = wires.pass {
-            self.issue_rows(pass, &mut wires, spad_ready, acc_ready);
-        }
-        wires.completed = self.report(wires.decision);
-        wires
     }
 
     /// The report of this cycle: a result's last row, else a command that waits for its report, else CONFIG_EX.
@@ -469,37 +492,52 @@ impl ExecuteController {
 
 /// Row issue.
 impl ExecuteController {
+    /// Banks of the operands' next rows.
     #[inline]
-    fn issue_rows(&self, pass: Pass, wires: &mut RowIssueWires, spad_ready: u32, acc_ready: u32) {
-        let Decoded { from_acc, plans, .. } = &self.decoded;
-        let plan = &plans[pass as usize];
-        let rows = self.row_addresses();
+    fn banks(&self, rows: &[LocalAddr; 3]) -> [u8; 3] {
         let layout = self.parameters.layout;
-        for x in 0..3 {
-            let bank = if from_acc.has(x) { rows[x].acc_bank(layout) } else { rows[x].sp_bank(layout) };
-            wires.bank[x] = bank as u8;
+        let from_acc = self.decoded.from_acc;
+        if from_acc.is_empty() {
+            return [A, B, D].map(|x| rows[x].sp_bank(layout) as u8);
         }
-        let may_advance = self.may_advance(plan, &wires.bank);
-        wires.fire = may_advance;
-        // No two operands read one bank in one cycle.
-        for x in (may_advance & plan.reads & self.real_rows()).iter() {
-            let bank = usize::from(wires.bank[x]);
-            let ready = if from_acc.has(x) { acc_ready } else { spad_ready };
-            if ready >> bank & 1 == 0 {
-                wires.fire = wires.fire & !OperandSet::single(x);
-            }
-            if from_acc.has(x) {
-                wires.reads.acc_valid |= 1 << bank;
-                wires.reads.acc_row[bank] = rows[x].acc_row(layout);
-            } else if wires.control_ready && self.config.ex_read_from_spad {
-                wires.reads.spad_valid |= 1 << bank;
-                wires.reads.spad_row[bank] = rows[x].sp_row(layout);
-            }
+        [A, B, D].map(|x| if from_acc.has(x) { rows[x].acc_bank(layout) } else { rows[x].sp_bank(layout) } as u8)
+    }
+
+    /// Operands whose bank takes no request in this cycle.
+    #[inline]
+    fn busy_banks(&self, bank: &[u8; 3], spad_ready: u32, acc_ready: u32) -> OperandSet {
+        let from_acc = self.decoded.from_acc;
+        let ready = |ready: u32| OperandSet::of([A, B, D].map(|x| ready >> bank[x] & 1 == 1));
+        if from_acc.is_empty() {
+            return !ready(spad_ready);
         }
-        let RowCounters { next, started, .. } = self.counters;
+        !((ready(acc_ready) & from_acc) | (ready(spad_ready) & !from_acc))
+    }
+
+    /// The requests of the operands that ask. Those to the accumulator do not wait for room in the control queue.
+    #[inline]
+    fn reads(&self, asks: OperandSet, rows: &[LocalAddr; 3], bank: [u8; 3], control_ready: bool) -> ExReads {
+        let layout = self.parameters.layout;
+        let bits = |set: OperandSet| [A, B, D].iter().fold(0, |bits, &x| bits | u32::from(set.has(x)) << bank[x]);
+        let acc = asks & self.decoded.from_acc;
+        let spad = (asks & !acc).only_if(control_ready && self.config.ex_read_from_spad);
+        let row = [A, B, D].map(|x| rows[x].sp_row(layout));
+        let spad_row = BankRows { operands: spad, bank, row };
+        if acc.is_empty() {
+            return ExReads { spad_valid: bits(spad), spad_row, ..ExReads::default() };
+        }
+        let row = [A, B, D].map(|x| rows[x].acc_row(layout));
+        let acc_row = BankRows { operands: acc, bank, row };
+        ExReads { spad_valid: bits(spad), spad_row, acc_valid: bits(acc), acc_row }
+    }
+
+    /// After this cycle all rows of the pass are requested.
+    #[inline]
+    fn all_rows_fire(&self, plan: &Plan, fire: OperandSet) -> bool {
+        let RowCounters { next: [a, b, d], started, .. } = self.counters;
         let last = plan.total_rows.wrapping_sub(1);
-        let ends = |x: usize| next[x] == 0 || (next[x] == last && wires.fire.has(x));
-        wires.done = wires.control_ready && !started.is_empty() && ends(A) && ends(B) && ends(D);
+        let ends = |x: usize, next: u32| next == 0 || (next == last && fire.has(x));
+        !started.is_empty() && ends(A, a) && ends(B, b) && ends(D, d)
     }
 
     /// Addresses of the next row of each operand. D comes bottom row first.
@@ -552,6 +590,7 @@ impl ExecuteController {
         let real = self.real_rows();
         let [a, b, d] = &self.decoded.operands;
         let cols = |x: usize, operand: &Operand| if real.has(x) { operand.cols } else { 0 };
+        let cols = [cols(A, a), cols(B, b), cols(D, d)];
         let request = MeshRequest {
             propagate: match pass {
                 Pass::Preload => self.in_prop_flush,
@@ -569,11 +608,12 @@ impl ExecuteController {
             pass: Some(pass),
             fire: wires.fire,
             off: !plan.reads,
+            reads: plan.reads & OperandSet::of([cols[A] > 0, cols[B] > 0, cols[D] > 0]),
             zeros: self.decoded.garbage & !OperandSet::single(A),
             from_acc: self.decoded.from_acc,
             first: self.counters.started.is_empty(),
             bank: wires.bank,
-            cols: [cols(A, a), cols(B, b), cols(D, d)],
+            cols,
             request,
             tag,
         }
@@ -625,15 +665,18 @@ impl ExecuteController {
     }
 
     fn tick_control_queue(&mut self, control: &ControlWires, issue: &RowIssueWires) -> bool {
-        let entry = match issue.pass {
-            Some(pass) if issue.control_ready => Some(self.control_entry(pass, issue)),
-            _ => None,
-        };
-        if !control.dequeue && entry.is_none() {
-            return false;
+        match issue.pass {
+            Some(pass) if issue.control_ready => {
+                let entry = self.control_entry(pass, issue);
+                self.control_queue.tick(control.dequeue.into(), Some(entry));
+                true
+            }
+            _ if control.dequeue => {
+                self.control_queue.tick(1, None);
+                true
+            }
+            _ => false,
         }
-        self.control_queue.tick(control.dequeue.into(), entry);
-        true
     }
 
     /// Row counters: in a pass they count, otherwise they are cleared.
@@ -738,14 +781,14 @@ fn next_row(row: u32, total_rows: u32) -> u32 {
     if row >= last { row.wrapping_sub(last) } else { row + 1 }
 }
 
-/// Lanes `0..cols` of `from`; the rest of `row`, which is zeros, stays.
-fn fill_row(row: &mut SpadRow, from: &SpadRow, cols: u8, dim: u32) {
-    if u32::from(cols) >= dim {
-        *row = *from;
-    } else {
-        let cols = usize::from(cols);
-        row.0[..cols].copy_from_slice(&from.0[..cols]);
+/// A row from the scratchpad without its padding: lanes from `cols` on are zeros.
+#[inline]
+fn unpadded(row: &SpadRow, cols: u8, dim: u32) -> SpadRow {
+    let mut row = *row;
+    if u32::from(cols) < dim {
+        row.0[cols.into()..dim as usize].fill(0);
     }
+    row
 }
 
 fn record(results: &ExResults, control: &ControlWires, events: &mut EventBuffer) {

@@ -58,7 +58,12 @@ impl OperandSet {
     /// The operands in the set, in the order A, B, D.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (A..=D).filter(move |&x| self.has(x))
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let x = rest.trailing_zeros() as usize;
+            rest &= rest.wrapping_sub(1);
+            (x <= D).then_some(x)
+        })
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Bank sets are bit masks (bit i = bank i). Everything here lives for one cycle.
 
+use std::ops::Index;
+
 use pollux_isa::RoccCommand;
 
 use crate::event::{Origin, Unit};
+use crate::operand_set::{A, B, D, OperandSet};
 use crate::row::{AccRow, SpadRow};
 
 /// Largest number of scratchpad or accumulator banks.
@@ -69,20 +72,36 @@ pub enum ExWrite {
 }
 
 /// Read requests of the execute controller in this cycle: valid bits and rows, whatever the banks answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ExReads {
     /// Scratchpad banks with a valid request.
     pub spad_valid: u32,
     /// Row asked of each scratchpad bank.
-    pub spad_row: [u32; MAX_BANKS],
+    pub spad_row: BankRows,
     /// Accumulator banks with a valid request (accepted, but never answered in this revision).
     pub acc_valid: u32,
     /// Row asked of each accumulator bank.
-    pub acc_row: [u32; MAX_BANKS],
+    pub acc_row: BankRows,
 }
 
-impl Default for ExReads {
-    fn default() -> Self {
-        Self { spad_valid: 0, spad_row: [0; MAX_BANKS], acc_valid: 0, acc_row: [0; MAX_BANKS] }
+/// Rows by bank, for the few banks that matter: at most one for each of the operands A, B and D.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BankRows {
+    /// Operands that ask for a row.
+    pub operands: OperandSet,
+    /// The bank each of them asks.
+    pub bank: [u8; 3],
+    /// Row within the bank.
+    pub row: [u32; 3],
+}
+
+impl Index<usize> for BankRows {
+    type Output = u32;
+
+    /// The row for a bank, of the last operand if there are several; 0 for a bank that is not asked.
+    #[inline]
+    fn index(&self, bank: usize) -> &u32 {
+        let asks = |x: &usize| self.operands.has(*x) && usize::from(self.bank[*x]) == bank;
+        [D, B, A].into_iter().find(asks).map_or(&0, |x| &self.row[x])
     }
 }

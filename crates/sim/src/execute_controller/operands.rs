@@ -236,6 +236,7 @@ impl Plan {
         let whole = dataflow == DataflowMode::Os || reads.has(D) || !transposed.is_empty();
         let rows = |x: usize| if reads.has(x) { operands[x].rows } else { 1 };
         let counted = rows(A).max(rows(B)).max(MIN_ROWS) & parameters.count_mask;
-        Self { reads, total_rows: if whole { parameters.dim } else { counted } }
+        let total_rows = if whole { parameters.dim } else { counted };
+        Self { reads, total_rows }
     }
 }

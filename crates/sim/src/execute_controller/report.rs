@@ -143,7 +143,7 @@ impl ExecuteController {
     fn head_waits_for(&self) -> Option<String> {
         let head = self.control_queue.bits(0);
         let names = ["A", "B", "D"];
-        let waiting = head.fire & head.reads();
+        let waiting = head.fire & head.reads;
         if let Some(x) = (waiting & head.from_acc).iter().next() {
             return Some(format!(
                 "operand {} from accumulator bank {}: the hardware accepts this read and never answers it; copy the \

@@ -99,11 +99,11 @@ impl Bench {
         self.record(&control, &issue);
         let cmd = if self.ex.cmd_ready() { self.commands.pop_front() } else { None };
         let progress = self.ex.tick(cmd, &results, &control, &issue, &mut EventBuffer::new(false));
-        for b in 0..BANKS {
+        for (b, moves) in moves.into_iter().enumerate() {
             if control.pops >> b & 1 == 1 {
                 self.responses[b].pop_front();
             }
-            if moves[b] {
+            if moves {
                 let row = self.output[b].take();
                 self.responses[b].extend(row);
             }
