@@ -213,7 +213,8 @@ impl MeshWithDelays {
         }
         if wires.advance {
             self.written = OperandSet::EMPTY;
-            self.fire_counter = if wires.last { 0 } else { self.fire_counter + 1 };
+            let next = (self.fire_counter + 1) & (self.dim as u8 - 1);
+            self.fire_counter = if wires.last { 0 } else { next };
         }
         for x in fire.iter() {
             progress |= !self.written.has(x) || self.buffers[x] != rows[x];

@@ -21,6 +21,8 @@ struct Log {
     writes: Vec<(i64, u32)>,
     /// Reports: cycle, command.
     reports: Vec<(i64, u8)>,
+    /// What each cycle was spent on.
+    activities: Vec<ExecuteActivity>,
 }
 
 /// Execute controller, four scratchpad banks with a latency of two cycles, one accumulator bank.
@@ -142,6 +144,7 @@ impl Bench {
         self.log.requests.extend(control.request.map(|(request, _)| (cycle, request.flush)));
         self.log.presented.extend(control.mesh.advance.then_some(cycle));
         self.log.reports.extend(issue.completed.map(|id| (cycle, id.index)));
+        self.log.activities.push(self.ex.activity(control, issue));
     }
 
     /// Executes the configuration, then the other commands; cycle 0 of the log is the first scratchpad read.
@@ -332,6 +335,26 @@ fn a_preload_waits_for_the_result_that_it_reads() {
         let reads = &bench.run().reads;
         assert_eq!(reads[2 * n as usize].0, 2 * n + 3 + lm);
     }
+}
+
+#[test]
+fn every_cycle_is_spent_on_a_row_or_has_a_cause() {
+    use ExecuteActivity::{Busy, Draining, Idle, Stalled};
+    let mut bench = Bench::new(4);
+    let (d, a, none, c) = (bench.spad(0, 8), bench.spad(0, 0), bench.garbage(), bench.acc(0));
+    bench.config(true, false, false, 0);
+    for _ in 0..2 {
+        bench.command(6, d, c);
+        bench.command(4, a, none);
+    }
+    let log = bench.run();
+    let spent = |activity| log.activities.iter().filter(|&&x| x == activity).count();
+    // Three passes of four rows; A and D of the second one share a bank.
+    assert_eq!(spent(Busy), 12);
+    assert_eq!(spent(Stalled(ExecuteStall::BankConflict)), 4);
+    // The first preload is at the head a cycle before its compute.
+    assert_eq!(spent(Stalled(ExecuteStall::NextCommand)), 1);
+    assert_eq!(spent(Busy) + spent(Draining) + spent(Idle) + 4 + 1, log.activities.len());
 }
 
 #[test]
