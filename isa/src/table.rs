@@ -289,9 +289,11 @@ impl FieldSpec {
         Allowed { min: self.min, max, kind: self.kind }
     }
 
-    /// Value that assembly may leave out.
+    /// Value that assembly may leave out. Where the build keeps fewer bits than the default has (the scale of a build
+    /// without a scaler), the field means nothing and the default is 0.
     pub fn default_value(&self, cfg: &GemminiConfig) -> Option<u64> {
-        self.default.map(|value| value.of(cfg))
+        let value = self.default?.of(cfg);
+        Some(if value <= self.allowed(cfg).max { value } else { 0 })
     }
 
     /// Checks a value for this field.

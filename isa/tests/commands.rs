@@ -349,3 +349,10 @@ fn a_block_before_the_last_uses_the_accumulating_normalization_command() {
     assert_eq!(pairs.collect::<Vec<_>>(), [0, 1, 1, 3, 3, 5, 6, 6]);
     assert!(NormCmd::Reset.writes_to_main_memory() && !NormCmd::Mean.writes_to_main_memory());
 }
+
+#[test]
+fn a_load_can_be_configured_by_defaults_in_a_build_without_a_scaler() {
+    let cfg = GemminiConfig { mvin_scale_args: None, ..GemminiConfig::lean() };
+    let command = Command::from_operands(&cfg, "config_ld", &[("stride", 16)]).unwrap();
+    assert_eq!(Command::decode_exact(&cfg, command.encode(&cfg).unwrap()), Ok(command));
+}
