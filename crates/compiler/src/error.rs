@@ -1,0 +1,67 @@
+//! Everything that can go wrong between a quantised model and its result.
+
+use pollux_functional::{ExecError, NewModelError};
+use pollux_kernels::KernelError;
+use pollux_model::ModelError;
+use pollux_sim::simulation::RunError;
+use thiserror::Error;
+
+/// An error of this crate.
+#[derive(Debug, Error)]
+pub enum CompileError {
+    /// The model cannot be read or quantised.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An operation cannot be lowered.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The plan names an operation that the model does not have.
+    #[error("the plan names the operation `{name}`, which the model does not have; it has {known}")]
+    UnknownOperation {
+        /// Name in the plan.
+        name: String,
+        /// Names that would do.
+        known: String,
+    },
+    /// The plan asks for something that an operation cannot do.
+    #[error("operation `{operation}`: {what}")]
+    Plan {
+        /// Operation.
+        operation: String,
+        /// What is wrong and what would be right.
+        what: String,
+    },
+    /// A plan file is damaged.
+    #[error("the plan cannot be read: {0}")]
+    PlanFile(#[from] toml::de::Error),
+    /// A technique's parameter is outside its legal values.
+    #[error("{technique}: {what}")]
+    Technique {
+        /// Technique.
+        technique: &'static str,
+        /// What is wrong and what would be right.
+        what: String,
+    },
+    /// The functional model does not have this configuration.
+    #[error(transparent)]
+    Configuration(#[from] NewModelError),
+    /// The functional model stopped.
+    #[error("operation `{operation}`: {source}")]
+    Functional {
+        /// Operation being executed.
+        operation: String,
+        /// Why.
+        source: ExecError,
+    },
+    /// The cycle-level emulator stopped.
+    #[error("operation `{operation}`: {source}")]
+    Cycles {
+        /// Operation that was current.
+        operation: String,
+        /// Why.
+        source: RunError,
+    },
+    /// A plot cannot be drawn.
+    #[error("a plot cannot be drawn: {0}")]
+    Plot(String),
+}

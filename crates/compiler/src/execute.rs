@@ -1,0 +1,345 @@
+//! Running a compiled model: on the functional model, or cycle by cycle.
+
+use std::sync::Arc;
+
+use pollux_asm::Program;
+use pollux_functional::{FunctionalModel, Policy};
+use pollux_isa::{RoccCommand, StreamItem};
+use pollux_kernels::View;
+use pollux_memory::Memory;
+use pollux_model::Matrix;
+use pollux_sim::event::{Cycle, NoObserver};
+use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::host::{Host, StreamHost};
+use pollux_sim::memory::{
+    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
+    MemorySystem,
+};
+use pollux_sim::simulation::{Progress, RunError, RunSummary, Simulation};
+use serde::Serialize;
+
+use crate::error::CompileError;
+use crate::host::{HostModel, HostStep};
+use crate::operation::{Compiled, Operation};
+
+/// Steps of the emulator between two calls of the progress callback.
+const PROGRESS_INTERVAL: u32 = 1 << 16;
+
+/// The operations of one side of a host step: items of the program, and the step behind them.
+#[derive(Clone, Debug)]
+struct Segment {
+    items: Arc<[StreamItem]>,
+    /// Operations that were begun before this segment.
+    operations: usize,
+    /// The host step that follows, and the number of its operation.
+    step: Option<(usize, HostStep)>,
+}
+
+/// Cuts the program at the marks of host steps.
+fn segments(compiled: &Compiled) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    let mut items: Vec<StreamItem> = Vec::new();
+    let (mut mark, mut first) = (0, 0);
+    for item in &compiled.program.items {
+        if let StreamItem::Mark(_) = item {
+            mark += 1;
+            if let Some(step) = compiled.operations.get(mark - 1).and_then(|operation| operation.host.clone()) {
+                let items = std::mem::take(&mut items).into();
+                segments.push(Segment { items, operations: first, step: Some((mark - 1, step)) });
+                first = mark;
+                continue;
+            }
+        }
+        items.push(item.clone());
+    }
+    segments.push(Segment { items: items.into(), operations: first, step: None });
+    segments
+}
+
+/// Runs on the functional model; `memory` is what the program starts from.
+///
+/// # Errors
+/// A configuration that the model does not have, or undefined behaviour.
+pub fn run_functional(compiled: &Compiled, memory: Memory) -> Result<Memory, CompileError> {
+    let config = compiled.program.config.clone();
+    let mut model = FunctionalModel::with_policy(config, memory, Policy::default())?;
+    for segment in segments(compiled) {
+        let mut operation = segment.operations;
+        for item in segment.items.iter() {
+            operation += usize::from(matches!(item, StreamItem::Mark(_)));
+            let name = || compiled.operation_name(operation.checked_sub(1));
+            model.run([item]).map_err(|source| CompileError::Functional { operation: name(), source })?;
+        }
+        if let Some((_, step)) = &segment.step {
+            step.apply(model.memory_mut());
+        }
+    }
+    Ok(model.into_memory())
+}
+
+/// The memory system behind the accelerator's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryModel {
+    /// Fixed latency, in order: the golden bench.
+    Bench(BenchParameters),
+    /// Latency, bandwidth and a bound on outstanding requests.
+    Bandwidth(BandwidthParameters),
+    /// A shared L2 in front of banked DRAM.
+    Dram {
+        /// The L2.
+        cache: CacheParameters,
+        /// The channel.
+        dram: DramParameters,
+        /// Clock of the accelerator.
+        clock_mhz: u64,
+        /// Requests that the L2 accepts before the first is answered.
+        outstanding: usize,
+    },
+}
+
+impl Default for MemoryModel {
+    fn default() -> Self {
+        Self::Bench(BenchParameters::default())
+    }
+}
+
+/// How the cycle-level run is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CycleSetup {
+    /// Memory behind the accelerator's port.
+    pub memory: MemoryModel,
+    /// Cycles from one command of the host to the next, at least; 0 means 1.
+    pub interval: u64,
+    /// Costs of the host's own work.
+    pub host: HostModel,
+    /// Stop after so many cycles.
+    pub limit: Option<Cycle>,
+}
+
+/// When an operation was at the host: from its first command being presented until the next operation's is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OperationCycles {
+    /// First cycle.
+    pub start: Cycle,
+    /// Cycles.
+    pub cycles: Cycle,
+}
+
+/// What a cycle-level run did.
+#[derive(Clone, Debug)]
+pub struct CycleRun {
+    /// Memory after the run.
+    pub memory: Memory,
+    /// Totals.
+    pub summary: RunSummary,
+    /// Cycles from the first operation to the end of the last one, host steps included.
+    pub cycles: Cycle,
+    /// For each operation of the compiled model.
+    pub operations: Vec<OperationCycles>,
+}
+
+/// Where a cycle-level run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Cycle.
+    pub cycle: Cycle,
+    /// Operation that is current.
+    pub operation: usize,
+    /// Operations in all.
+    pub operations: usize,
+}
+
+/// Runs cycle by cycle; `memory` is what the program starts from. `progress` is called now and then.
+///
+/// # Errors
+/// A deadlock, or the limit.
+pub fn run_cycles(
+    compiled: &Compiled,
+    mut memory: Memory,
+    setup: &CycleSetup,
+    progress: &mut dyn FnMut(Position),
+) -> Result<CycleRun, CompileError> {
+    let host = StepHost::new(segments(compiled), setup, &mut memory);
+    let beat_bytes = compiled.program.config.beat_bytes() as usize;
+    match setup.memory {
+        MemoryModel::Bench(p) => simulate(compiled, host, BenchMemory::new(p, beat_bytes, memory), setup, progress),
+        MemoryModel::Bandwidth(p) => {
+            simulate(compiled, host, BandwidthMemory::new(p, beat_bytes, memory), setup, progress)
+        }
+        MemoryModel::Dram { cache, dram, clock_mhz, outstanding } => {
+            let memory = DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory);
+            simulate(compiled, host, memory, setup, progress)
+        }
+    }
+}
+
+fn simulate<M: MemorySystem>(
+    compiled: &Compiled,
+    host: StepHost,
+    memory: M,
+    setup: &CycleSetup,
+    progress: &mut dyn FnMut(Position),
+) -> Result<CycleRun, CompileError> {
+    let mut simulation = Simulation::new(&compiled.program.config, Translation::Bare, host, memory, false);
+    let limit = setup.limit.unwrap_or(Cycle::MAX);
+    let count = compiled.operations.len();
+    let mut starts: Vec<Cycle> = Vec::with_capacity(count);
+    let mut steps = 0u32;
+    loop {
+        let reached = simulation.host.mark().map_or(0, |mark| mark + 1);
+        if reached > starts.len() {
+            starts.resize(reached, simulation.cycle());
+        }
+        let stopped = match simulation.step(&mut NoObserver) {
+            Progress::Running if simulation.cycle() >= limit => Some(RunError::Limit { limit }),
+            Progress::Running => None,
+            Progress::Finished => break,
+            Progress::Stuck => Some(simulation.deadlock()),
+        };
+        if let Some(source) = stopped {
+            let operation = compiled.operation_name(simulation.host.mark());
+            return Err(CompileError::Cycles { operation, source });
+        }
+        steps = steps.wrapping_add(1);
+        if steps.is_multiple_of(PROGRESS_INTERVAL) {
+            let operation = simulation.host.mark().unwrap_or(0);
+            progress(Position { cycle: simulation.cycle(), operation, operations: count });
+        }
+    }
+    let summary = simulation.summary();
+    starts.resize(count, summary.cycles);
+    let end = end(&summary, &compiled.operations);
+    let ends = starts.iter().skip(1).copied().chain([end]);
+    let operations =
+        starts.iter().zip(ends).map(|(&start, end)| OperationCycles { start, cycles: end.saturating_sub(start) });
+    let operations = operations.collect();
+    let cycles = end.saturating_sub(starts.first().copied().unwrap_or(0));
+    Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, cycles, operations })
+}
+
+/// The cycle in which the last operation ends: the accelerator becomes idle, or the host has finished.
+fn end(summary: &RunSummary, operations: &[Operation]) -> Cycle {
+    match operations.last() {
+        Some(Operation { host: Some(_), .. }) => summary.cycles,
+        _ => summary.busy_falls,
+    }
+}
+
+/// The command source: a stream for each segment, and the host's own work in between.
+#[derive(Clone, Debug)]
+struct StepHost {
+    segments: Vec<Segment>,
+    segment: usize,
+    stream: StreamHost,
+    interval: u64,
+    model: HostModel,
+    /// Cycles of the current host step that are still to pass.
+    waiting: u64,
+}
+
+impl StepHost {
+    fn new(segments: Vec<Segment>, setup: &CycleSetup, memory: &mut Memory) -> Self {
+        let interval = setup.interval.max(1);
+        let stream = StreamHost::new(segments[0].items.clone(), interval, memory);
+        Self { segments, segment: 0, stream, interval, model: setup.host, waiting: 0 }
+    }
+
+    fn step(&self) -> Option<&(usize, HostStep)> {
+        self.segments[self.segment].step.as_ref().filter(|_| self.stream.done())
+    }
+
+    fn next_segment(&mut self, memory: &mut Memory) {
+        self.segment += 1;
+        self.stream = StreamHost::new(self.segments[self.segment].items.clone(), self.interval, memory);
+    }
+}
+
+impl Host for StepHost {
+    fn present(&self) -> Option<RoccCommand> {
+        self.stream.present()
+    }
+
+    fn edge(&mut self, accepted: bool, busy: bool, memory: &mut Memory) -> bool {
+        if self.waiting > 0 {
+            self.waiting -= 1;
+            if self.waiting == 0 {
+                self.next_segment(memory);
+            }
+            return true;
+        }
+        match self.step() {
+            Some((_, step)) if !busy => {
+                step.apply(memory);
+                self.waiting = self.model.cycles(&step.work()).max(1);
+                true
+            }
+            Some(_) => false,
+            None => self.stream.edge(accepted, busy, memory),
+        }
+    }
+
+    fn idle_cycles(&self) -> Option<u64> {
+        if self.waiting > 0 { Some(self.waiting - 1) } else { self.stream.idle_cycles() }
+    }
+
+    fn skip(&mut self, cycles: u64) {
+        if self.waiting > 0 {
+            self.waiting -= cycles;
+        } else {
+            self.stream.skip(cycles);
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.segment + 1 == self.segments.len() && self.stream.done()
+    }
+
+    fn position(&self) -> String {
+        match self.step() {
+            Some(_) => "a step of the host waits for the accelerator to become idle".to_owned(),
+            None => self.stream.position(),
+        }
+    }
+
+    fn mark(&self) -> Option<usize> {
+        let first = self.segments[self.segment].operations;
+        match self.step() {
+            Some(&(operation, _)) => Some(operation),
+            None => self.stream.mark().map_or(first.checked_sub(1), |mark| Some(first + mark)),
+        }
+    }
+}
+
+/// A buffer whose contents are not what the program expects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// Buffer.
+    pub buffer: String,
+    /// Bytes that differ.
+    pub bytes: usize,
+    /// Offset of the first of them.
+    pub first: usize,
+}
+
+/// The buffers that differ from their expected contents, and how many were compared.
+pub fn mismatches(program: &Program, memory: &Memory) -> (Vec<Mismatch>, usize) {
+    let expected = program.buffers.iter().filter_map(|buffer| Some((buffer, buffer.expected.as_ref()?)));
+    let mut found = Vec::new();
+    let mut compared = 0;
+    for (buffer, expected) in expected {
+        compared += 1;
+        let actual = memory.read_vec(buffer.address, expected.len());
+        let differs = |(a, b): (&u8, &u8)| a != b;
+        if let Some(first) = actual.iter().zip(expected).position(differs) {
+            let bytes = actual.iter().zip(expected).filter(|&pair| differs(pair)).count();
+            found.push(Mismatch { buffer: buffer.name.clone(), bytes, first });
+        }
+    }
+    (found, compared)
+}
+
+/// An int8 matrix in memory.
+pub fn read_matrix(memory: &Memory, view: &View) -> Matrix<i8> {
+    let data = (0..view.rows).flat_map(|row| crate::host::read_i8(memory, view, row)).collect();
+    Matrix::from_vec(view.rows, view.cols, data)
+}

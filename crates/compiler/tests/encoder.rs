@@ -1,0 +1,144 @@
+//! Whole encoders against the integer reference, tensor by tensor, on both models.
+
+use pollux_compiler::encoder::{CompiledEncoder, compile};
+use pollux_compiler::execute::{CycleSetup, mismatches, run_cycles, run_functional};
+use pollux_compiler::plan::{OperationPlan, Placement, Plan};
+use pollux_isa::GemminiConfig;
+use pollux_kernels::encoder::Mask;
+use pollux_model::bert::{BertConfig, BertModel};
+use pollux_model::layer::QuantisedLayer;
+use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
+use pollux_model::{AttentionMask, LayerTrace, Matrix, embedded_default, layer_reference};
+
+fn tiny(layers: usize, outlier_channels: usize) -> QuantisedModel {
+    let config = BertConfig {
+        model_type: "bert".into(),
+        hidden_size: 48,
+        num_hidden_layers: layers,
+        num_attention_heads: 3,
+        intermediate_size: 80,
+        vocab_size: 60,
+        max_position_embeddings: 40,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+        hidden_act: "gelu".into(),
+        position_embedding_type: "absolute".into(),
+    };
+    let model = BertModel::synthetic(config, 5).unwrap();
+    let sentences: Vec<Vec<u32>> = (0..6).map(|s| (0..12).map(|t| (s * 17 + t * 7) % 60).collect()).collect();
+    QuantisedModel::build(model, &sentences, &QuantiseOptions { outlier_channels, ..Default::default() }).unwrap()
+}
+
+fn references(layers: &[QuantisedLayer], input: &Matrix<i8>) -> Vec<LayerTrace> {
+    let mut x = input.clone();
+    let mut traces = Vec::new();
+    for layer in layers {
+        let trace = layer_reference(layer, &x, AttentionMask::Full).unwrap();
+        x = trace.output().clone();
+        traces.push(trace);
+    }
+    traces
+}
+
+fn compiled(plan: &Plan, layers: &[QuantisedLayer], input: &Matrix<i8>) -> CompiledEncoder {
+    let mut encoder = compile(GemminiConfig::norm16(), plan, layers, input, Mask::Full).unwrap();
+    encoder.expect(&references(layers, input)).unwrap();
+    encoder
+}
+
+fn assert_both_models_agree(encoder: &CompiledEncoder) {
+    let program = &encoder.compiled.program;
+    let functional = run_functional(&encoder.compiled, program.initial_memory()).unwrap();
+    let (wrong, compared) = mismatches(program, &functional);
+    assert_eq!((wrong, compared), (vec![], 11 * encoder.layers.len()));
+    let run = run_cycles(&encoder.compiled, program.initial_memory(), &CycleSetup::default(), &mut |_| ()).unwrap();
+    assert_eq!(mismatches(program, &run.memory).0, []);
+    let sum: u64 = run.operations.iter().map(|operation| operation.cycles).sum();
+    assert_eq!(sum, run.cycles, "operations follow each other without gaps");
+    assert!(run.operations.iter().all(|operation| operation.cycles > 0));
+}
+
+#[test]
+fn every_tensor_of_a_small_encoder_equals_the_reference() {
+    let model = tiny(2, 16);
+    let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
+    assert_both_models_agree(&compiled(&Plan::default(), &model.layers, &input));
+}
+
+#[test]
+fn normalization_by_the_host_gives_the_same_tensors() {
+    let model = tiny(2, 16);
+    let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
+    let plan = Plan { normalization: Placement::Host, ..Plan::default() };
+    let encoder = compiled(&plan, &model.layers, &input);
+    assert_eq!(encoder.compiled.operations.iter().filter(|o| o.host.is_some()).count(), 2 * 3);
+    assert_both_models_agree(&encoder);
+}
+
+#[test]
+fn the_embedded_layer_equals_the_reference_functionally() {
+    let file = embedded_default();
+    let layers = [file.layer];
+    let encoder = compiled(&Plan::default(), &layers, &file.input);
+    let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory()).unwrap();
+    assert_eq!(mismatches(&encoder.compiled.program, &memory), (vec![], 11));
+}
+
+#[test]
+fn rows_that_do_not_fit_the_accumulator_are_normalized_by_the_host() {
+    let model = tiny(1, 0);
+    let input = model.embed_tokens(&(0..40).collect::<Vec<_>>()).unwrap();
+    // 32 rows of the accumulator: 2 blocks, but 40 keys and 48 columns need 3.
+    let config = GemminiConfig { acc_capacity: pollux_isa::config::Capacity::Kilobytes(2), ..GemminiConfig::norm16() };
+    let mut encoder = compile(config.clone(), &Plan::default(), &model.layers, &input, Mask::Full).unwrap();
+    encoder.expect(&references(&model.layers, &input)).unwrap();
+    let hosts = encoder.compiled.operations.iter().filter(|o| o.host.is_some()).map(|o| o.name.as_str());
+    assert_eq!(hosts.collect::<Vec<_>>(), ["layer0.scores_softmax", "layer0.attention_norm", "layer0.output_norm"]);
+    let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory()).unwrap();
+    assert_eq!(mismatches(&encoder.compiled.program, &memory), (vec![], 11));
+
+    let plan = Plan { normalization: Placement::Accelerator, ..Plan::default() };
+    let message = compile(config, &plan, &model.layers, &input, Mask::Full).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "operation `layer0.scores_softmax`: a row of 40 columns needs 48 accumulator rows of 32, and \
+         `has_normalizations` with the released exponential; choose normalization auto or host"
+    );
+}
+
+#[test]
+fn a_schedule_of_the_plan_changes_the_commands_but_not_the_result() {
+    let model = tiny(1, 0);
+    let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
+    let plan = Plan::from_toml(
+        "[operations.query.schedule]\ndataflow = 'os'\ntile = { i = 1, j = 1, k = 3 }\norder = ['j', 'i', 'k']\n\
+         double_buffer = false\nemission = 'commands'",
+    )
+    .unwrap();
+    let (default, planned) =
+        (compiled(&Plan::default(), &model.layers, &input), compiled(&plan, &model.layers, &input));
+    assert!(planned.compiled.operations[0].work.commands > default.compiled.operations[0].work.commands);
+    assert_eq!(planned.compiled.operations[1].work, default.compiled.operations[1].work);
+    assert_both_models_agree(&planned);
+}
+
+#[test]
+fn an_impossible_schedule_is_refused_with_the_operation_and_the_rule() {
+    let model = tiny(1, 0);
+    let input = model.embed_tokens(&[1, 2, 3]).unwrap();
+    let mut plan = Plan::default();
+    let schedule = pollux_kernels::Schedule {
+        dataflow: pollux_kernels::Dataflow::Os,
+        tile: pollux_kernels::Tile { i: 1, j: 1, k: 1 },
+        order: pollux_kernels::Schedule::DEFAULT_ORDER,
+        double_buffer: true,
+        emission: pollux_kernels::Emission::Unroller,
+        normalization: Default::default(),
+    };
+    plan.operations.insert("value".into(), OperationPlan { schedule: Some(schedule), normalization: None });
+    let message = compile(GemminiConfig::norm16(), &plan, &model.layers, &input, Mask::Full).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "operation `layer0.value`: the unroller is weight-stationary: choose dataflow ws, or emission commands"
+    );
+}
