@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use pollux_asm::{Disassembler, ElementType, Program};
-use pollux_functional::{Action, Counts, FunctionalModel};
-use pollux_isa::StreamItem;
+use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel};
 use pollux_isa::legality::{Checker, Illegality};
+use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
 use pollux_sim::event::{Cycle, Event};
 use pollux_sim::frontend_tlb::Translation;
@@ -40,8 +40,8 @@ pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failu
     let mut found = Vec::new();
     for (index, command) in program.commands().enumerate() {
         let line = |illegality: Illegality| {
-            let text = disassembler.command(*command);
-            format!("command {index} (`{}`): {illegality} (the hardware: {})", text.trim(), illegality.effect())
+            let text = command_text(command, &disassembler);
+            format!("command {index} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
         };
         found.extend(checker.check(*command).into_iter().map(line));
     }
@@ -73,13 +73,27 @@ pub struct FunctionalRun {
 pub fn run_functional(program: &Program, policy: PolicyName) -> Result<FunctionalRun, Failure> {
     let model = FunctionalModel::with_policy(program.config.clone(), program.initial_memory(), policy.functional());
     let mut model = model.map_err(Failure::input)?;
-    model.run(&program.items).map_err(|error| Failure::Program(vec![error.to_string()]))?;
-    let mut warnings: Vec<String> = model.warnings().iter().take(SHOWN).map(ToString::to_string).collect();
+    let disassembler = Disassembler::new(program);
+    let show = |diagnostic: &Diagnostic| show(diagnostic, &disassembler);
+    model.run(&program.items).map_err(|error| Failure::Program(vec![show(&error.0)]))?;
+    let mut warnings: Vec<String> = model.warnings().iter().take(SHOWN).map(show).collect();
     let more = model.warning_count() - warnings.len() as u64;
     if more > 0 {
         warnings.push(format!("and {more} more"));
     }
     Ok(FunctionalRun { counts: *model.counts(), warnings, memory: model.into_memory() })
+}
+
+fn show(diagnostic: &Diagnostic, disassembler: &Disassembler) -> String {
+    let Diagnostic { index, command, step, issue } = diagnostic;
+    let step = step.map(|(step, mnemonic)| format!(", step {step} of the loop ({mnemonic})")).unwrap_or_default();
+    format!("command {index} (`{}`){step}: {issue}", command_text(command, disassembler))
+}
+
+/// A command as a line of assembly. The remark behind a raw one is left out: the message says the same.
+fn command_text(command: &RoccCommand, disassembler: &Disassembler) -> String {
+    let text = disassembler.command(*command);
+    text.split(" #").next().unwrap_or_default().trim().to_owned()
 }
 
 /// What the cycle-level emulator did.
@@ -291,7 +305,6 @@ fn index(mut position: u64, shape: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pollux_isa::RoccCommand;
 
     #[test]
     fn marks_cut_the_stream_into_operations() {

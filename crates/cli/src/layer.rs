@@ -2,6 +2,7 @@
 
 use pollux_asm::Program;
 use pollux_isa::GemminiConfig;
+use pollux_isa::config::ExpVariant;
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Mask};
 use pollux_kernels::{
@@ -33,6 +34,13 @@ pub struct LoweredLayer {
 /// # Errors
 /// A configuration that cannot run it, or a layer whose parts do not fit together.
 pub fn lower(file: &LayerFile, config: GemminiConfig) -> Result<LoweredLayer, Failure> {
+    if config.softmax_exp != ExpVariant::Released {
+        return Err(Failure::Input(format!(
+            "configuration `{}` has the polynomial of GELU in the place of the exponential, so its softmax is useless: \
+             choose one with softmax_exp = \"released\", such as norm16",
+            config.name
+        )));
+    }
     let reference = layer_reference(&file.layer, &file.input, AttentionMask::Full).map_err(Failure::input)?;
     let name = format!("layer{}", file.origin.layer);
     let mut builder = ProgramBuilder::new(config).map_err(Failure::input)?;

@@ -11,9 +11,9 @@ use crate::program_file;
 
 const EXAMPLES: &str = "\
 Examples:
-  pollux asm programs/softmax.pasm                 writes programs/softmax.plx
-  pollux asm matmul.pasm -o matmul.plx
-  pollux asm stream.pasm --config small4 -o s.plx  for a text without a `config` line";
+  pollux asm programs/softmax.pasm                 writes programs/softmax.pbin
+  pollux asm matmul.pasm -o matmul.pbin
+  pollux asm stream.pasm --config small4 -o s.pbin  for a text without a `config` line";
 
 /// Assemble a program.
 ///
@@ -24,7 +24,7 @@ Examples:
 pub struct Arguments {
     /// Assembly text (`-`: standard input).
     input: PathBuf,
-    /// Binary to write; by default the input's name with `.plx`. A name with `.pasm` gets the expanded text.
+    /// Binary to write; by default the input's name with `.pbin`. A name with `.pasm` gets the expanded text.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Configuration of a text that names none: a name or a file.
@@ -39,7 +39,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         None if arguments.input.as_os_str() == "-" => {
             return Err(Failure::Usage("the standard input has no name: give the output with -o FILE".into()));
         }
-        None => arguments.input.with_extension("plx"),
+        None => arguments.input.with_extension("pbin"),
     };
     let config = optional_configuration(arguments.config.as_ref())?;
     let program = program_file::load(&arguments.input, config.as_ref())?;

@@ -21,7 +21,7 @@ Examples:
   pollux demo                                       the embedded layer on the functional model
   pollux demo --cycles                              clock by clock, with the cycles of each operation
   pollux demo --cycles --memory dram:type=ddr3
-  pollux demo -o layer.plx && pollux run layer.plx  keep the program";
+  pollux demo -o layer.pbin && pollux run layer.pbin  keep the program";
 
 /// Run a real encoder layer, from the model to the checked result.
 ///
@@ -54,8 +54,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Some(path) => LayerFile::read(path).map_err(Failure::input)?,
         None => embedded_default(),
     };
-    out.text(&introduction(&file))?;
     let LoweredLayer { program, output, reference, .. } = layer::lower(&file, config)?;
+    out.text(&introduction(&file))?;
     if let Some(path) = &arguments.output {
         program_file::save(path, &program)?;
     }

@@ -11,8 +11,8 @@ use crate::program_file;
 
 const EXAMPLES: &str = "\
 Examples:
-  pollux dis matmul.plx
-  pollux dis matmul.plx -o matmul.pasm
+  pollux dis matmul.pbin
+  pollux dis matmul.pbin -o matmul.pasm
   pollux dis programs/softmax.pasm | less        loops and macros expanded";
 
 /// Disassemble a program.

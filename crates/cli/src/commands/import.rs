@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pollux_asm::{Buffer, ElementType, Program, disassemble, import_commands};
 use pollux_isa::GemminiConfig;
+use pollux_isa::config::CORE_MAX_ADDR_BITS;
 use pollux_memory::Memory;
 use pollux_trace::GoldenCase;
 use pollux_trace::case::Region;
@@ -18,13 +19,17 @@ use crate::program_file;
 const EXAMPLES: &str = "\
 Examples:
   pollux import tests/golden/directed/loop_ws_24x24x24        a golden case, as assembly text
-  pollux import tests/golden/software/matmul_ws -o m.plx      the same, as a binary
+  pollux import tests/golden/software/matmul_ws -o m.pbin      the same, as a binary
   pollux import commands.txt --config small4 -o stream.pasm   a list of commands, one a line: FUNCT RS1 RS2";
+
+/// Longest region that a case can compare.
+const MAX_DUMP_BYTES: u64 = 1 << 30;
 
 /// Make a program of a golden case or a list of commands.
 ///
 /// A golden case is a folder with program.txt, memory_in.txt and summary.json (or .gz). Its initial memory becomes
-/// buffers in_0, in_1, ..., the regions that it compares become buffers out_0, out_1, ... with expected contents.
+/// buffers in_0, in_1, ..., the regions that it compares become buffers out_0, out_1, ... with expected contents, and
+/// all the rest, which the bench has as well, is buffer memory.
 /// A list has a command a line: the function number (decimal) and the two registers (hexadecimal); `fence`,
 /// `wait CYCLES` and remarks behind `#` are also understood.
 #[derive(clap::Args)]
@@ -94,9 +99,13 @@ fn golden_case(dir: &Path, config: Option<GemminiConfig>) -> Result<(Program, Op
         memory
     });
     for (index, (address, length)) in case.dumps.iter().enumerate() {
+        if *length > MAX_DUMP_BYTES {
+            return Err(Failure::Input(format!("{}: a dump of {length} bytes is too long", dir.display())));
+        }
         let expected = expected.as_ref().map(|memory| memory.read_vec(*address, *length as usize));
         program.buffers.push(byte_buffer(format!("out_{index}"), *address, *length, None, expected));
     }
+    program.buffers.push(byte_buffer("memory".to_owned(), 0, 1 << CORE_MAX_ADDR_BITS, None, None));
     program.items = case.items;
     program.check().map_err(Failure::input)?;
     let GoldenCase { latency, a_period, d_period, .. } = case;

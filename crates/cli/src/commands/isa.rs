@@ -73,7 +73,7 @@ fn funct(spec: &InstructionSpec) -> String {
 fn describe(config: &GemminiConfig, spec: &InstructionSpec) -> String {
     let mut out = format!("{}: {}\n", spec.mnemonic, spec.meaning);
     out.push_str(&format!(
-        "funct {}, Gemmini's {}, executed by the {} ({})\n",
+        "funct {}, Gemmini's {}, executed by: {} ({})\n",
         spec.funct,
         spec.gemmini_name,
         spec.class.name(),

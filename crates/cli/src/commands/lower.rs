@@ -21,9 +21,9 @@ use crate::program_file;
 const EXAMPLES: &str = "\
 Examples:
   pollux lower matmul --m 64 --n 64 --k 64                        assembly text
-  pollux lower matmul --m 100 --n 70 --k 33 --dataflow os --bias --activation relu -o mm.plx
-  pollux run mm.plx --expect                                      and its result is right
-  pollux lower encoder-layer -o layer.plx                         the layer of `pollux demo`";
+  pollux lower matmul --m 100 --n 70 --k 33 --dataflow os --bias --activation relu -o mm.pbin
+  pollux run mm.pbin --expect                                      and its result is right
+  pollux lower encoder-layer -o layer.pbin                         the layer of `pollux demo`";
 
 /// Lower an operation to a program.
 ///

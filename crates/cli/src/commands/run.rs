@@ -17,10 +17,13 @@ use crate::program_file;
 const EXAMPLES: &str = "\
 Examples:
   pollux run programs/softmax.pasm
-  pollux run matmul.plx --expect --dump C
-  pollux run matmul.plx --dump C=c.npy
-  pollux run matmul.plx --cycles --memory bandwidth:bytes=8,latency=100
-  pollux run matmul.plx --cycles --trace events.csv --report csv > operations.csv";
+  pollux run matmul.pbin --expect --dump C
+  pollux run matmul.pbin --dump C=c.npy
+  pollux run matmul.pbin --cycles --memory bandwidth:bytes=8,latency=100
+  pollux run matmul.pbin --cycles --trace events.csv --report csv > operations.csv";
+
+/// Buffers up to this size can be dumped.
+const MAX_DUMP_BYTES: u64 = 1 << 30;
 
 /// Run a program.
 ///
@@ -38,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     expect: bool,
     /// Print a buffer after the run, or write it to a file (`.npy`, otherwise raw bytes).
-    #[arg(long, value_name = "NAME[=FILE]", num_args = 1..)]
+    #[arg(long, value_name = "NAME[=FILE]", value_delimiter = ',')]
     dump: Vec<Dump>,
     /// What to do about what the hardware does not define.
     #[arg(long, value_name = "POLICY", default_value = "error")]
@@ -90,6 +93,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let program = program_file::load(&arguments.file, config.as_ref())?;
     let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
     let dumps: Vec<(&Dump, &Buffer)> = dumps.collect::<Result<_, Failure>>()?;
+    if let Some((_, buffer)) = dumps.iter().find(|(_, buffer)| buffer.len() > MAX_DUMP_BYTES) {
+        return Err(Failure::Input(format!("`{}` has {} bytes: too many to dump", buffer.name, buffer.len())));
+    }
     if arguments.expect && program.buffers.iter().all(|buffer| buffer.expected.is_none()) {
         return Err(Failure::Input(format!(
             "`{}` expects nothing: give a buffer its expected contents with `expect NAME = ...`",

@@ -144,10 +144,10 @@ fn verify_guarded(folder: &Path) -> CaseReport {
 fn describe(report: &CaseReport) -> String {
     let CaseReport { name, config, cycles, events, commands, bytes, problems, .. } = report;
     if report.exact {
-        let events = counted(*events as u64, "event");
-        let commands = counted(*commands as u64, "command");
-        let bytes = counted(*bytes, "byte");
-        return format!("exact    {name} ({config}): {} cycles, {events}, {commands}, {bytes}\n", grouped(*cycles));
+        let compared = [(*events as u64, "event"), (*commands as u64, "command"), (*bytes, "byte")];
+        let compared = compared.iter().filter(|(count, _)| *count > 0);
+        let compared: String = compared.map(|(count, what)| format!(", {}", counted(*count, what))).collect();
+        return format!("exact    {name} ({config}): {} cycles{compared}\n", grouped(*cycles));
     }
     let mut out = match report.first_divergent_cycle {
         Some(cycle) => format!("DIFFERS  {name} ({config}): from cycle {cycle} on\n"),
