@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use crate::error::ModelError;
-use crate::float::{AttentionMask, Dense, Norm, add, dot, gelu, normalise, softmax};
+use crate::float::{AttentionMask, Dense, Norm, add, attention, dot, gelu, normalise};
 use crate::matrix::Matrix;
+use crate::random::Random;
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
 
@@ -139,7 +140,7 @@ pub struct LayerWeights {
 /// Every tensor of one float32 layer.
 #[derive(Clone, Debug)]
 pub struct FloatTrace {
-    tensors: BTreeMap<Tensor, Matrix<f32>>,
+    pub(crate) tensors: BTreeMap<Tensor, Matrix<f32>>,
     /// Sum of the attention's output and the residual, before LayerNorm.
     pub attention_sum: Matrix<f32>,
     /// Sum of the feed-forward network's output and the residual, before LayerNorm.
@@ -179,7 +180,7 @@ impl BertModel {
     pub fn load(directory: impl AsRef<Path>) -> Result<Self, ModelError> {
         let directory = directory.as_ref();
         let config = BertConfig::read(&directory.join("config.json"))?;
-        let weights = WeightFile::open(directory)?;
+        let weights = WeightFile::open(directory, "bert.")?;
         let max_tokens = sentence_limit(directory)?.unwrap_or(usize::MAX).min(config.max_position_embeddings);
         let model = Self {
             embeddings: read_embeddings(&weights, &config)?,
@@ -354,7 +355,7 @@ impl BertModel {
 
 fn forward(layer: &LayerWeights, config: &BertConfig, x: &Matrix<f32>, mask: AttentionMask) -> FloatTrace {
     let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|d| d.apply(x));
-    let (probabilities, context) = attention(config, &query, &key, &value, mask);
+    let (probabilities, context) = attention(config.num_attention_heads, &query, &key, &value, mask);
     let attention_output = layer.attention_output.apply(&context);
     let attention_sum = add(&attention_output, x);
     let attention_norm = layer.attention_norm.affine(&normalise(&attention_sum, config.layer_norm_eps));
@@ -379,36 +380,6 @@ fn forward(layer: &LayerWeights, config: &BertConfig, x: &Matrix<f32>, mask: Att
         (Tensor::Output, output),
     ]);
     FloatTrace { tensors, attention_sum, ffn_sum }
-}
-
-/// Multi-head attention: probabilities ((heads * tokens) x tokens) and context (tokens x hidden).
-fn attention(
-    config: &BertConfig,
-    query: &Matrix<f32>,
-    key: &Matrix<f32>,
-    value: &Matrix<f32>,
-    mask: AttentionMask,
-) -> (Matrix<f32>, Matrix<f32>) {
-    let (tokens, d) = (query.rows, config.head_size());
-    let scale = 1.0 / (d as f32).sqrt();
-    let mut probabilities = Matrix::zeros(config.num_attention_heads * tokens, tokens);
-    let mut context = Matrix::zeros(tokens, query.cols);
-    for head in 0..config.num_attention_heads {
-        let span = head * d..(head + 1) * d;
-        for q in 0..tokens {
-            let row = probabilities.row_mut(head * tokens + q);
-            for (k, p) in row.iter_mut().enumerate() {
-                let score = scale * dot(&query.row(q)[span.clone()], &key.row(k)[span.clone()]);
-                *p = if mask.allows(q, k) { score } else { f32::NEG_INFINITY };
-            }
-            softmax(row);
-            for (k, &p) in row.iter().enumerate() {
-                let out = &mut context.row_mut(q)[span.clone()];
-                out.iter_mut().zip(&value.row(k)[span.clone()]).for_each(|(o, v)| *o += p * v);
-            }
-        }
-    }
-    (probabilities, context)
 }
 
 fn read_embeddings(weights: &WeightFile, config: &BertConfig) -> Result<Embeddings, ModelError> {
@@ -488,10 +459,16 @@ fn read_tokenizer(directory: &Path, max_tokens: usize) -> Result<Tokenizer, Mode
         let reason = "neither tokenizer.json nor vocab.txt is in the model directory".into();
         return Err(ModelError::Tokenizer { path: directory.into(), reason });
     };
+    limit_tokens(&mut tokenizer, max_tokens).map_err(fail)?;
+    Ok(tokenizer)
+}
+
+/// No padding, and long texts cut at `max_tokens`.
+pub(crate) fn limit_tokens(tokenizer: &mut Tokenizer, max_tokens: usize) -> tokenizers::Result<()> {
     tokenizer.with_padding(None);
     let truncation = tokenizers::TruncationParams { max_length: max_tokens, ..Default::default() };
-    tokenizer.with_truncation(Some(truncation)).map_err(fail)?;
-    Ok(tokenizer)
+    tokenizer.with_truncation(Some(truncation))?;
+    Ok(())
 }
 
 fn wordpiece_tokenizer(words: tokenizers::models::wordpiece::WordPiece, path: &Path) -> Result<Tokenizer, ModelError> {
@@ -513,36 +490,4 @@ fn wordpiece_tokenizer(words: tokenizers::models::wordpiece::WordPiece, path: &P
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_post_processor(Some(processing));
     Ok(tokenizer)
-}
-
-/// A small deterministic generator (SplitMix64) for synthetic weights.
-struct Random(u64);
-
-impl Random {
-    /// Uniform in [-1, 1).
-    fn uniform(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    /// Uniform values with the given standard deviation.
-    fn matrix(&mut self, rows: usize, cols: usize, deviation: f32) -> Matrix<f32> {
-        let bound = deviation * 3f32.sqrt();
-        Matrix::from_fn(rows, cols, |_, _| bound * self.uniform())
-    }
-
-    /// Weights that turn inputs of unit variance into outputs of standard deviation `gain`.
-    fn dense(&mut self, outputs: usize, inputs: usize, gain: f32) -> Dense {
-        Dense {
-            weight: self.matrix(outputs, inputs, gain / (inputs as f32).sqrt()),
-            bias: self.matrix(1, outputs, 0.05).data,
-        }
-    }
-
-    fn norm(&mut self, width: usize) -> Norm {
-        Norm { gamma: (0..width).map(|_| 0.8 + 0.3 * self.uniform()).collect(), beta: self.matrix(1, width, 0.1).data }
-    }
 }

@@ -152,6 +152,9 @@ pub enum ModelError {
         /// The field of the hardware.
         field: &'static str,
     },
+    /// A graph is malformed, or its operands do not fit.
+    #[error(transparent)]
+    Graph(#[from] crate::graph::GraphError),
     /// A quantised-layer container is inconsistent.
     #[error("quantised layer {origin}: {reason}")]
     Container {

@@ -111,6 +111,44 @@ pub fn gelu(x: f32) -> f32 {
     (0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
 }
 
+/// GELU in the form of GPT-2, `x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`.
+pub fn gelu_tanh(x: f32) -> f32 {
+    let x = f64::from(x);
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+    (0.5 * x * (1.0 + inner.tanh())) as f32
+}
+
+/// Multi-head attention: probabilities ((heads * queries) x keys) and context (queries x width). The queries are
+/// those of the last positions: with fewer queries than keys, the other keys are earlier tokens.
+pub fn attention(
+    heads: usize,
+    query: &Matrix<f32>,
+    key: &Matrix<f32>,
+    value: &Matrix<f32>,
+    mask: AttentionMask,
+) -> (Matrix<f32>, Matrix<f32>) {
+    let (tokens, past, d) = (query.rows, key.rows - query.rows, query.cols / heads);
+    let scale = 1.0 / (d as f32).sqrt();
+    let mut probabilities = Matrix::zeros(heads * tokens, key.rows);
+    let mut context = Matrix::zeros(tokens, query.cols);
+    for head in 0..heads {
+        let span = head * d..(head + 1) * d;
+        for q in 0..tokens {
+            let row = probabilities.row_mut(head * tokens + q);
+            for (k, p) in row.iter_mut().enumerate() {
+                let score = scale * dot(&query.row(q)[span.clone()], &key.row(k)[span.clone()]);
+                *p = if mask.allows(past + q, k) { score } else { f32::NEG_INFINITY };
+            }
+            softmax(row);
+            for (k, &p) in row.iter().enumerate() {
+                let out = &mut context.row_mut(q)[span.clone()];
+                out.iter_mut().zip(&value.row(k)[span.clone()]).for_each(|(o, v)| *o += p * v);
+            }
+        }
+    }
+    (probabilities, context)
+}
+
 /// Softmax of one row in place; entries of `-inf` get probability 0.
 pub fn softmax(row: &mut [f32]) {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -127,6 +165,14 @@ mod tests {
     fn gelu_matches_tabulated_values() {
         for (x, y) in [(0.0, 0.0), (1.0, 0.841_344_8), (-1.0, -0.158_655_25), (3.0, 2.995_950_3)] {
             assert!((gelu(x) - y).abs() < 1e-6, "gelu({x})");
+        }
+    }
+
+    #[test]
+    fn the_two_forms_of_gelu_are_close() {
+        for x in -60..60 {
+            let x = x as f32 / 10.0;
+            assert!((gelu(x) - gelu_tanh(x)).abs() < 5e-4, "gelu({x})");
         }
     }
 

@@ -1,8 +1,10 @@
-//! Real Transformer encoders for Gemmini: reading, calibrating, quantising to INT8, and the integer reference.
+//! Real networks for Gemmini: reading, calibrating, quantising to INT8, and the integer reference.
 //!
 //! | module | role |
 //! |---|---|
+//! | [`mod@graph`] | any network as a graph of typed operators: BERT, GPT-2, ResNet, ONNX |
 //! | [`bert`] | BERT-family model directories and the float32 encoder |
+//! | [`gpt2`] | GPT-2-family model directories and the float32 decoder with its key and value cache |
 //! | [`mod@calibrate`] | ranges of all tensors on sample sentences |
 //! | [`quantise`] | float32 layer + ranges to a [`layer::QuantisedLayer`] |
 //! | [`layer`] | the quantised layer: int8 matrices, int32 biases, read-out scales, integer-unit constants |
@@ -82,17 +84,21 @@ pub mod calibrate;
 pub mod container;
 pub mod error;
 pub mod float;
+pub mod gpt2;
+pub mod graph;
 pub mod layer;
 pub mod layer_reference;
 pub mod matrix;
 pub mod quality;
 pub mod quantise;
+mod random;
 pub mod tensor;
 mod weights;
 
 pub use container::{LayerFile, embedded_default};
 pub use error::ModelError;
 pub use float::AttentionMask;
+pub use graph::{Graph, GraphBuilder, GraphError, GraphModel};
 pub use layer::QuantisedLayer;
 pub use layer_reference::{LayerTrace, layer_reference};
 pub use matrix::Matrix;

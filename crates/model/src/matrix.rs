@@ -59,6 +59,19 @@ impl<T: Copy + Default> Matrix<T> {
         Self::from_fn(self.rows, range.len(), |r, c| self.at(r, range.start + c))
     }
 
+    /// Appends the rows of a matrix of the same width (of any width if this one is empty).
+    ///
+    /// # Panics
+    /// If the widths differ.
+    pub fn append(&mut self, rows: &Self) {
+        if self.rows == 0 {
+            self.cols = rows.cols;
+        }
+        assert_eq!(self.cols, rows.cols, "rows of one width");
+        self.rows += rows.rows;
+        self.data.extend_from_slice(&rows.data);
+    }
+
     /// The transposed matrix.
     pub fn transposed(&self) -> Self {
         Self::from_fn(self.cols, self.rows, |r, c| self.at(c, r))

@@ -7,15 +7,16 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use crate::error::ModelError;
 use crate::matrix::Matrix;
 
-/// A safetensors file in memory; tensor names may carry the prefix `bert.`.
+/// A safetensors file in memory; tensor names may carry the family's prefix (`bert.`, `transformer.`).
 pub(crate) struct WeightFile {
     path: PathBuf,
     bytes: Vec<u8>,
+    prefix: &'static str,
 }
 
 impl WeightFile {
     /// Reads `model.safetensors` of a model directory and checks its header.
-    pub(crate) fn open(directory: &Path) -> Result<Self, ModelError> {
+    pub(crate) fn open(directory: &Path, prefix: &'static str) -> Result<Self, ModelError> {
         let path = directory.join("model.safetensors");
         if !path.exists() && directory.join("pytorch_model.bin").exists() {
             return Err(ModelError::Unsupported {
@@ -25,7 +26,7 @@ impl WeightFile {
             });
         }
         let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
-        let file = Self { path, bytes };
+        let file = Self { path, bytes, prefix };
         file.tensors()?;
         Ok(file)
     }
@@ -45,9 +46,16 @@ impl WeightFile {
         self.floats(name, &[length])
     }
 
-    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+    /// Whether the file has the tensor.
+    pub(crate) fn has(&self, name: &str) -> Result<bool, ModelError> {
         let file = self.tensors()?;
-        let tensor = file.tensor(name).or_else(|_| file.tensor(&format!("bert.{name}"))).map_err(|_| {
+        Ok(file.tensor(name).is_ok() || file.tensor(&format!("{}{name}", self.prefix)).is_ok())
+    }
+
+    /// A float tensor of that shape, row-major.
+    pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let file = self.tensors()?;
+        let tensor = file.tensor(name).or_else(|_| file.tensor(&format!("{}{name}", self.prefix))).map_err(|_| {
             ModelError::MissingTensor { path: self.path.clone(), tensor: name.into(), present: file.len() }
         })?;
         if tensor.shape() != shape {

@@ -1,0 +1,408 @@
+//! Graphs of the model families: from a configuration (shapes only), from a model in memory, from a directory.
+//!
+//! Edges inside a layer are named `layer.N.TENSOR` after [`Tensor`], so that a quantised model's encodings find them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
+use super::{EdgeId, Graph, GraphBuilder, GraphError, GraphModel, Quantisation};
+use crate::bert::{BertConfig, BertModel, LayerWeights};
+use crate::error::ModelError;
+use crate::float::{Dense, Norm};
+use crate::gpt2::{Gpt2Config, Gpt2Model, Positions};
+use crate::quantise::QuantisedModel;
+use crate::tensor::Tensor;
+use crate::weights::WeightFile;
+
+/// The sizes of a layer, shared by encoder and decoder.
+struct LayerShape {
+    heads: usize,
+    ffn: usize,
+    epsilon: f32,
+}
+
+impl LayerShape {
+    fn attention(&self, width: usize, causal: bool, cached: bool) -> Operator {
+        let scale = 1.0 / ((width / self.heads) as f32).sqrt();
+        Operator::Attention { heads: self.heads, scale, causal, cached }
+    }
+}
+
+/// A BERT-family encoder on `tokens` tokens, to the sentence embedding: inputs `ids`, output `embedding`.
+///
+/// # Errors
+/// If the configuration's sizes do not fit together or `tokens` exceeds its positions.
+pub fn bert(config: &BertConfig, tokens: usize) -> Result<Graph, GraphError> {
+    let mut b = GraphBuilder::new(format!("{}-{}x{}", config.model_type, config.num_hidden_layers, config.hidden_size));
+    let h = config.hidden_size;
+    let ids = b.input("ids", &[tokens])?;
+    let word = b.constant("embeddings.word", &[config.vocab_size, h])?;
+    let position = b.constant("embeddings.position", &[config.max_position_embeddings, h])?;
+    let segment = b.constant("embeddings.segment", &[config.type_vocab_size, h])?;
+    let lookup = Operator::Embedding { position: true, segment: true, first: 0 };
+    let sum = b.node("embeddings", lookup, &[ids, word, position, segment])?;
+    let mut x = b.layer_norm("embeddings.norm", sum, config.layer_norm_eps)?;
+    let shape =
+        LayerShape { heads: config.num_attention_heads, ffn: config.intermediate_size, epsilon: config.layer_norm_eps };
+    for layer in 0..config.num_hidden_layers {
+        b.layer(Some(layer));
+        x = encoder_layer(&mut b, layer, x, &shape)?;
+    }
+    b.layer(None);
+    let embedding = b.node("embedding", Operator::Pooling { kind: TokenPooling::MeanNormalised }, &[x])?;
+    b.output(embedding);
+    Ok(b.finish())
+}
+
+/// Post-norm: LayerNorm after each residual addition.
+fn encoder_layer(b: &mut GraphBuilder, layer: usize, x: EdgeId, shape: &LayerShape) -> Result<EdgeId, GraphError> {
+    let name = |t: Tensor| format!("layer.{layer}.{t}");
+    let h = b.shape(x)[1];
+    let query = b.dense(&name(Tensor::Query), x, h)?;
+    let key = b.dense(&name(Tensor::Key), x, h)?;
+    let value = b.dense(&name(Tensor::Value), x, h)?;
+    let context = b.node(&name(Tensor::Context), shape.attention(h, false, false), &[query, key, value])?;
+    let branch = b.dense(&name(Tensor::AttentionOutput), context, h)?;
+    let sum = b.node(&format!("layer.{layer}.attention_residual"), Operator::Add, &[branch, x])?;
+    let middle = b.layer_norm(&name(Tensor::AttentionNorm), sum, shape.epsilon)?;
+    let branch = feed_forward(b, layer, middle, shape, GeluForm::Erf)?;
+    let sum = b.node(&format!("layer.{layer}.ffn_residual"), Operator::Add, &[branch, middle])?;
+    b.layer_norm(&name(Tensor::Output), sum, shape.epsilon)
+}
+
+fn feed_forward(
+    b: &mut GraphBuilder,
+    layer: usize,
+    x: EdgeId,
+    shape: &LayerShape,
+    form: GeluForm,
+) -> Result<EdgeId, GraphError> {
+    let name = |t: Tensor| format!("layer.{layer}.{t}");
+    let h = b.shape(x)[1];
+    let inner = b.dense(&name(Tensor::Intermediate), x, shape.ffn)?;
+    let active = b.node(&name(Tensor::Gelu), Operator::Gelu { form }, &[inner])?;
+    b.dense(&name(Tensor::FfnOutput), active, h)
+}
+
+/// A GPT-2-family decoder on `positions` (see [`Positions`]): inputs `ids` and, with earlier tokens,
+/// `layer.N.key_cache` and `layer.N.value_cache`; output `logits`.
+///
+/// # Errors
+/// If the configuration's sizes do not fit together or the positions exceed its context.
+pub fn gpt2(config: &Gpt2Config, positions: Positions) -> Result<Graph, GraphError> {
+    let mut b = GraphBuilder::new(format!("gpt2-{}x{}", config.n_layer, config.n_embd));
+    let h = config.n_embd;
+    let ids = b.input("ids", &[positions.tokens])?;
+    let word = b.constant("embeddings.word", &[config.vocab_size, h])?;
+    let position = b.constant("embeddings.position", &[config.n_positions, h])?;
+    let lookup = Operator::Embedding { position: true, segment: false, first: positions.past };
+    let residual = b.node("embeddings", lookup, &[ids, word, position])?;
+    let normed = b.layer_norm("entry_norm", residual, config.layer_norm_epsilon)?;
+    let shape = LayerShape { heads: config.n_head, ffn: config.ffn(), epsilon: config.layer_norm_epsilon };
+    let mut stream = Stream { residual, normed };
+    for layer in 0..config.n_layer {
+        b.layer(Some(layer));
+        stream = decoder_block(&mut b, layer, &stream, &shape, positions.past, config.gelu_form())?;
+    }
+    b.layer(None);
+    let head = if config.tie_word_embeddings { word } else { b.constant("head.weight", &[config.vocab_size, h])? };
+    let logits = b.node("logits", Operator::MatMul { transpose_b: true, bias: false }, &[stream.normed, head])?;
+    b.output(logits);
+    Ok(b.finish())
+}
+
+/// The residual stream of a decoder and its normalised form.
+struct Stream {
+    residual: EdgeId,
+    normed: EdgeId,
+}
+
+/// Pre-norm: each branch reads the normalised stream, the stream itself is never normalised. The norm at the end of
+/// the block is the next block's first one (see [`crate::gpt2`]).
+fn decoder_block(
+    b: &mut GraphBuilder,
+    layer: usize,
+    stream: &Stream,
+    shape: &LayerShape,
+    past: usize,
+    form: GeluForm,
+) -> Result<Stream, GraphError> {
+    let name = |t: Tensor| format!("layer.{layer}.{t}");
+    let h = b.shape(stream.residual)[1];
+    let mut operands = Vec::new();
+    for tensor in [Tensor::Query, Tensor::Key, Tensor::Value] {
+        operands.push(b.dense(&name(tensor), stream.normed, h)?);
+    }
+    if past > 0 {
+        for cache in ["key_cache", "value_cache"] {
+            operands.push(b.input(&format!("layer.{layer}.{cache}"), &[past, h])?);
+        }
+    }
+    let context = b.node(&name(Tensor::Context), shape.attention(h, true, past > 0), &operands)?;
+    let branch = b.dense(&name(Tensor::AttentionOutput), context, h)?;
+    let sum = b.node(&format!("layer.{layer}.attention_residual"), Operator::Add, &[branch, stream.residual])?;
+    let normed = b.layer_norm(&name(Tensor::AttentionNorm), sum, shape.epsilon)?;
+    let branch = feed_forward(b, layer, normed, shape, form)?;
+    let residual = b.node(&format!("layer.{layer}.ffn_residual"), Operator::Add, &[branch, sum])?;
+    let normed = b.layer_norm(&name(Tensor::Output), residual, shape.epsilon)?;
+    Ok(Stream { residual, normed })
+}
+
+/// Shape of a residual network of bottleneck blocks; batch normalisation is folded into the convolutions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Images at once.
+    pub images: usize,
+    /// Rows and columns of an image.
+    pub image: usize,
+    /// Channels after the first convolution.
+    pub stem: usize,
+    /// Inner width of each stage's blocks; their output is four times as wide.
+    pub widths: Vec<usize>,
+    /// Blocks of each stage.
+    pub blocks: Vec<usize>,
+    /// Classes of the last layer.
+    pub classes: usize,
+    /// Whether the 3x3 convolution has a stage's stride (version 1.5, as in torchvision) or the first 1x1 has it
+    /// (the paper's).
+    pub stride_in_3x3: bool,
+}
+
+/// Output channels of a bottleneck block over its inner width.
+const EXPANSION: usize = 4;
+
+impl ResNetConfig {
+    /// ResNet-50, version 1.5, on one 224 x 224 image.
+    pub fn resnet50() -> Self {
+        Self {
+            images: 1,
+            image: 224,
+            stem: 64,
+            widths: vec![64, 128, 256, 512],
+            blocks: vec![3, 4, 6, 3],
+            classes: 1000,
+            stride_in_3x3: true,
+        }
+    }
+}
+
+/// A residual network: input `image`, output `fc`. Node names are torchvision's.
+///
+/// # Errors
+/// If the image is too small for the stages, or a size is 0.
+pub fn resnet(config: &ResNetConfig) -> Result<Graph, GraphError> {
+    let layers = 2 + config.blocks.iter().sum::<usize>() * 3;
+    let mut b = GraphBuilder::new(format!("resnet-{layers}"));
+    let image = b.input("image", &[config.images, config.image, config.image, 3])?;
+    let x = convolution(&mut b, "conv1", image, config.stem, Window::square(7, 2, 3))?;
+    let x = b.node("relu", Operator::Relu, &[x])?;
+    let mut x = b.node("maxpool", Operator::MaxPool(Window::square(3, 2, 1)), &[x])?;
+    for (stage, (&width, &blocks)) in config.widths.iter().zip(&config.blocks).enumerate() {
+        b.layer(Some(stage));
+        for block in 0..blocks {
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let strides = if config.stride_in_3x3 { [1, stride] } else { [stride, 1] };
+            x = bottleneck(&mut b, &format!("layer{}.{block}", stage + 1), x, width, strides)?;
+        }
+    }
+    b.layer(None);
+    let x = b.node("avgpool", Operator::GlobalAveragePool, &[x])?;
+    let fc = b.dense("fc", x, config.classes)?;
+    b.output(fc);
+    Ok(b.finish())
+}
+
+fn convolution(
+    b: &mut GraphBuilder,
+    name: &str,
+    x: EdgeId,
+    outputs: usize,
+    window: Window,
+) -> Result<EdgeId, GraphError> {
+    let inputs = b.shape(x).last().copied().unwrap_or(1);
+    let [rows, cols] = window.kernel;
+    let weight = b.constant(&format!("{name}.weight"), &[rows, cols, inputs, outputs])?;
+    let bias = b.constant(&format!("{name}.bias"), &[outputs])?;
+    b.node(name, Operator::Conv2d(Conv2d { window, groups: 1, bias: true }), &[x, weight, bias])
+}
+
+/// 1x1, 3x3, 1x1 with ReLU between and after the addition; a projection where the shape changes.
+fn bottleneck(
+    b: &mut GraphBuilder,
+    name: &str,
+    x: EdgeId,
+    width: usize,
+    strides: [usize; 2],
+) -> Result<EdgeId, GraphError> {
+    let part = |p: &str| format!("{name}.{p}");
+    let y = convolution(b, &part("conv1"), x, width, Window::square(1, strides[0], 0))?;
+    let y = b.node(&part("relu1"), Operator::Relu, &[y])?;
+    let y = convolution(b, &part("conv2"), y, width, Window::square(3, strides[1], 1))?;
+    let y = b.node(&part("relu2"), Operator::Relu, &[y])?;
+    let y = convolution(b, &part("conv3"), y, width * EXPANSION, Window::square(1, 1, 0))?;
+    let shortcut = if b.shape(y) == b.shape(x) {
+        x
+    } else {
+        convolution(b, &part("downsample"), x, width * EXPANSION, Window::square(1, strides[0] * strides[1], 0))?
+    };
+    let sum = b.node(&part("add"), Operator::Add, &[y, shortcut])?;
+    b.node(&part("relu3"), Operator::Relu, &[sum])
+}
+
+/// Constants of a graph by edge name.
+struct Filler {
+    model: GraphModel,
+}
+
+impl Filler {
+    fn new(graph: Graph) -> Self {
+        Self { model: GraphModel { graph, constants: Default::default() } }
+    }
+
+    fn put(&mut self, name: &str, values: Vec<f32>) -> Result<(), GraphError> {
+        let id = self.model.graph.find_edge(name).ok_or_else(|| GraphError::NoSuchEdge { edge: name.into() })?;
+        let edge = self.model.graph.edge(id);
+        if edge.elements() != values.len() {
+            let (shape, expected, found) = (edge.shape.clone(), edge.elements(), values.len());
+            return Err(GraphError::Values { edge: name.into(), shape, expected, found });
+        }
+        self.model.constants.insert(id, values);
+        Ok(())
+    }
+
+    fn dense(&mut self, name: &str, dense: &Dense) -> Result<(), GraphError> {
+        self.put(&format!("{name}.weight"), dense.weight.transposed().data)?;
+        self.put(&format!("{name}.bias"), dense.bias.clone())
+    }
+
+    fn norm(&mut self, name: &str, norm: &Norm) -> Result<(), GraphError> {
+        self.put(&format!("{name}.gamma"), norm.gamma.clone())?;
+        self.put(&format!("{name}.beta"), norm.beta.clone())
+    }
+
+    fn layer(&mut self, index: usize, w: &LayerWeights) -> Result<(), GraphError> {
+        let name = |t: Tensor| format!("layer.{index}.{t}");
+        self.dense(&name(Tensor::Query), &w.query)?;
+        self.dense(&name(Tensor::Key), &w.key)?;
+        self.dense(&name(Tensor::Value), &w.value)?;
+        self.dense(&name(Tensor::AttentionOutput), &w.attention_output)?;
+        self.dense(&name(Tensor::Intermediate), &w.intermediate)?;
+        self.dense(&name(Tensor::FfnOutput), &w.output)?;
+        self.norm(&name(Tensor::AttentionNorm), &w.attention_norm)?;
+        self.norm(&name(Tensor::Output), &w.output_norm)
+    }
+}
+
+impl GraphModel {
+    /// The graph of a BERT-family model with its float32 weights.
+    ///
+    /// # Errors
+    /// As [`bert`].
+    pub fn from_bert(model: &BertModel, tokens: usize) -> Result<Self, GraphError> {
+        let mut f = Filler::new(bert(&model.config, tokens)?);
+        let e = &model.embeddings;
+        for (name, table) in [("word", &e.word), ("position", &e.position), ("segment", &e.segment)] {
+            f.put(&format!("embeddings.{name}"), table.data.clone())?;
+        }
+        f.norm("embeddings.norm", &e.norm)?;
+        for (index, w) in model.layers.iter().enumerate() {
+            f.layer(index, w)?;
+        }
+        Ok(f.model)
+    }
+
+    /// The graph of a GPT-2-family model with its float32 weights.
+    ///
+    /// # Errors
+    /// As [`gpt2`].
+    pub fn from_gpt2(model: &Gpt2Model, positions: Positions) -> Result<Self, GraphError> {
+        let mut f = Filler::new(gpt2(&model.config, positions)?);
+        f.put("embeddings.word", model.word.data.clone())?;
+        f.put("embeddings.position", model.position.data.clone())?;
+        f.norm("entry_norm", &model.entry_norm)?;
+        for (index, block) in model.blocks.iter().enumerate() {
+            f.layer(index, block)?;
+        }
+        if let Some(head) = &model.head {
+            f.put("head.weight", head.data.clone())?;
+        }
+        Ok(f.model)
+    }
+
+    /// A residual network from a directory with `model.safetensors` in torchvision's names (`layer1.0.conv2.weight`,
+    /// `layer1.0.bn2.running_mean`, ...); batch normalisation is folded into weights and biases.
+    ///
+    /// # Errors
+    /// As [`resnet`], and if a tensor is missing or has the wrong shape or type.
+    pub fn load_resnet(directory: impl AsRef<Path>, config: &ResNetConfig) -> Result<Self, ModelError> {
+        let weights = WeightFile::open(directory.as_ref(), "")?;
+        let mut f = Filler::new(resnet(config)?);
+        for node in f.model.graph.nodes.clone() {
+            if let Operator::Conv2d(_) = node.operator {
+                let shape = f.model.graph.edge(node.inputs[1]).shape.clone();
+                let (kernel, bias) = folded_convolution(&weights, &node.name, &shape)?;
+                f.put(&format!("{}.weight", node.name), kernel)?;
+                f.put(&format!("{}.bias", node.name), bias)?;
+            }
+        }
+        let width = config.widths.last().copied().unwrap_or(config.stem) * EXPANSION;
+        let weight = weights.matrix("fc.weight", config.classes, width)?;
+        f.dense("fc", &Dense { weight, bias: weights.vector("fc.bias", config.classes)? })?;
+        Ok(f.model)
+    }
+}
+
+/// Added to the variance in batch normalisation (PyTorch's default, which torchvision's models use).
+const BATCH_NORM_EPSILON: f32 = 1e-5;
+
+/// Weights (rows, columns, inputs, outputs) and bias of a convolution with its batch normalisation.
+fn folded_convolution(weights: &WeightFile, name: &str, shape: &[usize]) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+    let [rows, cols, inputs, outputs] = *shape else { unreachable!("the graph's convolutions have four sizes") };
+    // `layer1.0.conv2` is followed by `layer1.0.bn2`, `layer1.0.downsample` is a sequence of the two.
+    let (conv, norm) = match name.strip_suffix(".downsample") {
+        Some(_) => (format!("{name}.0"), format!("{name}.1")),
+        None => (name.to_owned(), name.replace("conv", "bn")),
+    };
+    let kernel = weights.floats(&format!("{conv}.weight"), &[outputs, inputs, rows, cols])?;
+    let part = |p: &str| weights.vector(&format!("{norm}.{p}"), outputs);
+    let (gamma, beta, mean, variance) = (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+    let factor: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + BATCH_NORM_EPSILON).sqrt()).collect();
+    let bias = (0..outputs).map(|o| beta[o] - mean[o] * factor[o]).collect();
+    Ok((channels_last(&kernel, shape, |o| factor[o]), bias))
+}
+
+/// Reorders weights from (outputs, inputs, rows, columns) to (rows, columns, inputs, outputs), times a factor an output.
+pub(crate) fn channels_last(kernel: &[f32], shape: &[usize], factor: impl Fn(usize) -> f32) -> Vec<f32> {
+    let [rows, cols, inputs, outputs] = *shape else { unreachable!("a convolution's weights have four sizes") };
+    let mut out = Vec::with_capacity(kernel.len());
+    for pixel in 0..rows * cols {
+        for i in 0..inputs {
+            out.extend((0..outputs).map(|o| kernel[(o * inputs + i) * rows * cols + pixel] * factor(o)));
+        }
+    }
+    out
+}
+
+impl Graph {
+    /// Notes a quantised encoder's number formats on the edges of its [`bert`] graph.
+    ///
+    /// # Errors
+    /// If the graph is not that model's.
+    pub fn quantise_bert(&mut self, model: &QuantisedModel) -> Result<(), GraphError> {
+        for (index, layer) in model.layers.iter().enumerate() {
+            for (tensor, encoding) in &layer.encodings {
+                let name = match (tensor, index) {
+                    (Tensor::Input, 0) => "embeddings.norm".into(),
+                    // The input of a later layer is the output of the one before.
+                    (Tensor::Input, _) => continue,
+                    _ => format!("layer.{index}.{tensor}"),
+                };
+                self.quantise_edge(&name, Quantisation::int8(encoding.clone()))?;
+            }
+        }
+        Ok(())
+    }
+}

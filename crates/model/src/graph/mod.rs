@@ -1,0 +1,486 @@
+//! A network as a graph of typed operators: the form in which models of every family reach the compiler.
+//!
+//! Nodes are operations, edges are tensors with a checked shape and, once quantised, the meaning of their integers.
+//! A [`Graph`] holds no weights, so it describes BERT-Large at 4096 tokens in a few kilobytes and is itself a serde
+//! value; a [`GraphModel`] adds the constants.
+//!
+//! | file | role |
+//! |---|---|
+//! | [`operator`] | the operators, their shape rules and their work |
+//! | [`builder`] | building a graph node by node, each one checked |
+//! | [`families`] | graphs of BERT, GPT-2 and ResNet configurations, with and without weights |
+//! | [`mod@evaluate`] | the float32 meaning of a graph |
+//!
+//! # Conventions
+//!
+//! * Token matrices are `[tokens, width]`; leading dimensions of matrix products are batches.
+//! * Images are channels last, `[images, height, width, channels]`, as Gemmini's convolutions read them; convolution
+//!   weights are `[kernel rows, kernel columns, input channels / groups, output channels]`.
+//! * The right operand of a product is `[K, J]`, Gemmini's B operand.
+//! * Scores, softmax and context of all heads are one [`operator::Operator::Attention`] node.
+
+pub mod builder;
+pub mod evaluate;
+pub mod families;
+pub mod operator;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use builder::GraphBuilder;
+pub use evaluate::{Array, evaluate};
+pub use operator::{Operator, OperatorClass, Placement, Work};
+
+use crate::layer::Encoding;
+
+/// Number of a node in its [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(u32);
+
+/// Number of an edge in its [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EdgeId(u32);
+
+impl NodeId {
+    /// Position in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl EdgeId {
+    /// Position in [`Graph::edges`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where an edge's values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Given at run time (token ids, an image, a key cache).
+    Input,
+    /// A weight, fixed when the model is built.
+    Constant,
+    /// The result of a node.
+    Node(NodeId),
+}
+
+/// Integer type of a quantised edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Element {
+    /// Operand of the mesh, or a scaled read-out.
+    Int8,
+    /// A bias, or an accumulator read out in full width.
+    Int32,
+}
+
+/// What the integers of an edge stand for: `real = scale[c] * q + offset[c]`, c running along the last dimension.
+/// One scale (and offset) means the whole tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantisation {
+    /// Type of the integers.
+    pub element: Element,
+    /// Scales and offsets, one or one a channel.
+    #[serde(flatten)]
+    pub encoding: Encoding,
+}
+
+/// A tensor between nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Unique name; that of the producing node if there is one.
+    pub name: String,
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// Where the values come from.
+    pub source: Source,
+    /// Meaning of the integers; absent while the edge is float32 (or holds token ids).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantisation>,
+}
+
+impl Edge {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Unique name.
+    pub name: String,
+    /// What it does.
+    pub operator: Operator,
+    /// Operands, in the operator's order.
+    pub inputs: Vec<EdgeId>,
+    /// The result.
+    pub output: EdgeId,
+    /// Number of the encoder layer, decoder block or residual stage it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<usize>,
+}
+
+/// A network without its weights. Made by a [`GraphBuilder`]; a deserialised one is checked by [`Graph::check`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graph {
+    /// Name of the model.
+    pub name: String,
+    /// All operations.
+    pub nodes: Vec<Node>,
+    /// All tensors.
+    pub edges: Vec<Edge>,
+    /// The results.
+    pub outputs: Vec<EdgeId>,
+}
+
+/// What is wrong with a graph.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// An operator refuses its operands.
+    #[error("node `{node}` ({operator}): {reason}")]
+    Node {
+        /// Name of the node.
+        node: String,
+        /// Name of its operator.
+        operator: &'static str,
+        /// The rule that is broken, with the shapes.
+        reason: String,
+    },
+    /// Two nodes or two edges have one name.
+    #[error("the name `{name}` occurs twice; node and edge names must be unique")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A node or output refers to an edge or node that does not exist.
+    #[error("`{place}` refers to {what} {index}, but the graph has {count}; the file is damaged")]
+    Dangling {
+        /// Name of the node or edge that refers to it.
+        place: String,
+        /// `edge` or `node`.
+        what: &'static str,
+        /// The number.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// Edge and node disagree on who produces what.
+    #[error("edge `{edge}`: its source is not the node that writes it; every edge has exactly one source")]
+    Source {
+        /// Name of the edge.
+        edge: String,
+    },
+    /// The nodes depend on each other in a circle.
+    #[error("node `{node}` depends on its own result; a graph must have no cycle")]
+    Cycle {
+        /// A node on the circle.
+        node: String,
+    },
+    /// A quantisation does not fit the edge's last dimension.
+    #[error("edge `{edge}`: {found} scales for {channels} channels; give one, or one a channel")]
+    Scales {
+        /// Name of the edge.
+        edge: String,
+        /// Number of scales given.
+        found: usize,
+        /// Size of the last dimension.
+        channels: usize,
+    },
+    /// No edge of that name.
+    #[error("the graph has no edge `{edge}`")]
+    NoSuchEdge {
+        /// The name asked for.
+        edge: String,
+    },
+    /// Constants or inputs for the evaluation are missing or have the wrong size.
+    #[error("edge `{edge}` of shape {shape:?} needs {expected} values, found {found}")]
+    Values {
+        /// Name of the edge.
+        edge: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Elements of that shape.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// A token id lies outside its table.
+    #[error("node `{node}`: index {index} is outside the table of {rows} rows")]
+    Index {
+        /// The embedding node.
+        node: String,
+        /// The id.
+        index: i64,
+        /// Rows of the table.
+        rows: usize,
+    },
+}
+
+impl Graph {
+    /// The node of that number.
+    ///
+    /// # Panics
+    /// If the number is another graph's.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// The edge of that number.
+    ///
+    /// # Panics
+    /// If the number is another graph's.
+    pub fn edge(&self, id: EdgeId) -> &Edge {
+        &self.edges[id.index()]
+    }
+
+    /// The edge of that name.
+    pub fn find_edge(&self, name: &str) -> Option<EdgeId> {
+        self.edges.iter().position(|e| e.name == name).map(|i| EdgeId(i as u32))
+    }
+
+    /// The node of that name.
+    pub fn find_node(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|n| n.name == name).map(|i| NodeId(i as u32))
+    }
+
+    /// Numbers of all edges.
+    pub fn edge_ids(&self) -> impl Iterator<Item = EdgeId> + use<> {
+        (0..self.edges.len() as u32).map(EdgeId)
+    }
+
+    /// Edges that are given at run time.
+    pub fn inputs(&self) -> impl Iterator<Item = EdgeId> + '_ {
+        self.edge_ids().filter(|&e| self.edge(e).source == Source::Input)
+    }
+
+    /// Edges that hold weights.
+    pub fn constants(&self) -> impl Iterator<Item = EdgeId> + '_ {
+        self.edge_ids().filter(|&e| self.edge(e).source == Source::Constant)
+    }
+
+    /// Shapes of a node's operands.
+    pub fn input_shapes(&self, node: &Node) -> Vec<&[usize]> {
+        node.inputs.iter().map(|&e| self.edge(e).shape.as_slice()).collect()
+    }
+
+    /// Multiply-accumulates, other operations and bytes of one node.
+    pub fn work(&self, id: NodeId) -> Work {
+        let node = self.node(id);
+        let constant = |e: &&EdgeId| self.edge(**e).source == Source::Constant;
+        let bytes = |e: &EdgeId| self.edge(*e).elements() as u64;
+        node.operator.work(
+            &self.input_shapes(node),
+            &self.edge(node.output).shape,
+            node.inputs.iter().filter(constant).map(bytes).sum(),
+        )
+    }
+
+    /// Work of all nodes together.
+    pub fn total_work(&self) -> Work {
+        (0..self.nodes.len() as u32).map(|i| self.work(NodeId(i))).fold(Work::default(), |a, b| a + b)
+    }
+
+    /// The nodes so that each comes after those whose results it reads; among ready nodes the lowest number first.
+    ///
+    /// # Errors
+    /// [`GraphError::Cycle`].
+    pub fn topological_order(&self) -> Result<Vec<NodeId>, GraphError> {
+        let producers = |n: &Node| -> Vec<usize> {
+            let source = |e: &EdgeId| match self.edge(*e).source {
+                Source::Node(id) => Some(id.index()),
+                _ => None,
+            };
+            n.inputs.iter().filter_map(source).collect()
+        };
+        let mut waiting = vec![0usize; self.nodes.len()];
+        let mut readers = vec![Vec::new(); self.nodes.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            for p in producers(node) {
+                waiting[i] += 1;
+                readers[p].push(i);
+            }
+        }
+        let mut ready: VecDeque<usize> = (0..waiting.len()).filter(|&i| waiting[i] == 0).collect();
+        let mut order = Vec::with_capacity(waiting.len());
+        while let Some(i) = ready.pop_front() {
+            order.push(NodeId(i as u32));
+            for &r in &readers[i] {
+                waiting[r] -= 1;
+                if waiting[r] == 0 {
+                    ready.push_back(r);
+                }
+            }
+        }
+        match waiting.iter().position(|&w| w > 0) {
+            Some(stuck) => Err(GraphError::Cycle { node: self.nodes[stuck].name.clone() }),
+            None => Ok(order),
+        }
+    }
+
+    /// Checks numbers, names, sources, shapes and quantisation; for graphs that were read from a file.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the node or edge.
+    pub fn check(&self) -> Result<(), GraphError> {
+        self.check_numbers()?;
+        let mut names: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
+        names.extend(self.edges.iter().filter(|e| !matches!(e.source, Source::Node(_))).map(|e| e.name.as_str()));
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|p| p[0] == p[1]) {
+            return Err(GraphError::DuplicateName { name: pair[0].into() });
+        }
+        for id in self.topological_order()? {
+            let node = self.node(id);
+            let edge = self.edge(node.output);
+            let shape = node.operator.output_shape(&self.input_shapes(node)).map_err(|reason| node.refuse(reason))?;
+            if shape != edge.shape {
+                return Err(node.refuse(format!("the result has shape {shape:?}, but its edge says {:?}", edge.shape)));
+            }
+        }
+        self.edges.iter().try_for_each(|e| e.quantisation.as_ref().map_or(Ok(()), |q| q.check(e)))
+    }
+
+    fn check_numbers(&self) -> Result<(), GraphError> {
+        let dangling = |place: &str, what, index: usize, count| {
+            Err(GraphError::Dangling { place: place.into(), what, index, count })
+        };
+        for node in &self.nodes {
+            if let Some(e) = node.inputs.iter().chain([&node.output]).find(|e| e.index() >= self.edges.len()) {
+                return dangling(&node.name, "edge", e.index(), self.edges.len());
+            }
+        }
+        if let Some(e) = self.outputs.iter().find(|e| e.index() >= self.edges.len()) {
+            return dangling("outputs", "edge", e.index(), self.edges.len());
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            if self.edge(node.output).source != Source::Node(NodeId(i as u32)) {
+                return Err(GraphError::Source { edge: self.edge(node.output).name.clone() });
+            }
+        }
+        for (i, edge) in self.edges.iter().enumerate() {
+            let Source::Node(id) = edge.source else { continue };
+            if id.index() >= self.nodes.len() {
+                return dangling(&edge.name, "node", id.index(), self.nodes.len());
+            }
+            if self.node(id).output.index() != i {
+                return Err(GraphError::Source { edge: edge.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what the integers of an edge stand for.
+    ///
+    /// # Errors
+    /// If there is no such edge, or the number of scales does not fit.
+    pub fn quantise_edge(&mut self, name: &str, quantisation: Quantisation) -> Result<(), GraphError> {
+        let id = self.find_edge(name).ok_or_else(|| GraphError::NoSuchEdge { edge: name.into() })?;
+        quantisation.check(self.edge(id))?;
+        self.edges[id.index()].quantisation = Some(quantisation);
+        Ok(())
+    }
+}
+
+impl Node {
+    fn refuse(&self, reason: String) -> GraphError {
+        GraphError::Node { node: self.name.clone(), operator: self.operator.name(), reason }
+    }
+}
+
+impl Quantisation {
+    /// int8 values of one encoding.
+    pub fn int8(encoding: Encoding) -> Self {
+        Self { element: Element::Int8, encoding }
+    }
+
+    fn check(&self, edge: &Edge) -> Result<(), GraphError> {
+        let channels = edge.shape.last().copied().unwrap_or(1);
+        let fits = |n: usize| n == 1 || n == channels;
+        match [self.encoding.scale.len(), self.encoding.offset.len()].into_iter().find(|&n| !fits(n)) {
+            Some(found) => Err(GraphError::Scales { edge: edge.name.clone(), found, channels }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Quantisation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let element = match self.element {
+            Element::Int8 => "int8",
+            Element::Int32 => "int32",
+        };
+        match self.encoding.scale[..] {
+            [scale] => write!(f, "{element} {scale:.3e}"),
+            _ => write!(f, "{element} x{}", self.encoding.scale.len()),
+        }
+    }
+}
+
+/// A graph with the values of its constants, in float32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphModel {
+    /// The network.
+    pub graph: Graph,
+    /// Row-major values of every constant edge.
+    pub constants: BTreeMap<EdgeId, Vec<f32>>,
+}
+
+/// One line of [`Graph`]'s table.
+struct Line([String; 6]);
+
+impl Graph {
+    fn line(&self, index: usize) -> Line {
+        let node = &self.nodes[index];
+        let shapes = node.inputs.iter().filter(|e| self.edge(**e).source != Source::Constant);
+        let inputs: Vec<String> = shapes.map(|e| shape_text(&self.edge(*e).shape)).collect();
+        let output = self.edge(node.output);
+        let macs = self.work(NodeId(index as u32)).macs;
+        Line([
+            node.name.clone(),
+            node.operator.to_string(),
+            inputs.join(", "),
+            shape_text(&output.shape),
+            if macs == 0 { "-".into() } else { macs.to_string() },
+            output.quantisation.as_ref().map_or_else(|| "float32".into(), ToString::to_string),
+        ])
+    }
+}
+
+fn shape_text(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// A table with one line a node: name, operator, shapes of operands and result, multiply-accumulates, number format.
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["node", "operator", "inputs", "output", "MACs", "format"].map(String::from);
+        let lines: Vec<Line> = [Line(head)].into_iter().chain((0..self.nodes.len()).map(|i| self.line(i))).collect();
+        let widths: Vec<usize> =
+            (0..6).map(|c| lines.iter().map(|l| l.0[c].chars().count()).max().unwrap_or(0)).collect();
+        writeln!(f, "{}", self.name)?;
+        for Line(cells) in &lines {
+            let [name, operator, inputs, output, macs, format] = cells;
+            writeln!(
+                f,
+                "{name:<w0$}  {operator:<w1$}  {inputs:<w2$}  {output:<w3$}  {macs:>w4$}  {format}",
+                w0 = widths[0],
+                w1 = widths[1],
+                w2 = widths[2],
+                w3 = widths[3],
+                w4 = widths[4],
+            )?;
+        }
+        let work = self.total_work();
+        write!(f, "{} nodes, {} MACs, {} weights", self.nodes.len(), work.macs, work.weights)
+    }
+}

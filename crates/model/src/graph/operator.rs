@@ -1,0 +1,461 @@
+//! The operators: operands, shape rules, and the work that each one is.
+
+use std::fmt;
+use std::ops::Add;
+
+use serde::{Deserialize, Serialize};
+
+/// Where an operator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// On the processor beside the accelerator.
+    Host,
+    /// On Gemmini.
+    Accelerator,
+    /// Nowhere: the same bytes under another shape.
+    View,
+}
+
+/// Class of an operator in reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorClass {
+    /// Dense and convolutional products.
+    Matmul,
+    /// Softmax, normalisation, activations.
+    Nonlinear,
+    /// Additions, pooling, look-ups.
+    DataMovement,
+}
+
+/// Form of the GELU in the float32 model; the integer unit approximates both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GeluForm {
+    /// `x/2 (1 + erf(x / sqrt 2))`.
+    Erf,
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, GPT-2's.
+    Tanh,
+}
+
+/// A sliding window over an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Rows and columns.
+    pub kernel: [usize; 2],
+    /// Step along rows and columns.
+    pub stride: [usize; 2],
+    /// Rows above, columns left, rows below, columns right.
+    pub padding: [usize; 4],
+    /// Distance of neighbouring kernel elements; 1 is dense.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// A square window with one stride and one padding.
+    pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 4], dilation: [1; 2] }
+    }
+
+    /// Rows and columns of the result on an image of that size.
+    fn output(&self, image: [usize; 2]) -> Result<[usize; 2], String> {
+        let mut out = [0; 2];
+        for axis in 0..2 {
+            let [k, s, d] = [self.kernel[axis], self.stride[axis], self.dilation[axis]];
+            if k == 0 || s == 0 || d == 0 {
+                return Err(format!("kernel {k}, stride {s}, dilation {d}: each must be at least 1"));
+            }
+            let padded = image[axis] + self.padding[axis] + self.padding[axis + 2];
+            let span = d * (k - 1) + 1;
+            if span > padded {
+                return Err(format!("a window of {span} does not fit an image of {padded} (padding included)"));
+            }
+            out[axis] = (padded - span) / s + 1;
+        }
+        Ok(out)
+    }
+}
+
+/// Kind of a convolution, which decides how it is lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvKind {
+    /// Every output channel reads every input channel.
+    Dense,
+    /// 1x1, unit stride, no padding: a matrix product over pixels.
+    Pointwise,
+    /// Each channel by itself.
+    Depthwise,
+    /// Groups of several channels.
+    Grouped,
+}
+
+/// A two-dimensional convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv2d {
+    /// The kernel and its steps.
+    #[serde(flatten)]
+    pub window: Window,
+    /// Channel groups.
+    pub groups: usize,
+    /// Whether a third operand adds one value an output channel.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// The kind, for `channels` input channels.
+    pub fn kind(&self, channels: usize) -> ConvKind {
+        let w = &self.window;
+        match self.groups {
+            1 if w.kernel == [1; 2] && w.stride == [1; 2] && w.padding == [0; 4] => ConvKind::Pointwise,
+            1 => ConvKind::Dense,
+            g if g == channels => ConvKind::Depthwise,
+            _ => ConvKind::Grouped,
+        }
+    }
+}
+
+/// How token vectors become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenPooling {
+    /// Mean over the tokens, scaled to length 1 (sentence-transformers).
+    MeanNormalised,
+    /// The first token's vector.
+    First,
+}
+
+/// An operation. Operands are listed in order; those that hold weights are marked c.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Operator {
+    /// Sum of table rows: ids `[.., tokens]`, words c `[vocabulary, width]`, then positions c and segments c if
+    /// present; gives `[.., tokens, width]`. On the host.
+    Embedding {
+        /// A table of positions, `[positions, width]`, is the next operand.
+        position: bool,
+        /// A table of segments, `[segments, width]`, is the last operand; row 0 is used.
+        segment: bool,
+        /// Position of the first token (tokens already in a cache).
+        first: usize,
+    },
+    /// `[.., I, K]` times `[K, J]` (or `[.., K, J]` with equal leading sizes), and a bias `[J]` if present.
+    MatMul {
+        /// The right operand is stored as `[J, K]`.
+        transpose_b: bool,
+        /// A third operand is added to each row.
+        bias: bool,
+    },
+    /// Scores, softmax and context of all heads: query `[.., tokens, width]`, key and value alike; with a cache two
+    /// more operands, the earlier keys and values `[.., past, width]`.
+    Attention {
+        /// Heads side by side in the width.
+        heads: usize,
+        /// Factor of the scores, usually 1 / sqrt(head size).
+        scale: f32,
+        /// Keys after the query's position are invisible.
+        causal: bool,
+        /// Earlier keys and values are given.
+        cached: bool,
+    },
+    /// Softmax along the last dimension.
+    Softmax,
+    /// LayerNorm along the last dimension: x, gamma c, beta c.
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// GELU of each element.
+    Gelu {
+        /// Form in the float32 model.
+        form: GeluForm,
+    },
+    /// max(x, 0) of each element.
+    Relu,
+    /// Sum of two tensors of one shape.
+    Add,
+    /// `[.., tokens, width]` to `[.., width]`. On the host.
+    Pooling {
+        /// The rule.
+        kind: TokenPooling,
+    },
+    /// Image, weights c, bias c if present; see [`Conv2d`].
+    Conv2d(Conv2d),
+    /// Largest value in each window; padding never wins.
+    MaxPool(Window),
+    /// Mean of each window.
+    AveragePool {
+        /// The window.
+        window: Window,
+        /// Padding counts as zeros.
+        count_padding: bool,
+    },
+    /// `[images, height, width, channels]` to `[images, channels]`.
+    GlobalAveragePool,
+    /// The same elements under another shape; costs nothing.
+    Reshape {
+        /// The new shape.
+        shape: Vec<usize>,
+    },
+}
+
+/// Work of a node with int8 operands and results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Multiply-accumulates of the products.
+    pub macs: u64,
+    /// Elements that pass through a nonlinear function, an addition, a pooling or a look-up.
+    pub elements: u64,
+    /// Constant elements read.
+    pub weights: u64,
+    /// Elements read that are not constant.
+    pub reads: u64,
+    /// Elements written.
+    pub writes: u64,
+}
+
+impl Add for Work {
+    type Output = Self;
+
+    fn add(self, o: Self) -> Self {
+        Self {
+            macs: self.macs + o.macs,
+            elements: self.elements + o.elements,
+            weights: self.weights + o.weights,
+            reads: self.reads + o.reads,
+            writes: self.writes + o.writes,
+        }
+    }
+}
+
+impl Operator {
+    /// Short name, as in reports and errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Embedding { .. } => "embedding",
+            Self::MatMul { .. } => "matmul",
+            Self::Attention { .. } => "attention",
+            Self::Softmax => "softmax",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::Gelu { .. } => "gelu",
+            Self::Relu => "relu",
+            Self::Add => "add",
+            Self::Pooling { .. } => "pooling",
+            Self::Conv2d(_) => "conv2d",
+            Self::MaxPool(_) => "max_pool",
+            Self::AveragePool { .. } => "average_pool",
+            Self::GlobalAveragePool => "global_average_pool",
+            Self::Reshape { .. } => "reshape",
+        }
+    }
+
+    /// Where it runs.
+    pub fn placement(&self) -> Placement {
+        match self {
+            Self::Embedding { .. } | Self::Pooling { .. } => Placement::Host,
+            Self::Reshape { .. } => Placement::View,
+            _ => Placement::Accelerator,
+        }
+    }
+
+    /// Its class in reports.
+    pub fn class(&self) -> OperatorClass {
+        match self {
+            Self::MatMul { .. } | Self::Attention { .. } | Self::Conv2d(_) => OperatorClass::Matmul,
+            Self::Softmax | Self::LayerNorm { .. } | Self::Gelu { .. } | Self::Relu => OperatorClass::Nonlinear,
+            _ => OperatorClass::DataMovement,
+        }
+    }
+
+    /// How many operands it takes.
+    fn operands(&self) -> usize {
+        match self {
+            Self::Embedding { position, segment, .. } => 2 + usize::from(*position) + usize::from(*segment),
+            Self::MatMul { bias, .. } => 2 + usize::from(*bias),
+            Self::Attention { cached, .. } => 3 + 2 * usize::from(*cached),
+            Self::LayerNorm { .. } => 3,
+            Self::Add => 2,
+            Self::Conv2d(c) => 2 + usize::from(c.bias),
+            _ => 1,
+        }
+    }
+
+    /// The result's shape for operands of the given shapes.
+    ///
+    /// # Errors
+    /// A sentence with the rule that is broken and the shapes.
+    pub fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        if inputs.len() != self.operands() {
+            return Err(format!("{} operands given, {} needed", inputs.len(), self.operands()));
+        }
+        if let Some(shape) = inputs.iter().find(|s| s.contains(&0)) {
+            return Err(format!("an operand of shape {shape:?} is empty"));
+        }
+        match self {
+            Self::Embedding { position, first, .. } => embedding_shape(inputs, *position, *first),
+            Self::MatMul { transpose_b, .. } => matmul_shape(inputs, *transpose_b),
+            Self::Attention { heads, .. } => attention_shape(inputs, *heads),
+            Self::LayerNorm { .. } => layer_norm_shape(inputs),
+            Self::Softmax | Self::Gelu { .. } | Self::Relu => Ok(inputs[0].to_vec()),
+            Self::Add if inputs[0] == inputs[1] => Ok(inputs[0].to_vec()),
+            Self::Add => Err(format!("both operands must have one shape, found {:?} and {:?}", inputs[0], inputs[1])),
+            Self::Pooling { .. } => match inputs[0] {
+                [batch @ .., _, width] => Ok([batch, &[*width]].concat()),
+                other => Err(format!("needs [.., tokens, width], found {other:?}")),
+            },
+            Self::Conv2d(conv) => conv_shape(inputs, conv),
+            Self::MaxPool(window) | Self::AveragePool { window, .. } => {
+                let [n, h, w, c] = image(inputs[0])?;
+                let [h, w] = window.output([h, w])?;
+                Ok(vec![n, h, w, c])
+            }
+            Self::GlobalAveragePool => image(inputs[0]).map(|[n, _, _, c]| vec![n, c]),
+            Self::Reshape { shape } => {
+                let elements = inputs[0].iter().product::<usize>();
+                match shape.iter().product::<usize>() {
+                    n if n == elements => Ok(shape.clone()),
+                    n => Err(format!("{:?} has {elements} elements, {shape:?} has {n}", inputs[0])),
+                }
+            }
+        }
+    }
+
+    /// The work on operands of the given (valid) shapes, `weights` of whose elements are constant.
+    pub fn work(&self, inputs: &[&[usize]], output: &[usize], weights: u64) -> Work {
+        let count = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+        let out = count(output);
+        let last = |shape: &[usize]| shape.last().copied().unwrap_or(1) as u64;
+        let rows = |shape: &[usize]| shape[shape.len() - 2] as u64;
+        let (macs, elements) = match self {
+            Self::MatMul { .. } => (out * last(inputs[0]), 0),
+            Self::Attention { heads, cached, .. } => {
+                let past = if *cached { rows(inputs[3]) } else { 0 };
+                let keys = rows(inputs[1]) + past;
+                (2 * out * keys, out / last(inputs[0]) * *heads as u64 * keys)
+            }
+            Self::Conv2d(_) => (out * count(&inputs[1][..3]), 0),
+            Self::MaxPool(window) | Self::AveragePool { window, .. } => {
+                (0, out * (window.kernel[0] * window.kernel[1]) as u64)
+            }
+            Self::GlobalAveragePool | Self::Pooling { .. } => (0, count(inputs[0])),
+            Self::Reshape { .. } => return Work::default(),
+            _ => (0, out),
+        };
+        let all: u64 = match self {
+            Self::Embedding { .. } => return Work { elements, weights, reads: count(inputs[0]), writes: out, macs },
+            _ => inputs.iter().map(|s| count(s)).sum(),
+        };
+        Work { macs, elements, weights, reads: all - weights, writes: out }
+    }
+}
+
+fn embedding_shape(inputs: &[&[usize]], position: bool, first: usize) -> Result<Vec<usize>, String> {
+    let (ids, tables) = (inputs[0], &inputs[1..]);
+    let [_, width] = tables[0] else { return Err(format!("a table is [rows, width], found {:?}", tables[0])) };
+    if let Some(other) = tables.iter().find(|t| t.len() != 2 || t[1] != *width) {
+        return Err(format!("every table is [rows, {width}], found {other:?}"));
+    }
+    let tokens = ids.last().copied().unwrap_or(1);
+    if position && first + tokens > tables[1][0] {
+        return Err(format!("{} positions needed, the table has {}", first + tokens, tables[1][0]));
+    }
+    Ok([ids, &[*width]].concat())
+}
+
+fn matmul_shape(inputs: &[&[usize]], transpose_b: bool) -> Result<Vec<usize>, String> {
+    let (a, b) = (inputs[0], inputs[1]);
+    let mismatch = |rule: &str| Err(format!("{rule}, found {a:?} and {b:?}"));
+    let [batch @ .., i, k] = a else { return mismatch("the left operand is [.., I, K]") };
+    let [b_batch @ .., b_rows, b_cols] = b else { return mismatch("the right operand is [.., K, J]") };
+    let (b_k, j) = if transpose_b { (b_cols, b_rows) } else { (b_rows, b_cols) };
+    if k != b_k {
+        return mismatch(&format!("the inner sizes must agree ({k} and {b_k})"));
+    }
+    if !b_batch.is_empty() && b_batch != batch {
+        return mismatch("the leading sizes must agree");
+    }
+    match inputs.get(2) {
+        Some(bias) if **bias != [*j] => Err(format!("the bias must be [{j}], found {bias:?}")),
+        _ => Ok([batch, &[*i, *j]].concat()),
+    }
+}
+
+fn attention_shape(inputs: &[&[usize]], heads: usize) -> Result<Vec<usize>, String> {
+    let [batch @ .., _, width] = inputs[0] else {
+        return Err(format!("query, key and value are [.., tokens, width], found {:?}", inputs[0]));
+    };
+    if heads == 0 || width % heads != 0 {
+        return Err(format!("{heads} heads do not divide a width of {width}"));
+    }
+    for pair in inputs[1..].chunks(2) {
+        let [key, value] = pair else { unreachable!("the number of operands is checked") };
+        let fits = |s: &[usize]| s.len() == batch.len() + 2 && s.starts_with(batch) && s.last() == Some(width);
+        if key != value || !fits(key) {
+            return Err(format!("key {key:?} and value {value:?} do not fit the query {:?}", inputs[0]));
+        }
+    }
+    Ok(inputs[0].to_vec())
+}
+
+fn layer_norm_shape(inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+    let width = inputs[0].last().copied().unwrap_or(1);
+    match inputs[1..].iter().find(|s| ***s != [width]) {
+        Some(other) => Err(format!("gamma and beta must be [{width}], found {other:?}")),
+        None => Ok(inputs[0].to_vec()),
+    }
+}
+
+fn image(shape: &[usize]) -> Result<[usize; 4], String> {
+    shape.try_into().map_err(|_| format!("an image is [images, height, width, channels], found {shape:?}"))
+}
+
+fn conv_shape(inputs: &[&[usize]], conv: &Conv2d) -> Result<Vec<usize>, String> {
+    let [n, h, w, channels] = image(inputs[0])?;
+    let [kh, kw, per_group, outputs] = *inputs[1] else {
+        return Err(format!("weights are [rows, columns, inputs / groups, outputs], found {:?}", inputs[1]));
+    };
+    if [kh, kw] != conv.window.kernel {
+        return Err(format!("the kernel is {:?}, the weights are {:?}", conv.window.kernel, inputs[1]));
+    }
+    if conv.groups == 0 || per_group * conv.groups != channels || !outputs.is_multiple_of(conv.groups) {
+        return Err(format!(
+            "{} groups of {per_group} channels and {outputs} outputs do not fit {channels} input channels",
+            conv.groups
+        ));
+    }
+    if let Some(bias) = inputs.get(2).filter(|b| ***b != [outputs]) {
+        return Err(format!("the bias must be [{outputs}], found {bias:?}"));
+    }
+    let [h, w] = conv.window.output([h, w])?;
+    Ok(vec![n, h, w, outputs])
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.kernel[0], self.kernel[1])?;
+        if self.stride != [1; 2] {
+            write!(f, " /{}", self.stride[0])?;
+        }
+        if self.dilation != [1; 2] {
+            write!(f, " dilated {}", self.dilation[0])?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Attention { heads, causal, .. } => {
+                write!(f, " {heads} heads{}", if *causal { ", causal" } else { "" })
+            }
+            Self::Conv2d(c) if c.groups > 1 => write!(f, " {}, {} groups", c.window, c.groups),
+            Self::Conv2d(Conv2d { window, .. }) | Self::MaxPool(window) | Self::AveragePool { window, .. } => {
+                write!(f, " {window}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
