@@ -150,7 +150,8 @@ fn simulate<M: MemorySystem>(
     out: &Output,
 ) -> Result<CycleRun, Failure> {
     let mut trace = setup.trace.as_deref().map(Trace::create).transpose()?;
-    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, trace.is_some());
+    let simulation = Simulation::new(&program.config, Translation::Bare, host, memory, trace.is_some());
+    let mut simulation = simulation.map_err(Failure::input)?;
     let mut observer = |cycle: Cycle, event: &Event| {
         if let Some(trace) = &mut trace {
             trace.event(cycle, event);

@@ -80,9 +80,32 @@ pub enum CounterExternal {
 }
 
 /// Number of event lines.
-const EVENTS: u32 = 45;
+pub const EVENTS: usize = 45;
 /// Number of external values.
-const EXTERNALS: usize = 8;
+pub const EXTERNALS: usize = 8;
+
+/// Gemmini's names of the event lines, by code.
+#[rustfmt::skip]
+pub const EVENT_NAMES: [&str; EVENTS] = [
+    "DISABLE", "MAIN_LD_CYCLES", "MAIN_ST_CYCLES", "MAIN_EX_CYCLES", "MAIN_LD_ST_CYCLES", "MAIN_LD_EX_CYCLES",
+    "MAIN_ST_EX_CYCLES", "MAIN_LD_ST_EX_CYCLES", "LOAD_DMA_WAIT_CYCLE", "LOAD_ACTIVE_CYCLE",
+    "LOAD_SCRATCHPAD_WAIT_CYCLE", "STORE_DMA_WAIT_CYCLE", "STORE_ACTIVE_CYCLE", "STORE_POOLING_CYCLE",
+    "STORE_SCRATCHPAD_WAIT_CYCLE", "DMA_TLB_MISS_CYCLE", "DMA_TLB_HIT_REQ", "DMA_TLB_TOTAL_REQ", "RDMA_ACTIVE_CYCLE",
+    "RDMA_TLB_WAIT_CYCLES", "RDMA_TL_WAIT_CYCLES", "WDMA_ACTIVE_CYCLE", "WDMA_TLB_WAIT_CYCLES", "WDMA_TL_WAIT_CYCLES",
+    "EXE_ACTIVE_CYCLE", "EXE_FLUSH_CYCLE", "EXE_CONTROL_Q_BLOCK_CYCLE", "EXE_PRELOAD_HAZ_CYCLE",
+    "EXE_OVERLAP_HAZ_CYCLE", "SCRATCHPAD_A_WAIT_CYCLE", "SCRATCHPAD_B_WAIT_CYCLE", "SCRATCHPAD_D_WAIT_CYCLE",
+    "ACC_A_WAIT_CYCLE", "ACC_B_WAIT_CYCLE", "ACC_D_WAIT_CYCLE", "A_GARBAGE_CYCLES", "B_GARBAGE_CYCLES",
+    "D_GARBAGE_CYCLES", "IM2COL_MEM_CYCLES", "IM2COL_ACTIVE_CYCLES", "IM2COL_TRANSPOSER_WAIT_CYCLE",
+    "RESERVATION_STATION_FULL_CYCLES", "RESERVATION_STATION_ACTIVE_CYCLES", "LOOP_MATMUL_ACTIVE_CYCLES",
+    "TRANSPOSE_PRELOAD_UNROLLER_ACTIVE_CYCLES",
+];
+
+/// Gemmini's names of the external values, by code.
+#[rustfmt::skip]
+pub const EXTERNAL_NAMES: [&str; EXTERNALS] = [
+    "DISABLE", "RESERVATION_STATION_LD_COUNT", "RESERVATION_STATION_ST_COUNT", "RESERVATION_STATION_EX_COUNT",
+    "RDMA_BYTES_REC", "WDMA_BYTES_SENT", "RDMA_TOTAL_LATENCY", "WDMA_TOTAL_LATENCY",
+];
 
 /// All event lines and external values in one cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +130,7 @@ impl CounterEvents {
     }
 
     fn is_high(&self, code: u8) -> bool {
-        code != 0 && u32::from(code) < EVENTS && bit(self.lines, code.into())
+        code != 0 && usize::from(code) < EVENTS && bit(self.lines, code.into())
     }
 }
 
@@ -350,6 +373,14 @@ mod tests {
         bench.configure(1, CounterEvent::Disable as u8, false);
         bench.file.skip(10, &bench.events);
         assert_eq!((bench.read(0), bench.read(1)), (0, 0));
+    }
+
+    #[test]
+    fn the_names_stand_at_their_codes() {
+        let last = CounterEvent::TransposePreloadUnrollerActiveCycles;
+        assert_eq!(EVENT_NAMES[last as usize], "TRANSPOSE_PRELOAD_UNROLLER_ACTIVE_CYCLES");
+        assert_eq!(EVENT_NAMES[CounterEvent::WdmaTlWaitCycles as usize], "WDMA_TL_WAIT_CYCLES");
+        assert_eq!(EXTERNAL_NAMES[CounterExternal::WdmaTotalLatency as usize], "WDMA_TOTAL_LATENCY");
     }
 
     #[test]

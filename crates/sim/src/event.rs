@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use crate::report::{Activity, Span};
+
 /// A clock cycle, counted from the end of reset.
 pub type Cycle = u64;
 
@@ -166,10 +168,16 @@ impl EventBuffer {
     }
 }
 
-/// A client of the machine's events.
+/// A client of the machine's events and activities.
 pub trait Observer {
+    /// Whether [`Observer::cycles`] is to be called; if not, nothing is worked out for it.
+    const ACTIVITY: bool = false;
+
     /// One event; `cycle` never decreases.
     fn event(&mut self, cycle: Cycle, event: &Event);
+
+    /// What these cycles were spent on, before the events of the first of them. The spans follow each other without gaps.
+    fn cycles(&mut self, _: Span, _: &Activity) {}
 }
 
 /// Observes nothing.
@@ -183,5 +191,37 @@ impl Observer for NoObserver {
 impl<F: FnMut(Cycle, &Event)> Observer for F {
     fn event(&mut self, cycle: Cycle, event: &Event) {
         self(cycle, event);
+    }
+}
+
+/// Two observers, the first one told first.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    const ACTIVITY: bool = A::ACTIVITY || B::ACTIVITY;
+
+    fn event(&mut self, cycle: Cycle, event: &Event) {
+        self.0.event(cycle, event);
+        self.1.event(cycle, event);
+    }
+
+    fn cycles(&mut self, span: Span, activity: &Activity) {
+        self.0.cycles(span, activity);
+        self.1.cycles(span, activity);
+    }
+}
+
+/// An observer that may be absent. Activities are worked out in any case if its type asks for them.
+impl<O: Observer> Observer for Option<O> {
+    const ACTIVITY: bool = O::ACTIVITY;
+
+    fn event(&mut self, cycle: Cycle, event: &Event) {
+        if let Some(observer) = self {
+            observer.event(cycle, event);
+        }
+    }
+
+    fn cycles(&mut self, span: Span, activity: &Activity) {
+        if let Some(observer) = self {
+            observer.cycles(span, activity);
+        }
     }
 }

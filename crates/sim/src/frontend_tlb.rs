@@ -21,6 +21,7 @@
 use pollux_isa::GemminiConfig;
 
 use crate::counter_file::{CounterEvent, CounterEvents};
+use crate::report::{Cause, Spent};
 
 /// Bits of a byte offset in a page.
 const PAGE_BITS: u32 = 12;
@@ -451,6 +452,16 @@ pub struct FrontendTlb {
     /// Round-robin state of the arbiter in front of a shared TLB.
     last_grant: usize,
     interrupt: bool,
+    faults: Faults,
+}
+
+/// Accesses that the page table did not allow, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// How many.
+    pub count: u64,
+    /// The first one.
+    pub first: Option<PageFault>,
 }
 
 impl FrontendTlb {
@@ -463,12 +474,27 @@ impl FrontendTlb {
             page_registers: config.use_tlb_register_filter,
             last_grant: 0,
             interrupt: false,
+            faults: Faults::default(),
         }
     }
 
     /// The interrupt line: a page fault since the last flush.
     pub fn interrupt(&self) -> bool {
         self.interrupt
+    }
+
+    /// Page faults so far.
+    pub fn faults(&self) -> Faults {
+        self.faults
+    }
+
+    /// What a cycle is spent on.
+    pub fn activity(&self, wires: &TlbWires) -> Spent {
+        match wires.access {
+            Some(access) if access.fires.contains(&true) => Spent::Busy,
+            Some(_) => Spent::Stalled(Cause::PageWalk),
+            None => Spent::Idle,
+        }
     }
 
     fn shared(&self) -> bool {
@@ -545,6 +571,10 @@ impl FrontendTlb {
         }
         if access.fires.contains(&true) {
             self.last_grant = access.chosen;
+        }
+        if access.fault.is_some() {
+            self.faults.count += 1;
+            self.faults.first = self.faults.first.or(access.fault);
         }
         self.interrupt = (self.interrupt || access.fault.is_some()) && !(self.interrupt && flush);
         changed

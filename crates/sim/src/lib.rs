@@ -48,5 +48,7 @@ pub mod transposer;
 pub mod mesh_pe;
 pub mod host;
 pub mod machine;
+pub mod setup;
 pub mod simulation;
+pub mod report;
 pub mod operand_set;

@@ -17,16 +17,16 @@
 
 use pollux_isa::{GemminiConfig, RoccCommand};
 
-
 use crate::counter_file::{CounterEvent, CounterEvents};
 use crate::event::{Cycle, Event, EventBuffer, Unit};
-use crate::execute_controller::ExecuteController;
+use crate::execute_controller::{ControlWires, ExecuteController, RowIssueWires};
 use crate::front_end::{FrontEnd, FrontInputs};
-use crate::frontend_tlb::{FrontendTlb, Translation};
+use crate::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
 use crate::host::BENCH_RD;
 use crate::load_controller::LoadController;
-use crate::memory::{MemoryPort, MemorySystem, PortTraffic};
-use crate::scratchpad::{Scratchpad, ScratchpadInputs};
+use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
+use crate::report::{Activity, Block, Cause, Spent};
+use crate::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires};
 use crate::store_controller::StoreController;
 use crate::tilelink::SourceRanges;
 
@@ -59,8 +59,25 @@ pub struct Step {
     pub busy: bool,
 }
 
+/// What an observer needs of a cycle's wires.
+struct CycleWires<'a> {
+    /// A command is presented; true inside if it is accepted. The same for the controllers' row requests.
+    cmd: Option<bool>,
+    load: Option<bool>,
+    store: Option<bool>,
+    /// Controllers that accept a command.
+    ready: [bool; 3],
+    control: &'a ControlWires,
+    rows: &'a RowIssueWires,
+    spad: &'a ScratchpadWires,
+    tlb: &'a TlbWires,
+    port: &'a PortWires,
+    /// A beat waits on channel D.
+    d_offered: bool,
+}
+
 impl Machine {
-    /// The accelerator after reset.
+    /// The accelerator after reset. The configuration must be one that [`crate::setup::check`] allows.
     pub fn new(config: &GemminiConfig, translation: Translation) -> Self {
         Self {
             front: FrontEnd::new(config),
@@ -76,13 +93,14 @@ impl Machine {
         }
     }
 
-    /// One clock cycle with `cmd` presented at the command port.
+    /// One clock cycle with `cmd` presented at the command port. What it is spent on goes to `activity`, if somebody asks.
     pub fn step(
         &mut self,
         cycle: Cycle,
         cmd: Option<RoccCommand>,
         memory: &mut impl MemorySystem,
         events: &mut EventBuffer,
+        activity: Option<&mut Activity>,
     ) -> Step {
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
@@ -108,7 +126,7 @@ impl Machine {
         let (to_load, to_execute, to_store) = (issued(Unit::Ld), issued(Unit::Ex), issued(Unit::St));
         let flush = self.front.tlb_flush();
         let counter_reset = self.front.counter_reset();
-        if self.front.reads_counters() {
+        if activity.is_some() || self.front.reads_counters() {
             let mut counters = self.front.counter_events();
             self.busy_lines(&mut counters);
             self.load.counter_events(load_request.is_some(), load.is_some(), &mut counters);
@@ -117,6 +135,21 @@ impl Machine {
             self.scratchpad.counter_events(&spad, &mut counters);
             self.tlb.counter_events(&tlb, &mut counters);
             self.counters = counters;
+        }
+        if let Some(activity) = activity {
+            let wires = CycleWires {
+                cmd: cmd.map(|_| accepted),
+                ready,
+                load: load_request.map(|_| load.is_some()),
+                store: store_request.map(|_| store.is_some()),
+                control: &control,
+                rows: &rows,
+                spad: &spad,
+                tlb: &tlb,
+                port: &port,
+                d_offered: self.port.in_flight() != 0 && memory.d_front(cycle).is_some(),
+            };
+            self.observe(&wires, activity);
         }
 
         // Clock edge.
@@ -149,6 +182,44 @@ impl Machine {
             self.scratchpad.reset_external_counters();
         }
         Step { progress, accepted, busy }
+    }
+
+    /// What the cycle is spent on. Kept out of [`Machine::step`], which mostly runs without.
+    #[inline(never)]
+    fn observe(&self, wires: &CycleWires<'_>, activity: &mut Activity) {
+        let &CycleWires { control, rows, spad, port, .. } = wires;
+        let handshake = |fires: Option<bool>, cause| match fires {
+            None => Spent::Idle,
+            Some(true) => Spent::Busy,
+            Some(false) => Spent::Stalled(cause),
+        };
+        let valid_and_fires = |fires: Option<bool>| (fires.is_some(), fires == Some(true));
+        activity.set(Block::CommandPort, handshake(wires.cmd, Cause::FrontEndFull));
+        activity.set(Block::LoopConv, self.front.conv_activity().map_or(Spent::Idle, Spent::from));
+        activity.set(Block::LoopMatmul, self.front.matmul_activity());
+        activity.set(Block::Dispatch, self.front.dispatch_activity());
+        let stations = [(Block::IssueLoads, Unit::Ld), (Block::IssueExecutes, Unit::Ex), (Block::IssueStores, Unit::St)];
+        for (block, unit) in stations {
+            activity.set(block, self.front.station().activity(unit, wires.ready[unit as usize]));
+        }
+        let (valid, fires) = valid_and_fires(wires.load);
+        activity.set(Block::LoadController, self.load.activity(valid, fires));
+        activity.set(Block::ExecuteController, self.execute.activity(control, rows));
+        let (valid, fires) = valid_and_fires(wires.store);
+        activity.set(Block::StoreController, self.store.activity(valid, fires));
+        activity.set(Block::Mesh, self.execute.mesh_activity(control, rows));
+        activity.set(Block::MvinPath, self.scratchpad.mvin_activity(spad));
+        activity.set(Block::MvoutPath, self.scratchpad.mvout_activity(spad));
+        activity.set(Block::Normalizer, self.scratchpad.normalizer_activity(spad));
+        activity.set(Block::AccumulatorScale, self.scratchpad.scale_activity(spad));
+        activity.set(Block::StreamReader, self.scratchpad.reader_activity(spad));
+        activity.set(Block::StreamWriter, self.scratchpad.writer_activity(spad));
+        activity.set(Block::Tlb, self.tlb.activity(wires.tlb));
+        let offered = self.scratchpad.port_a().map(|_| port.a_taken);
+        activity.set(Block::RequestPort, handshake(offered, Cause::MemoryBusy));
+        activity.set(Block::ResponsePort, handshake(wires.d_offered.then_some(port.d.is_some()), Cause::EngineBusy));
+        (activity.spad, activity.acc) = self.scratchpad.bank_use(spad, &rows.reads);
+        activity.counters = self.counters;
     }
 
     fn record(&mut self, accepted: Option<RoccCommand>, busy: bool, events: &mut EventBuffer) {
@@ -201,6 +272,16 @@ impl Machine {
     /// Commands accepted at the command port so far.
     pub fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    /// Accesses so far that the page table did not allow.
+    pub fn faults(&self) -> Faults {
+        self.tlb.faults()
+    }
+
+    /// The interrupt line: a page fault since the last flush.
+    pub fn interrupt(&self) -> bool {
+        self.tlb.interrupt()
     }
 
     /// The front end: unrollers, reservation station, counters.

@@ -22,6 +22,7 @@ pub use dram::{CacheParameters, DramL2Memory, DramParameters};
 use std::collections::VecDeque;
 
 use pollux_memory::Memory;
+use serde::Serialize;
 
 use crate::event::{Cycle, Event, EventBuffer, ReqKind};
 use crate::tilelink::{ABeat, DBeat};
@@ -179,7 +180,7 @@ impl ResponseQueue {
 }
 
 /// Traffic at the port since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PortTraffic {
     /// Read requests.
     pub reads: u64,

@@ -20,6 +20,7 @@ use crate::accumulator_scale::{AccumulatorScale, ScaledRow};
 use crate::event::Port;
 use crate::normalizer::{NormalizedInput, Normalizer};
 use crate::queue::Queue;
+use crate::report::{Cause, Spent};
 use crate::row::SpadRow;
 use crate::store_controller::ScratchpadWriteRequest;
 use crate::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest};
@@ -110,6 +111,14 @@ impl IdlePort {
             self.memory[self.enq] = constants(request);
             self.enq = (self.enq + 1) % DISPATCH_DEPTH;
         }
+    }
+}
+
+fn spent_on_rows(empty: bool, enters: bool, held_up: Option<Cause>) -> Spent {
+    match held_up {
+        Some(cause) => Spent::Stalled(cause),
+        None if empty && !enters => Spent::Idle,
+        None => Spent::Busy,
     }
 }
 
@@ -374,6 +383,18 @@ impl MvoutPath {
             return Idle;
         };
         Stalled(stall)
+    }
+
+    /// What the normalizer spends this cycle on.
+    pub fn normalizer_activity(&self, wires: &MvoutWires) -> Spent {
+        let shows_row = self.normalizer.out().is_some() && !wires.norm_out_taken;
+        spent_on_rows(self.normalizer.is_idle(), wires.acc_row.is_some(), shows_row.then_some(Cause::ScaleUnit))
+    }
+
+    /// What the scale unit spends this cycle on.
+    pub fn scale_activity(&self, wires: &MvoutWires) -> Spent {
+        let shows_row = self.acc_scale.out().is_some() && !wires.scale_out_taken;
+        spent_on_rows(self.acc_scale.is_empty(), wires.norm_out_taken, shows_row.then_some(Cause::Writer))
     }
 
     /// What the path waits for, for the explanation of a deadlock.

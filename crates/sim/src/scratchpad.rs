@@ -33,8 +33,6 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use report::BankConflicts;
-
 use pollux_isa::values::Activation;
 use pollux_isa::{AddressLayout, GemminiConfig};
 use pollux_numerics::IexpConstants;

@@ -4,10 +4,12 @@ use pollux_isa::GemminiConfig;
 use thiserror::Error;
 
 use crate::event::{Cycle, EventBuffer, Observer};
-use crate::frontend_tlb::Translation;
+use crate::frontend_tlb::{PageFault, Translation};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
+use crate::report::{Activity, Span};
+use crate::setup::{self, SetupError};
 
 /// Why a run did not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -49,6 +51,12 @@ pub struct RunSummary {
     pub commands: u64,
     /// Memory traffic.
     pub traffic: PortTraffic,
+    /// Accesses that the page table did not allow. Gemmini goes on with them and raises its interrupt.
+    pub page_faults: u64,
+    /// The first of them.
+    pub first_page_fault: Option<PageFault>,
+    /// The interrupt line at the end: a page fault since the last FLUSH.
+    pub interrupt: bool,
 }
 
 /// A machine with its host and its memory.
@@ -62,6 +70,7 @@ pub struct Simulation<H, M> {
     pub memory: M,
     cycle: Cycle,
     events: EventBuffer,
+    activity: Activity,
     summary: RunSummary,
     /// Skipping can be turned off, to test that it changes nothing.
     pub skip_idle: bool,
@@ -80,16 +89,27 @@ pub enum Progress {
 
 impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// A simulation at cycle 0; `record` turns the events on.
-    pub fn new(config: &GemminiConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The configuration is inconsistent, or not one that the emulator models.
+    pub fn new(
+        config: &GemminiConfig,
+        translation: Translation,
+        host: H,
+        memory: M,
+        record: bool,
+    ) -> Result<Self, SetupError> {
+        setup::check(config)?;
+        Ok(Self {
             machine: Machine::new(config, translation),
             host,
             memory,
             cycle: 0,
             events: EventBuffer::new(record),
+            activity: Activity::default(),
             summary: RunSummary::default(),
             skip_idle: true,
-        }
+        })
     }
 
     /// The cycle that comes next.
@@ -98,19 +118,24 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     }
 
     /// Simulates one cycle, and skips to the next in which something can move.
-    pub fn step(&mut self, observer: &mut impl Observer) -> Progress {
-        let cycle = self.cycle;
+    pub fn step<O: Observer>(&mut self, observer: &mut O) -> Progress {
+        let (cycle, mark) = (self.cycle, self.host.mark());
         let cmd = self.host.present();
-        let step = self.machine.step(cycle, cmd, &mut self.memory, &mut self.events);
+        let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
+        let step = self.machine.step(cycle, cmd, &mut self.memory, &mut self.events, activity);
         let host = self.host.edge(step.accepted, step.busy, self.memory.memory_mut());
-        self.events.drain_sorted(|event| observer.event(cycle, event));
         self.cycle += 1;
         self.summary.simulated += 1;
         if step.busy {
             self.summary.busy_cycles += 1;
             self.summary.busy_falls = self.cycle;
         }
-        if step.progress || host { Progress::Running } else { self.nothing_moved(cycle, step.busy) }
+        let progress = if step.progress || host { Progress::Running } else { self.nothing_moved(cycle, step.busy) };
+        if O::ACTIVITY {
+            observer.cycles(Span { first: cycle, cycles: self.cycle - cycle, mark }, &self.activity);
+        }
+        self.events.drain_sorted(|event| observer.event(cycle, event));
+        progress
     }
 
     fn nothing_moved(&mut self, cycle: Cycle, busy: bool) -> Progress {
@@ -161,6 +186,9 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             cycles: self.cycle,
             commands: self.machine.accepted(),
             traffic: *self.machine.traffic(),
+            page_faults: self.machine.faults().count,
+            first_page_fault: self.machine.faults().first,
+            interrupt: self.machine.interrupt(),
             ..self.summary
         }
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_sim::event::{Cycle, Event};
+use pollux_sim::setup::SetupError;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -46,6 +47,9 @@ pub enum CaseError {
     /// The case names a configuration that is not built in.
     #[error(transparent)]
     Config(#[from] pollux_isa::ConfigError),
+    /// The cycle emulator does not model the configuration.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// `summary.json` does not have the documented form.
     #[error("{path}: {source}")]
     Summary {

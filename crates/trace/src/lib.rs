@@ -1,8 +1,10 @@
-//! Recorded cycle traces: reading golden cases, writing traces, and comparing the emulator with them.
+//! What the cycle emulator did, as data: recorded traces (reading golden cases, writing traces, comparing the emulator with
+//! them) and reports.
 
 pub mod case;
 pub mod compare;
 pub mod event_csv;
+pub mod report;
 pub mod verify;
 
 pub use case::{CaseError, GoldenCase, Region};

@@ -9,6 +9,7 @@ use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::frontend_tlb::Translation;
 use pollux_sim::host::StreamHost;
 use pollux_sim::memory::{BenchMemory, BenchParameters, MemorySystem};
+use pollux_sim::setup::SetupError;
 use pollux_sim::simulation::{Progress, RunError, Simulation};
 use serde::Serialize;
 
@@ -69,11 +70,14 @@ pub fn initial_memory(case: &GoldenCase) -> Memory {
 }
 
 /// A simulation of a case at cycle 0, on the golden bench.
+///
+/// # Errors
+/// The emulator does not model the configuration.
 pub fn bench_simulation(
     case: &GoldenCase,
     config: &GemminiConfig,
     record: bool,
-) -> Simulation<StreamHost, BenchMemory> {
+) -> Result<Simulation<StreamHost, BenchMemory>, SetupError> {
     let mut memory = initial_memory(case);
     let host = StreamHost::new(case.items.clone().into(), 1, &mut memory);
     let parameters = BenchParameters { latency: case.latency, a_period: case.a_period, d_period: case.d_period };
@@ -92,10 +96,10 @@ pub fn config_of(case: &GoldenCase) -> Result<GemminiConfig, CaseError> {
 /// Verifies one case.
 ///
 /// # Errors
-/// The case names an unknown configuration.
+/// The case names an unknown configuration, or one that the emulator does not model.
 pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
     let config = config_of(case)?;
-    let mut simulation = bench_simulation(case, &config, true);
+    let mut simulation = bench_simulation(case, &config, true)?;
     let mut recorder = Recorder::new(case);
     let mut report = CaseReport {
         name: case.name.clone(),

@@ -3,6 +3,7 @@
 use super::{ControlWires, Decision, ExecuteController, Kind, Pass, RowIssueWires, State, next_row};
 use crate::counter_file::{CounterEvent, CounterEvents};
 use crate::operand_set::{A, B, D, OperandSet};
+use crate::report::{Cause, Spent};
 
 /// What the controller did in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,23 @@ impl ExecuteController {
             Some(Decision::Wait) if self.commands.valid(1) => Stalled(ExecuteStall::Hazard),
             Some(Decision::Wait) => Stalled(ExecuteStall::NextCommand),
             _ => Stalled(ExecuteStall::Flush),
+        }
+    }
+
+    /// What the array spends this cycle on: a row enters, or why none does.
+    pub fn mesh_activity(&self, control: &ControlWires, issue: &RowIssueWires) -> Spent {
+        if control.mesh.advance {
+            return Spent::Busy;
+        }
+        if self.control_queue.valid(0) {
+            // The head's rows are on their way, or have just come and enter the array in the next cycle.
+            let stall = if control.dequeue { ExecuteStall::ScratchpadRow } else { self.head_stall(control) };
+            return ExecuteActivity::Stalled(stall).into();
+        }
+        match self.activity(control, issue) {
+            ExecuteActivity::Busy => Spent::Stalled(Cause::OperandRow),
+            ExecuteActivity::Idle => Spent::Idle,
+            activity => activity.into(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::frontend_tlb::{FrontendTlb, Translation};
 use crate::memory::{BenchMemory, BenchParameters, MemorySystem};
 use crate::mvin_path::{MvinActivity, MvinStall};
 use crate::mvout_path::{MvoutActivity, MvoutStall};
+use crate::report::Conflict;
 use crate::row::MAX_DIM;
 
 const LATENCY: u64 = 20;
@@ -29,7 +30,7 @@ struct Bench {
     log: Vec<(Cycle, Event)>,
     load_responses: Vec<(Cycle, u32)>,
     store_responses: Vec<Cycle>,
-    conflicts: Vec<(Cycle, BankConflicts)>,
+    conflicts: Vec<(Cycle, Conflict, u32)>,
     mvout: Vec<MvoutActivity>,
     mvin: Vec<MvinActivity>,
 }
@@ -71,8 +72,9 @@ impl Bench {
         self.load_responses.extend(wires.load_response.map(|response| (cycle, response.bytes_read)));
         self.store_responses.extend(wires.store_response.map(|_| cycle));
 
-        let conflicts = self.scratchpad.conflicts(&wires, &reads);
-        self.conflicts.extend((conflicts != BankConflicts::default()).then_some((cycle, conflicts)));
+        let (spad, _) = self.scratchpad.bank_use(&wires, &reads);
+        let refused = Conflict::ALL.into_iter().zip(spad.refused).filter(|(_, banks)| *banks != 0);
+        self.conflicts.extend(refused.map(|(conflict, banks)| (cycle, conflict, banks)));
         self.mvout.push(self.scratchpad.mvout_activity(&wires));
         self.mvin.push(self.scratchpad.mvin_activity(&wires));
 
@@ -303,7 +305,7 @@ fn the_execute_controllers_write_wins_over_a_loaded_row_of_the_same_bank() {
         ]
     );
     assert_eq!(bench.scratchpad.spad_row(7).map(|row| (row[1], row[2])), Some((1, 0)));
-    assert_eq!(bench.conflicts, [(at, BankConflicts { mvin_write: true, ..BankConflicts::default() })]);
+    assert_eq!(bench.conflicts, [(at, Conflict::MvinWrite, 1)]);
     assert_eq!(bench.mvin[at as usize], MvinActivity::Stalled(MvinStall::Bank));
 }
 
