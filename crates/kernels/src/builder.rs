@@ -482,6 +482,31 @@ impl ProgramBuilder {
         self.emit(if flip { Command::ComputePreloaded(operands) } else { Command::ComputeAccumulated(operands) })
     }
 
+    /// Loads a DIM x DIM block of zeros into the scratchpad, as [`ProgramBuilder::clear`] needs it, with channel 2.
+    ///
+    /// # Errors
+    /// See [`ProgramBuilder::emit`].
+    pub fn load_zeros(&mut self, local: LocalAddr) -> Result<(), KernelError> {
+        let dim = self.dim() as u16;
+        self.config_ld(2, 0, 1.0, false)?;
+        self.emit(Command::Mvin3(MoveOperands { dram: 0, local, cols: dim, rows: dim }))
+    }
+
+    /// Writes zeros to `rows` accumulator rows (at most DIM), by a weight-stationary product of `zeros` in the scratchpad.
+    /// (With a garbage A the array would make four rows only: `total_rows`, `ExecuteController.scala`.)
+    ///
+    /// Loads that follow wait for it. Loads do not wait for each other: the DMA may issue the requests of two loads in
+    /// another order when the port is blocked (`translate_q`, `DMA.scala`), so a load that accumulates must not rely on an
+    /// earlier load to have overwritten its rows.
+    ///
+    /// # Errors
+    /// See [`ProgramBuilder::emit`].
+    pub fn clear(&mut self, zeros: LocalAddr, local: LocalAddr, rows: usize) -> Result<(), KernelError> {
+        let (garbage, cols) = (self.garbage(), self.dim());
+        self.preload(garbage, Operand { local, rows, cols })?;
+        self.compute(true, Operand { local: zeros, rows, cols }, garbage, 0)
+    }
+
     /// A whole DIM x DIM operand without contents: zeros, or keep what is there.
     pub fn garbage(&self) -> Operand {
         Operand { local: LocalAddr::GARBAGE, rows: self.dim(), cols: self.dim() }

@@ -16,7 +16,7 @@ use crate::allocator::LocalAllocator;
 use crate::builder::{Operand, ProgramBuilder};
 use crate::error::KernelError;
 use crate::matmul::{CHANNEL_A, CHANNEL_B, CHANNEL_D};
-use crate::normalize::{NormalizedRows, Piece, store_pieces};
+use crate::normalize::{NormalizedRows, Piece, blocks_per_store, store_pieces};
 use crate::tiling::block_len;
 use crate::view::View;
 
@@ -199,6 +199,8 @@ struct Kernel<'a> {
     out: &'a View,
     layout: AddressLayout,
     dim: usize,
+    /// Rows of a block row.
+    pitch: usize,
     d_group: usize,
     /// Ranges of blocks that one command can move.
     chunks: Vec<Range<usize>>,
@@ -224,16 +226,19 @@ impl<'a> Kernel<'a> {
     ) -> Result<Self, KernelError> {
         let config = builder.config().clone();
         let dim = builder.dim();
-        let row_blocks = out.rows.div_ceil(dim);
-        let chunks = chunks(&sum.blocks, config.max_block_len() as usize);
+        let normalizes = sum.activation.normalizes();
+        // A block row is lower than DIM where the accumulator cannot hold DIM whole rows; then each store moves one block.
+        let pitch = if normalizes { dim.min(config.acc_rows() as usize / sum.blocks.len()).max(1) } else { dim };
+        let row_blocks = out.rows.div_ceil(pitch);
+        let chunks = chunks(&sum.blocks, blocks_per_store(builder, pitch));
         let widest = chunks.iter().map(Range::len).max().unwrap_or(1);
-        let held = if sum.activation.normalizes() { sum.blocks.len() } else { widest };
+        let held = if normalizes { sum.blocks.len() } else { widest };
         let needs = |source| sum.operands.iter().any(|&operand| operand as usize == source);
         let used: Vec<usize> = (0..sources.len()).filter(|&source| needs(source)).collect();
 
         let half = config.acc_rows() as usize / 2;
-        let tile_rows = (half / (held * dim)).clamp(1, MAX_ROW_BLOCKS).min(row_blocks.max(1));
-        let acc_rows = tile_rows * held * dim;
+        let tile_rows = (half / (held * pitch)).clamp(1, MAX_ROW_BLOCKS).min(row_blocks.max(1));
+        let acc_rows = tile_rows * held * pitch;
         let mut accumulator = LocalAllocator::accumulator(&config, builder.operation());
         let copies = if acc_rows <= half { 2 } else { 1 };
         let accumulators = (0..copies).map(|_| accumulator.allocate("C", acc_rows)).collect::<Result<Vec<_>, _>>()?;
@@ -254,6 +259,7 @@ impl<'a> Kernel<'a> {
             out,
             layout: config.layout(),
             dim,
+            pitch,
             d_group: config.max_block_len_acc() as usize,
             chunks,
             row_blocks,
@@ -309,9 +315,10 @@ impl<'a> Kernel<'a> {
                 let normalized = NormalizedRows {
                     activation: self.sum.activation,
                     out: *self.out,
-                    first_row: block_row * self.dim,
+                    first_row: block_row * self.pitch,
                     rows: self.rows(block_row),
-                    local: self.block(base, i * self.sum.blocks.len()),
+                    pitch: self.pitch,
+                    local: self.sums(base, i * self.sum.blocks.len()),
                 };
                 store_pieces(builder, &normalized, pieces, |piece| self.scale_of(piece.block) == scale)?;
             }
@@ -336,8 +343,8 @@ impl<'a> Kernel<'a> {
                 self.accumulate(builder, chunk, &rows, place)?;
                 let columns = self.columns(&blocks);
                 for (i, block_row) in rows.enumerate() {
-                    let local = self.block(base, i * blocks.len());
-                    let at = [block_row * self.dim, columns.start];
+                    let local = self.sums(base, i * blocks.len());
+                    let at = [block_row * self.pitch, columns.start];
                     builder.mvout(self.out, at, [self.rows(block_row), columns.len()], local)?;
                 }
             }
@@ -362,7 +369,7 @@ impl<'a> Kernel<'a> {
                 let (base, index) = place(i, first);
                 let extent = [self.rows(block_row), columns.len()];
                 let bias = View { stride: 0, ..self.sum.bias };
-                builder.mvin(CHANNEL_D, &bias, [0, columns.start], extent, self.block(base, index))?;
+                builder.mvin(CHANNEL_D, &bias, [0, columns.start], extent, self.sums(base, index))?;
             }
         }
         for block in blocks.clone() {
@@ -375,7 +382,7 @@ impl<'a> Kernel<'a> {
                         builder,
                         block,
                         [self.rows(block_row), i],
-                        [diagonal, self.block(stage.operands, a), self.block(base, index).with_accumulate()],
+                        [diagonal, self.block(stage.operands, a), self.sums(base, index).with_accumulate()],
                     )?;
                 }
             }
@@ -421,7 +428,7 @@ impl<'a> Kernel<'a> {
             }
             for (i, block_row) in rows.clone().enumerate() {
                 let index = self.source_index(source, i, rows.len(), &blocks);
-                let at = [block_row * self.dim, columns.start];
+                let at = [block_row * self.pitch, columns.start];
                 let local = self.block(operands, index);
                 builder.mvin(CHANNEL_A, view, at, [self.rows(block_row), columns.len()], local)?;
             }
@@ -443,8 +450,13 @@ impl<'a> Kernel<'a> {
         base.add(self.layout, (index * self.dim) as u32)
     }
 
+    /// Block `index` of the accumulator.
+    fn sums(&self, base: LocalAddr, index: usize) -> LocalAddr {
+        base.add(self.layout, (index * self.pitch) as u32)
+    }
+
     fn rows(&self, block_row: usize) -> usize {
-        block_len(self.out.rows, block_row, self.dim)
+        block_len(self.out.rows, block_row, self.pitch)
     }
 
     fn columns(&self, blocks: &Range<usize>) -> Range<usize> {

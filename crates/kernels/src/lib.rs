@@ -7,28 +7,38 @@
 //! * [`schedule`]: how a product is cut into tiles, as data;
 //! * [`matmul`]: products in both dataflows, by single commands or the unroller, with everything fused that can be;
 //! * [`activation`] and `normalize`: activations at read-out, and the passes that normalize rows;
+//! * [`norm`]: activations of a matrix in main memory; [`resadd`]: residual addition;
+//! * [`conv`], [`average`]: convolutions with max pooling, average pooling;
 //! * [`diagonal`]: sums of diagonal products: residual addition, gamma and beta, GELU and LayerNorm in one operation;
 //! * [`encoder`]: attention, feed-forward network and the whole encoder layer;
 //! * [`statistics`]: multiply-accumulates and bytes by operation.
 
 pub mod activation;
 pub mod allocator;
+pub mod average;
 pub mod builder;
+pub mod conv;
 pub mod diagonal;
 pub mod encoder;
 pub mod error;
 pub mod matmul;
+pub mod norm;
 mod normalize;
+pub mod resadd;
 pub mod schedule;
 pub mod statistics;
 mod tiling;
 pub mod view;
 
 pub use activation::{Activation, GeluConstants, SoftmaxConstants};
+pub use average::{AveragePoolShape, GlobalAverage};
 pub use builder::ProgramBuilder;
+pub use conv::{Conv, ConvSchedule, ConvShape, Pool, TrainingOptions, WeightLayout};
 pub use diagonal::{ColumnGroup, DiagonalSum, DiagonalTerm};
 pub use error::KernelError;
 pub use matmul::{Bias, Matmul};
+pub use norm::Norm;
+pub use resadd::{ResidualAdd, ResidualAddSchedule};
 pub use schedule::{Axis, Dataflow, Emission, MatmulShape, Normalization, Schedule, ScheduleError, Tile};
 pub use statistics::{OperationStatistics, Statistics};
 pub use view::View;

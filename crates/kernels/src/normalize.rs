@@ -14,7 +14,7 @@ use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
 use crate::view::View;
 
-/// Rows of one block row in the accumulator: the row's block j lies DIM rows behind its block j-1.
+/// Rows of one block row in the accumulator: the row's block j lies `pitch` rows behind its block j-1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NormalizedRows {
     /// LayerNorm or softmax.
@@ -23,8 +23,10 @@ pub(crate) struct NormalizedRows {
     pub out: View,
     /// First row of the result.
     pub first_row: usize,
-    /// Rows, at most DIM.
+    /// Rows, at most `pitch`.
     pub rows: usize,
+    /// Accumulator rows from one block to the next; only if it is DIM can a store move several blocks.
+    pub pitch: usize,
     /// First row of block 0.
     pub local: LocalAddr,
 }
@@ -45,6 +47,11 @@ pub(crate) fn pieces(columns: usize, dim: usize, max_blocks: usize) -> Vec<Piece
     (0..columns).step_by(width).map(piece).collect()
 }
 
+/// Blocks that one store can move when they lie `pitch` rows apart.
+pub(crate) fn blocks_per_store(builder: &ProgramBuilder, pitch: usize) -> usize {
+    if pitch == builder.dim() { builder.config().max_block_len() as usize } else { 1 }
+}
+
 /// The command on the blocks of a pass that are not the row's last, and on those that are.
 pub(crate) fn passes(activation: &Activation) -> [(NormCmd, NormCmd); 3] {
     match activation {
@@ -57,7 +64,8 @@ pub(crate) fn passes(activation: &Activation) -> [(NormCmd, NormCmd); 3] {
 
 /// Emits the passes over the rows; everything is stored.
 pub(crate) fn store_normalized(builder: &mut ProgramBuilder, rows: &NormalizedRows) -> Result<(), KernelError> {
-    let pieces = pieces(rows.out.cols, builder.dim(), builder.config().max_block_len() as usize);
+    let dim = builder.dim();
+    let pieces = pieces(rows.out.cols, dim, blocks_per_store(builder, rows.pitch));
     store_pieces(builder, rows, &pieces, |_| true)
 }
 
@@ -68,7 +76,7 @@ pub(crate) fn store_pieces(
     pieces: &[Piece],
     stored: impl Fn(&Piece) -> bool,
 ) -> Result<(), KernelError> {
-    let (layout, dim) = (builder.config().layout(), builder.dim());
+    let layout = builder.config().layout();
     let stat_ids = NORM_STAT_IDS as usize;
     for first in (0..rows.rows).step_by(stat_ids) {
         for (mid, last) in passes(&rows.activation) {
@@ -80,7 +88,7 @@ pub(crate) fn store_pieces(
                     if command == NormCmd::Reset && !stored(piece) {
                         continue;
                     }
-                    let local = rows.local.add(layout, (piece.block * dim + row) as u32).with_norm_cmd(command);
+                    let local = rows.local.add(layout, (piece.block * rows.pitch + row) as u32).with_norm_cmd(command);
                     let at = [rows.first_row + row, piece.columns.start];
                     builder.mvout(&rows.out, at, [1, piece.columns.len()], local)?;
                 }

@@ -236,6 +236,42 @@ proptest! {
 }
 
 #[test]
+fn an_output_stationary_product_that_waits_is_not_disturbed_by_a_flush() {
+    // The last row of tiles waits for a store and then for a load, in the middle of its products.
+    let case = Case {
+        config: GemminiConfig::norm16(),
+        sizes: [80, 32, 32],
+        dataflow: Dataflow::Os,
+        emission: Emission::Commands,
+        order: Schedule::DEFAULT_ORDER,
+        tile: [2, 2, 2],
+        double_buffer: false,
+        addend: Addend::None,
+        transposes: [true, false],
+        full: false,
+        activation: 0,
+        gap: 0,
+        seed: 0,
+    };
+    assert!(check(&case, true));
+}
+
+#[test]
+fn output_stationary_sums_beyond_the_width_of_the_array_are_exact() {
+    // 2048 products of 127 * 127 need 25 bits; the array hands out 20.
+    let mut builder = ProgramBuilder::new(GemminiConfig::default16()).unwrap();
+    builder.begin("matmul");
+    let a = builder.buffer_i8("a", 16, 2048, &[127; 16 * 2048]).unwrap();
+    let b = builder.buffer_i8("b", 2048, 16, &[127; 16 * 2048]).unwrap();
+    let c = builder.buffer("c", 16, 16, ElementType::I32).unwrap();
+    let matmul = Matmul::new(a, b, c);
+    let schedule = Schedule::gemmini_default(builder.config(), &matmul.shape(), Dataflow::Os);
+    matmul.lower(&mut builder, &schedule).unwrap();
+    let (memory, _) = run(&builder.finish().unwrap());
+    assert_eq!(read_i32(&memory, &c).data, [2048 * 127 * 127; 256]);
+}
+
+#[test]
 fn the_automatic_schedule_handles_sizes_from_one_element_to_many_tiles() {
     for config in configs() {
         for [i, j, k] in [[1, 1, 1], [1, 200, 70], [130, 1, 33], [17, 47, 300]] {

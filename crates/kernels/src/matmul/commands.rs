@@ -1,5 +1,5 @@
-//! Products as single commands: the order of `sp_tiled_matmul_ws` and `sp_tiled_matmul_os` of Gemmini's software, for any
-//! loop order and with or without double buffering.
+//! Products as single commands: the loops of `sp_tiled_matmul_ws` and `sp_tiled_matmul_os` of Gemmini's software, for any
+//! order of the tiles and with or without double buffering. Loads are spread over the loops, each just before its first use.
 
 use std::ops::Range;
 
@@ -246,6 +246,10 @@ impl<'a> Kernel<'a> {
         Ok(())
     }
 
+    /// Unlike Gemmini's software, which leaves sums in the array over all of K, every product goes to the accumulator: the
+    /// array's results are cut to `spatial_array_output_type` (20 bits) on their way out, and when a product has to wait
+    /// behind one whose result stays, the controller's flush adds old operands to it (`in_prop_flush`,
+    /// `ExecuteController.scala`). The number of passes through the array is the same.
     fn output_stationary(&self, builder: &mut ProgramBuilder, placed: &Placed<'_>) -> Result<(), KernelError> {
         let TileStep { i: is, j: js, k: ks, last_k, .. } = placed.step;
         let garbage = builder.garbage();
@@ -253,12 +257,9 @@ impl<'a> Kernel<'a> {
             for j in js.clone() {
                 for k in ks.clone() {
                     self.load(builder, placed, [i, j, k])?;
-                    let c = self.c_operand(placed, [i, j], self.continues(placed.step));
-                    let complete = k + 1 == ks.end;
-                    let destination = if complete { c } else { Operand { local: LocalAddr::GARBAGE, ..c } };
-                    builder.preload(garbage, destination)?;
-                    let (a, b) = (self.a_operand(placed, [i, k]), self.b_operand(placed, [k, j]));
-                    builder.compute(k == ks.start, a, b, c.cols)?;
+                    let c = self.c_operand(placed, [i, j], k > ks.start || self.continues(placed.step));
+                    builder.preload(garbage, c)?;
+                    builder.compute(true, self.a_operand(placed, [i, k]), self.b_operand(placed, [k, j]), c.cols)?;
                 }
                 if *last_k {
                     self.store(builder, placed, [i, j])?;
@@ -292,6 +293,7 @@ impl<'a> Kernel<'a> {
                     out: self.matmul.c,
                     first_row: i * self.dim,
                     rows: self.rows(i),
+                    pitch: self.dim,
                     local: self.c_operand(placed, [i, 0], false).local,
                 },
             )?;

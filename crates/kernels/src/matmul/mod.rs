@@ -146,15 +146,25 @@ impl Matmul {
         }
     }
 
+    /// Elements from one row of the addend to the next. Without one the software's callers give the result's width.
+    fn bias_stride(&self) -> u64 {
+        self.bias.view().map_or(self.c.cols, |view| view.stride) as u64
+    }
+
     /// The configuration commands of `tiled_matmul_outer`, in its order.
     fn configure(&self, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
         builder.config_ex(schedule.dataflow.mode(), &self.activation, self.a_transpose, self.b_transpose)?;
         builder.config_st_only(self.c.stride_bytes(), self.scale, &self.activation)?;
         builder.config_ld(CHANNEL_A, self.a.stride_bytes(), self.a_scale, false)?;
         builder.config_ld(CHANNEL_B, self.b.stride_bytes(), self.b_scale, false)?;
-        let stride = self.bias.view().map_or(0, |view| view.stride_bytes());
         let low = self.bias.is_low();
-        builder.config_ld(CHANNEL_D, stride, if low { self.bias_scale } else { 1.0 }, low)?;
+        let element = if low { ElementType::I8 } else { ElementType::I32 };
+        builder.config_ld(
+            CHANNEL_D,
+            self.bias_stride() * element.size(),
+            if low { self.bias_scale } else { 1.0 },
+            low,
+        )?;
         for norm in self.activation.constants() {
             builder.emit(pollux_isa::Command::ConfigNorm(norm))?;
         }

@@ -72,10 +72,7 @@ impl<'a> Unroller<'a> {
                 c: if step.last_k { m.c.at(i, j) } else { 0 },
             },
             strides_ab: LoopWsStridesAb { a_stride: m.a.stride as u64, b_stride: m.b.stride as u64 },
-            strides_dc: LoopWsStridesDc {
-                d_stride: m.bias.view().map_or(0, |view| view.stride as u64),
-                c_stride: m.c.stride as u64,
-            },
+            strides_dc: LoopWsStridesDc { d_stride: m.bias_stride(), c_stride: m.c.stride as u64 },
             run: LoopWs {
                 ex_accumulate: d.is_some() || !step.first_k,
                 full_c: m.is_full(),

@@ -188,7 +188,8 @@ pub fn run_cycles(program: &Program) -> (Memory, u64) {
     let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
     let parameters = BenchParameters { latency: 40, a_period: 1, d_period: 1 };
     let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
-    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, false).expect("a modelled configuration");
+    let mut simulation =
+        Simulation::new(&program.config, Translation::Bare, host, memory, false).expect("a modelled configuration");
     let summary = simulation.run(&mut NoObserver, 1_000_000_000).expect("no deadlock");
     (simulation.memory.memory().clone(), summary.busy_falls)
 }

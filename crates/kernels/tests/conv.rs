@@ -1,0 +1,353 @@
+//! Convolutions and pooling against naive references.
+
+mod common;
+
+use common::{Dense, Random, assert_same_buffers, read_i8, run, run_cycles, to_i8};
+use pollux_asm::program::ElementType;
+use pollux_isa::GemminiConfig;
+use pollux_kernels::{
+    AveragePoolShape, Conv, ConvSchedule, ConvShape, GlobalAverage, Pool, ProgramBuilder, TrainingOptions, WeightLayout,
+};
+use proptest::prelude::*;
+
+/// The output, as memory holds it.
+fn reference(conv: &Conv, input: &Dense<i8>, weights: &Dense<i8>, bias: &[i32]) -> Dense<i8> {
+    let s = &conv.shape;
+    let [rows, cols] = s.out_pixels();
+    let [pooled_rows, pooled_cols] = s.pooled_pixels();
+    let sum = |b: usize, row: usize, col: usize, och: usize| {
+        let mut sum = bias[och];
+        for krow in 0..s.kernel {
+            for kcol in 0..s.kernel {
+                let at = |o: usize, k: usize| (o * s.stride + k * s.kernel_dilation) as isize - s.padding;
+                let (irow, icol) = (at(row, krow), at(col, kcol));
+                let dilation = s.input_dilation as isize;
+                if irow % dilation != 0 || icol % dilation != 0 {
+                    continue;
+                }
+                let (irow, icol) = (irow / dilation, icol / dilation);
+                if irow < 0 || icol < 0 || irow >= s.in_rows as isize || icol >= s.in_cols as isize {
+                    continue;
+                }
+                let (irow, icol) = (irow as usize, icol as usize);
+                let turn = |k: usize| if s.options.rotate_kernel { s.kernel - 1 - k } else { k };
+                let kernel = turn(krow) * s.kernel + turn(kcol);
+                for ich in if s.depthwise { och..och + 1 } else { 0..s.in_channels } {
+                    let x = match s.options.input_chwn {
+                        true => input.at((ich * s.in_rows + irow) * s.in_cols + icol, b),
+                        false => input.at((b * s.in_rows + irow) * s.in_cols + icol, ich),
+                    };
+                    let w = match s.options.weights {
+                        _ if s.depthwise => weights.at(och, kernel),
+                        WeightLayout::Hwio => weights.at(kernel * s.in_channels + ich, och),
+                        WeightLayout::Ihwo => weights.at(ich * s.kernel * s.kernel + kernel, och),
+                        WeightLayout::Hwoi => weights.at(kernel * s.out_channels + och, ich),
+                    };
+                    sum += i32::from(x) * i32::from(w);
+                }
+            }
+        }
+        let x = to_i8(sum, conv.scale);
+        if conv.relu { x.max(0) } else { x }
+    };
+    let pool = s.pool.unwrap_or(Pool { size: 1, stride: 1, padding: 0 });
+    let pooled = |b: usize, prow: usize, pcol: usize, och: usize| {
+        let mut largest = i8::MIN;
+        for wrow in 0..pool.size {
+            for wcol in 0..pool.size {
+                let row = (prow * pool.stride + wrow).checked_sub(pool.padding).filter(|&row| row < rows);
+                let col = (pcol * pool.stride + wcol).checked_sub(pool.padding).filter(|&col| col < cols);
+                let x = row.zip(col).map_or(0, |(row, col)| sum(b, row, col, och));
+                largest = largest.max(x);
+            }
+        }
+        largest
+    };
+    let mut out = vec![0; s.batch * pooled_rows * pooled_cols * s.out_channels];
+    for b in 0..s.batch {
+        for row in 0..pooled_rows {
+            for col in 0..pooled_cols {
+                let pixel = match s.options.output_hwnc {
+                    true => (row * pooled_cols + col) * s.batch + b,
+                    false => (b * pooled_rows + row) * pooled_cols + col,
+                };
+                for och in 0..s.out_channels {
+                    out[pixel * s.out_channels + och] = pooled(b, row, col, och);
+                }
+            }
+        }
+    }
+    Dense::new(s.batch * pooled_rows * pooled_cols, s.out_channels, out)
+}
+
+struct Case {
+    config: GemminiConfig,
+    shape: ConvShape,
+    schedule: Option<ConvSchedule>,
+    bias: bool,
+    relu: bool,
+    /// Elements behind each row of input, weights and output.
+    gap: usize,
+    cycles: bool,
+    seed: u64,
+}
+
+/// Whether the unroller can do the case; if it can, it has been checked.
+fn check(case: &Case) -> bool {
+    let r = &mut Random::new(case.seed);
+    let mut builder = ProgramBuilder::new(case.config.clone()).unwrap();
+    builder.begin("conv");
+    let [input, weights, output] = case.shape.views();
+    let mut place = |name: &str, (rows, cols): (usize, usize)| {
+        let width = cols + case.gap;
+        let data = r.i8s(rows * width);
+        let view = builder.buffer_i8(name, rows, width, &data).unwrap().columns(0..cols).unwrap();
+        (view, Dense::new(rows, width, data).columns(0..cols))
+    };
+    let (input, input_data) = place("input", input);
+    let (weights, weight_data) = place("weights", weights);
+    let bias = if case.bias { r.i32s(case.shape.out_channels, 20_000) } else { vec![0; case.shape.out_channels] };
+    let bias_view = builder.buffer_i32("bias", 1, bias.len(), &bias).unwrap();
+    let width = output.1 + case.gap;
+    let output = builder.buffer("output", output.0, width, ElementType::I8).unwrap().columns(0..output.1).unwrap();
+    let terms = case.shape.kernel * case.shape.kernel * if case.shape.depthwise { 1 } else { case.shape.in_channels };
+    let conv = Conv {
+        shape: case.shape,
+        input,
+        weights,
+        bias: case.bias.then_some(bias_view),
+        output,
+        scale: 1.0 / (terms as f32).sqrt() / 100.0,
+        relu: case.relu,
+    };
+    let lowered = match &case.schedule {
+        Some(schedule) => conv.lower(&mut builder, schedule),
+        None => conv.lower_auto(&mut builder).map(|_| ()),
+    };
+    match lowered {
+        Err(error) if error.to_string().ends_with("choose larger tiles") => return false,
+        other => other.unwrap(),
+    }
+    let program = builder.finish().unwrap();
+    let (memory, _) = run(&program);
+    let expected = reference(&conv, &input_data, &weight_data, &bias);
+    let found = read_i8(&memory, &output);
+    assert_eq!(found.data.iter().zip(&expected.data).filter(|(a, b)| a != b).count(), 0, "{:?}", case.shape);
+    if case.cycles {
+        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+    }
+    true
+}
+
+fn checked(config: GemminiConfig, shape: ConvShape) {
+    assert!(check(&Case { config, shape, schedule: None, bias: true, relu: true, gap: 0, cycles: true, seed: 1 }));
+}
+
+/// The shapes of Gemmini's own tests, on the configuration with every feature.
+#[test]
+fn convolutions_of_gemminis_own_tests_equal_the_reference() {
+    let config = GemminiConfig::default16();
+    let base = ConvShape { stride: 2, padding: 1, ..ConvShape::new(2, [17, 17, 18], 19, 3) };
+    let one = ConvShape { stride: 1, ..base };
+    let options = |options| ConvShape { options, ..one };
+    let plain = TrainingOptions::default();
+    for shape in [
+        base,
+        ConvShape { in_rows: 7, in_cols: 11, ..base },
+        ConvShape { pool: Some(Pool { size: 3, stride: 2, padding: 1 }), ..base },
+        ConvShape { in_channels: 3, ..base },
+        ConvShape { kernel_dilation: 2, ..one },
+        ConvShape { input_dilation: 2, ..one },
+        ConvShape { input_dilation: 2, padding: -1, in_cols: 23, ..one },
+        options(TrainingOptions { rotate_kernel: true, ..plain }),
+        options(TrainingOptions { output_hwnc: true, ..plain }),
+        options(TrainingOptions { weights: WeightLayout::Ihwo, ..plain }),
+        options(TrainingOptions { weights: WeightLayout::Hwoi, ..plain }),
+        options(TrainingOptions { input_chwn: true, ..plain }),
+        ConvShape { kernel_dilation: 2, ..options(TrainingOptions { input_chwn: true, ..plain }) },
+        ConvShape { input_dilation: 2, ..options(TrainingOptions { rotate_kernel: true, ..plain }) },
+        ConvShape { depthwise: true, in_channels: 15, out_channels: 15, batch: 3, ..base },
+        // The downsampling loads of a 1x1 kernel.
+        ConvShape { stride: 2, ..ConvShape::new(2, [8, 12, 20], 33, 1) },
+    ] {
+        checked(config.clone(), shape);
+    }
+}
+
+#[test]
+fn convolutions_run_on_the_small_array_too() {
+    let config = GemminiConfig::small4();
+    let base = ConvShape { padding: 1, ..ConvShape::new(1, [9, 7, 6], 10, 3) };
+    checked(config.clone(), base);
+    checked(config.clone(), ConvShape { pool: Some(Pool { size: 2, stride: 2, padding: 0 }), ..base });
+    checked(config, ConvShape { depthwise: true, in_channels: 5, out_channels: 5, ..base });
+}
+
+#[test]
+fn an_inference_build_refuses_the_layouts_of_training() {
+    let shape = ConvShape { input_dilation: 2, ..ConvShape::new(1, [5, 5, 4], 4, 3) };
+    let config = GemminiConfig::norm16();
+    let error = ConvSchedule::gemmini_default(&config, &shape).check(&config, &shape).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this build has no dilated input and the layouts of training: it needs has_training_convs"
+    );
+    let pooled = ConvShape { pool: Some(Pool { size: 2, stride: 2, padding: 0 }), input_dilation: 1, ..shape };
+    let error = ConvSchedule::gemmini_default(&config, &pooled).check(&config, &pooled).unwrap_err();
+    assert_eq!(error.to_string(), "this build has no pooling: it needs has_max_pool");
+}
+
+#[test]
+fn a_tile_without_products_is_refused() {
+    // The third row of the output sees only a row of zeros between two rows of the dilated input.
+    let shape = ConvShape { padding: -1, input_dilation: 2, ..ConvShape::new(1, [3, 3, 13], 1, 1) };
+    let mut builder = ProgramBuilder::new(GemminiConfig::default16()).unwrap();
+    builder.begin("conv");
+    let [input, weights, output] = shape.views();
+    let mut buffer = |name, (rows, cols)| builder.buffer(name, rows, cols, ElementType::I8).unwrap();
+    let (input, weights, output) = (buffer("input", input), buffer("weights", weights), buffer("output", output));
+    let conv = Conv { shape, input, weights, bias: None, output, scale: 1.0, relu: false };
+    let schedule = ConvSchedule { rows: 2, ..ConvSchedule::gemmini_default(builder.config(), &shape) };
+    let message = conv.lower(&mut builder, &schedule).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "operation `conv`: a tile's input is all padding, or zeros between dilated pixels: choose larger tiles"
+    );
+    let message = Conv { weights: input, ..conv }.lower_auto(&mut builder).unwrap_err().to_string();
+    assert_eq!(message, "operation `conv`: the int8 weights is 9x13, expected 13x1");
+}
+
+#[test]
+fn the_default_tiles_are_those_of_gemminis_search() {
+    let tile = |shape: &ConvShape, config: &GemminiConfig| {
+        let s = ConvSchedule::gemmini_default(config, shape);
+        [s.batch, s.rows, s.cols, s.out_channels, s.kernel_rows, s.kernel_cols, s.in_channels]
+    };
+    let config = GemminiConfig::default16();
+    // Tiles of the recorded runs of conv_with_pool and conv_with_kernel_dilation.
+    let pooled = ConvShape {
+        stride: 2,
+        padding: 1,
+        pool: Some(Pool { size: 3, stride: 2, padding: 1 }),
+        ..ConvShape::new(2, [17, 17, 18], 19, 3)
+    };
+    assert_eq!(tile(&pooled, &config), [2, 5, 5, 16, 3, 3, 18]);
+    let dilated = ConvShape { padding: 1, kernel_dilation: 2, ..ConvShape::new(2, [17, 17, 18], 19, 3) };
+    assert_eq!(tile(&dilated, &config), [2, 15, 15, 16, 3, 3, 18]);
+    // conv_perf's default layer.
+    let perf = ConvShape { stride: 2, padding: 1, ..ConvShape::new(4, [224, 224, 3], 32, 3) };
+    let tile = tile(&perf, &config);
+    assert_eq!(ConvSchedule::gemmini_default(&config, &perf).check(&config, &perf), Ok(()), "{tile:?}");
+}
+
+fn shapes() -> impl Strategy<Value = ConvShape> {
+    let sizes = (1usize..3, 3usize..12, 3usize..12, 1usize..24, 1usize..24);
+    let kernel = (1usize..4, 1usize..3, -1isize..3, 1usize..3, 1usize..3);
+    let pool = prop::option::weighted(0.3, (1usize..4, 1usize..3, 0usize..2));
+    let weights = prop::sample::select(vec![WeightLayout::Hwio, WeightLayout::Ihwo, WeightLayout::Hwoi]);
+    let options = prop::option::weighted(0.4, (any::<bool>(), any::<bool>(), any::<bool>(), weights));
+    (sizes, kernel, pool, options, prop::bool::weighted(0.2)).prop_map(|(sizes, kernel, pool, options, depthwise)| {
+        let (batch, in_rows, in_cols, in_channels, out_channels) = sizes;
+        let (kernel, stride, padding, kernel_dilation, input_dilation) = kernel;
+        ConvShape {
+            batch,
+            in_rows,
+            in_cols,
+            in_channels,
+            out_channels: if depthwise { in_channels } else { out_channels },
+            kernel,
+            stride,
+            padding,
+            kernel_dilation,
+            input_dilation,
+            pool: pool.map(|(size, stride, padding)| Pool { size, stride, padding }),
+            depthwise,
+            options: options.map_or(TrainingOptions::default(), |(rotate_kernel, output_hwnc, input_chwn, weights)| {
+                TrainingOptions { rotate_kernel, output_hwnc, input_chwn, weights }
+            }),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, max_global_rejects: 10_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_legal_convolution_equals_the_reference(
+        shape in shapes(),
+        small in any::<bool>(),
+        bias in any::<bool>(),
+        relu in any::<bool>(),
+        gap in prop::sample::select(vec![0usize, 0, 5]),
+        split in 0usize..4,
+        seed in any::<u64>(),
+    ) {
+        let config = if small { GemminiConfig::small4() } else { GemminiConfig::default16() };
+        let mut schedule = ConvSchedule::gemmini_default(&config, &shape);
+        // Smaller tiles than necessary.
+        match split {
+            1 => schedule.rows = schedule.rows.div_ceil(2),
+            2 => schedule.in_channels = schedule.in_channels.min(config.dim() as usize),
+            3 => schedule.out_channels = schedule.out_channels.min(config.dim() as usize),
+            _ => {}
+        }
+        prop_assume!(schedule.check(&config, &shape).is_ok());
+        let dense = shape.depthwise || shape.options != TrainingOptions::default();
+        let gap = if dense { 0 } else { gap };
+        let case = Case { config, shape, schedule: Some(schedule), bias, relu, gap, cycles: seed % 8 == 0, seed };
+        prop_assume!(check(&case));
+    }
+}
+
+#[test]
+fn the_average_over_an_image_is_scaled_and_rounded() {
+    for (config, batch, pixels, channels) in [
+        (GemminiConfig::default16(), 2, 9, 47),
+        (GemminiConfig::norm16(), 3, 49, 70),
+        (GemminiConfig::small4(), 1, 16, 4100),
+    ] {
+        let data = Random::new(5).i8s(batch * pixels * channels);
+        let mut builder = ProgramBuilder::new(config).unwrap();
+        builder.begin("average");
+        let input = builder.buffer_i8("input", batch * pixels, channels, &data).unwrap();
+        let out = builder.buffer("out", batch, channels, ElementType::I8).unwrap();
+        GlobalAverage { batch, pixels, input, out }.lower(&mut builder).unwrap();
+        let (program, statistics) = {
+            let statistics = builder.statistics().total();
+            (builder.finish().unwrap(), statistics)
+        };
+        let (memory, counts) = run(&program);
+        assert_eq!((statistics.bytes_in, statistics.bytes_out), (counts.bytes_in, counts.bytes_out));
+        let sum = |b: usize, c: usize| (0..pixels).map(|p| i32::from(data[(b * pixels + p) * channels + c])).sum();
+        let expected = (0..batch * channels).map(|i| to_i8(sum(i / channels, i % channels), 1.0 / pixels as f32));
+        assert!(read_i8(&memory, &out).data == expected.collect::<Vec<_>>());
+        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+    }
+}
+
+#[test]
+fn average_pooling_by_windows_equals_the_reference() {
+    for (config, size, stride) in [(GemminiConfig::default16(), 3, 2), (GemminiConfig::small4(), 2, 2)] {
+        let shape = AveragePoolShape { batch: 2, in_rows: 9, in_cols: 41, channels: 70, size, stride };
+        let data = Random::new(6).i8s(2 * 9 * 41 * 70);
+        let mut builder = ProgramBuilder::new(config).unwrap();
+        builder.begin("average");
+        let input = builder.buffer_i8("input", 2 * 9 * 41, 70, &data).unwrap();
+        let [rows, cols] = shape.out_pixels();
+        let out = builder.buffer("out", 2 * rows * cols, 70, ElementType::I8).unwrap();
+        shape.lower(&mut builder, &input, &out).unwrap();
+        let program = builder.finish().unwrap();
+        let (memory, _) = run(&program);
+        let mut expected = Vec::new();
+        for pixel in 0..2 * rows * cols {
+            let (b, row, col) = (pixel / (rows * cols), pixel / cols % rows, pixel % cols);
+            for c in 0..70 {
+                let at = |w: usize| ((b * 9 + row * stride + w / size) * 41 + col * stride + w % size) * 70 + c;
+                let sum = (0..size * size).map(|w| i32::from(data[at(w)])).sum();
+                expected.push(to_i8(sum, 1.0 / (size * size) as f32));
+            }
+        }
+        assert!(read_i8(&memory, &out).data == expected);
+        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+    }
+}
