@@ -97,8 +97,11 @@ pub struct AttentionParams {
 impl AttentionParams {
     /// Emits scores and softmax of all heads. `probabilities` has heads * queries rows and a column for each key.
     ///
+    /// The softmax is fused with the scores if the accumulator holds whole rows beside the product. Otherwise the int32
+    /// scores go through main memory, two heads in turn, in buffers `OPERATION.sums0` and `OPERATION.sums1`.
+    ///
     /// # Errors
-    /// Operands that do not fit together, or rows that do not fit the accumulator.
+    /// Operands that do not fit together, or rows that do not fit the accumulator at all.
     pub fn lower_probabilities(
         &self,
         builder: &mut ProgramBuilder,
@@ -108,19 +111,40 @@ impl AttentionParams {
         probabilities: &View,
     ) -> Result<(), KernelError> {
         self.check(builder)?;
+        let mut sums = Vec::new();
         for head in 0..self.heads {
-            let columns = head * self.head_size..(head + 1) * self.head_size;
-            let out = probabilities.rows(head * query.rows..(head + 1) * query.rows)?;
-            let matmul = Matmul {
-                b_transpose: true,
-                bias: *mask,
-                scale: self.probability_scale[head],
-                activation: Activation::Softmax(self.softmax),
-                ..Matmul::new(query.columns(columns.clone())?, key.columns(columns)?, out)
-            };
-            matmul.lower_auto(builder)?;
+            let scores = self.scores(head, query, key, mask, probabilities)?;
+            if scores.fuses(builder) {
+                scores.lower_auto(builder)?;
+                continue;
+            }
+            if sums.len() < 2 {
+                let name = format!("{}.sums{}", builder.operation(), sums.len());
+                sums.push(builder.buffer(&name, query.rows, key.rows, ElementType::I32)?);
+            }
+            scores.lower_separately(builder, &sums[head % sums.len()])?;
         }
         Ok(())
+    }
+
+    /// One head's scores with softmax.
+    fn scores(
+        &self,
+        head: usize,
+        query: &View,
+        key: &View,
+        mask: &Bias,
+        probabilities: &View,
+    ) -> Result<Matmul, KernelError> {
+        let columns = head * self.head_size..(head + 1) * self.head_size;
+        let out = probabilities.rows(head * query.rows..(head + 1) * query.rows)?;
+        Ok(Matmul {
+            b_transpose: true,
+            bias: *mask,
+            scale: self.probability_scale[head],
+            activation: Activation::Softmax(self.softmax),
+            ..Matmul::new(query.columns(columns.clone())?, key.columns(columns)?, out)
+        })
     }
 
     /// Emits probabilities times values of all heads.

@@ -6,6 +6,7 @@ use common::{
     Dense, Random, assert_same_buffers, configs, gelu_constants, product, read_i8, read_out, read_out_all, run,
     run_cycles, softmax_constants,
 };
+use pollux_asm::program::ElementType;
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Linear, Mask};
 use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, DiagonalTerm, ProgramBuilder};
@@ -134,6 +135,7 @@ fn reference_attention(a: &AttentionParams, q: &Dense<i8>, k: &Dense<i8>, v: &De
     [Dense::new(a.heads * q.rows, k.rows, probabilities), Dense::new(q.rows, q.cols, context)]
 }
 
+/// The layer's tensors on both models, and in the reference.
 fn check(config: pollux_isa::GemminiConfig, sizes: Sizes, mask: Mask, seed: u64) {
     let random = &mut Random::new(seed);
     let layer = params(random, &sizes);
@@ -202,4 +204,80 @@ fn a_ragged_encoder_layer_with_masks_equals_the_reference() {
         check(config.clone(), sizes, Mask::Padding { valid: 13 }, 2);
         check(config, sizes, Mask::Causal, 3);
     }
+}
+
+#[test]
+fn rows_of_scores_wider_than_the_accumulator_go_through_main_memory() {
+    // 258 blocks of 4 columns; the accumulator of 1024 rows holds 256 blocks of 4 rows.
+    let config = pollux_isa::GemminiConfig {
+        softmax_exp: pollux_isa::config::ExpVariant::Released,
+        ..pollux_isa::GemminiConfig::small4()
+    };
+    let (queries, keys) = (9, 1029);
+    let r = &mut Random::new(4);
+    let layer = params(r, &Sizes { tokens: queries, heads: 3, head_size: 2, ffn: 4, group: 4 }).attention;
+    let mut matrix = |rows: usize| Dense::new(rows, 6, r.i8s(rows * 6));
+    let (q, k, v) = (matrix(queries), matrix(keys), matrix(keys));
+    let mask = Mask::Padding { valid: 1000 };
+    let [expected, _] = reference_attention(&layer, &q, &k, &v, mask);
+    let mut builder = ProgramBuilder::new(config).unwrap();
+    builder.begin("scores_softmax");
+    let [query, key] =
+        [("query", &q), ("key", &k)].map(|(name, m)| builder.buffer_i8(name, m.rows, 6, &m.data).unwrap());
+    let out = builder.buffer("probabilities", 3 * queries, keys, ElementType::I8).unwrap();
+    let addend = layer.place_mask(&mut builder, "mask", mask, queries, keys).unwrap();
+    layer.lower_probabilities(&mut builder, &query, &key, &addend, &out).unwrap();
+    let program = builder.finish().unwrap();
+    assert!(program.buffer("scores_softmax.sums1").is_some() && program.buffer("scores_softmax.sums2").is_none());
+    let (memory, _) = run(&program);
+    assert!(read_i8(&memory, &out) == expected);
+    assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+}
+
+/// One attention of `tokens` queries in parts, each part behind the keys and values of the earlier ones in a cache.
+fn cached_attention(
+    config: &pollux_isa::GemminiConfig,
+    params: &AttentionParams,
+    qkv: [&Dense<i8>; 3],
+    parts: &[usize],
+) -> Dense<i8> {
+    let [q, k, v] = qkv;
+    let mut builder = ProgramBuilder::new(config.clone()).unwrap();
+    let [query, key, value] = [("query", q), ("key_cache", k), ("value_cache", v)]
+        .map(|(name, m)| builder.buffer_i8(name, m.rows, m.cols, &m.data).unwrap());
+    let context = builder.buffer("context", q.rows, q.cols, ElementType::I8).unwrap();
+    let mut done = 0;
+    for (step, &len) in parts.iter().enumerate() {
+        let (queries, keys) = (done..done + len, 0..done + len);
+        let name = |part: &str| format!("step{step}.{part}");
+        let out = builder.buffer(&name("probabilities"), params.heads * len, done + len, ElementType::I8).unwrap();
+        let mask = params.place_mask(&mut builder, &name("mask"), Mask::Causal, len, done + len).unwrap();
+        builder.begin(&name("scores_softmax"));
+        let (q, k) = (query.rows(queries.clone()).unwrap(), key.rows(keys.clone()).unwrap());
+        params.lower_probabilities(&mut builder, &q, &k, &mask, &out).unwrap();
+        builder.fence();
+        builder.begin(&name("context"));
+        let (v, c) = (value.rows(keys).unwrap(), context.rows(queries).unwrap());
+        params.lower_context(&mut builder, &out, &v, &c).unwrap();
+        builder.fence();
+        done += len;
+    }
+    let program = builder.finish().unwrap();
+    let (memory, _) = run(&program);
+    assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+    read_i8(&memory, &context)
+}
+
+#[test]
+fn causal_attention_over_a_cache_gives_the_same_in_one_part_and_token_by_token() {
+    let config = pollux_isa::GemminiConfig::norm16();
+    let r = &mut Random::new(9);
+    let sizes = Sizes { tokens: 21, heads: 2, head_size: 24, ffn: 16, group: 16 };
+    let layer = params(r, &sizes).attention;
+    let mut matrix = || Dense::new(21, 48, r.i8s(21 * 48));
+    let (q, k, v) = (matrix(), matrix(), matrix());
+    let [_, expected] = reference_attention(&layer, &q, &k, &v, Mask::Causal);
+    assert!(cached_attention(&config, &layer, [&q, &k, &v], &[21]) == expected, "prefill");
+    let parts = [&[9][..], &[1; 12]].concat();
+    assert!(cached_attention(&config, &layer, [&q, &k, &v], &parts) == expected, "prefill, then token by token");
 }

@@ -8,6 +8,7 @@ use pollux_asm::program::ElementType;
 use crate::activation::Activation;
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
+use crate::norm::Norm;
 use crate::schedule::{Dataflow, Emission, MatmulShape, Normalization, Schedule, ScheduleError};
 use crate::view::View;
 
@@ -116,13 +117,22 @@ impl Matmul {
     /// # Errors
     /// Operands that do not fit together, no legal schedule, or a value that has no encoding.
     pub fn lower_auto(&self, builder: &mut ProgramBuilder) -> Result<Schedule, KernelError> {
+        let schedule = self.auto_schedule(builder).map_err(|e| illegal(builder, e))?;
+        self.lower(builder, &schedule)?;
+        Ok(schedule)
+    }
+
+    /// Whether [`Matmul::lower_auto`] finds a schedule: the activation does not need more whole rows than fit.
+    pub fn fuses(&self, builder: &ProgramBuilder) -> bool {
+        self.auto_schedule(builder).is_ok()
+    }
+
+    fn auto_schedule(&self, builder: &ProgramBuilder) -> Result<Schedule, ScheduleError> {
         let dataflow = match builder.config().dataflow {
             pollux_isa::config::Dataflow::Os => Dataflow::Os,
             _ => Dataflow::Ws,
         };
-        let schedule = Schedule::auto(builder.config(), &self.shape(), dataflow).map_err(|e| illegal(builder, e))?;
-        self.lower(builder, &schedule)?;
-        Ok(schedule)
+        Schedule::auto(builder.config(), &self.shape(), dataflow)
     }
 
     /// Emits the product. There is no fence: see [`ProgramBuilder::fence`].
@@ -149,6 +159,18 @@ impl Matmul {
     /// Elements from one row of the addend to the next. Without one the software's callers give the result's width.
     fn bias_stride(&self) -> u64 {
         self.bias.view().map_or(self.c.cols, |view| view.stride) as u64
+    }
+
+    /// Emits a product whose activation normalizes in two steps: int32 sums to `sums`, a fence, and a [`Norm`] of them.
+    /// This is for rows that the accumulator cannot hold beside the product.
+    ///
+    /// # Errors
+    /// Operands that do not fit together, no legal schedule, or rows that do not fit the accumulator at all.
+    pub fn lower_separately(&self, builder: &mut ProgramBuilder, sums: &View) -> Result<(), KernelError> {
+        let product = Self { c: *sums, scale: 1.0, activation: Activation::None, ..*self };
+        product.lower_auto(builder)?;
+        builder.fence();
+        Norm { input: *sums, out: self.c, scale: self.scale, activation: self.activation }.lower(builder)
     }
 
     /// The configuration commands of `tiled_matmul_outer`, in its order.
