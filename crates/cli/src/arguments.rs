@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use pollux_compiler::execute::MemoryModel;
 use pollux_functional::{Action, Policy};
 use pollux_isa::GemminiConfig;
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramParameters};
@@ -65,90 +66,69 @@ impl PolicyName {
 
 /// The memory system behind the accelerator's port, as `KIND[:KEY=VALUE,...]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryArgument {
-    /// `bench`: the golden cases' port.
-    Bench(BenchParameters),
-    /// `bandwidth`: latency, bandwidth and a bound on outstanding requests.
-    Bandwidth(BandwidthParameters),
-    /// `dram`: a shared L2 in front of banked DRAM.
-    Dram(DramArgument),
-}
-
-/// Parameters of the memory system `dram`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DramArgument {
-    /// The L2.
-    pub cache: CacheParameters,
-    /// The channel.
-    pub dram: DramParameters,
-    /// Clock of the accelerator.
-    pub clock_mhz: u64,
-    /// Requests that the L2 accepts before the first is answered.
-    pub outstanding: usize,
-}
-
-impl Default for DramArgument {
-    fn default() -> Self {
-        let cache = CacheParameters { bytes: 512 << 10, ways: 8, hit_cycles: 20 };
-        Self { cache, dram: DramParameters::ddr3_1866(), clock_mhz: 1000, outstanding: 16 }
-    }
-}
+pub struct MemoryArgument(pub MemoryModel);
 
 const BANDWIDTH: BandwidthParameters = BandwidthParameters { latency: 40, bytes: 16, cycles: 1, outstanding: 16 };
+
+/// The second-level cache and DDR3 of a system with a 1 GHz clock.
+const DRAM: MemoryModel = MemoryModel::Dram {
+    cache: CacheParameters { bytes: 512 << 10, ways: 8, hit_cycles: 20 },
+    dram: DramParameters::ddr3_1866(),
+    clock_mhz: 1000,
+    outstanding: 16,
+};
 
 impl FromStr for MemoryArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, options) = text.split_once(':').unwrap_or((text, ""));
-        let options = options.split(',').filter(|option| !option.is_empty());
         let mut memory = match kind {
-            "bench" => Self::Bench(BenchParameters::default()),
-            "bandwidth" => Self::Bandwidth(BANDWIDTH),
-            "dram" => Self::Dram(DramArgument::default()),
+            "bench" => MemoryModel::Bench(BenchParameters::default()),
+            "bandwidth" => MemoryModel::Bandwidth(BANDWIDTH),
+            "dram" => DRAM,
             other => return Err(format!("`{other}` is no memory system: choose bench, bandwidth or dram")),
         };
-        for option in options {
+        for option in options.split(',').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').ok_or_else(|| format!("`{option}` is not KEY=VALUE"))?;
-            memory.set(key, value)?;
+            set(&mut memory, key, value)?;
         }
-        Ok(memory)
+        Ok(Self(memory))
     }
 }
 
-impl MemoryArgument {
-    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let number = || match value.parse() {
-            Ok(0) if key != "latency" => Err(format!("{key} must be at least 1")),
-            Ok(number) => Ok(number),
-            Err(_) => Err(format!("{key}: `{value}` is not a number")),
-        };
-        let size = || number().and_then(|n| usize::try_from(n).map_err(|_| format!("{key}: `{value}` is too large")));
-        match (self, key) {
-            (Self::Bench(p), "latency") => p.latency = number()?,
-            (Self::Bench(p), "a_period") => p.a_period = number()?,
-            (Self::Bench(p), "d_period") => p.d_period = number()?,
-            (Self::Bandwidth(p), "latency") => p.latency = number()?,
-            (Self::Bandwidth(p), "bytes") => p.bytes = number()?,
-            (Self::Bandwidth(p), "cycles") => p.cycles = number()?,
-            (Self::Bandwidth(p), "outstanding") => p.outstanding = size()?,
-            (Self::Dram(p), "type") => p.dram = dram_type(value)?,
-            (Self::Dram(p), "clock_mhz") => p.clock_mhz = number()?,
-            (Self::Dram(p), "outstanding") => p.outstanding = size()?,
-            (Self::Dram(p), "l2_kib") => p.cache.bytes = number()?.saturating_mul(1024),
-            (Self::Dram(p), "l2_ways") => p.cache.ways = size()?,
-            (Self::Dram(p), "l2_hit") => p.cache.hit_cycles = number()?,
-            (memory, _) => return Err(format!("`{key}` is no parameter: {}", memory.keys())),
-        }
-        Ok(())
+/// Sets one parameter of a memory system.
+fn set(memory: &mut MemoryModel, key: &str, value: &str) -> Result<(), String> {
+    let number = || match value.parse() {
+        Ok(0) if key != "latency" => Err(format!("{key} must be at least 1")),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("{key}: `{value}` is not a number")),
+    };
+    let size = || number().and_then(|n| usize::try_from(n).map_err(|_| format!("{key}: `{value}` is too large")));
+    match (memory, key) {
+        (MemoryModel::Bench(p), "latency") => p.latency = number()?,
+        (MemoryModel::Bench(p), "a_period") => p.a_period = number()?,
+        (MemoryModel::Bench(p), "d_period") => p.d_period = number()?,
+        (MemoryModel::Bandwidth(p), "latency") => p.latency = number()?,
+        (MemoryModel::Bandwidth(p), "bytes") => p.bytes = number()?,
+        (MemoryModel::Bandwidth(p), "cycles") => p.cycles = number()?,
+        (MemoryModel::Bandwidth(p), "outstanding") => p.outstanding = size()?,
+        (MemoryModel::Dram { dram, .. }, "type") => *dram = dram_type(value)?,
+        (MemoryModel::Dram { clock_mhz, .. }, "clock_mhz") => *clock_mhz = number()?,
+        (MemoryModel::Dram { outstanding, .. }, "outstanding") => *outstanding = size()?,
+        (MemoryModel::Dram { cache, .. }, "l2_kib") => cache.bytes = number()?.saturating_mul(1024),
+        (MemoryModel::Dram { cache, .. }, "l2_ways") => cache.ways = size()?,
+        (MemoryModel::Dram { cache, .. }, "l2_hit") => cache.hit_cycles = number()?,
+        (memory, _) => return Err(format!("`{key}` is no parameter: {}", keys(memory))),
     }
+    Ok(())
+}
 
-    fn keys(&self) -> &'static str {
-        match self {
-            Self::Bench(_) => "bench has latency, a_period and d_period",
-            Self::Bandwidth(_) => "bandwidth has latency, bytes, cycles and outstanding",
-            Self::Dram(_) => "dram has type, clock_mhz, outstanding, l2_kib, l2_ways and l2_hit",
-        }
+fn keys(memory: &MemoryModel) -> &'static str {
+    match memory {
+        MemoryModel::Bench(_) => "bench has latency, a_period and d_period",
+        MemoryModel::Bandwidth(_) => "bandwidth has latency, bytes, cycles and outstanding",
+        MemoryModel::Dram { .. } => "dram has type, clock_mhz, outstanding, l2_kib, l2_ways and l2_hit",
     }
 }
 
@@ -177,6 +157,10 @@ pub struct CycleArguments {
     /// Write all events to a CSV file, in the format of the golden traces.
     #[arg(long, value_name = "OUT.csv", requires = "cycles")]
     pub trace: Option<PathBuf>,
+    /// Write when each command was accepted, allocated, issued and completed: JSON lines to files called `*.jsonl`,
+    /// CSV to others.
+    #[arg(long, value_name = "OUT", requires = "cycles")]
+    pub commands: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -186,10 +170,11 @@ mod tests {
     #[test]
     fn memory_systems_are_read_with_their_parameters() {
         let bench = BenchParameters { latency: 100, d_period: 3, ..BenchParameters::default() };
-        assert_eq!("bench:latency=100,d_period=3".parse(), Ok(MemoryArgument::Bench(bench)));
-        assert_eq!("bandwidth".parse(), Ok(MemoryArgument::Bandwidth(BANDWIDTH)));
-        let dram = DramArgument { dram: DramParameters::lpddr3_1600(), clock_mhz: 500, ..DramArgument::default() };
-        assert_eq!("dram:type=lpddr3,clock_mhz=500".parse(), Ok(MemoryArgument::Dram(dram)));
+        assert_eq!("bench:latency=100,d_period=3".parse(), Ok(MemoryArgument(MemoryModel::Bench(bench))));
+        assert_eq!("bandwidth".parse(), Ok(MemoryArgument(MemoryModel::Bandwidth(BANDWIDTH))));
+        let MemoryArgument(memory) = "dram:type=lpddr3,clock_mhz=500".parse().unwrap();
+        let expected = (DramParameters::lpddr3_1600(), 500);
+        assert!(matches!(memory, MemoryModel::Dram { dram, clock_mhz, .. } if (dram, clock_mhz) == expected));
     }
 
     #[test]

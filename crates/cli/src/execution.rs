@@ -1,22 +1,25 @@
 //! Running programs: legality, the functional model, the cycle-level emulator, and what they leave in memory.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pollux_asm::{Disassembler, ElementType, Program};
+use pollux_compiler::execute::MemoryModel;
 use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel};
+use pollux_isa::RoccCommand;
 use pollux_isa::legality::{Checker, Illegality};
-use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
-use pollux_sim::event::{Cycle, Event};
+use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::frontend_tlb::Translation;
-use pollux_sim::host::{Host, StreamHost};
+use pollux_sim::host::StreamHost;
 use pollux_sim::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemorySystem};
+use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::simulation::{Progress, RunError, RunSummary, Simulation};
 use pollux_trace::event_csv;
+use pollux_trace::report::CommandLog;
 use serde::Serialize;
 
-use crate::arguments::{CycleArguments, MemoryArgument, PolicyName};
+use crate::arguments::{CycleArguments, PolicyName};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::program_file::StreamedFile;
@@ -102,114 +105,122 @@ pub struct CycleRun {
     pub memory: Memory,
     /// Totals.
     pub summary: RunSummary,
-    /// When each operation was at the host.
-    pub operations: Vec<Operation>,
+    /// What the cycles were spent on, if asked for.
+    pub report: Option<RunReport>,
 }
 
-/// An operation of the program, which a `mark` begins: its commands, and the cycles from the first of them being
-/// presented until the next operation's is. Fences between operations make the cycles those of its own work.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Operation {
-    /// Name of the mark; of the commands before the first mark, empty.
-    pub name: String,
-    /// First cycle.
-    pub start: Cycle,
-    /// Cycles.
-    pub cycles: Cycle,
-    /// Commands at the port.
-    pub commands: u64,
-}
-
-/// Runs a program clock by clock.
+/// Runs a program clock by clock; with `profile`, the run has a report.
 ///
 /// # Errors
-/// A deadlock, the limit, or a trace that cannot be written.
-pub fn run_cycles(program: &Program, setup: &CycleArguments, out: &Output) -> Result<CycleRun, Failure> {
-    let mut memory = program.initial_memory();
-    let host = StreamHost::new(program.items.clone().into(), setup.interval, &mut memory);
+/// A configuration that the emulator does not have, a deadlock, the limit, or a file that cannot be written.
+pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out: &Output) -> Result<CycleRun, Failure> {
+    let memory = program.initial_memory();
     let beat_bytes = program.config.beat_bytes() as usize;
-    match setup.memory {
-        MemoryArgument::Bench(parameters) => {
-            simulate(program, host, BenchMemory::new(parameters, beat_bytes, memory), setup, out)
+    match setup.memory.0 {
+        MemoryModel::Bench(parameters) => {
+            simulate(program, BenchMemory::new(parameters, beat_bytes, memory), setup, profile, out)
         }
-        MemoryArgument::Bandwidth(parameters) => {
-            simulate(program, host, BandwidthMemory::new(parameters, beat_bytes, memory), setup, out)
+        MemoryModel::Bandwidth(parameters) => {
+            simulate(program, BandwidthMemory::new(parameters, beat_bytes, memory), setup, profile, out)
         }
-        MemoryArgument::Dram(p) => {
-            let memory = DramL2Memory::new(p.cache, p.dram, p.clock_mhz, p.outstanding, beat_bytes, memory);
-            simulate(program, host, memory, setup, out)
+        MemoryModel::Dram { cache, dram, clock_mhz, outstanding } => {
+            let memory = DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory);
+            simulate(program, memory, setup, profile, out)
         }
     }
 }
 
 fn simulate<M: MemorySystem>(
     program: &Program,
-    host: StreamHost,
-    memory: M,
+    mut memory: M,
     setup: &CycleArguments,
+    profile: bool,
     out: &Output,
 ) -> Result<CycleRun, Failure> {
-    let mut trace = setup.trace.as_deref().map(Trace::create).transpose()?;
-    let simulation = Simulation::new(&program.config, Translation::Bare, host, memory, trace.is_some());
+    let host = StreamHost::new(program.items.clone().into(), setup.interval, memory.memory_mut());
+    let mut files = Files::create(setup)?;
+    let record = profile || setup.trace.is_some() || setup.commands.is_some();
+    let simulation = Simulation::new(&program.config, Translation::Bare, host, memory, record);
     let mut simulation = simulation.map_err(Failure::input)?;
-    let mut observer = |cycle: Cycle, event: &Event| {
-        if let Some(trace) = &mut trace {
-            trace.event(cycle, event);
-        }
+    let (summary, report) = if profile {
+        let mut observer = (Profiler::new(&program.config, &program.items), files);
+        let summary = drive(&mut simulation, &mut observer, setup.limit, out)?;
+        files = observer.1;
+        (summary, Some(observer.0.finish(&summary)))
+    } else {
+        (drive(&mut simulation, &mut files, setup.limit, out)?, None)
     };
-    let limit = setup.limit.unwrap_or(Cycle::MAX);
+    files.finish()?;
+    Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, report })
+}
+
+/// Runs to the end, with a counter of the cycles for who waits.
+fn drive<M: MemorySystem>(
+    simulation: &mut Simulation<StreamHost, M>,
+    observer: &mut impl Observer,
+    limit: Option<Cycle>,
+    out: &Output,
+) -> Result<RunSummary, Failure> {
+    let limit = limit.unwrap_or(Cycle::MAX);
     let counter = progress::counter(out, "cycles");
-    let mut starts = vec![0];
     let mut steps = 0u32;
-    loop {
-        match simulation.step(&mut observer) {
-            Progress::Running if simulation.cycle() >= limit => return Err(stopped(&RunError::Limit { limit })),
+    let stopped = loop {
+        match simulation.step(observer) {
+            Progress::Running if simulation.cycle() >= limit => break RunError::Limit { limit },
             Progress::Running => {}
-            Progress::Finished => break,
-            Progress::Stuck => return Err(stopped(&simulation.deadlock())),
-        }
-        let marks = simulation.host.mark().map_or(0, |mark| mark + 1);
-        if marks >= starts.len() {
-            starts.resize(marks + 1, simulation.cycle());
+            Progress::Finished => {
+                counter.finish_and_clear();
+                return Ok(simulation.summary());
+            }
+            Progress::Stuck => break simulation.deadlock(),
         }
         steps = steps.wrapping_add(1);
         if steps.is_multiple_of(PROGRESS_INTERVAL) {
             counter.set_position(simulation.cycle());
         }
-    }
+    };
     counter.finish_and_clear();
-    if let Some(trace) = trace {
-        trace.finish()?;
+    Err(Failure::Program(vec![stopped.to_string()]))
+}
+
+/// The files that are written while a simulation runs.
+struct Files {
+    trace: Option<Trace>,
+    commands: Option<(PathBuf, CommandLog<StreamedFile>)>,
+}
+
+impl Files {
+    fn create(setup: &CycleArguments) -> Result<Self, Failure> {
+        let trace = setup.trace.as_deref().map(Trace::create).transpose()?;
+        let commands = setup.commands.as_ref().map(|path| {
+            let file = StreamedFile::create(path)?;
+            let is_json = path.extension().is_some_and(|extension| extension == "jsonl");
+            let log = if is_json { CommandLog::json_lines(file) } else { CommandLog::csv(file) };
+            Ok((path.clone(), log))
+        });
+        Ok(Self { trace, commands: commands.transpose()? })
     }
-    let summary = simulation.summary();
-    let operations = operations(&program.items, &starts, summary.busy_falls);
-    Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, operations })
+
+    fn finish(self) -> Result<(), Failure> {
+        if let Some(trace) = self.trace {
+            trace.finish()?;
+        }
+        if let Some((path, log)) = self.commands {
+            log.finish().map_err(Failure::writing(&path))?.finish()?;
+        }
+        Ok(())
+    }
 }
 
-fn stopped(error: &RunError) -> Failure {
-    Failure::Program(vec![error.to_string()])
-}
-
-/// The operations that the marks begin; `starts[i + 1]` is the cycle of mark i, `starts[0]` that of the items before.
-fn operations(items: &[StreamItem], starts: &[Cycle], end: Cycle) -> Vec<Operation> {
-    let mut operations = vec![Operation { name: String::new(), start: 0, cycles: 0, commands: 0 }];
-    for item in items {
-        match item {
-            StreamItem::Mark(name) => {
-                let start = starts.get(operations.len()).copied().unwrap_or(end);
-                operations.push(Operation { name: name.clone(), start, cycles: 0, commands: 0 });
-            }
-            StreamItem::Command(_) => operations.last_mut().into_iter().for_each(|operation| operation.commands += 1),
-            _ => {}
+impl Observer for Files {
+    fn event(&mut self, cycle: Cycle, event: &Event) {
+        if let Some(trace) = &mut self.trace {
+            trace.event(cycle, event);
+        }
+        if let Some((_, log)) = &mut self.commands {
+            log.event(cycle, event);
         }
     }
-    let ends: Vec<Cycle> = operations.iter().skip(1).map(|operation| operation.start).chain([end]).collect();
-    for (operation, end) in operations.iter_mut().zip(ends) {
-        operation.cycles = end.saturating_sub(operation.start);
-    }
-    let named_only = operations.len() > 1 && operations[0].commands == 0;
-    operations.drain(..usize::from(named_only));
-    operations
 }
 
 /// A trace that is being written.
@@ -217,7 +228,7 @@ struct Trace {
     file: StreamedFile,
     /// The first error; nothing is written after it.
     error: Option<std::io::Error>,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Trace {
@@ -306,16 +317,6 @@ fn index(mut position: u64, shape: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn marks_cut_the_stream_into_operations() {
-        let command = || StreamItem::Command(RoccCommand::default());
-        let mark = |name: &str| StreamItem::Mark(name.to_owned());
-        let items = [command(), mark("a"), command(), command(), StreamItem::Fence, mark("b"), command()];
-        let operations = operations(&items, &[0, 5, 30], 42);
-        let summary: Vec<_> = operations.iter().map(|o| (o.name.as_str(), o.start, o.cycles, o.commands)).collect();
-        assert_eq!(summary, [("", 0, 5, 1), ("a", 5, 25, 2), ("b", 30, 12, 1)]);
-    }
 
     #[test]
     fn the_first_mismatch_is_named_by_its_index() {

@@ -32,9 +32,8 @@ fn the_demo_runs_clock_by_clock_with_the_same_memory() {
     let names: Vec<&str> = operations.iter().filter_map(|operation| operation["name"].as_str()).collect();
     assert_eq!(names.first(), Some(&"layer0.query"));
     assert_eq!(names.last(), Some(&"layer0.output_norm"));
-    let cycles: u64 = operations.iter().filter_map(|operation| operation["cycles"].as_u64()).sum();
-    let start = operations[0]["start"].as_u64().unwrap_or(0);
-    assert_eq!(report["cycles"], start + cycles, "the operations cover the run");
+    let macs = |operation: &Value| operation["macs"].as_u64().unwrap_or(0);
+    assert_eq!(report["executed_macs"], operations.iter().map(macs).sum::<u64>(), "the operations cover the run");
 }
 
 #[test]
@@ -281,13 +280,25 @@ fn memory_systems_and_the_host_change_the_cycles_but_not_the_result() {
 }
 
 #[test]
-fn cycles_are_reported_as_csv_and_json() {
+fn cycles_are_reported_as_text_csv_and_json() {
     let workspace = Workspace::new();
-    let csv = workspace.pollux("run programs/softmax.pasm --cycles --report csv").stdout;
-    assert!(csv.starts_with("operation,start,cycles,commands\n"), "{csv}");
-    let [json, report] = ["--json", "--report json"]
-        .map(|form| workspace.pollux(&format!("run programs/softmax.pasm --cycles {form}")).json());
-    assert_eq!(json, report);
+    let line = |form: &str| format!("run programs/softmax.pasm --cycles --report {form} --commands log.csv");
+    let text = workspace.pollux(&line("text")).stdout;
+    assert!(
+        text.contains("causes of stalls") && text.ends_with("probabilities: as expected, 128 elements\n"),
+        "{text}"
+    );
+    let csv = workspace.pollux(&line("csv")).stdout;
+    assert!(csv.starts_with("section,name,quantity,cause,value\ntotal,"), "{csv}");
+    let json = workspace.pollux(&line("json")).json();
+    assert_eq!(json, workspace.pollux(&format!("{} --json", line("text"))).json());
+    let cycles = json["report"]["totals"]["cycles"].as_u64().expect("cycles");
+    for block in json["report"]["blocks"].as_array().expect("blocks") {
+        let parts = ["busy", "stalled", "draining", "idle"].map(|part| block[part].as_u64().unwrap_or(0));
+        assert_eq!(parts.iter().sum::<u64>(), cycles, "{}", block["block"]);
+    }
+    let log = String::from_utf8(workspace.read("log.csv")).expect("UTF-8");
+    assert_eq!(log.lines().count(), 1 + 30, "a line a command");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::program_file;
 
 const EXAMPLES: &str = "\
 Examples:
-  pollux asm programs/softmax.pasm                 writes programs/softmax.pbin
+  pollux asm programs/softmax.pasm         writes programs/softmax.pbin
   pollux asm matmul.pasm -o matmul.pbin
-  pollux asm stream.pasm --config small4 -o s.pbin  for a text without a `config` line";
+  pollux asm stream.pasm --config small4   a text without a `config` line";
 
 /// Assemble a program.
 ///

@@ -3,25 +3,25 @@
 use std::path::PathBuf;
 
 use pollux_asm::binary;
-use pollux_memory::Memory;
+use pollux_compiler::execute::read_matrix;
 use pollux_model::quality::Quality;
-use pollux_model::{LayerFile, Matrix, embedded_default};
+use pollux_model::{LayerFile, embedded_default};
+use pollux_trace::report::{Section, section_text};
 use serde_json::{Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, configuration};
-use crate::commands::run::operations_table;
-use crate::execution::{self, CycleRun};
+use crate::execution::{self, Comparison, CycleRun};
 use crate::failure::{Failure, Outcome};
-use crate::layer::{self, LoweredLayer};
+use crate::layer::{self, LoweredLayer, OUTPUT};
 use crate::output::{Output, counted, grouped};
 use crate::{program_file, progress};
 
 const EXAMPLES: &str = "\
 Examples:
-  pollux demo                                       the embedded layer on the functional model
-  pollux demo --cycles                              clock by clock, with the cycles of each operation
-  pollux demo --cycles --memory dram:type=ddr3
-  pollux demo -o layer.pbin && pollux run layer.pbin  keep the program";
+  pollux demo                                   the embedded layer, functional model
+  pollux demo --cycles                          clock by clock, cycles by operation
+  pollux demo --cycles --memory dram:type=ddr3  behind an L2 cache and DDR3
+  pollux demo -o layer.pbin                     keep the program";
 
 /// Run a real encoder layer, from the model to the checked result.
 ///
@@ -54,7 +54,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Some(path) => LayerFile::read(path).map_err(Failure::input)?,
         None => embedded_default(),
     };
-    let LoweredLayer { program, output, reference, .. } = layer::lower(&file, config)?;
+    let LoweredLayer { program, output, .. } = layer::lower(&file, config)?;
     out.text(&introduction(&file))?;
     if let Some(path) = &arguments.output {
         program_file::save(path, &program)?;
@@ -66,16 +66,14 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let spinner = progress::spinner(out, "functional model");
     let functional = execution::run_functional(&program, PolicyName::Error)?;
     spinner.finish_and_clear();
-    let cycles = if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, out)?) } else { None };
+    let cycles =
+        if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, out)?) } else { None };
 
     let memory = cycles.as_ref().map_or(&functional.memory, |run| &run.memory);
-    let buffer = program.buffer(&output).ok_or_else(|| Failure::Input(format!("no buffer `{output}`")))?;
-    let comparisons = execution::compare(&program, memory);
-    let elements: u64 = comparisons.iter().map(|comparison| comparison.elements).sum();
-    let mismatches: u64 = comparisons.iter().map(|comparison| comparison.mismatches).sum();
+    let check = Check::new(&execution::compare(&program, memory));
     let models_agree = memory == &functional.memory;
-    let quality = file.quality(&result(memory, buffer.address, reference.output()));
-    let agrees = mismatches == 0 && elements > 0 && models_agree;
+    let quality = file.quality(&read_matrix(memory, &output));
+    let agrees = check.agrees() && models_agree;
 
     let counts = &functional.counts;
     let macs = file.layer.macs(file.input.rows);
@@ -85,12 +83,14 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         "ffn": file.layer.ffn, "config": program.config.name, "binary_bytes": binary.len(),
         "commands": counts.host_commands, "macs": macs, "executed_macs": counts.macs,
         "bytes_in": counts.bytes_in, "bytes_out": counts.bytes_out,
-        "match": agrees, "elements": elements, "mismatches": mismatches,
+        "match": agrees, "elements": check.output.elements, "mismatches": check.output.mismatches,
+        "intermediate_elements": check.intermediate.elements,
+        "intermediate_mismatches": check.intermediate.mismatches,
         "cosine": quality.cosine, "max_error": quality.max_error, "sqnr_db": quality.sqnr_db,
     });
     if let (Some(run), Value::Object(fields)) = (&cycles, &mut document) {
         fields.insert("cycles".into(), json!(run.summary.busy_falls));
-        fields.insert("operations".into(), json!(run.operations));
+        fields.insert("operations".into(), json!(run.report.as_ref().map(|report| &report.operations)));
         fields.insert("models_agree".into(), json!(models_agree));
     }
     out.json(&document)?;
@@ -108,7 +108,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     if let Some(run) = &cycles {
         out.text(&cycles_text(run, counts.macs, program.config.dim(), models_agree))?;
     }
-    out.text(&verdict(elements, mismatches, &quality))?;
+    out.text(&verdict(&check, &quality))?;
     Ok(Outcome::of(agrees))
 }
 
@@ -122,34 +122,70 @@ fn introduction(file: &LayerFile) -> String {
     )
 }
 
-/// The result in memory, in the reference's shape.
-fn result(memory: &Memory, address: u64, like: &Matrix<i8>) -> Matrix<i8> {
-    let data = memory.read_vec(address, like.data.len()).into_iter().map(|byte| byte as i8).collect();
-    Matrix::from_vec(like.rows, like.cols, data)
+/// Elements compared with the integer reference.
+#[derive(Clone, Copy, Default)]
+struct Elements {
+    elements: u64,
+    mismatches: u64,
+}
+
+impl Elements {
+    fn add(&mut self, comparison: &Comparison) {
+        self.elements += comparison.elements;
+        self.mismatches += comparison.mismatches;
+    }
+}
+
+/// The layer's result and the tensors on the way to it, compared with the integer reference.
+#[derive(Clone, Copy, Default)]
+struct Check {
+    output: Elements,
+    intermediate: Elements,
+}
+
+impl Check {
+    fn new(comparisons: &[Comparison]) -> Self {
+        let mut check = Self::default();
+        for comparison in comparisons {
+            let part = if comparison.buffer == OUTPUT { &mut check.output } else { &mut check.intermediate };
+            part.add(comparison);
+        }
+        check
+    }
+
+    fn agrees(&self) -> bool {
+        self.output.elements > 0 && self.output.mismatches + self.intermediate.mismatches == 0
+    }
 }
 
 fn cycles_text(run: &CycleRun, macs: u64, dim: u32, models_agree: bool) -> String {
     let cycles = run.summary.busy_falls;
     let peak = u64::from(dim) * u64::from(dim);
+    let operations = run.report.as_ref().map(|report| section_text(report, Section::Operations)).unwrap_or_default();
     format!(
-        "cycles         {} ({:.1} % of the array's {} MACs per cycle)\n\n{}\n\
+        "cycles         {} ({:.1} % of the array's {} MACs a cycle)\n\n{operations}\n\
          models         memory of the cycle-level and of the functional model: {}\n",
         grouped(cycles),
         macs as f64 * 100.0 / (cycles.max(1) * peak) as f64,
         grouped(peak),
-        operations_table(&run.operations),
         if models_agree { "equal" } else { "DIFFERENT" },
     )
 }
 
-fn verdict(elements: u64, mismatches: u64, quality: &Quality) -> String {
-    let verdict = match mismatches {
-        0 => format!("MATCH, all {} elements equal", grouped(elements)),
-        _ => format!("MISMATCH in {} of {} elements", grouped(mismatches), grouped(elements)),
+fn verdict(check: &Check, quality: &Quality) -> String {
+    let verdict = |Elements { elements, mismatches }: Elements| match mismatches {
+        0 => format!("all {} elements equal", grouped(elements)),
+        _ => format!("{} of {} elements DIFFER", grouped(mismatches), grouped(elements)),
     };
     format!(
-        "integer check  {verdict} (independent integer reference)\n\
+        "integer check  {}: {} (independent integer reference)\n\
+         \x20              intermediate tensors: {}\n\
          float32 check  cosine {:.5}, largest error {:.3}, signal to noise {:.1} dB\n",
-        quality.cosine, quality.max_error, quality.sqnr_db,
+        if check.agrees() { "MATCH" } else { "MISMATCH" },
+        verdict(check.output),
+        verdict(check.intermediate),
+        quality.cosine,
+        quality.max_error,
+        quality.sqnr_db,
     )
 }

@@ -20,10 +20,10 @@ use crate::program_file;
 
 const EXAMPLES: &str = "\
 Examples:
-  pollux lower matmul --m 64 --n 64 --k 64                        assembly text
+  pollux lower matmul --m 64 --n 64 --k 64   assembly text
   pollux lower matmul --m 100 --n 70 --k 33 --dataflow os --bias --activation relu -o mm.pbin
-  pollux run mm.pbin --expect                                      and its result is right
-  pollux lower encoder-layer -o layer.pbin                         the layer of `pollux demo`";
+  pollux run mm.pbin --expect                its result is right
+  pollux lower encoder-layer -o layer.pbin   the layer of `pollux demo`";
 
 /// Lower an operation to a program.
 ///
@@ -239,7 +239,7 @@ impl Product {
             ActivationName::Relu => (Activation::Relu, PLAIN_SCALE / (k as f32).sqrt()),
             ActivationName::Layernorm => (Activation::LayerNorm, LAYER_NORM_SCALE),
             ActivationName::Softmax => {
-                (softmax.map_or(Activation::None, |s| Activation::Softmax(layer::softmax(s))), 1.0)
+                (softmax.map_or(Activation::None, |s| Activation::Softmax(kernel_constants(s))), 1.0)
             }
         };
         let scale = arguments.scale.unwrap_or(scale);
@@ -334,6 +334,11 @@ fn place(
         builder.buffer_i8(name, rows, cols, data)
     };
     placed.map_err(Failure::input)
+}
+
+fn kernel_constants(constants: SoftmaxConstants) -> pollux_kernels::SoftmaxConstants {
+    let SoftmaxConstants { qln2, qln2_inv, qb, qc } = constants;
+    pollux_kernels::SoftmaxConstants { qln2, qln2_inv, qb, qc }
 }
 
 /// SplitMix64.

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use pollux_asm::{Buffer, Program, npy};
 use pollux_memory::Memory;
+use pollux_trace::report::{Format, render};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
-use crate::execution::{self, Comparison, CycleRun, FunctionalRun, Operation};
+use crate::execution::{self, Comparison, CycleRun, FunctionalRun};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, counted, grouped, table};
+use crate::output::{Output, counted, grouped};
 use crate::program_file;
 
 const EXAMPLES: &str = "\
@@ -20,7 +21,8 @@ Examples:
   pollux run matmul.pbin --expect --dump C
   pollux run matmul.pbin --dump C=c.npy
   pollux run matmul.pbin --cycles --memory bandwidth:bytes=8,latency=100
-  pollux run matmul.pbin --cycles --trace events.csv --report csv > operations.csv";
+  pollux run matmul.pbin --cycles --report text
+  pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv";
 
 /// Buffers up to this size can be dumped.
 const MAX_DUMP_BYTES: u64 = 1 << 30;
@@ -51,19 +53,20 @@ pub struct Arguments {
     config: Option<String>,
     #[command(flatten)]
     setup: CycleArguments,
-    /// Form of the report on cycles.
-    #[arg(long, value_name = "FORM", default_value = "text", requires = "cycles")]
-    report: ReportForm,
+    /// Report what the cycles were spent on: each block's busy and stalled cycles with their causes, array, memory
+    /// traffic, banks, operations, and Gemmini's own counters.
+    #[arg(long, value_name = "FORM", requires = "cycles")]
+    report: Option<ReportForm>,
 }
 
 /// How the cycles are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ReportForm {
-    /// A table for people.
+    /// Tables for people.
     Text,
-    /// The same as --json.
+    /// The document of --json, with the report in it.
     Json,
-    /// Comma-separated values, a line an operation.
+    /// One table with every number and nothing else.
     Csv,
 }
 
@@ -88,7 +91,7 @@ impl FromStr for Dump {
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
-    let out = &Output::new(out.is_json() || arguments.report == ReportForm::Json);
+    let out = &Output::new(out.is_json() || arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
     let program = program_file::load(&arguments.file, config.as_ref())?;
     let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
@@ -104,11 +107,11 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
-        Run::Cycles(execution::run_cycles(&program, &arguments.setup, out)?)
+        Run::Cycles(Box::new(execution::run_cycles(&program, &arguments.setup, arguments.report.is_some(), out)?))
     } else {
         let run = execution::run_functional(&program, arguments.policy)?;
         warnings.extend_from_slice(&run.warnings);
-        Run::Functional(run)
+        Run::Functional(Box::new(run))
     };
     warnings.iter().for_each(|warning| out.note(&format!("warning: {warning}")));
 
@@ -135,12 +138,13 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         fields.insert("dumps".into(), Value::Object(shown));
     }
     out.json(&document)?;
-    if arguments.report == ReportForm::Csv {
-        out.text(&run.csv())?;
-    } else {
-        out.text(&run.text())?;
-        out.text(&comparisons.iter().map(comparison_text).collect::<String>())?;
+    if arguments.report == Some(ReportForm::Csv) {
+        out.text(&run.report(Format::Csv))?;
+        return Ok(Outcome::of(agrees));
     }
+    out.text(&run.report(Format::Text))?;
+    out.text(&run.text())?;
+    out.text(&comparisons.iter().map(comparison_text).collect::<String>())?;
     out.text(&text)?;
     Ok(Outcome::of(agrees))
 }
@@ -154,8 +158,8 @@ fn find<'p>(program: &'p Program, name: &str) -> Result<&'p Buffer, Failure> {
 
 /// A run on one of the two models.
 enum Run {
-    Functional(FunctionalRun),
-    Cycles(CycleRun),
+    Functional(Box<FunctionalRun>),
+    Cycles(Box<CycleRun>),
 }
 
 impl Run {
@@ -168,7 +172,8 @@ impl Run {
 
     fn json(&self) -> Value {
         match self {
-            Self::Functional(FunctionalRun { counts, .. }) => {
+            Self::Functional(run) => {
+                let counts = &run.counts;
                 let kinds = counts.commands.by_kind().into_iter().filter(|(_, count)| *count > 0);
                 let kinds: Map<String, Value> = kinds.map(|(kind, count)| (kind.to_owned(), count.into())).collect();
                 json!({
@@ -176,61 +181,46 @@ impl Run {
                     "bytes_in": counts.bytes_in, "bytes_out": counts.bytes_out, "executed": kinds,
                 })
             }
-            Self::Cycles(CycleRun { summary, operations, .. }) => json!({
-                "model": "cycles", "commands": summary.commands, "cycles": summary.busy_falls,
-                "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
-                "reads": summary.traffic.reads, "writes": summary.traffic.writes,
-                "bytes_in": summary.traffic.read_bytes, "bytes_out": summary.traffic.written_bytes,
-                "operations": operations,
-            }),
+            Self::Cycles(run) => {
+                let (summary, traffic) = (&run.summary, &run.summary.traffic);
+                json!({
+                    "model": "cycles", "commands": summary.commands, "cycles": summary.busy_falls,
+                    "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
+                    "reads": traffic.reads, "writes": traffic.writes,
+                    "bytes_in": traffic.read_bytes, "bytes_out": traffic.written_bytes, "report": run.report,
+                })
+            }
         }
     }
 
     fn text(&self) -> String {
         match self {
-            Self::Functional(FunctionalRun { counts, .. }) => format!(
+            Self::Functional(run) => format!(
                 "{}, {}, {} in, {} out\n",
-                counted(counts.host_commands, "command"),
-                counted(counts.macs, "MAC"),
-                counted(counts.bytes_in, "byte"),
-                counted(counts.bytes_out, "byte"),
+                counted(run.counts.host_commands, "command"),
+                counted(run.counts.macs, "MAC"),
+                counted(run.counts.bytes_in, "byte"),
+                counted(run.counts.bytes_out, "byte"),
             ),
-            Self::Cycles(CycleRun { summary, operations, .. }) => {
-                let totals = format!(
-                    "{} ({} busy), {}, {} in, {} out\n",
-                    counted(summary.busy_falls, "cycle"),
-                    grouped(summary.busy_cycles),
-                    counted(summary.commands, "command"),
-                    counted(summary.traffic.read_bytes, "byte"),
-                    counted(summary.traffic.written_bytes, "byte"),
-                );
-                let marked = operations.iter().any(|operation| !operation.name.is_empty());
-                if marked { format!("{}{totals}", operations_table(operations)) } else { totals }
-            }
+            Self::Cycles(run) => format!(
+                "{} ({} busy), {}, {} in, {} out\n",
+                counted(run.summary.busy_falls, "cycle"),
+                grouped(run.summary.busy_cycles),
+                counted(run.summary.commands, "command"),
+                counted(run.summary.traffic.read_bytes, "byte"),
+                counted(run.summary.traffic.written_bytes, "byte"),
+            ),
         }
     }
 
-    fn csv(&self) -> String {
-        let Self::Cycles(run) = self else { return String::new() };
-        let mut out = String::from("operation,start,cycles,commands\n");
-        for Operation { name, start, cycles, commands } in &run.operations {
-            let name = name.replace('"', "\"\"");
-            out.push_str(&format!("\"{name}\",{start},{cycles},{commands}\n"));
-        }
-        out
+    /// The report on cycles, if there is one.
+    fn report(&self, format: Format) -> String {
+        let report = match self {
+            Self::Functional(_) => None,
+            Self::Cycles(run) => run.report.as_ref(),
+        };
+        report.map(|report| render(report, format)).unwrap_or_default()
     }
-}
-
-/// Cycles and commands by operation.
-pub fn operations_table(operations: &[Operation]) -> String {
-    let total: u64 = operations.iter().map(|operation| operation.cycles).sum();
-    let mut rows = vec![["operation", "cycles", "share", "commands"].map(str::to_owned).to_vec()];
-    for Operation { name, cycles, commands, .. } in operations {
-        let share = format!("{:.1} %", *cycles as f64 * 100.0 / total.max(1) as f64);
-        let name = if name.is_empty() { "(before the first mark)" } else { name };
-        rows.push(vec![name.to_owned(), grouped(*cycles), share, grouped(*commands)]);
-    }
-    table(&rows)
 }
 
 fn comparison_text(comparison: &Comparison) -> String {
