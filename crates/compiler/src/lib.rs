@@ -6,19 +6,31 @@
 //! | [`parameters`] | quantised layers as the kernels take them |
 //! | [`lowering`] | a program builder that follows a plan and keeps what each operation is |
 //! | [`encoder`] | BERT-family encoders |
+//! | [`decoder`] | GPT-2-family decoders: KV cache, generation, early exit, Big/Little decoding |
+//! | [`techniques`] | pruning of heads, columns, blocks, weights |
 //! | [`sparse`] | products that leave out blocks of zeros |
 //! | [`host`] | what the host processor does between commands, and how long it takes |
 //! | [`execute`] | functional and cycle-level runs |
+//! | [`report`], `html` | cycles, utilisation, bytes, intensity: table, JSON, page with plots |
+//! | [`synthetic`] | Transformers of given shapes with pseudo-random weights |
+//! | [`pipeline`] | from a model directory and a text to an embedding: what `pollux model` does |
 
+pub mod decoder;
 pub mod encoder;
 pub mod error;
 pub mod execute;
 pub mod host;
+mod html;
 pub mod lowering;
 pub mod operation;
 pub mod parameters;
+pub mod pipeline;
 pub mod plan;
+pub mod random;
+pub mod report;
 pub mod sparse;
+pub mod synthetic;
+pub mod techniques;
 
 pub use encoder::{CompiledEncoder, compile};
 pub use error::CompileError;

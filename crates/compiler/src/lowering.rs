@@ -218,8 +218,16 @@ impl Lowering {
     ///
     /// # Errors
     /// A plan that names operations that do not exist, or a malformed program.
-    pub fn finish(mut self) -> Result<Compiled, CompileError> {
+    pub fn finish(self) -> Result<Compiled, CompileError> {
         self.plan.check_names(self.operations.iter().map(|operation| operation.name.as_str()))?;
+        self.finish_part()
+    }
+
+    /// The same for a part of a model, which need not have every operation that the plan names.
+    ///
+    /// # Errors
+    /// A malformed program.
+    pub fn finish_part(mut self) -> Result<Compiled, CompileError> {
         self.builder.fence();
         let statistics = self.builder.statistics().operations.clone();
         for (operation, work) in self.operations.iter_mut().zip(statistics) {

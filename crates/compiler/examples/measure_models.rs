@@ -1,0 +1,234 @@
+//! The figures of the book's chapter *Whole models*.
+//!
+//! ```text
+//! cargo run --release -p pollux-compiler --example measure_models -- minilm MODEL_DIR
+//! cargo run --release -p pollux-compiler --example measure_models -- techniques MODEL_DIR
+//! cargo run --release -p pollux-compiler --example measure_models -- shape bert-base 128 [LAYERS]
+//! cargo run --release -p pollux-compiler --example measure_models -- lower bert-large 4096
+//! cargo run --release -p pollux-compiler --example measure_models -- decoder
+//! cargo run --release -p pollux-compiler --example measure_models -- gpt2 32 4
+//! ```
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Instant;
+
+use pollux_compiler::decoder::{BigLittle, Decoder, DecoderParams, EarlyExit, generate, generate_big_little};
+use pollux_compiler::encoder::{CompiledEncoder, TokenCounts, compile, compile_parameters};
+use pollux_compiler::execute::{CycleSetup, Position, read_matrix, run_cycles, run_functional};
+use pollux_compiler::pipeline::{CALIBRATION, Model, OUTLIER_CHANNELS, SENTENCES};
+use pollux_compiler::plan::{Placement, Plan};
+use pollux_compiler::report::Report;
+use pollux_compiler::synthetic::{self, Shape};
+use pollux_compiler::techniques;
+use pollux_isa::GemminiConfig;
+use pollux_kernels::encoder::Mask;
+use pollux_model::quantise::QuantiseOptions;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["minilm", directory] => minilm(Path::new(directory)),
+        ["techniques", directory] => measure_techniques(Path::new(directory)),
+        ["shape", name, tokens] => shape(name, tokens.parse()?, None),
+        ["shape", name, tokens, layers] => shape(name, tokens.parse()?, Some(layers.parse()?)),
+        ["lower", name, tokens] => lower(name, tokens.parse()?),
+        ["decoder"] => decoder(),
+        ["gpt2", prompt, tokens] => gpt2(prompt.parse()?, tokens.parse()?),
+        _ => Err("usage: see the top of the example".into()),
+    }
+}
+
+fn load(directory: &Path) -> Result<Model, Box<dyn Error>> {
+    let options = QuantiseOptions { outlier_channels: OUTLIER_CHANNELS, ..Default::default() };
+    Ok(Model::load(directory, CALIBRATION, &options)?)
+}
+
+fn minilm(directory: &Path) -> Outcome {
+    let model = load(directory)?;
+    let (config, setup) = (GemminiConfig::norm16(), CycleSetup::default());
+    for text in SENTENCES.lines() {
+        let run = model.run(text, config.clone(), &Plan::default(), Some(&setup), &mut |_| ())?;
+        let report = run.report.as_ref().ok_or("no report")?;
+        let layers: Vec<u64> = report.layers.iter().map(|layer| layer.cycles).collect();
+        println!(
+            "{:2} tokens  cosine {:.4}  {} cycles  {layers:?}  {} of {} tensors differ",
+            run.tokens,
+            run.cosine,
+            report.total.cycles,
+            run.mismatches.len(),
+            run.tensors
+        );
+    }
+    let accuracy = model.accuracy(&model.quantised.layers, SENTENCES)?;
+    println!("mean {:.4}, min {:.4}, ranking kept {}", accuracy.mean(), accuracy.min(), accuracy.ranking_kept);
+    for (name, normalization) in [("accelerator", Placement::Auto), ("host", Placement::Host)] {
+        let plan = Plan { normalization, ..Plan::default() };
+        let run = model.run(&long_text(), config.clone(), &plan, Some(&setup), &mut |_| ())?;
+        println!("normalization on {name}: {} mismatches", run.mismatches.len());
+        println!("{}", run.report.ok_or("no report")?.table(false));
+    }
+    Ok(())
+}
+
+/// All sentences as one text: long enough for several blocks of tokens.
+fn long_text() -> String {
+    SENTENCES.lines().collect::<Vec<_>>().join(" ")
+}
+
+fn cycles(encoder: &CompiledEncoder) -> Result<u64, Box<dyn Error>> {
+    let memory = encoder.compiled.program.initial_memory();
+    Ok(run_cycles(&encoder.compiled, memory, &CycleSetup::default(), &mut |_| ())?.cycles)
+}
+
+fn measure_techniques(directory: &Path) -> Outcome {
+    let model = load(directory)?;
+    let config = GemminiConfig::norm16();
+    let input = model.quantised.embed_tokens(&model.quantised.model.tokenize(&long_text())?)?;
+    let base = compile(config.clone(), &Plan::default(), &model.quantised.layers, &input, Mask::Full)?;
+    let base = cycles(&base)?;
+    let accuracy = model.accuracy(&model.quantised.layers, SENTENCES)?;
+    println!("{} tokens: {base} cycles, cosine mean {:.4} min {:.4}", input.rows, accuracy.mean(), accuracy.min());
+    let report = |name: &str, cycles: u64, accuracy: &pollux_compiler::pipeline::Accuracy| {
+        println!(
+            "{name}: {cycles} cycles ({:+.1} %), cosine mean {:.4} min {:.4}, ranking kept {}",
+            100.0 * (cycles as f64 / base as f64 - 1.0),
+            accuracy.mean(),
+            accuracy.min(),
+            accuracy.ranking_kept
+        );
+    };
+    for (heads, groups) in [(1, 0), (3, 0), (0, 6), (0, 12), (0, 24), (2, 12)] {
+        let (zeroed, shrunk) = model.pruned(heads, groups)?;
+        let encoder =
+            compile_parameters(config.clone(), &Plan::default(), &shrunk, &input, Mask::Full, &TokenCounts::new())?;
+        let accuracy = model.accuracy(&zeroed, SENTENCES)?;
+        report(&format!("{heads} of 12 heads, {groups} of 96 FFN groups"), cycles(&encoder)?, &accuracy);
+    }
+    let plan = Plan { skip_zero_tiles: true, ..Plan::default() };
+    for fraction in [0.05, 0.1, 0.2, 0.3] {
+        let mut layers = model.quantised.layers.clone();
+        layers.iter_mut().try_for_each(|layer| techniques::prune_blocks(layer, fraction, 16))?;
+        let encoder = compile(config.clone(), &plan, &layers, &input, Mask::Full)?;
+        let accuracy = model.accuracy(&layers, SENTENCES)?;
+        report(&format!("{:.0} % of blocks", 100.0 * fraction), cycles(&encoder)?, &accuracy);
+    }
+    for fraction in [0.3, 0.5, 0.7] {
+        let mut layers = model.quantised.layers.clone();
+        layers.iter_mut().try_for_each(|layer| techniques::prune_weights(layer, fraction))?;
+        let (zero, all) = layers.iter().flat_map(|layer| layer.linears()).fold((0, 0), |(zero, all), (_, linear)| {
+            let w = &linear.weights;
+            let map = pollux_compiler::sparse::TileMap::new(&w.data, w.rows, w.cols, 16);
+            (zero + map.zero_tiles(), all + map.tiles())
+        });
+        let encoder = compile(config.clone(), &plan, &layers, &input, Mask::Full)?;
+        let accuracy = model.accuracy(&layers, SENTENCES)?;
+        let name = format!("{:.0} % of weights ({zero} of {all} blocks are zero)", 100.0 * fraction);
+        report(&name, cycles(&encoder)?, &accuracy);
+    }
+    for keep in [vec![(2, 0.75)], vec![(1, 0.75), (3, 0.67)], vec![(0, 0.5)]] {
+        let encoder = model.token_pruned(&input, &keep, &config)?;
+        let accuracy = model.accuracy_with(SENTENCES, |input| {
+            let encoder = model.token_pruned(input, &keep, &config)?;
+            let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory())?;
+            Ok(encoder.output().map(|view| read_matrix(&memory, &view)).unwrap_or_default())
+        })?;
+        report(&format!("tokens kept (after layer, fraction) {keep:?}"), cycles(&encoder)?, &accuracy);
+    }
+    Ok(())
+}
+
+fn shape(name: &str, tokens: usize, layers: Option<usize>) -> Outcome {
+    let mut shape = Shape::by_name(name)?;
+    shape.layers = layers.unwrap_or(shape.layers);
+    let weights = synthetic::encoder(&shape, tokens, 1)?;
+    let start = Instant::now();
+    let input = synthetic::input(&shape, tokens, 2);
+    let config = GemminiConfig::norm16();
+    let encoder = compile_parameters(config, &Plan::default(), &weights, &input, Mask::Full, &TokenCounts::new())?;
+    println!("{name}, {} layers, {tokens} tokens: lowered in {:.2?}", shape.layers, start.elapsed());
+    let start = Instant::now();
+    let mut progress = |p: Position| {
+        if p.cycle % (1 << 22) < (1 << 17) {
+            eprintln!("cycle {} in operation {} of {}", p.cycle, p.operation, p.operations);
+        }
+    };
+    let memory = encoder.compiled.program.initial_memory();
+    let run = run_cycles(&encoder.compiled, memory, &CycleSetup::default(), &mut progress)?;
+    println!("{} cycles simulated in {:.1?}", run.cycles, start.elapsed());
+    println!("{}", Report::new(name, &encoder.compiled, &run).table(false));
+    Ok(())
+}
+
+fn lower(name: &str, tokens: usize) -> Outcome {
+    let shape = Shape::by_name(name)?;
+    let weights = synthetic::encoder(&shape, tokens, 1)?;
+    let start = Instant::now();
+    let input = synthetic::input(&shape, tokens, 2);
+    let config = GemminiConfig::norm16();
+    let encoder = compile_parameters(config, &Plan::default(), &weights, &input, Mask::Full, &TokenCounts::new())?;
+    let commands: u64 = encoder.compiled.operations.iter().map(|operation| operation.work.commands).sum();
+    let macs: u64 = encoder.compiled.operations.iter().map(|operation| operation.work.macs).sum();
+    let host = encoder.compiled.operations.iter().filter(|operation| operation.host.is_some()).count();
+    println!(
+        "{name}, {tokens} tokens: {commands} commands, {macs} MACs, {host} host steps, lowered in {:.2?}",
+        start.elapsed()
+    );
+    Ok(())
+}
+
+fn decoder() -> Outcome {
+    let shape = Shape::new("small decoder", 256, 8, 8, 1024);
+    let params = DecoderParams::synthetic(&shape, 512, 64, 3)?;
+    let setup = Some(CycleSetup::default());
+    let config = GemminiConfig::norm16();
+    let new = |params: DecoderParams| Decoder::new(config.clone(), &Plan::default(), params, setup);
+    let prompt = [3, 14, 15, 92, 65, 35, 89, 79];
+    let count = 24;
+    let base = generate(&mut new(params.clone())?, &prompt, count, None)?;
+    println!("greedy: prefill {}, decode {} cycles, {:?}", base.prefill_cycles, base.decode_cycles, base.tokens);
+    let agreement = |tokens: &[u32]| tokens.iter().zip(&base.tokens).filter(|(a, b)| a == b).count();
+    for confidence in [0.9, 0.7, 0.5, 0.3] {
+        let exit = EarlyExit { every: 2, confidence };
+        let run = generate(&mut new(params.clone())?, &prompt, count, Some(exit))?;
+        println!(
+            "early exit at {confidence}: decode {} cycles, {:.2} blocks a token, {} of {count} tokens agree",
+            run.decode_cycles,
+            run.layers,
+            agreement(&run.tokens)
+        );
+    }
+    for (layers, confidence) in [(2, 0.0), (4, 0.0), (4, 0.5), (6, 0.0)] {
+        let policy = BigLittle { draft: 4, confidence };
+        let (mut big, mut little) = (new(params.clone())?, new(params.first_layers(layers)?)?);
+        let run = generate_big_little(&mut big, &mut little, &prompt, count, policy)?;
+        println!(
+            "little of {layers} blocks, confidence {confidence}: decode {} cycles, {} accepted, {} of {count} agree",
+            run.decode_cycles,
+            run.accepted,
+            agreement(&run.tokens)
+        );
+    }
+    Ok(())
+}
+
+fn gpt2(prompt: usize, count: usize) -> Outcome {
+    let shape = Shape::by_name("gpt2")?;
+    let params = DecoderParams::synthetic(&shape, 50257, 1024, 3)?;
+    let setup = Some(CycleSetup::default());
+    let mut decoder = Decoder::new(GemminiConfig::norm16(), &Plan::default(), params, setup)?;
+    let prompt: Vec<u32> = (0..prompt as u32).map(|token| token * 37 % 50257).collect();
+    let start = Instant::now();
+    let run = generate(&mut decoder, &prompt, count, None)?;
+    println!(
+        "gpt2, prompt of {}: prefill {} cycles, {} cycles a token, simulated in {:.1?}",
+        prompt.len(),
+        run.prefill_cycles,
+        run.decode_cycles / (count as u64 - 1).max(1),
+        start.elapsed()
+    );
+    Ok(())
+}

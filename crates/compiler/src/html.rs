@@ -1,0 +1,166 @@
+//! The report as one self-contained HTML page: tables and plots (SVG), no scripts, nothing fetched.
+
+use std::fmt::Write;
+
+use plotters::prelude::*;
+
+use crate::error::CompileError;
+use crate::operation::OperationClass;
+use crate::report::{Figures, OperationFigures, Report};
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#222}\
+table{border-collapse:collapse;width:100%;margin:1rem 0 2rem;font-size:13px}\
+th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd}\
+th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}";
+
+const SIZE: (u32, u32) = (960, 420);
+
+impl Report {
+    /// The page.
+    ///
+    /// # Errors
+    /// A plot that cannot be drawn.
+    pub fn html(&self) -> Result<String, CompileError> {
+        let mut page = String::new();
+        let title = escape(&format!("{} on {}", self.title, self.config));
+        let _ = write!(
+            page,
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}</style>\n\
+             <h1>{title}</h1>\n<p>{} cycles, {} multiply-accumulates, utilisation {:.1} %.</p>\n",
+            self.total.cycles,
+            self.total.macs,
+            100.0 * self.total.utilisation
+        );
+        let _ = write!(page, "<h2>Cycles by operation</h2>\n{}\n", draw(|area| self.bars(area))?);
+        let _ = write!(page, "<h2>Roofline</h2>\n{}\n", draw(|area| self.roofline(area))?);
+        let operations: Vec<&Figures> = self.operations.iter().map(|o| &o.figures).collect();
+        let sections = [
+            ("Class", self.classes.iter().chain([&self.total]).collect::<Vec<_>>()),
+            ("Operation, all layers", self.parts.iter().collect()),
+            ("Layer", self.layers.iter().collect()),
+            ("Operation", operations),
+        ];
+        for (heading, rows) in sections.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            page.push_str(&table(heading, &rows));
+        }
+        page.push_str("</html>\n");
+        Ok(page)
+    }
+
+    /// A bar for each operation of a layer, summed over the layers.
+    fn bars(&self, area: &Area<'_>) -> Result<(), String> {
+        let most = self.parts.iter().map(|part| part.cycles).max().unwrap_or(1) as f64;
+        let count = self.parts.len();
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(150)
+            .build_cartesian_2d(0.0..most * 1.05, 0.0..count.max(1) as f64)
+            .map_err(text)?;
+        let name = |y: &f64| {
+            let index = (count as f64 - y).floor() as usize;
+            self.parts.get(index).map_or_else(String::new, |part| part.name.clone())
+        };
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .y_labels(0)
+            .x_desc("cycles, all layers")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .draw()
+            .map_err(text)?;
+        for (index, part) in self.parts.iter().enumerate() {
+            let y = (count - index) as f64;
+            let bar =
+                Rectangle::new([(0.0, y - 0.85), (part.cycles as f64, y - 0.15)], color(self.class_of(part)).filled());
+            let label = Text::new(name(&(y - 0.5)), (0.0, y - 0.35), ("sans-serif", 13).into_font());
+            chart.draw_series([bar]).map_err(text)?;
+            chart.draw_series([label]).map_err(text)?;
+        }
+        Ok(())
+    }
+
+    fn class_of(&self, part: &Figures) -> OperationClass {
+        let of_part = |o: &&OperationFigures| crate::plan::part(&o.figures.name) == part.name;
+        self.operations.iter().find(of_part).map_or(OperationClass::Matmul, |o| o.class)
+    }
+
+    /// Multiply-accumulates a cycle over intensity, both logarithmic, under the limits of array and port.
+    fn roofline(&self, area: &Area<'_>) -> Result<(), String> {
+        let peak = self.macs_per_cycle as f64;
+        let bandwidth = self.bytes_per_cycle as f64;
+        let points = self.parts.iter().filter(|p| p.macs > 0 && p.cycles > 0 && p.intensity > 0.0);
+        let points: Vec<_> =
+            points.map(|p| (p.intensity, p.macs as f64 / p.cycles as f64, self.class_of(p), p.name.clone())).collect();
+        let low = points.iter().map(|p| p.0).fold(1.0, f64::min) / 2.0;
+        let high = points.iter().map(|p| p.0).fold(peak / bandwidth, f64::max) * 4.0;
+        let floor = points.iter().map(|p| p.1).fold(peak, f64::min) / 4.0;
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(60)
+            .build_cartesian_2d((low..high).log_scale(), (floor..peak * 2.0).log_scale())
+            .map_err(text)?;
+        chart.configure_mesh().x_desc("MACs per byte").y_desc("MACs per cycle").draw().map_err(text)?;
+        let knee = peak / bandwidth;
+        let roof = [(low, low * bandwidth), (knee, peak), (high, peak)];
+        let roof = roof.into_iter().map(|(x, y): (f64, f64)| (x, y.max(floor)));
+        chart.draw_series(LineSeries::new(roof, BLACK.stroke_width(2))).map_err(text)?;
+        for (x, y, class, name) in points {
+            chart.draw_series([Circle::new((x, y), 5, color(class).filled())]).map_err(text)?;
+            chart.draw_series([Text::new(name, (x * 1.06, y), ("sans-serif", 12).into_font())]).map_err(text)?;
+        }
+        Ok(())
+    }
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+fn draw(plot: impl FnOnce(&Area<'_>) -> Result<(), String>) -> Result<String, CompileError> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        plot(&area).map_err(CompileError::Plot)?;
+        area.present().map_err(|error| CompileError::Plot(error.to_string()))?;
+    }
+    Ok(svg)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn color(class: OperationClass) -> RGBColor {
+    match class {
+        OperationClass::Matmul => RGBColor(0x2b, 0x6c, 0xb0),
+        OperationClass::Nonlinear => RGBColor(0xdd, 0x6b, 0x20),
+        OperationClass::DataMovement => RGBColor(0x38, 0xa1, 0x69),
+    }
+}
+
+fn table(heading: &str, rows: &[&Figures]) -> String {
+    let mut out = format!(
+        "<table><tr><th>{heading}</th><th>cycles</th><th>share</th><th>MACs</th><th>utilisation</th><th>bytes in</th>\
+         <th>bytes out</th><th>MACs per byte</th></tr>\n"
+    );
+    for f in rows {
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{:.1} %</td><td>{}</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{:.2}</td></tr>",
+            escape(&f.name),
+            f.cycles,
+            100.0 * f.share,
+            f.macs,
+            100.0 * f.utilisation,
+            f.bytes_in,
+            f.bytes_out,
+            f.intensity
+        );
+    }
+    out.push_str("</table>\n");
+    out
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,271 @@
+//! From a model directory and a text to an embedding, with the accelerator's cycles: what `pollux model` does.
+
+use std::path::Path;
+
+use pollux_isa::GemminiConfig;
+use pollux_kernels::encoder::{EncoderLayerParams, Mask};
+use pollux_model::bert::BertModel;
+use pollux_model::layer::QuantisedLayer;
+use pollux_model::quality::{Quality, cosine};
+use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
+use pollux_model::{AttentionMask, LayerTrace, Matrix, ModelError, Tensor, layer_reference};
+use serde::Serialize;
+
+use crate::encoder::{CompiledEncoder, TokenCounts, compile, compile_parameters};
+use crate::error::CompileError;
+use crate::execute::{CycleSetup, Mismatch, Position, mismatches, read_matrix, run_cycles, run_functional};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::{parameters, techniques};
+
+/// Sentences on which ranges are measured if the user gives none.
+pub const CALIBRATION: &str = include_str!("../../../programs/minilm/calibration.txt");
+/// Ten sentences in five matched pairs, on which accuracy is measured.
+pub const SENTENCES: &str = include_str!("../../../programs/minilm/sentences.txt");
+
+/// Outlier channels that get a read-out of their own in whole models (see `pollux_model`'s comparison).
+pub const OUTLIER_CHANNELS: usize = 16;
+
+/// A float32 model and its INT8 version.
+pub struct Model {
+    /// float32.
+    pub float: BertModel,
+    /// INT8.
+    pub quantised: QuantisedModel,
+}
+
+impl Model {
+    /// Reads a model directory and quantises it on calibration sentences.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged, tensors that are missing or of the wrong shape, or options out of range.
+    pub fn load(directory: &Path, calibration: &str, options: &QuantiseOptions) -> Result<Self, CompileError> {
+        Self::quantise(BertModel::load(directory)?, calibration, options)
+    }
+
+    /// Quantises a model on calibration sentences.
+    ///
+    /// # Errors
+    /// Sentences that cannot be tokenised, or options out of range.
+    pub fn quantise(float: BertModel, calibration: &str, options: &QuantiseOptions) -> Result<Self, CompileError> {
+        let sentences = calibration.lines().filter(|line| !line.trim().is_empty());
+        let ids = sentences.map(|sentence| float.tokenize(sentence)).collect::<Result<Vec<_>, _>>()?;
+        let quantised = QuantisedModel::build(float.clone(), &ids, options)?;
+        Ok(Self { float, quantised })
+    }
+
+    /// Quality of each layer alone on a text: float32 input, INT8 layer, float32 output.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised.
+    pub fn layer_quality(&self, text: &str) -> Result<Vec<Quality>, CompileError> {
+        let model = &self.quantised.model;
+        let mut x = model.embed_tokens(&model.tokenize(text)?)?;
+        let mut out = Vec::new();
+        for (index, layer) in self.quantised.layers.iter().enumerate() {
+            let float = model.forward_layer(index, &x, AttentionMask::Full)?;
+            let input = layer.encoding(Tensor::Input).quantise(&x);
+            let trace = layer_reference(layer, &input, AttentionMask::Full)?;
+            x = float.get(Tensor::Output).clone();
+            out.push(Quality::of(&layer.encoding(Tensor::Output).dequantise(trace.output()).data, &x.data));
+        }
+        Ok(out)
+    }
+
+    /// Lowers all layers for a text; the integer reference's tensors are the buffers' expected contents.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised, or a plan that cannot be followed.
+    pub fn lower(&self, text: &str, config: GemminiConfig, plan: &Plan) -> Result<Lowered, CompileError> {
+        let ids = self.quantised.model.tokenize(text)?;
+        let input = self.quantised.embed_tokens(&ids)?;
+        let layers = &self.quantised.layers;
+        let mut encoder = compile(config, plan, layers, &input, Mask::Full)?;
+        let traces = references(layers, &input)?;
+        encoder.expect(&traces)?;
+        Ok(Lowered { tokens: ids.len(), encoder })
+    }
+
+    /// Runs a text; with a setup cycle by cycle.
+    ///
+    /// # Errors
+    /// Those of [`Model::lower`], and of the run.
+    pub fn run(
+        &self,
+        text: &str,
+        config: GemminiConfig,
+        plan: &Plan,
+        setup: Option<&CycleSetup>,
+        progress: &mut dyn FnMut(Position),
+    ) -> Result<TextRun, CompileError> {
+        let Lowered { tokens, encoder } = self.lower(text, config, plan)?;
+        let program = &encoder.compiled.program;
+        let (memory, report) = match setup {
+            None => (run_functional(&encoder.compiled, program.initial_memory())?, None),
+            Some(setup) => {
+                let run = run_cycles(&encoder.compiled, program.initial_memory(), setup, progress)?;
+                let report = Report::new(&format!("{tokens} tokens"), &encoder.compiled, &run);
+                (run.memory, Some(report))
+            }
+        };
+        let (mismatches, tensors) = mismatches(program, &memory);
+        let embedding = encoder.output().map(|view| self.pool(&read_matrix(&memory, &view))).unwrap_or_default();
+        let cosine = cosine(&embedding, &self.float.embed(text)?);
+        Ok(TextRun { text: text.to_owned(), tokens, cosine, embedding, tensors, mismatches, report })
+    }
+
+    /// The sentence embedding of the last layer's result.
+    pub fn pool(&self, output: &Matrix<i8>) -> Vec<f32> {
+        let last = self.quantised.layers.last();
+        last.map_or_else(Vec::new, |l| self.quantised.model.pool(&l.encoding(Tensor::Output).dequantise(output)))
+    }
+
+    /// Accuracy of changed layers (pruned ones) on sentences in matched pairs, by the integer reference.
+    ///
+    /// # Errors
+    /// A sentence that cannot be tokenised.
+    pub fn accuracy(&self, layers: &[QuantisedLayer], sentences: &str) -> Result<Accuracy, CompileError> {
+        self.accuracy_with(sentences, |input| {
+            let traces = references(layers, input)?;
+            Ok(traces.last().map(|trace| trace.output().clone()).unwrap_or_default())
+        })
+    }
+
+    /// Accuracy of anything that turns the first layer's input into the last one's output.
+    ///
+    /// # Errors
+    /// A sentence that cannot be tokenised, and those of `run`.
+    pub fn accuracy_with(
+        &self,
+        sentences: &str,
+        mut run: impl FnMut(&Matrix<i8>) -> Result<Matrix<i8>, CompileError>,
+    ) -> Result<Accuracy, CompileError> {
+        let mut pairs = Vec::new();
+        for text in sentences.lines().filter(|line| !line.trim().is_empty()) {
+            let input = self.quantised.embed_tokens(&self.quantised.model.tokenize(text)?)?;
+            pairs.push([self.float.embed(text)?, self.pool(&run(&input)?)]);
+        }
+        Ok(Accuracy::of(&pairs))
+    }
+
+    /// Runs with fewer tokens from some layers on: `keep` gives each listed layer the fraction of its tokens that go on.
+    ///
+    /// # Errors
+    /// Those of [`compile_parameters`] and of the functional run.
+    pub fn token_pruned(
+        &self,
+        input: &Matrix<i8>,
+        keep: &[(usize, f64)],
+        config: &GemminiConfig,
+    ) -> Result<CompiledEncoder, CompileError> {
+        let layers: Vec<EncoderLayerParams> = self.quantised.layers.iter().map(parameters::encoder_layer).collect();
+        let counts = token_counts(input.rows, keep);
+        compile_parameters(config.clone(), &Plan::default(), &layers, input, Mask::Full, &counts)
+    }
+
+    /// The layers with the least important heads and feed-forward groups left out: zeroed (reference) and shrunk (commands).
+    ///
+    /// # Errors
+    /// Nothing would be left.
+    pub fn pruned(
+        &self,
+        heads: usize,
+        ffn_groups: usize,
+    ) -> Result<(Vec<QuantisedLayer>, Vec<EncoderLayerParams>), CompileError> {
+        let mut zeroed = self.quantised.layers.clone();
+        let mut shrunk = Vec::new();
+        for layer in &mut zeroed {
+            let pruning = techniques::Pruning::least(layer, heads, ffn_groups)?;
+            pruning.zero(layer);
+            let mut params = parameters::encoder_layer(layer);
+            pruning.shrink(&mut params);
+            shrunk.push(params);
+        }
+        Ok((zeroed, shrunk))
+    }
+}
+
+/// Tokens kept by layer: fractions of what each layer has, rounded up.
+pub fn token_counts(tokens: usize, keep: &[(usize, f64)]) -> TokenCounts {
+    let mut left = tokens;
+    keep.iter()
+        .map(|&(layer, fraction)| {
+            left = ((left as f64 * fraction).ceil() as usize).clamp(1, left);
+            (layer, left)
+        })
+        .collect()
+}
+
+/// The integer reference of all layers.
+///
+/// # Errors
+/// Layers that do not fit together.
+pub fn references(layers: &[QuantisedLayer], input: &Matrix<i8>) -> Result<Vec<LayerTrace>, ModelError> {
+    let mut x = input.clone();
+    let mut traces = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let trace = layer_reference(layer, &x, AttentionMask::Full)?;
+        x = trace.output().clone();
+        traces.push(trace);
+    }
+    Ok(traces)
+}
+
+/// A text as commands.
+pub struct Lowered {
+    /// Tokens of the text.
+    pub tokens: usize,
+    /// The encoder with expected contents.
+    pub encoder: CompiledEncoder,
+}
+
+/// What a run of a text gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct TextRun {
+    /// The text.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: usize,
+    /// Cosine of the embedding and the float32 model's.
+    pub cosine: f64,
+    /// The embedding, of length 1.
+    pub embedding: Vec<f32>,
+    /// Tensors that were compared with the integer reference.
+    pub tensors: usize,
+    /// Those that differ.
+    pub mismatches: Vec<Mismatch>,
+    /// Cycles, if they were simulated.
+    pub report: Option<Report>,
+}
+
+/// How well embeddings agree with float32 on sentences in matched pairs (1 with 2, 3 with 4, ...).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// Cosine of each sentence's two embeddings.
+    pub cosines: Vec<f64>,
+    /// Whether the matched pairs, ordered by similarity, come in the order of float32.
+    pub ranking_kept: bool,
+}
+
+impl Accuracy {
+    fn of(embeddings: &[[Vec<f32>; 2]]) -> Self {
+        let similarity = |pair: &[[Vec<f32>; 2]], which: usize| cosine(&pair[0][which], &pair[1][which]);
+        let mut pairs: Vec<[f64; 2]> =
+            embeddings.chunks_exact(2).map(|pair| [similarity(pair, 0), similarity(pair, 1)]).collect();
+        pairs.sort_by(|a, b| b[0].total_cmp(&a[0]));
+        Self {
+            cosines: embeddings.iter().map(|[float, int]| cosine(float, int)).collect(),
+            ranking_kept: pairs.is_sorted_by(|a, b| a[1] >= b[1]),
+        }
+    }
+
+    /// Mean of the cosines.
+    pub fn mean(&self) -> f64 {
+        self.cosines.iter().sum::<f64>() / self.cosines.len().max(1) as f64
+    }
+
+    /// Smallest of the cosines.
+    pub fn min(&self) -> f64 {
+        self.cosines.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
