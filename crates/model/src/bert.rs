@@ -13,6 +13,7 @@ use crate::error::ModelError;
 use crate::float::{AttentionMask, Dense, Norm, add, attention, dot, gelu, normalise};
 use crate::matrix::Matrix;
 use crate::random::Random;
+use crate::rewrite::{Rewrites, reorder_columns, reorder_hidden, reorder_norm};
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
 
@@ -332,24 +333,19 @@ impl BertModel {
             sorted.into_iter().eq(0..self.config.hidden_size),
             "order must be a permutation of the hidden channels"
         );
-        let pick = |v: &[f32]| order.iter().map(|&i| v[i]).collect::<Vec<_>>();
-        let norm = |n: &mut Norm| *n = Norm { gamma: pick(&n.gamma), beta: pick(&n.beta) };
-        let inputs = |m: &mut Matrix<f32>| *m = Matrix::from_fn(m.rows, m.cols, |r, c| m.at(r, order[c]));
-        let outputs = |d: &mut Dense| {
-            d.weight = Matrix::from_fn(d.weight.rows, d.weight.cols, |r, c| d.weight.at(order[r], c));
-            d.bias = pick(&d.bias);
-        };
         let e = &mut self.embeddings;
-        [&mut e.word, &mut e.position, &mut e.segment].into_iter().for_each(inputs);
-        norm(&mut e.norm);
-        for layer in &mut self.layers {
-            for dense in [&mut layer.query, &mut layer.key, &mut layer.value, &mut layer.intermediate] {
-                inputs(&mut dense.weight);
-            }
-            [&mut layer.attention_output, &mut layer.output].into_iter().for_each(outputs);
-            [&mut layer.attention_norm, &mut layer.output_norm].into_iter().for_each(norm);
-        }
+        [&mut e.word, &mut e.position, &mut e.segment].into_iter().for_each(|table| reorder_columns(table, order));
+        reorder_norm(&mut e.norm, order);
+        self.layers.iter_mut().for_each(|layer| reorder_hidden(layer, order));
         self.hidden_order = order.iter().map(|&i| self.hidden_order[i]).collect();
+    }
+
+    /// Applies exact rewrites; the network computes the same function.
+    pub fn rewrite(&mut self, rewrites: &Rewrites) {
+        if let Some(order) = &rewrites.hidden_order {
+            self.reorder_hidden(order);
+        }
+        rewrites.apply_to_layers(&mut self.layers);
     }
 }
 

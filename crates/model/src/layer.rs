@@ -126,15 +126,69 @@ impl Encoding {
     }
 }
 
-/// A dense product: `out = sat8(round((in * weights + bias) * scale))`.
+/// A dense product: `out = sat8(round((A * weights + bias) * scale))`, A being the input, or the input with some of
+/// its columns repeated at the end.
+///
+/// A repeated column has two int8 weights, which add up in the accumulator: that is how a weight beyond +-127 enters
+/// an int8 mesh (see [`crate::quantise`]). In memory nothing is repeated; the columns are loaded once more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
-    /// Inputs x outputs (K x J, the layout of Gemmini's B operand).
+    /// Columns of A x outputs (K x J, the layout of Gemmini's B operand).
     pub weights: Matrix<i8>,
+    /// Input columns that follow the whole input in A, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<Range<usize>>,
     /// One int32 an output, added in the accumulator.
     pub bias: Vec<i32>,
     /// The float32 factor of the read-out; one for the whole tensor.
     pub scale: f32,
+}
+
+impl Linear {
+    /// Columns of the input; A has more of them if some are repeated.
+    pub fn inputs(&self) -> usize {
+        self.weights.rows - self.repeats.iter().map(Range::len).sum::<usize>()
+    }
+
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.weights.cols
+    }
+
+    /// The input column behind each column of A (each row of the weights).
+    pub fn columns(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.inputs()).chain(self.repeats.iter().cloned().flatten())
+    }
+
+    /// The A operand for an input.
+    ///
+    /// # Panics
+    /// If the input has another width.
+    pub fn operand(&self, input: &Matrix<i8>) -> Matrix<i8> {
+        assert_eq!(input.cols, self.inputs(), "input columns");
+        let columns: Vec<usize> = self.columns().collect();
+        Matrix::from_fn(input.rows, columns.len(), |r, c| input.at(r, columns[c]))
+    }
+
+    /// Checks the sizes against `inputs` and `outputs`.
+    ///
+    /// # Errors
+    /// A sentence that says what they should be.
+    pub(crate) fn check(&self, name: &str, inputs: usize, outputs: usize) -> Result<(), String> {
+        if let Some(range) = self.repeats.iter().find(|r| r.start >= r.end || r.end > inputs) {
+            return Err(format!("{name}: columns {range:?} cannot be repeated, the input has {inputs}"));
+        }
+        let (w, k) = (&self.weights, inputs + self.repeats.iter().map(Range::len).sum::<usize>());
+        if (w.rows, w.cols) != (k, outputs) || w.data.len() != k * outputs {
+            return Err(format!(
+                "{name}: weights are {}x{} with {} elements, expected {k}x{outputs}",
+                w.rows,
+                w.cols,
+                w.data.len()
+            ));
+        }
+        expect_length(name, "bias", self.bias.len(), outputs)
+    }
 }
 
 /// Which matrix a [`DiagonalTerm`] multiplies.
@@ -281,46 +335,68 @@ impl QuantisedLayer {
         let (h, f) = (self.hidden, self.ffn);
         for ((name, linear), (k, j)) in self.linears().into_iter().zip([(h, h), (h, h), (h, h), (h, h), (h, f), (f, h)])
         {
-            let w = &linear.weights;
-            if (w.rows, w.cols) != (k, j) || w.data.len() != k * j {
-                return Err(format!(
-                    "{name}: weights are {}x{} with {} elements, expected {k}x{j}",
-                    w.rows,
-                    w.cols,
-                    w.data.len()
-                ));
-            }
-            expect_length(name, "bias", linear.bias.len(), j)?;
+            linear.check(name, k, j)?;
         }
         for ((name, sum), j) in self.diagonal_sums().into_iter().zip([h, f, h]) {
-            expect_length(name, "bias", sum.bias.len(), j)?;
-            for term in &sum.terms {
-                expect_length(name, "diagonal", term.diagonal.len(), j)?;
-            }
-            if !covers(&sum.groups, j) {
-                return Err(format!("{name}: column groups do not cover the {j} columns in order"));
-            }
+            sum.check(name, j)?;
         }
-        let a = &self.attention;
-        if a.heads * a.head_size != h {
-            return Err(format!("attention: {} heads of {} do not make {h} columns", a.heads, a.head_size));
-        }
-        if a.softmax.qln2 <= 0 {
-            return Err(format!("attention: qln2 = {} must be positive", a.softmax.qln2));
-        }
-        expect_length("attention", "probability_scale", a.probability_scale.len(), a.heads)?;
-        expect_length("attention", "context_scale", a.context_scale.len(), a.heads)?;
-        for tensor in Tensor::ALL.into_iter().filter(|&t| t != Tensor::Probabilities) {
-            let width = if matches!(tensor, Tensor::Intermediate | Tensor::Gelu) { f } else { h };
-            let encoding = self.encodings.get(&tensor).ok_or(format!("encoding of `{tensor}` is missing"))?;
-            expect_length(tensor.name(), "scale", encoding.scale.len(), width)?;
-            expect_length(tensor.name(), "offset", encoding.offset.len(), width)?;
-        }
-        Ok(())
+        self.attention.check(h)?;
+        check_encodings(&self.encodings, h, f)
     }
 }
 
-fn expect_length(part: &str, what: &str, found: usize, expected: usize) -> Result<(), String> {
+impl Attention {
+    /// Checks the sizes against the width of query, key and value.
+    ///
+    /// # Errors
+    /// A sentence that says what they should be.
+    pub(crate) fn check(&self, width: usize) -> Result<(), String> {
+        if self.heads * self.head_size != width {
+            return Err(format!("attention: {} heads of {} do not make {width} columns", self.heads, self.head_size));
+        }
+        if self.softmax.qln2 <= 0 {
+            return Err(format!("attention: qln2 = {} must be positive", self.softmax.qln2));
+        }
+        expect_length("attention", "probability_scale", self.probability_scale.len(), self.heads)?;
+        expect_length("attention", "context_scale", self.context_scale.len(), self.heads)
+    }
+}
+
+impl DiagonalSum {
+    /// Checks the sizes against the number of columns.
+    ///
+    /// # Errors
+    /// A sentence that says what they should be.
+    pub(crate) fn check(&self, name: &str, columns: usize) -> Result<(), String> {
+        expect_length(name, "bias", self.bias.len(), columns)?;
+        for term in &self.terms {
+            expect_length(name, "diagonal", term.diagonal.len(), columns)?;
+        }
+        check_groups(name, &self.groups, columns)
+    }
+}
+
+/// Whether the groups cover all columns in order.
+pub(crate) fn check_groups(name: &str, groups: &[ColumnGroup], columns: usize) -> Result<(), String> {
+    if covers(groups, columns) {
+        Ok(())
+    } else {
+        Err(format!("{name}: column groups do not cover the {columns} columns in order"))
+    }
+}
+
+/// Whether every tensor but the probabilities has an encoding of its width.
+pub(crate) fn check_encodings(encodings: &BTreeMap<Tensor, Encoding>, hidden: usize, ffn: usize) -> Result<(), String> {
+    for tensor in Tensor::ALL.into_iter().filter(|&t| t != Tensor::Probabilities) {
+        let width = if matches!(tensor, Tensor::Intermediate | Tensor::Gelu) { ffn } else { hidden };
+        let encoding = encodings.get(&tensor).ok_or(format!("encoding of `{tensor}` is missing"))?;
+        expect_length(tensor.name(), "scale", encoding.scale.len(), width)?;
+        expect_length(tensor.name(), "offset", encoding.offset.len(), width)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn expect_length(part: &str, what: &str, found: usize, expected: usize) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("{part}: {what} has {found} elements, expected {expected}")) }
 }
 

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use crate::error::ModelError;
 use crate::float::AttentionMask;
-use crate::layer::{Activation, DiagonalSum, GeluConstants, Linear, Operand, QuantisedLayer, SoftmaxConstants};
+use crate::layer::{
+    Activation, Attention, DiagonalSum, GeluConstants, Linear, Operand, QuantisedLayer, SoftmaxConstants,
+};
 use crate::matrix::Matrix;
 use crate::tensor::Tensor;
 
@@ -63,7 +65,7 @@ pub fn layer_reference(
     let query = linear(&layer.query, input);
     let key = linear(&layer.key, input);
     let value = linear(&layer.value, input);
-    let (scores, probabilities, context) = attention(layer, [&query, &key, &value], mask, &mut wraps);
+    let (scores, probabilities, context) = attention(&layer.attention, [&query, &key, &value], mask, &mut wraps);
     let attention_output = linear(&layer.attention_output, &context);
     let (attention_sum, attention_norm) = diagonal_sum(&layer.attention_norm, &attention_output, input, &mut wraps);
     let intermediate = linear(&layer.intermediate, &attention_norm);
@@ -145,13 +147,14 @@ pub fn layer_norm_row(row: &[i32], scale: impl Fn(usize) -> f32) -> Vec<i8> {
     row.iter().enumerate().map(|(c, &v)| scale_to_int8(v.wrapping_sub(mean), inverse * scale(c))).collect()
 }
 
-fn linear(op: &Linear, input: &Matrix<i8>) -> Matrix<i8> {
-    let sums = accumulate(input, &op.weights, &op.bias);
+/// A dense product, read out as int8.
+pub(crate) fn linear(op: &Linear, input: &Matrix<i8>) -> Matrix<i8> {
+    let sums = accumulate(&op.operand(input), &op.weights, &op.bias);
     Matrix { rows: sums.rows, cols: sums.cols, data: sums.data.iter().map(|&v| scale_to_int8(v, op.scale)).collect() }
 }
 
 /// `a * b + bias` in int32.
-fn accumulate(a: &Matrix<i8>, b: &Matrix<i8>, bias: &[i32]) -> Matrix<i32> {
+pub(crate) fn accumulate(a: &Matrix<i8>, b: &Matrix<i8>, bias: &[i32]) -> Matrix<i32> {
     let mut sums = Matrix::zeros(a.rows, b.cols);
     for r in 0..a.rows {
         let out = sums.row_mut(r);
@@ -165,28 +168,28 @@ fn accumulate(a: &Matrix<i8>, b: &Matrix<i8>, bias: &[i32]) -> Matrix<i32> {
     sums
 }
 
-/// Scores, probabilities and context of all heads.
-fn attention(
-    layer: &QuantisedLayer,
+/// Scores, probabilities and context of all heads. With fewer queries than keys the queries are those of the last
+/// positions: the other keys and values come from a cache.
+pub(crate) fn attention(
+    a: &Attention,
     [query, key, value]: [&Matrix<i8>; 3],
     mask: AttentionMask,
     wraps: &mut usize,
 ) -> (Matrix<i32>, Matrix<i8>, Matrix<i8>) {
-    let a = &layer.attention;
-    let tokens = query.rows;
-    let mut scores = Matrix::zeros(a.heads * tokens, tokens);
-    let mut probabilities = Matrix::zeros(a.heads * tokens, tokens);
+    let (tokens, keys) = (query.rows, key.rows);
+    let mut scores = Matrix::zeros(a.heads * tokens, keys);
+    let mut probabilities = Matrix::zeros(a.heads * tokens, keys);
     let mut context = Matrix::zeros(tokens, query.cols);
     for head in 0..a.heads {
         let columns = head * a.head_size..(head + 1) * a.head_size;
         let [q, k, v] = [query, key, value].map(|m| m.columns(columns.clone()));
-        let mut head_scores = accumulate(&q, &k.transposed(), &vec![0; tokens]);
-        let mut head_probabilities = Matrix::zeros(tokens, tokens);
+        let mut head_scores = accumulate(&q, &k.transposed(), &vec![0; keys]);
+        let mut head_probabilities = Matrix::zeros(tokens, keys);
         for t in 0..tokens {
             let row = head_scores.row_mut(t);
             row.iter_mut()
                 .enumerate()
-                .filter(|&(k, _)| !mask.allows(t, k))
+                .filter(|&(k, _)| !mask.allows(keys - tokens + t, k))
                 .for_each(|(_, s)| *s = s.wrapping_add(a.mask_bias));
             *wraps += usize::from(!softmax_sum_fits(row, a.softmax));
             head_probabilities.row_mut(t).copy_from_slice(&softmax_row(row, a.softmax, a.probability_scale[head]));
@@ -204,7 +207,7 @@ fn attention(
 }
 
 /// The accumulator of a diagonal sum, and what is read out of it.
-fn diagonal_sum(
+pub(crate) fn diagonal_sum(
     op: &DiagonalSum,
     branch: &Matrix<i8>,
     residual: &Matrix<i8>,
@@ -239,7 +242,7 @@ fn diagonal_sum(
     (sums, out)
 }
 
-fn variance_fits(row: &[i32]) -> bool {
+pub(crate) fn variance_fits(row: &[i32]) -> bool {
     let (mean, _) = row_statistics(row);
     let sum: i64 = row.iter().map(|&v| i64::from(v)).sum();
     let squares: i128 = row.iter().map(|&v| (i128::from(v) - i128::from(mean)).pow(2)).sum();

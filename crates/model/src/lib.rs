@@ -82,6 +82,7 @@
 pub mod bert;
 pub mod calibrate;
 pub mod container;
+pub mod encoder;
 pub mod error;
 pub mod float;
 pub mod gpt2;
@@ -92,6 +93,7 @@ pub mod matrix;
 pub mod quality;
 pub mod quantise;
 mod random;
+pub mod rewrite;
 pub mod tensor;
 mod weights;
 

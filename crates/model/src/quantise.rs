@@ -6,21 +6,42 @@
 //! The consumer undoes it at no cost: a [`DiagonalSum`] has one int8 factor a channel, and a following product
 //! has the channel's scale multiplied into the rows of its weights. Only query and key are per tensor, since
 //! their product sums over channels.
+//!
+//! # Precision by layer
+//!
+//! What the accumulator can give to memory decides what may differ from layer to layer:
+//!
+//! * *Int8, scaled.* The only form in which a result can be an operand of the mesh again. One factor a read-out, so
+//!   channels that need another factor are a column group of their own.
+//! * *Int32, full width, without scale or activation.* It can only come back as an addend (a bias or a residual),
+//!   since the mesh reads int8. The decoder keeps its residual stream and its logits so (see [`crate::decoder`]).
+//!   An encoder cannot: its residual is a LayerNorm's result, and an activation excludes the full width.
+//! * *Weights of more than eight bits.* Column k of A stands twice, with two int8 weights that add up in the
+//!   accumulator: P planes carry weights up to 127 P ([`QuantiseOptions::weight_planes`] for all columns,
+//!   [`QuantiseOptions::outlier_planes`] for the outlier channels, which is outlier channel splitting). Exact, no
+//!   host arithmetic; it costs the product of the repeated columns once more.
+//! * *Two int8 planes of a product's result* are not possible without the host: the rest of the first plane would
+//!   have to be subtracted in the accumulator, by factors far beyond int8.
+//!
+//! # Rewriting before quantising
+//!
+//! [`crate::rewrite`] has the exact rewrites of the float32 network that suit the hardware: outlier channels last,
+//! feed-forward channels in order of their range, and scale migration between query and key.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bert::{BertModel, LayerWeights};
-use crate::calibrate::{LayerSamples, RangeMethod, calibrate, outliers_last};
+use crate::bert::LayerWeights;
+use crate::calibrate::{LayerSamples, RangeMethod};
+pub use crate::encoder::QuantisedModel;
 use crate::error::ModelError;
-use crate::float::{AttentionMask, Dense, Norm};
+use crate::float::{Dense, Norm};
 use crate::layer::{
     Activation, Attention, ColumnGroup, DiagonalSum, DiagonalTerm, Encoding, GeluConstants, INT8_MAX, Linear, Operand,
     QuantisedLayer, SoftmaxConstants,
 };
-use crate::layer_reference::layer_reference;
 use crate::matrix::Matrix;
 use crate::tensor::Tensor;
 
@@ -41,8 +62,21 @@ pub struct QuantiseOptions {
     /// is made of whole tiles.
     pub gelu_group: usize,
     /// Number of hidden channels with the largest LayerNorm outputs that are moved last and read out with a scale
-    /// of their own; 0 keeps the order. A multiple of the array's width. Used by [`QuantisedModel::build`].
+    /// of their own; 0 keeps the order. A multiple of the array's width. Used when a whole model is quantised.
     pub outlier_channels: usize,
+    /// Groups of `outlier_channels` channels; each one is another read-out of every LayerNorm.
+    pub outlier_groups: usize,
+    /// Int8 planes of the weights that read outlier channels, on top of `weight_planes`; 1 does not split.
+    pub outlier_planes: usize,
+    /// Int8 planes of all weights; each one costs every product once more.
+    pub weight_planes: usize,
+    /// Layers that have another number of `weight_planes`.
+    pub layer_planes: BTreeMap<usize, usize>,
+    /// Moves range between query and key, channel by channel: the exponent of the query's range (1/2 makes the
+    /// ranges equal); absent leaves them as they are.
+    pub migration: Option<f32>,
+    /// Brings feed-forward channels of similar range together, so that a GELU group has a scale that suits it.
+    pub sort_ffn: bool,
     /// How much larger than in calibration the deviation of a residual sum may be before LayerNorm's sum of
     /// squares wraps.
     pub deviation_margin: f32,
@@ -56,25 +90,67 @@ impl Default for QuantiseOptions {
             method: RangeMethod::MinMax,
             gelu_group: 16,
             outlier_channels: 0,
+            outlier_groups: 1,
+            outlier_planes: 1,
+            weight_planes: 1,
+            layer_planes: BTreeMap::new(),
+            migration: None,
+            sort_ffn: false,
             deviation_margin: 1.3,
             max_tokens: None,
         }
     }
 }
 
+/// Most int8 planes of a weight: beyond it the error of the activations dominates by far.
+const MAX_PLANES: usize = 8;
+
 impl QuantiseOptions {
-    fn check(&self, hidden: usize) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, hidden: usize) -> Result<(), ModelError> {
         let refuse = |option, value: String, rule| Err(ModelError::Option { option, value, rule });
         if self.gelu_group == 0 {
             return refuse("gelu_group", "0".into(), "at least one column");
         }
-        if self.outlier_channels >= hidden {
-            return refuse("outlier_channels", self.outlier_channels.to_string(), "fewer than the hidden channels");
+        if self.outlier_groups == 0 {
+            return refuse("outlier_groups", "0".into(), "at least one group");
+        }
+        if self.outliers() >= hidden {
+            return refuse("outlier_channels", self.outliers().to_string(), "fewer than the hidden channels");
+        }
+        let planes = [("weight_planes", self.weight_planes), ("outlier_planes", self.outlier_planes)];
+        let layers = self.layer_planes.values().map(|&p| ("layer_planes", p));
+        if let Some((option, p)) = planes.into_iter().chain(layers).find(|(_, p)| !(1..=MAX_PLANES).contains(p)) {
+            return refuse(option, p.to_string(), "1 to 8");
+        }
+        if let Some(alpha) = self.migration.filter(|a| !(0.0..=1.0).contains(a)) {
+            return refuse("migration", alpha.to_string(), "an exponent from 0 to 1, such as 0.5");
         }
         if !(self.deviation_margin >= 1.0 && self.deviation_margin.is_finite()) {
             return refuse("deviation_margin", self.deviation_margin.to_string(), "at least 1");
         }
         self.method.check()
+    }
+
+    /// Channels at the end that are read out in groups of their own.
+    fn outliers(&self) -> usize {
+        self.outlier_channels * self.outlier_groups
+    }
+
+    /// The options as they are for layer `index`.
+    pub(crate) fn for_layer(&self, index: usize) -> Self {
+        let weight_planes = self.layer_planes.get(&index).copied().unwrap_or(self.weight_planes);
+        Self { weight_planes, ..self.clone() }
+    }
+
+    /// Planes of each weight row of a product that reads a LayerNorm's result.
+    fn norm_planes(&self, inputs: usize) -> Vec<usize> {
+        let plain = inputs - self.outliers();
+        (0..inputs).map(|k| self.weight_planes * if k < plain { 1 } else { self.outlier_planes }).collect()
+    }
+
+    /// Planes of each weight row of any other product.
+    fn planes(&self, inputs: usize) -> Vec<usize> {
+        vec![self.weight_planes; inputs]
     }
 }
 
@@ -92,69 +168,141 @@ pub fn quantise_layer(
 ) -> Result<QuantisedLayer, ModelError> {
     let hidden = input.scale.len();
     options.check(hidden)?;
-    let method = options.method;
     let max_tokens = options.max_tokens.unwrap_or(max_tokens);
-    let head_size = hidden / heads;
-
-    // Attention: query and key per tensor, value and context per channel.
-    let (softmax, q_scale, k_scale) = score_scales(samples, method, head_size, max_tokens)?;
-    let (query, query_encoding) = per_tensor(Tensor::Query, &weights.query, &input, q_scale)?;
-    let (key, key_encoding) = per_tensor(Tensor::Key, &weights.key, &input, k_scale)?;
-    let value_ranges = samples.channel_ranges(Tensor::Value, method);
-    let (value, value_encoding) = per_channel(Tensor::Value, &weights.value, &input, &value_ranges, |s| s)?;
-    let (attention, context) = attention(samples, method, heads, head_size, softmax, &value_encoding);
+    let first = AttentionPart::quantise(weights, heads, max_tokens, samples, &input, options)?;
 
     // Residual addition and LayerNorm after the attention.
     let norm_groups = NormGroups::of(samples, Tensor::AttentionNorm, options);
     let sum = ResidualSum::new(samples.attention_deviation * options.deviation_margin, &input);
-    let ranges = samples.channel_ranges(Tensor::AttentionOutput, method);
     let (attention_output, attention_output_encoding) =
-        per_channel(Tensor::AttentionOutput, &weights.attention_output, &context, &ranges, |s| sum.round_up(s))?;
+        first.output(&weights.attention_output, samples, options, |s| sum.round_up(s))?;
     let attention_norm = sum.build(&attention_output_encoding, &input, norm_groups.read_out())?;
     let middle = norm_groups.encoding(&weights.attention_norm);
 
     // Feed-forward network.
-    let ranges = samples.channel_ranges(Tensor::Intermediate, method);
-    let unit = gelu_unit(&ranges);
-    let (intermediate, intermediate_encoding) =
-        per_channel(Tensor::Intermediate, &weights.intermediate, &middle, &ranges, |s| round_up(s, unit))?;
-    let (gelu, gelu_encoding) = gelu_sum(samples, options, &intermediate_encoding, unit)?;
+    let second = GeluPart::quantise(&weights.intermediate, samples, &middle, options)?;
     let norm_groups = NormGroups::of(samples, Tensor::Output, options);
     let sum = ResidualSum::new(samples.ffn_deviation * options.deviation_margin, &middle);
-    let ranges = samples.channel_ranges(Tensor::FfnOutput, method);
-    let (ffn_output, ffn_output_encoding) =
-        per_channel(Tensor::FfnOutput, &weights.output, &gelu_encoding, &ranges, |s| sum.round_up(s))?;
+    let (ffn_output, ffn_output_encoding) = second.output(&weights.output, samples, options, |s| sum.round_up(s))?;
     let output_norm = sum.build(&ffn_output_encoding, &middle, norm_groups.read_out())?;
 
-    let encodings = BTreeMap::from([
+    let mut encodings = BTreeMap::from([
         (Tensor::Input, input),
-        (Tensor::Query, query_encoding),
-        (Tensor::Key, key_encoding),
-        (Tensor::Value, value_encoding),
-        (Tensor::Context, context),
         (Tensor::AttentionOutput, attention_output_encoding),
         (Tensor::AttentionNorm, middle),
-        (Tensor::Intermediate, intermediate_encoding),
-        (Tensor::Gelu, gelu_encoding),
         (Tensor::FfnOutput, ffn_output_encoding),
         (Tensor::Output, norm_groups.encoding(&weights.output_norm)),
     ]);
+    encodings.extend(first.encodings);
+    encodings.extend(second.encodings);
     Ok(QuantisedLayer {
         hidden,
-        ffn: intermediate.weights.cols,
+        ffn: second.intermediate.weights.cols,
         max_tokens,
-        query,
-        key,
-        value,
-        attention,
+        query: first.query,
+        key: first.key,
+        value: first.value,
+        attention: first.attention,
         attention_output,
         attention_norm,
-        intermediate,
-        gelu,
+        intermediate: second.intermediate,
+        gelu: second.gelu,
         ffn_output,
         output_norm,
         encodings,
     })
+}
+
+/// Everything up to the context of all heads: the same in encoder and decoder.
+pub(crate) struct AttentionPart {
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    pub(crate) attention: Attention,
+    /// Of query, key, value and context.
+    pub(crate) encodings: BTreeMap<Tensor, Encoding>,
+}
+
+impl AttentionPart {
+    /// Query and key per tensor, value and context per channel.
+    pub(crate) fn quantise(
+        weights: &LayerWeights,
+        heads: usize,
+        max_tokens: usize,
+        samples: &LayerSamples,
+        input: &Encoding,
+        options: &QuantiseOptions,
+    ) -> Result<Self, ModelError> {
+        let (hidden, method) = (input.scale.len(), options.method);
+        let planes = options.norm_planes(hidden);
+        let (softmax, q_scale, k_scale) = score_scales(samples, method, hidden / heads, max_tokens)?;
+        let (query, query_encoding) = per_tensor(Tensor::Query, &weights.query, input, &planes, q_scale)?;
+        let (key, key_encoding) = per_tensor(Tensor::Key, &weights.key, input, &planes, k_scale)?;
+        let ranges = samples.channel_ranges(Tensor::Value, method);
+        let (value, value_encoding) = per_channel(Tensor::Value, &weights.value, input, &planes, &ranges, |s| s)?;
+        let (attention, context) = attention(samples, method, heads, hidden / heads, softmax, &value_encoding);
+        let encodings = BTreeMap::from([
+            (Tensor::Query, query_encoding),
+            (Tensor::Key, key_encoding),
+            (Tensor::Value, value_encoding),
+            (Tensor::Context, context),
+        ]);
+        Ok(Self { query, key, value, attention, encodings })
+    }
+
+    /// The projection of the context.
+    pub(crate) fn output(
+        &self,
+        dense: &Dense,
+        samples: &LayerSamples,
+        options: &QuantiseOptions,
+        allowed: impl Fn(f32) -> f32,
+    ) -> Result<(Linear, Encoding), ModelError> {
+        let ranges = samples.channel_ranges(Tensor::AttentionOutput, options.method);
+        let context = &self.encodings[&Tensor::Context];
+        let planes = options.planes(context.scale.len());
+        per_channel(Tensor::AttentionOutput, dense, context, &planes, &ranges, allowed)
+    }
+}
+
+/// First product of the feed-forward network and GELU: the same in encoder and decoder.
+pub(crate) struct GeluPart {
+    pub(crate) intermediate: Linear,
+    pub(crate) gelu: DiagonalSum,
+    /// Of intermediate and GELU.
+    pub(crate) encodings: BTreeMap<Tensor, Encoding>,
+}
+
+impl GeluPart {
+    pub(crate) fn quantise(
+        dense: &Dense,
+        samples: &LayerSamples,
+        input: &Encoding,
+        options: &QuantiseOptions,
+    ) -> Result<Self, ModelError> {
+        let ranges = samples.channel_ranges(Tensor::Intermediate, options.method);
+        let unit = gelu_unit(&ranges);
+        let planes = options.norm_planes(input.scale.len());
+        let (intermediate, encoding) =
+            per_channel(Tensor::Intermediate, dense, input, &planes, &ranges, |s| round_up(s, unit))?;
+        let (gelu, gelu_encoding) = gelu_sum(samples, options, &encoding, unit)?;
+        let encodings = BTreeMap::from([(Tensor::Intermediate, encoding), (Tensor::Gelu, gelu_encoding)]);
+        Ok(Self { intermediate, gelu, encodings })
+    }
+
+    /// The second product of the feed-forward network.
+    pub(crate) fn output(
+        &self,
+        dense: &Dense,
+        samples: &LayerSamples,
+        options: &QuantiseOptions,
+        allowed: impl Fn(f32) -> f32,
+    ) -> Result<(Linear, Encoding), ModelError> {
+        let ranges = samples.channel_ranges(Tensor::FfnOutput, options.method);
+        let input = &self.encodings[&Tensor::Gelu];
+        let planes = options.planes(input.scale.len());
+        per_channel(Tensor::FfnOutput, dense, input, &planes, &ranges, allowed)
+    }
 }
 
 /// How the normalised values of `tensor` are encoded, gamma and beta of `norm` included.
@@ -182,19 +330,50 @@ impl Effective {
         Self { weight, bias }
     }
 
-    /// Largest weight of each output.
-    fn ranges(&self) -> Vec<f32> {
-        (0..self.weight.rows).map(|n| self.weight.row(n).iter().fold(0.0, |m: f32, w| m.max(w.abs()))).collect()
+    /// Largest weight of each output, a row of P planes counting 1/P.
+    fn ranges(&self, planes: &[usize]) -> Vec<f32> {
+        let range = |row: &[f32]| row.iter().zip(planes).fold(0.0, |m: f32, (w, &p)| m.max(w.abs() / p as f32));
+        (0..self.weight.rows).map(|n| range(self.weight.row(n))).collect()
     }
 
     /// The integers, with `unit[n]` the real value of one accumulator unit of output n.
-    fn quantise(&self, tensor: Tensor, unit: &[f32], scale: f32) -> Result<Linear, ModelError> {
-        let weights = Matrix::from_fn(self.weight.cols, self.weight.rows, |k, n| {
-            (self.weight.at(n, k) / unit[n]).round_ties_even().clamp(-INT8_MAX, INT8_MAX) as i8
+    fn quantise(&self, tensor: Tensor, unit: &[f32], scale: f32, planes: &[usize]) -> Result<Linear, ModelError> {
+        let (inputs, outputs) = (self.weight.cols, self.weight.rows);
+        let mut rest = Matrix::from_fn(inputs, outputs, |k, n| {
+            let limit = INT8_MAX * planes[k] as f32;
+            (self.weight.at(n, k) / unit[n]).round_ties_even().clamp(-limit, limit) as i32
         });
+        let mut weights = Matrix::zeros(0, outputs);
+        let mut repeats = Vec::new();
+        for plane in 0..planes.iter().copied().max().unwrap_or(1) {
+            for columns in runs(planes, plane) {
+                let rows = Matrix::from_fn(columns.len(), outputs, |k, n| {
+                    let rest = &mut rest.row_mut(columns.start + k)[n];
+                    let part = (*rest).clamp(-127, 127);
+                    *rest -= part;
+                    part as i8
+                });
+                weights.append(&rows);
+                if plane > 0 {
+                    repeats.push(columns);
+                }
+            }
+        }
         let bias = integers(tensor, "an int32 bias", BIAS_LIMIT, self.bias.iter().zip(unit).map(|(&b, &u)| (b, u)))?;
-        Ok(Linear { weights, bias, scale })
+        Ok(Linear { weights, repeats, bias, scale })
     }
+}
+
+/// Maximal runs of rows that have more than `plane` planes.
+fn runs(planes: &[usize], plane: usize) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for k in (0..planes.len()).filter(|&k| planes[k] > plane) {
+        match runs.last_mut() {
+            Some(run) if run.end == k => run.end += 1,
+            _ => runs.push(k..k + 1),
+        }
+    }
+    runs
 }
 
 /// Rounds `value / unit` and refuses magnitudes above `limit`.
@@ -218,11 +397,18 @@ fn integers(
 }
 
 /// A linear layer with one weight scale and one given output scale.
-fn per_tensor(tensor: Tensor, dense: &Dense, input: &Encoding, output: f32) -> Result<(Linear, Encoding), ModelError> {
+fn per_tensor(
+    tensor: Tensor,
+    dense: &Dense,
+    input: &Encoding,
+    planes: &[usize],
+    output: f32,
+) -> Result<(Linear, Encoding), ModelError> {
     let effective = Effective::new(dense, input);
-    let unit = effective.ranges().into_iter().fold(f32::MIN_POSITIVE.sqrt(), f32::max) / INT8_MAX;
+    let unit = effective.ranges(planes).into_iter().fold(f32::MIN_POSITIVE.sqrt(), f32::max) / INT8_MAX;
     let outputs = effective.bias.len();
-    Ok((effective.quantise(tensor, &vec![unit; outputs], unit / output)?, Encoding::scaled(vec![output; outputs])))
+    let linear = effective.quantise(tensor, &vec![unit; outputs], unit / output, planes)?;
+    Ok((linear, Encoding::scaled(vec![output; outputs])))
 }
 
 /// A linear layer whose weight and output scales vary by channel in one fixed proportion.
@@ -232,17 +418,18 @@ fn per_channel(
     tensor: Tensor,
     dense: &Dense,
     input: &Encoding,
+    planes: &[usize],
     ranges: &[f32],
     allowed: impl Fn(f32) -> f32,
 ) -> Result<(Linear, Encoding), ModelError> {
     let effective = Effective::new(dense, input);
-    let weight_ranges = effective.ranges();
+    let weight_ranges = effective.ranges(planes);
     // Output scale over weight scale: the median keeps both near their full int8 range in most channels.
     let proportion = median(ranges.iter().zip(&weight_ranges).filter(|(_, w)| **w > 0.0).map(|(o, w)| o / w));
     let output: Vec<f32> =
         ranges.iter().zip(&weight_ranges).map(|(&o, &w)| allowed(o.max(w * proportion) / INT8_MAX)).collect();
     let unit: Vec<f32> = output.iter().map(|s| s / proportion).collect();
-    Ok((effective.quantise(tensor, &unit, proportion.recip())?, Encoding::scaled(output)))
+    Ok((effective.quantise(tensor, &unit, proportion.recip(), planes)?, Encoding::scaled(output)))
 }
 
 fn median(values: impl Iterator<Item = f32>) -> f32 {
@@ -252,7 +439,7 @@ fn median(values: impl Iterator<Item = f32>) -> f32 {
 }
 
 /// The smallest positive multiple of `unit` that is at least `value` (up to float rounding).
-fn round_up(value: f32, unit: f32) -> f32 {
+pub(crate) fn round_up(value: f32, unit: f32) -> f32 {
     (value / unit - 1e-4).ceil().max(1.0) * unit
 }
 
@@ -312,28 +499,36 @@ fn attention(
 }
 
 /// LayerNorm outputs: columns and the scale of their normalised values.
-struct NormGroups(Vec<(Range<usize>, f32)>);
+pub(crate) struct NormGroups(Vec<(Range<usize>, f32)>);
 
 impl NormGroups {
-    fn of(samples: &LayerSamples, tensor: Tensor, options: &QuantiseOptions) -> Self {
+    pub(crate) fn of(samples: &LayerSamples, tensor: Tensor, options: &QuantiseOptions) -> Self {
         let values = samples.get(tensor);
-        let split = values.cols - options.outlier_channels;
-        let groups = [0..split, split..values.cols].into_iter().filter(|g| !g.is_empty());
-        Self(groups.map(|g| (g.clone(), options.method.range(&values.columns(g).data) / INT8_MAX)).collect())
+        let split = values.cols - options.outliers();
+        let groups = [0..split].into_iter().chain(
+            (0..options.outlier_groups)
+                .map(|g| split + g * options.outlier_channels..split + (g + 1) * options.outlier_channels),
+        );
+        Self(
+            groups
+                .filter(|g| !g.is_empty())
+                .map(|g| (g.clone(), options.method.range(&values.columns(g).data) / INT8_MAX))
+                .collect(),
+        )
     }
 
-    fn read_out(&self) -> Vec<ColumnGroup> {
+    pub(crate) fn read_out(&self) -> Vec<ColumnGroup> {
         self.0.iter().map(|(columns, scale)| ColumnGroup { columns: columns.clone(), scale: scale.recip() }).collect()
     }
 
-    fn encoding(&self, norm: &Norm) -> Encoding {
+    pub(crate) fn encoding(&self, norm: &Norm) -> Encoding {
         let scales = self.0.iter().flat_map(|(columns, scale)| columns.clone().map(move |_| *scale));
         Encoding { scale: scales.zip(&norm.gamma).map(|(s, g)| s * g).collect(), offset: norm.beta.clone() }
     }
 }
 
 /// The accumulator unit of a residual sum that LayerNorm reads.
-struct ResidualSum {
+pub(crate) struct ResidualSum {
     /// Real value of one accumulator unit.
     unit: f32,
 }
@@ -371,7 +566,7 @@ impl ResidualSum {
 }
 
 /// Factors beyond int8 become several int8 diagonals on the same operand.
-fn split_factors(factors: &[i32]) -> Vec<DiagonalTerm> {
+pub(crate) fn split_factors(factors: &[i32]) -> Vec<DiagonalTerm> {
     let mut rest = factors.to_vec();
     let mut terms = Vec::new();
     while terms.is_empty() || rest.iter().any(|&f| f != 0) {
@@ -420,74 +615,4 @@ fn gelu_sum(
         groups,
     };
     Ok((sum, Encoding::scaled(scale)))
-}
-
-/// A whole encoder: float32 embeddings on the host, INT8 layers on the accelerator.
-#[derive(Clone)]
-pub struct QuantisedModel {
-    /// The float32 model; its hidden channels are reordered if the options asked for it.
-    pub model: BertModel,
-    /// The INT8 layers, first to last; each one's output encoding is the next one's input encoding.
-    pub layers: Vec<QuantisedLayer>,
-}
-
-impl QuantisedModel {
-    /// Calibrates on token sequences and quantises every layer.
-    ///
-    /// # Errors
-    /// As [`calibrate`] and [`quantise_layer`].
-    pub fn build(mut model: BertModel, sequences: &[Vec<u32>], options: &QuantiseOptions) -> Result<Self, ModelError> {
-        options.check(model.config.hidden_size)?;
-        let mut samples = calibrate(&model, sequences)?;
-        if options.outlier_channels > 0 {
-            model.reorder_hidden(&outliers_last(&samples));
-            samples = calibrate(&model, sequences)?;
-        }
-        let mut input = norm_encoding(&samples[0], Tensor::Input, &model.embeddings.norm, options);
-        let mut layers = Vec::with_capacity(model.layers.len());
-        for (weights, samples) in model.layers.iter().zip(&samples) {
-            let heads = model.config.num_attention_heads;
-            let layer = quantise_layer(weights, heads, model.max_tokens, samples, input, options)?;
-            input = layer.encoding(Tensor::Output).clone();
-            layers.push(layer);
-        }
-        Ok(Self { model, layers })
-    }
-
-    /// The INT8 input of layer 0 for token ids.
-    ///
-    /// # Errors
-    /// As [`BertModel::embed_tokens`].
-    pub fn embed_tokens(&self, ids: &[u32]) -> Result<Matrix<i8>, ModelError> {
-        Ok(self.layers[0].encoding(Tensor::Input).quantise(&self.model.embed_tokens(ids)?))
-    }
-
-    /// The sentence embedding of `text`, with `run` executing each layer: it gets the layer and its int8 input
-    /// (tokens x hidden) and gives its int8 output.
-    ///
-    /// # Errors
-    /// Those of the tokenizer, of the embedding, and of `run`.
-    pub fn embed_with<E: From<ModelError>>(
-        &self,
-        text: &str,
-        mut run: impl FnMut(&QuantisedLayer, &Matrix<i8>) -> Result<Matrix<i8>, E>,
-    ) -> Result<Vec<f32>, E> {
-        let mut x = self.embed_tokens(&self.model.tokenize(text)?)?;
-        for layer in &self.layers {
-            x = run(layer, &x)?;
-        }
-        let last = self.layers.last().expect("a model has at least one layer");
-        Ok(self.model.pool(&last.encoding(Tensor::Output).dequantise(&x)))
-    }
-
-    /// The sentence embedding of `text` with the integer reference executing the layers.
-    ///
-    /// # Errors
-    /// As [`QuantisedModel::embed_with`].
-    pub fn embed(&self, text: &str) -> Result<Vec<f32>, ModelError> {
-        self.embed_with(text, |layer, x| {
-            let mut trace = layer_reference(layer, x, AttentionMask::Full)?;
-            Ok(trace.int8.remove(&Tensor::Output).expect("always there"))
-        })
-    }
 }

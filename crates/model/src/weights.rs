@@ -46,12 +46,6 @@ impl WeightFile {
         self.floats(name, &[length])
     }
 
-    /// Whether the file has the tensor.
-    pub(crate) fn has(&self, name: &str) -> Result<bool, ModelError> {
-        let file = self.tensors()?;
-        Ok(file.tensor(name).is_ok() || file.tensor(&format!("{}{name}", self.prefix)).is_ok())
-    }
-
     /// A float tensor of that shape, row-major.
     pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         let file = self.tensors()?;
