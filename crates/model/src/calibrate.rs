@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bert::BertModel;
+use crate::bert::{BertModel, FloatTrace, LayerWeights};
 use crate::error::ModelError;
 use crate::float::{AttentionMask, Norm};
+use crate::gpt2::Gpt2Model;
 use crate::layer::INT8_MAX;
 use crate::matrix::Matrix;
 use crate::tensor::Tensor;
@@ -100,10 +101,17 @@ impl LayerSamples {
         (0..m.cols).map(|c| method.range(&m.column(c))).collect()
     }
 
-    fn append(&mut self, tensor: Tensor, rows: &Matrix<f32>) {
-        let all = self.tensors.entry(tensor).or_insert_with(|| Matrix::zeros(0, rows.cols));
-        all.rows += rows.rows;
-        all.data.extend_from_slice(&rows.data);
+    /// Adds one run of the layer; `norm` gives the LayerNorm behind a tensor.
+    fn record<'a>(&mut self, trace: &FloatTrace, norm: impl Fn(Tensor) -> Option<&'a Norm>) {
+        for tensor in Tensor::ALL.into_iter().filter(|&t| t != Tensor::Probabilities) {
+            let all = self.tensors.entry(tensor).or_default();
+            match norm(tensor) {
+                Some(norm) => all.append(&norm.normalised(trace.get(tensor))),
+                None => all.append(trace.get(tensor)),
+            }
+        }
+        self.attention_deviation = self.attention_deviation.max(deviation(&trace.attention_sum));
+        self.ffn_deviation = self.ffn_deviation.max(deviation(&trace.ffn_sum));
     }
 }
 
@@ -120,26 +128,52 @@ pub fn calibrate(model: &BertModel, sequences: &[Vec<u32>]) -> Result<Vec<LayerS
         let mut x = model.embed_tokens(ids)?;
         for (index, samples) in samples.iter_mut().enumerate() {
             let trace = model.forward_layer(index, &x, AttentionMask::Full)?;
-            for tensor in Tensor::ALL.into_iter().filter(|&t| t != Tensor::Probabilities) {
-                match norm_of(model, index, tensor) {
-                    Some(norm) => samples.append(tensor, &norm.normalised(trace.get(tensor))),
-                    None => samples.append(tensor, trace.get(tensor)),
-                }
-            }
-            samples.attention_deviation = samples.attention_deviation.max(deviation(&trace.attention_sum));
-            samples.ffn_deviation = samples.ffn_deviation.max(deviation(&trace.ffn_sum));
+            samples.record(&trace, |tensor| norm_of(tensor, model.input_norm(index), &model.layers[index]));
             x = trace.get(Tensor::Output).clone();
         }
     }
     Ok(samples)
 }
 
+/// What a decoder's tensors looked like on the calibration sequences.
+#[derive(Clone, Debug, Default)]
+pub struct DecoderSamples {
+    /// Each block; [`Tensor::Output`] is the input of the next one.
+    pub blocks: Vec<LayerSamples>,
+    /// Largest Euclidean distance of an embedding from its mean.
+    pub entry_deviation: f32,
+}
+
+/// Runs the float32 decoder on each token sequence and keeps every block's tensors.
+///
+/// # Errors
+/// If there is no sequence, or one of them cannot be embedded.
+pub fn calibrate_decoder(model: &Gpt2Model, sequences: &[Vec<u32>]) -> Result<DecoderSamples, ModelError> {
+    if sequences.is_empty() {
+        return Err(ModelError::NothingToCalibrate);
+    }
+    let mut all = DecoderSamples { blocks: vec![LayerSamples::default(); model.blocks.len()], entry_deviation: 0.0 };
+    for ids in sequences {
+        let mut cache = model.cache();
+        let mut residual = model.embed_tokens(ids, 0)?;
+        let mut normed = model.entry(&residual);
+        all.entry_deviation = all.entry_deviation.max(deviation(&residual));
+        for (index, samples) in all.blocks.iter_mut().enumerate() {
+            let trace = model.forward_block(index, &residual, &normed, &mut cache)?;
+            samples.record(&trace, |tensor| norm_of(tensor, model.input_norm(index), &model.blocks[index]));
+            normed = trace.get(Tensor::Output).clone();
+            residual = trace.ffn_sum;
+        }
+    }
+    Ok(all)
+}
+
 /// The LayerNorm that produced `tensor`, if one did.
-fn norm_of(model: &BertModel, index: usize, tensor: Tensor) -> Option<&Norm> {
+fn norm_of<'a>(tensor: Tensor, input: &'a Norm, layer: &'a LayerWeights) -> Option<&'a Norm> {
     match tensor {
-        Tensor::Input => Some(model.input_norm(index)),
-        Tensor::AttentionNorm => Some(&model.layers[index].attention_norm),
-        Tensor::Output => Some(&model.layers[index].output_norm),
+        Tensor::Input => Some(input),
+        Tensor::AttentionNorm => Some(&layer.attention_norm),
+        Tensor::Output => Some(&layer.output_norm),
         _ => None,
     }
 }

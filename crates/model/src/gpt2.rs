@@ -21,6 +21,7 @@ use crate::float::{AttentionMask, Dense, Norm, add, attention, dot, gelu, gelu_t
 use crate::graph::operator::GeluForm;
 use crate::matrix::Matrix;
 use crate::random::Random;
+use crate::rewrite::{Rewrites, reorder_columns, reorder_hidden, reorder_norm};
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
 
@@ -271,6 +272,17 @@ impl Gpt2Model {
             directory: "synthetic".into(),
             config,
         })
+    }
+
+    /// Applies exact rewrites; the network computes the same function.
+    pub fn rewrite(&mut self, rewrites: &Rewrites) {
+        if let Some(order) = &rewrites.hidden_order {
+            [&mut self.word, &mut self.position].into_iter().for_each(|table| reorder_columns(table, order));
+            self.head.iter_mut().for_each(|head| reorder_columns(head, order));
+            reorder_norm(&mut self.entry_norm, order);
+            self.blocks.iter_mut().for_each(|block| reorder_hidden(block, order));
+        }
+        rewrites.apply_to_layers(&mut self.blocks);
     }
 
     /// Token ids of `text`, cut at the longest context.

@@ -82,6 +82,8 @@
 pub mod bert;
 pub mod calibrate;
 pub mod container;
+pub mod decoder;
+pub mod decoder_reference;
 pub mod encoder;
 pub mod error;
 pub mod float;
@@ -93,6 +95,7 @@ pub mod matrix;
 pub mod quality;
 pub mod quantise;
 mod random;
+pub mod report;
 pub mod rewrite;
 pub mod tensor;
 mod weights;

@@ -20,14 +20,43 @@ impl Quality {
     /// If the lengths differ.
     pub fn of(value: &[f32], reference: &[f32]) -> Self {
         assert_eq!(value.len(), reference.len(), "tensors to compare have one length");
-        let (mut signal, mut noise, mut max_error) = (0.0f64, 0.0f64, 0.0f64);
+        let mut sum = QualitySum::default();
+        sum.add(value, reference);
+        sum.quality()
+    }
+}
+
+/// A comparison that goes on over several tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct QualitySum {
+    signal: f64,
+    noise: f64,
+    value: f64,
+    product: f64,
+    max_error: f64,
+}
+
+impl QualitySum {
+    /// Adds the elements of `value` and `reference`, as many as both have.
+    pub fn add(&mut self, value: &[f32], reference: &[f32]) {
         for (&v, &r) in value.iter().zip(reference) {
-            let error = f64::from(v) - f64::from(r);
-            signal += f64::from(r).powi(2);
-            noise += error * error;
-            max_error = max_error.max(error.abs());
+            let (v, r) = (f64::from(v), f64::from(r));
+            self.signal += r * r;
+            self.value += v * v;
+            self.product += v * r;
+            self.noise += (v - r).powi(2);
+            self.max_error = self.max_error.max((v - r).abs());
         }
-        Self { cosine: cosine(value, reference), max_error, sqnr_db: 10.0 * (signal / noise).log10() }
+    }
+
+    /// The comparison so far.
+    pub fn quality(&self) -> Quality {
+        let norms = (self.value * self.signal).sqrt();
+        Quality {
+            cosine: if norms == 0.0 { 0.0 } else { self.product / norms },
+            max_error: self.max_error,
+            sqnr_db: 10.0 * (self.signal / self.noise).log10(),
+        }
     }
 }
 

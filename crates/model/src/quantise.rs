@@ -48,7 +48,7 @@ use crate::tensor::Tensor;
 /// Added to masked scores: beyond any difference of two int8 dot products of up to 512 elements, far from wrapping.
 const MASK_BIAS: i32 = -(1 << 24);
 /// Largest magnitude of a bias, so that bias and products together stay inside int32.
-const BIAS_LIMIT: f64 = (1u32 << 30) as f64;
+pub(crate) const BIAS_LIMIT: f64 = (1u32 << 30) as f64;
 /// Step by which a scale is coarsened until the int32 arithmetic behind it cannot wrap.
 const COARSEN: f64 = 1.01;
 
@@ -311,14 +311,14 @@ pub fn norm_encoding(samples: &LayerSamples, tensor: Tensor, norm: &Norm, option
 }
 
 /// A dense layer acting on integers: its real output for an integer input, gamma and beta of the input folded in.
-struct Effective {
+pub(crate) struct Effective {
     /// Outputs x inputs.
     weight: Matrix<f32>,
     bias: Vec<f32>,
 }
 
 impl Effective {
-    fn new(dense: &Dense, input: &Encoding) -> Self {
+    pub(crate) fn new(dense: &Dense, input: &Encoding) -> Self {
         let w = &dense.weight;
         let weight = Matrix::from_fn(w.rows, w.cols, |n, k| w.at(n, k) * input.scale[k]);
         let bias = (0..w.rows)
@@ -331,13 +331,19 @@ impl Effective {
     }
 
     /// Largest weight of each output, a row of P planes counting 1/P.
-    fn ranges(&self, planes: &[usize]) -> Vec<f32> {
+    pub(crate) fn ranges(&self, planes: &[usize]) -> Vec<f32> {
         let range = |row: &[f32]| row.iter().zip(planes).fold(0.0, |m: f32, (w, &p)| m.max(w.abs() / p as f32));
         (0..self.weight.rows).map(|n| range(self.weight.row(n))).collect()
     }
 
     /// The integers, with `unit[n]` the real value of one accumulator unit of output n.
-    fn quantise(&self, tensor: Tensor, unit: &[f32], scale: f32, planes: &[usize]) -> Result<Linear, ModelError> {
+    pub(crate) fn quantise(
+        &self,
+        tensor: Tensor,
+        unit: &[f32],
+        scale: f32,
+        planes: &[usize],
+    ) -> Result<Linear, ModelError> {
         let (inputs, outputs) = (self.weight.cols, self.weight.rows);
         let mut rest = Matrix::from_fn(inputs, outputs, |k, n| {
             let limit = INT8_MAX * planes[k] as f32;
@@ -377,7 +383,7 @@ fn runs(planes: &[usize], plane: usize) -> Vec<Range<usize>> {
 }
 
 /// Rounds `value / unit` and refuses magnitudes above `limit`.
-fn integers(
+pub(crate) fn integers(
     tensor: Tensor,
     field: &'static str,
     limit: f64,
