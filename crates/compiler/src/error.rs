@@ -3,6 +3,7 @@
 use pollux_functional::{ExecError, NewModelError};
 use pollux_kernels::KernelError;
 use pollux_model::ModelError;
+use pollux_sim::setup::SetupError;
 use pollux_sim::simulation::RunError;
 use thiserror::Error;
 
@@ -45,6 +46,9 @@ pub enum CompileError {
     /// The functional model does not have this configuration.
     #[error(transparent)]
     Configuration(#[from] NewModelError),
+    /// The cycle-level emulator does not have this configuration.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The functional model stopped.
     #[error("operation `{operation}`: {source}")]
     Functional {

@@ -180,7 +180,7 @@ fn simulate<M: MemorySystem>(
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    let mut simulation = Simulation::new(&compiled.program.config, Translation::Bare, host, memory, false);
+    let mut simulation = Simulation::new(&compiled.program.config, Translation::Bare, host, memory, false)?;
     let limit = setup.limit.unwrap_or(Cycle::MAX);
     let count = compiled.operations.len();
     let mut starts: Vec<Cycle> = Vec::with_capacity(count);
