@@ -13,6 +13,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
+use pollux_compiler::blockwise::TileMap;
 use pollux_compiler::decoder::{BigLittle, Decoder, DecoderParams, EarlyExit, generate, generate_big_little};
 use pollux_compiler::encoder::{CompiledEncoder, TokenCounts, compile, compile_parameters};
 use pollux_compiler::execute::{CycleSetup, Position, read_matrix, run_cycles, run_functional};
@@ -20,7 +21,7 @@ use pollux_compiler::pipeline::{CALIBRATION, Model, OUTLIER_CHANNELS, SENTENCES}
 use pollux_compiler::plan::{Placement, Plan};
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
-use pollux_compiler::techniques;
+use pollux_compiler::{parameters, techniques};
 use pollux_isa::GemminiConfig;
 use pollux_kernels::encoder::Mask;
 use pollux_model::quantise::QuantiseOptions;
@@ -119,11 +120,11 @@ fn measure_techniques(directory: &Path) -> Outcome {
     for fraction in [0.3, 0.5, 0.7] {
         let mut layers = model.quantised.layers.clone();
         layers.iter_mut().try_for_each(|layer| techniques::prune_weights(layer, fraction))?;
-        let (zero, all) = layers.iter().flat_map(|layer| layer.linears()).fold((0, 0), |(zero, all), (_, linear)| {
-            let w = &linear.weights;
-            let map = pollux_compiler::sparse::TileMap::new(&w.data, w.rows, w.cols, 16);
-            (zero + map.zero_tiles(), all + map.tiles())
-        });
+        let (mut zero, mut all) = (0, 0);
+        for (_, linear) in layers.iter().flat_map(|layer| layer.linears()) {
+            let map = TileMap::new(&parameters::weights(linear).linear, &linear.repeats, 16);
+            (zero, all) = (zero + map.zero_tiles(), all + map.tiles());
+        }
         let encoder = compile(config.clone(), &plan, &layers, &input, Mask::Full)?;
         let accuracy = model.accuracy(&layers, SENTENCES)?;
         let name = format!("{:.0} % of weights ({zero} of {all} blocks are zero)", 100.0 * fraction);

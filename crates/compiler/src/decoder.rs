@@ -13,7 +13,7 @@ use pollux_memory::Memory;
 use crate::encoder::Attention;
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, run_cycles, run_functional};
-use crate::lowering::{Lowering, PlacedSum, PlacedWeights};
+use crate::lowering::{Lowering, PlacedSum, PlacedWeights, Weights};
 use crate::operation::OperationClass;
 use crate::plan::Plan;
 use crate::random::Random;
@@ -25,25 +25,25 @@ pub struct DecoderLayerParams {
     /// LayerNorm in front of the attention, of the residual stream.
     pub attention_norm: DiagonalSum,
     /// Query projection.
-    pub query: Linear,
+    pub query: Weights,
     /// Key projection.
-    pub key: Linear,
+    pub key: Weights,
     /// Value projection.
-    pub value: Linear,
+    pub value: Weights,
     /// Scores, softmax, context.
     pub attention: AttentionParams,
     /// Projection of the concatenated heads.
-    pub attention_output: Linear,
+    pub attention_output: Weights,
     /// Branch + residual.
     pub attention_residual: DiagonalSum,
     /// LayerNorm in front of the feed-forward network.
     pub ffn_norm: DiagonalSum,
     /// First product of the feed-forward network.
-    pub intermediate: Linear,
+    pub intermediate: Weights,
     /// GELU.
     pub gelu: DiagonalSum,
     /// Second product of the feed-forward network.
-    pub ffn_output: Linear,
+    pub ffn_output: Weights,
     /// Branch + residual.
     pub ffn_residual: DiagonalSum,
 }
@@ -91,7 +91,7 @@ impl DecoderParams {
             ffn_residual: parts.residual(),
         };
         let layers = (0..shape.layers).map(layer).collect();
-        let (final_norm, head) = (parts.norm(), parts.linear(hidden, vocabulary, 1.0));
+        let (final_norm, head) = (parts.norm(), parts.linear(hidden, vocabulary, 1.0).linear);
         let small = |random: &mut Random, bound: i32, len: usize| -> Vec<i8> {
             random.between(-bound, bound, len).into_iter().map(|x| x as i8).collect()
         };
@@ -167,7 +167,7 @@ impl PlacedLayer {
         let mut cache = |part: &str, width| {
             lowering.builder.buffer(&format!("{name}.{part}_cache"), positions, width, ElementType::I8)
         };
-        let cache = [cache("key", layer.key.outputs)?, cache("value", layer.value.outputs)?];
+        let cache = [cache("key", layer.key.linear.outputs)?, cache("value", layer.value.linear.outputs)?];
         Ok(Self {
             attention_norm: lowering.place_sum(&part("attention_norm"), &layer.attention_norm)?,
             query: lowering.place(&part("query"), &layer.query)?,
@@ -270,6 +270,8 @@ pub struct Decoder {
     head_bias: View,
     input: View,
     memory: Memory,
+    /// Buffers that stay from pass to pass.
+    placed: usize,
     setup: Option<CycleSetup>,
     length: usize,
     /// Cycles of all passes so far.
@@ -297,8 +299,22 @@ impl Decoder {
         let head = base.builder.buffer_i8("head.weights", inputs, outputs, &params.head.weights)?;
         let head_bias = base.builder.buffer_i32("head.bias", 1, outputs, &params.head.bias)?;
         let input = base.builder.buffer("input", positions, hidden, ElementType::I8)?;
-        let memory = base.clone().finish_part()?.program.initial_memory();
-        Ok(Self { params, base, layers, final_norm, head, head_bias, input, memory, setup, length: 0, cycles: 0 })
+        let program = base.clone().finish_part()?.program;
+        let (memory, placed) = (program.initial_memory(), program.buffers.len());
+        Ok(Self {
+            params,
+            base,
+            layers,
+            final_norm,
+            head,
+            head_bias,
+            input,
+            memory,
+            placed,
+            setup,
+            length: 0,
+            cycles: 0,
+        })
     }
 
     /// Positions in the cache.
@@ -400,7 +416,11 @@ impl Decoder {
     fn run(&mut self, lowering: Lowering) -> Result<(), CompileError> {
         let compiled = lowering.finish_part()?;
         let mut memory = std::mem::take(&mut self.memory);
-        compiled.program.buffers.iter().for_each(|buffer| memory.map(buffer.range()));
+        // What the decoder itself does not have in memory: results, and masks with their contents.
+        for buffer in &compiled.program.buffers[self.placed..] {
+            memory.map(buffer.range());
+            memory.write(buffer.address, buffer.data.as_deref().unwrap_or_default());
+        }
         self.memory = match &self.setup {
             None => run_functional(&compiled, memory)?,
             Some(setup) => {

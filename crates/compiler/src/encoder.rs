@@ -2,16 +2,16 @@
 
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
-use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Mask};
+use pollux_kernels::encoder::{AttentionParams, Mask};
 use pollux_kernels::{Activation, Bias, Matmul, View};
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::{LayerTrace, Matrix, Tensor};
 
 use crate::error::CompileError;
 use crate::host::HostStep;
-use crate::lowering::{Lowering, PlacedSum, PlacedWeights};
+use crate::lowering::{Lowering, PlacedSum, PlacedWeights, Sums};
 use crate::operation::{Compiled, OperationClass};
-use crate::parameters;
+use crate::parameters::{self, EncoderLayerParams};
 use crate::plan::Plan;
 
 /// Name of the buffer with the model's input.
@@ -168,7 +168,8 @@ pub(crate) struct Attention<'a> {
 }
 
 impl Attention<'_> {
-    /// Operations `NAME.scores_softmax` (fused) or `NAME.scores` and `NAME.scores_softmax` (host), and `NAME.context`.
+    /// Operations `NAME.scores_softmax` or, with softmax by the host, `NAME.scores` and `NAME.scores_softmax`; and
+    /// `NAME.context`.
     pub fn lower(
         &self,
         lowering: &mut Lowering,
@@ -182,15 +183,12 @@ impl Attention<'_> {
         let softmax = format!("{name}.scores_softmax");
         let heads = (0..self.params.heads).map(|head| self.scores(head, &addend, &probabilities));
         let heads = heads.collect::<Result<Vec<_>, _>>()?;
-        let on_host = match heads.first() {
-            Some(matmul) => lowering.normalizes_on_host(&softmax, matmul)?,
-            None => false,
-        };
-        if on_host {
+        if lowering.normalizes_on_host(&softmax, &Activation::Softmax(self.params.softmax), keys)? {
             self.host_softmax(lowering, name, &heads, probabilities)?;
         } else {
             lowering.begin(&softmax, OperationClass::Nonlinear);
-            heads.iter().try_for_each(|matmul| lowering.matmul(matmul))?;
+            let mut sums = Sums::default();
+            heads.iter().try_for_each(|matmul| lowering.normalized_matmul(matmul, &mut sums))?;
         }
         lowering.begin(&format!("{name}.context"), OperationClass::Matmul);
         for head in 0..self.params.heads {

@@ -8,13 +8,14 @@
 //! | [`encoder`] | BERT-family encoders |
 //! | [`decoder`] | GPT-2-family decoders: KV cache, generation, early exit, Big/Little decoding |
 //! | [`techniques`] | pruning of heads, columns, blocks, weights |
-//! | [`sparse`] | products that leave out blocks of zeros |
+//! | [`blockwise`] | products that leave out blocks of zeros, and take columns of the input twice |
 //! | [`host`] | what the host processor does between commands, and how long it takes |
 //! | [`execute`] | functional and cycle-level runs |
 //! | [`report`], `html` | cycles, utilisation, bytes, intensity: table, JSON, page with plots |
 //! | [`synthetic`] | Transformers of given shapes with pseudo-random weights |
 //! | [`pipeline`] | from a model directory and a text to an embedding: what `pollux model` does |
 
+pub mod blockwise;
 pub mod decoder;
 pub mod encoder;
 pub mod error;
@@ -28,7 +29,6 @@ pub mod pipeline;
 pub mod plan;
 pub mod random;
 pub mod report;
-pub mod sparse;
 pub mod synthetic;
 pub mod techniques;
 

@@ -1,15 +1,16 @@
 //! [`Lowering`]: a program builder that also keeps what each operation is, and follows a plan.
 
+use pollux_asm::program::ElementType;
 use pollux_isa::config::ExpVariant;
 use pollux_isa::{GemminiConfig, config};
 use pollux_kernels::{Activation, Dataflow, DiagonalSum, KernelError, Matmul, ProgramBuilder, Schedule, View};
 use pollux_kernels::{diagonal::PlacedDiagonalSum, encoder, encoder::PlacedLinear};
 
+use crate::blockwise::{self, TileMap};
 use crate::error::CompileError;
 use crate::host::HostStep;
 use crate::operation::{Compiled, Operation, OperationClass, ScheduledMatmul};
 use crate::plan::{Placement, Plan};
-use crate::sparse::{self, TileMap};
 
 /// Collects a model's operations.
 #[derive(Clone, Debug)]
@@ -21,13 +22,47 @@ pub struct Lowering {
     layer: Option<usize>,
 }
 
-/// Weights in main memory, with the map of their blocks that are not zero if the plan skips the others.
+/// Weights in main memory. They have a map of blocks if columns of the input occur again, or if the plan leaves out blocks
+/// of zeros and there are some.
 #[derive(Clone, Debug)]
 pub struct PlacedWeights {
     linear: PlacedLinear,
     /// Columns of the result.
     pub outputs: usize,
-    sparse: Option<TileMap>,
+    blocks: Option<TileMap>,
+}
+
+/// A dense product's parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// Weights and bias. Its inputs are those of A: repeated columns count again.
+    pub linear: encoder::Linear,
+    /// Columns of the input that follow the whole input in A.
+    pub repeats: Vec<std::ops::Range<usize>>,
+}
+
+impl From<encoder::Linear> for Weights {
+    fn from(linear: encoder::Linear) -> Self {
+        Self { linear, repeats: Vec::new() }
+    }
+}
+
+/// Buffers for int32 sums of products that are normalized separately, two in turn.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    buffers: Vec<View>,
+    used: usize,
+}
+
+impl Sums {
+    fn next(&mut self, builder: &mut ProgramBuilder, matmul: &Matmul) -> Result<View, KernelError> {
+        if self.buffers.len() < 2 {
+            let name = format!("{}.sums{}", builder.operation(), self.buffers.len());
+            self.buffers.push(builder.buffer(&name, matmul.c.rows, matmul.c.cols, ElementType::I32)?);
+        }
+        self.used += 1;
+        Ok(self.buffers[(self.used - 1) % self.buffers.len()])
+    }
 }
 
 /// A diagonal sum in main memory; the values stay at hand for the host.
@@ -81,15 +116,21 @@ impl Lowering {
         }
     }
 
-    /// Puts weights and bias into main memory, as buffers `NAME.weights` and `NAME.bias`.
+    /// Puts weights and bias into main memory, as buffers `NAME.weights` and `NAME.bias`. The last rows of the weights
+    /// belong to the input's columns `repeats`, which occur a second time.
     ///
     /// # Errors
     /// Parameters of the wrong length, or full memory.
-    pub fn place(&mut self, name: &str, linear: &encoder::Linear) -> Result<PlacedWeights, CompileError> {
+    pub fn place(&mut self, name: &str, weights: &Weights) -> Result<PlacedWeights, CompileError> {
+        let Weights { linear, repeats } = weights;
         let placed = linear.place(&mut self.builder, name)?;
-        let map = TileMap::new(&linear.weights, linear.inputs, linear.outputs, self.builder.dim());
-        let sparse = Some(map).filter(|map| self.plan.skip_zero_tiles && map.zero_tiles() > 0);
-        Ok(PlacedWeights { linear: placed, outputs: linear.outputs, sparse })
+        let map = TileMap::new(linear, repeats, self.builder.dim());
+        let blocks = match self.plan.skip_zero_tiles && map.zero_tiles() > 0 {
+            true => Some(map),
+            false if repeats.is_empty() => None,
+            false => Some(map.with_zeros()),
+        };
+        Ok(PlacedWeights { linear: placed, outputs: linear.outputs, blocks })
     }
 
     /// Puts a diagonal sum into main memory, as buffers `NAME.diagonals` and `NAME.bias`.
@@ -107,8 +148,8 @@ impl Lowering {
     pub fn linear(&mut self, name: &str, weights: &PlacedWeights, input: View, out: View) -> Result<(), CompileError> {
         self.begin(name, OperationClass::Matmul);
         let matmul = weights.linear.matmul(input, out);
-        match &weights.sparse {
-            Some(map) => Ok(sparse::lower(&mut self.builder, &matmul, map)?),
+        match &weights.blocks {
+            Some(map) => Ok(blockwise::lower(&mut self.builder, &matmul, map)?),
             None => self.matmul(&matmul),
         }
     }
@@ -129,6 +170,23 @@ impl Lowering {
         Ok(())
     }
 
+    /// A product whose activation normalizes: fused if the accumulator holds whole rows beside it, otherwise with int32
+    /// sums through main memory, in one of the buffers `sums`.
+    ///
+    /// # Errors
+    /// Operands that do not fit together, or an illegal schedule.
+    pub fn normalized_matmul(&mut self, matmul: &Matmul, sums: &mut Sums) -> Result<(), CompileError> {
+        if self.plan.schedule(self.builder.operation()).is_some() || self.fuses(matmul) {
+            return self.matmul(matmul);
+        }
+        let view = sums.next(&mut self.builder, matmul)?;
+        Ok(matmul.lower_separately(&mut self.builder, &view)?)
+    }
+
+    fn fuses(&self, matmul: &Matmul) -> bool {
+        Schedule::auto(self.config(), &matmul.shape(), self.dataflow()).is_ok()
+    }
+
     fn schedule_for(&self, matmul: &Matmul) -> Result<Schedule, KernelError> {
         if let Some(schedule) = self.plan.schedule(self.builder.operation()) {
             return Ok(schedule);
@@ -146,31 +204,30 @@ impl Lowering {
         }
     }
 
-    /// Whether rows of this product are to be normalized by the host. `operation` is the operation's name.
+    /// Whether rows of this width are to be normalized by the host. `operation` is the operation's name.
     ///
     /// # Errors
     /// The plan asks for the accelerator, which cannot do it.
-    pub fn normalizes_on_host(&self, operation: &str, matmul: &Matmul) -> Result<bool, CompileError> {
-        let possible = self.has_activation(&matmul.activation)
-            && Schedule::auto(self.config(), &matmul.shape(), self.dataflow()).is_ok();
-        self.choose(operation, possible, || {
-            let blocks = matmul.shape().j.div_ceil(self.builder.dim());
-            format!(
-                "a row of {} columns needs {} accumulator rows of {}, and `has_normalizations` with the released \
-                 exponential; choose normalization auto or host",
-                matmul.shape().j,
-                blocks * self.builder.dim(),
-                self.config().acc_rows()
-            )
-        })
-    }
-
-    fn choose(&self, operation: &str, possible: bool, why: impl Fn() -> String) -> Result<bool, CompileError> {
+    pub fn normalizes_on_host(
+        &self,
+        operation: &str,
+        activation: &Activation,
+        columns: usize,
+    ) -> Result<bool, CompileError> {
+        let blocks = columns.div_ceil(self.builder.dim());
+        let possible = self.has_activation(activation) && blocks <= self.config().acc_rows() as usize;
         match self.plan.placement(operation) {
             Placement::Host => Ok(true),
             Placement::Auto => Ok(!possible),
             Placement::Accelerator if possible => Ok(false),
-            Placement::Accelerator => Err(CompileError::Plan { operation: operation.to_owned(), what: why() }),
+            Placement::Accelerator => Err(CompileError::Plan {
+                operation: operation.to_owned(),
+                what: format!(
+                    "{} of {columns} columns needs `has_normalizations` (softmax: with the released exponential) and \
+                     {blocks} accumulator rows; choose normalization auto or host",
+                    activation.name()
+                ),
+            }),
         }
     }
 
@@ -198,14 +255,13 @@ impl Lowering {
             Activation::None => OperationClass::DataMovement,
             _ => OperationClass::Nonlinear,
         };
-        let rows = out.cols.div_ceil(self.builder.dim()) * self.builder.dim();
-        let fits = !sum.values.activation.normalizes() || rows <= self.config().acc_rows() as usize;
-        let possible = self.has_activation(&sum.values.activation) && fits;
-        let on_host = self.choose(name, possible, || {
-            format!("a row of {} columns needs {rows} accumulator rows; choose normalization auto or host", out.cols)
-        })?;
+        let activation = &sum.values.activation;
         // GELU and plain sums are no normalization: the host does them only if the hardware cannot.
-        if on_host && (sum.values.activation.normalizes() || !possible) {
+        let on_host = match activation.normalizes() {
+            true => self.normalizes_on_host(name, activation, out.cols)?,
+            false => !self.has_activation(activation),
+        };
+        if on_host {
             let step = HostStep::DiagonalSum { operands: [branch, residual], sum: Box::new(sum.values.clone()), out };
             self.host(name, class, step);
             return Ok(());

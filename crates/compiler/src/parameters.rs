@@ -1,35 +1,65 @@
 //! Quantised layers (`pollux-model`) as the kernels take them.
 
 use pollux_kernels::diagonal::DiagonalOperand;
-use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Linear, Mask};
+use pollux_kernels::encoder::{AttentionParams, Linear, Mask};
 use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, SoftmaxConstants};
 use pollux_model::AttentionMask;
 use pollux_model::layer::{self, QuantisedLayer};
 
+use crate::lowering::Weights;
+
+/// Everything an encoder layer needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderLayerParams {
+    /// Query projection.
+    pub query: Weights,
+    /// Key projection.
+    pub key: Weights,
+    /// Value projection.
+    pub value: Weights,
+    /// Scores, softmax, context.
+    pub attention: AttentionParams,
+    /// Projection of the concatenated heads.
+    pub attention_output: Weights,
+    /// Residual addition and LayerNorm after the attention.
+    pub attention_norm: DiagonalSum,
+    /// First product of the feed-forward network.
+    pub intermediate: Weights,
+    /// GELU.
+    pub gelu: DiagonalSum,
+    /// Second product of the feed-forward network.
+    pub ffn_output: Weights,
+    /// Residual addition and LayerNorm after the feed-forward network.
+    pub output_norm: DiagonalSum,
+}
+
 /// All parameters of an encoder layer.
 pub fn encoder_layer(layer: &QuantisedLayer) -> EncoderLayerParams {
     EncoderLayerParams {
-        query: linear(&layer.query),
-        key: linear(&layer.key),
-        value: linear(&layer.value),
+        query: weights(&layer.query),
+        key: weights(&layer.key),
+        value: weights(&layer.value),
         attention: attention(&layer.attention),
-        attention_output: linear(&layer.attention_output),
+        attention_output: weights(&layer.attention_output),
         attention_norm: diagonal_sum(&layer.attention_norm),
-        intermediate: linear(&layer.intermediate),
+        intermediate: weights(&layer.intermediate),
         gelu: diagonal_sum(&layer.gelu),
-        ffn_output: linear(&layer.ffn_output),
+        ffn_output: weights(&layer.ffn_output),
         output_norm: diagonal_sum(&layer.output_norm),
     }
 }
 
 /// A dense product.
-pub fn linear(linear: &layer::Linear) -> Linear {
-    Linear {
-        inputs: linear.weights.rows,
-        outputs: linear.weights.cols,
-        weights: linear.weights.data.clone(),
-        bias: linear.bias.clone(),
-        scale: linear.scale,
+pub fn weights(linear: &layer::Linear) -> Weights {
+    Weights {
+        linear: Linear {
+            inputs: linear.weights.rows,
+            outputs: linear.weights.cols,
+            weights: linear.weights.data.clone(),
+            bias: linear.bias.clone(),
+            scale: linear.scale,
+        },
+        repeats: linear.repeats.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pollux_isa::GemminiConfig;
-use pollux_kernels::encoder::{EncoderLayerParams, Mask};
+use pollux_kernels::encoder::Mask;
 use pollux_model::bert::BertModel;
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::quality::{Quality, cosine};
@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::encoder::{CompiledEncoder, TokenCounts, compile, compile_parameters};
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Mismatch, Position, mismatches, read_matrix, run_cycles, run_functional};
+use crate::parameters::EncoderLayerParams;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::{parameters, techniques};

@@ -3,13 +3,15 @@
 //! Scales are chosen so that every tensor spreads over int8 and no int32 sum wraps.
 
 use pollux_kernels::diagonal::DiagonalOperand;
-use pollux_kernels::encoder::{AttentionParams, EncoderLayerParams, Linear};
+use pollux_kernels::encoder::{AttentionParams, Linear};
 use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, SoftmaxConstants};
 use pollux_model::Matrix;
 use pollux_model::layer;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompileError;
+use crate::lowering::Weights;
+use crate::parameters::EncoderLayerParams;
 use crate::random::Random;
 
 /// Standard deviation of uniform int8 weights in [-127, 127].
@@ -102,22 +104,23 @@ pub(crate) struct Parts<'a> {
 
 impl Parts<'_> {
     /// A dense product whose results have the given deviation for inputs of [`RESULT_DEVIATION`].
-    pub fn linear(&mut self, inputs: usize, outputs: usize, deviation: f32) -> Linear {
+    pub fn linear(&mut self, inputs: usize, outputs: usize, deviation: f32) -> Weights {
         let sum = WEIGHT_DEVIATION * RESULT_DEVIATION * (inputs as f32).sqrt();
-        Linear {
+        let linear = Linear {
             inputs,
             outputs,
             weights: self.random.weights(inputs * outputs),
             bias: self.random.between(-(sum as i32) / 4, sum as i32 / 4, outputs),
             scale: deviation / sum,
-        }
+        };
+        linear.into()
     }
 
-    pub fn query_key(&mut self) -> Linear {
+    pub fn query_key(&mut self) -> Weights {
         self.linear(self.shape.hidden, self.shape.hidden, SCORE_DEVIATION)
     }
 
-    pub fn projection(&mut self, inputs: usize) -> Linear {
+    pub fn projection(&mut self, inputs: usize) -> Weights {
         self.linear(inputs, self.shape.hidden, RESULT_DEVIATION)
     }
 

@@ -6,12 +6,13 @@
 
 use std::ops::Range;
 
-use pollux_kernels::encoder::{EncoderLayerParams, Linear};
 use pollux_kernels::{ColumnGroup, DiagonalSum};
 use pollux_model::Tensor;
 use pollux_model::layer::{self, QuantisedLayer};
 
 use crate::error::CompileError;
+use crate::lowering::Weights;
+use crate::parameters::EncoderLayerParams;
 
 /// What is left out of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,10 +48,10 @@ impl Pruning {
     pub fn zero(&self, layer: &mut QuantisedLayer) {
         let size = layer.attention.head_size;
         for &head in &self.heads {
-            zero_rows(&mut layer.attention_output, head * size..(head + 1) * size);
+            zero_inputs(&mut layer.attention_output, &(head * size..(head + 1) * size));
         }
         for &group in &self.ffn_groups {
-            zero_rows(&mut layer.ffn_output, layer.gelu.groups[group].columns.clone());
+            zero_inputs(&mut layer.ffn_output, &layer.gelu.groups[group].columns);
         }
     }
 
@@ -88,36 +89,61 @@ impl<'a> RowWeights<'a> {
         Self { linear, units: &layer.encoding(output).scale }
     }
 
-    fn sum(&self, rows: Range<usize>) -> f64 {
+    fn sum(&self, inputs: &Range<usize>) -> f64 {
         let row =
             |r| self.linear.weights.row(r).iter().zip(self.units).map(|(&w, &u)| f64::from(w).abs() * f64::from(u));
-        rows.map(|r| row(r).sum::<f64>()).sum()
+        rows_of(self.linear, inputs).into_iter().map(|r| row(r).sum::<f64>()).sum()
     }
 }
 
 fn least(parts: &[Range<usize>], count: usize, weights: &RowWeights<'_>) -> Vec<usize> {
-    let mut order: Vec<(f64, usize)> = parts.iter().cloned().map(|rows| weights.sum(rows)).zip(0..).collect();
+    let mut order: Vec<(f64, usize)> = parts.iter().map(|inputs| weights.sum(inputs)).zip(0..).collect();
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut chosen: Vec<usize> = order.into_iter().take(count).map(|(_, index)| index).collect();
     chosen.sort_unstable();
     chosen
 }
 
-fn zero_rows(linear: &mut layer::Linear, rows: Range<usize>) {
-    rows.for_each(|row| linear.weights.row_mut(row).fill(0));
+/// Zeroes the weights of some input columns, wherever they occur in A.
+fn zero_inputs(linear: &mut layer::Linear, inputs: &Range<usize>) {
+    let rows: Vec<usize> = rows_of(linear, inputs);
+    rows.into_iter().for_each(|row| linear.weights.row_mut(row).fill(0));
 }
 
-fn keep_outputs(linear: &mut Linear, columns: &[usize]) {
+/// Rows of the weights that belong to some input columns.
+fn rows_of(linear: &layer::Linear, inputs: &Range<usize>) -> Vec<usize> {
+    linear.columns().enumerate().filter(|(_, column)| inputs.contains(column)).map(|(row, _)| row).collect()
+}
+
+fn keep_outputs(weights: &mut Weights, columns: &[usize]) {
+    let linear = &mut weights.linear;
     let rows = linear.weights.chunks_exact(linear.outputs.max(1));
     linear.weights = rows.flat_map(|row| columns.iter().map(|&c| row[c])).collect();
     linear.bias = columns.iter().map(|&c| linear.bias[c]).collect();
     linear.outputs = columns.len();
 }
 
-fn keep_inputs(linear: &mut Linear, rows: &[usize]) {
+/// `columns` are the input's columns that stay, in rising order.
+fn keep_inputs(weights: &mut Weights, columns: &[usize]) {
+    let Weights { linear, repeats } = weights;
+    let repeated: Vec<usize> = repeats.iter().cloned().flatten().collect();
+    let plain = linear.inputs - repeated.len();
+    let stays: Vec<(usize, usize)> = (0..plain)
+        .chain(repeated)
+        .enumerate()
+        .filter_map(|(row, column)| Some((row, columns.binary_search(&column).ok()?)))
+        .collect();
     let width = linear.outputs;
-    linear.weights = rows.iter().flat_map(|&r| linear.weights[r * width..(r + 1) * width].to_vec()).collect();
-    linear.inputs = rows.len();
+    let rows = stays.iter().flat_map(|&(row, _)| &linear.weights[row * width..(row + 1) * width]);
+    linear.weights = rows.copied().collect();
+    linear.inputs = stays.len();
+    repeats.clear();
+    for &(_, column) in &stays[columns.len()..] {
+        match repeats.last_mut() {
+            Some(range) if range.end == column => range.end += 1,
+            _ => repeats.push(column..column + 1),
+        }
+    }
 }
 
 /// Leaves groups out; the columns that stay.

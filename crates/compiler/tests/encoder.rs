@@ -4,19 +4,28 @@ use pollux_compiler::encoder::{CompiledEncoder, compile};
 use pollux_compiler::execute::{CycleSetup, mismatches, run_cycles, run_functional};
 use pollux_compiler::plan::{OperationPlan, Placement, Plan};
 use pollux_isa::GemminiConfig;
+use pollux_isa::config::Capacity;
 use pollux_kernels::encoder::Mask;
 use pollux_model::bert::{BertConfig, BertModel};
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
 use pollux_model::{AttentionMask, LayerTrace, Matrix, embedded_default, layer_reference};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
-fn tiny(layers: usize, outlier_channels: usize) -> QuantisedModel {
+fn tiny(layers: usize, options: QuantiseOptions) -> QuantisedModel {
+    let mut model = random(3, 48, 80, 5, options);
+    model.layers.truncate(layers);
+    model
+}
+
+fn random(heads: usize, hidden: usize, ffn: usize, seed: u64, options: QuantiseOptions) -> QuantisedModel {
     let config = BertConfig {
         model_type: "bert".into(),
-        hidden_size: 48,
-        num_hidden_layers: layers,
-        num_attention_heads: 3,
-        intermediate_size: 80,
+        hidden_size: hidden,
+        num_hidden_layers: 2,
+        num_attention_heads: heads,
+        intermediate_size: ffn,
         vocab_size: 60,
         max_position_embeddings: 40,
         type_vocab_size: 2,
@@ -24,9 +33,9 @@ fn tiny(layers: usize, outlier_channels: usize) -> QuantisedModel {
         hidden_act: "gelu".into(),
         position_embedding_type: "absolute".into(),
     };
-    let model = BertModel::synthetic(config, 5).unwrap();
+    let model = BertModel::synthetic(config, seed).unwrap();
     let sentences: Vec<Vec<u32>> = (0..6).map(|s| (0..12).map(|t| (s * 17 + t * 7) % 60).collect()).collect();
-    QuantisedModel::build(model, &sentences, &QuantiseOptions { outlier_channels, ..Default::default() }).unwrap()
+    QuantisedModel::build(model, &sentences, &options).unwrap()
 }
 
 fn references(layers: &[QuantisedLayer], input: &Matrix<i8>) -> Vec<LayerTrace> {
@@ -60,14 +69,14 @@ fn assert_both_models_agree(encoder: &CompiledEncoder) {
 
 #[test]
 fn every_tensor_of_a_small_encoder_equals_the_reference() {
-    let model = tiny(2, 16);
+    let model = tiny(2, QuantiseOptions { outlier_channels: 16, ..Default::default() });
     let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
     assert_both_models_agree(&compiled(&Plan::default(), &model.layers, &input));
 }
 
 #[test]
 fn normalization_by_the_host_gives_the_same_tensors() {
-    let model = tiny(2, 16);
+    let model = tiny(2, QuantiseOptions { outlier_channels: 16, ..Default::default() });
     let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
     let plan = Plan { normalization: Placement::Host, ..Plan::default() };
     let encoder = compiled(&plan, &model.layers, &input);
@@ -85,15 +94,37 @@ fn the_embedded_layer_equals_the_reference_functionally() {
 }
 
 #[test]
-fn rows_that_do_not_fit_the_accumulator_are_normalized_by_the_host() {
-    let model = tiny(1, 0);
+fn weights_in_two_planes_take_columns_of_the_input_twice() {
+    let options = QuantiseOptions { weight_planes: 2, outlier_channels: 16, outlier_planes: 2, ..Default::default() };
+    let model = tiny(2, options);
+    assert!(model.layers.iter().any(|layer| !layer.query.repeats.is_empty()));
+    let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
+    assert_both_models_agree(&compiled(&Plan::default(), &model.layers, &input));
+}
+
+#[test]
+fn rows_wider_than_the_accumulator_go_through_main_memory() {
+    let model = tiny(1, QuantiseOptions::default());
     let input = model.embed_tokens(&(0..40).collect::<Vec<_>>()).unwrap();
     // 32 rows of the accumulator: 2 blocks, but 40 keys and 48 columns need 3.
-    let config = GemminiConfig { acc_capacity: pollux_isa::config::Capacity::Kilobytes(2), ..GemminiConfig::norm16() };
+    let config = GemminiConfig { acc_capacity: Capacity::Kilobytes(2), ..GemminiConfig::norm16() };
+    let mut encoder = compile(config, &Plan::default(), &model.layers, &input, Mask::Full).unwrap();
+    encoder.expect(&references(&model.layers, &input)).unwrap();
+    assert!(!encoder.compiled.needs_host());
+    assert!(encoder.compiled.program.buffer("layer0.scores_softmax.sums1").is_some());
+    assert_both_models_agree(&encoder);
+}
+
+#[test]
+fn a_build_without_normalizations_leaves_them_to_the_host() {
+    let model = tiny(1, QuantiseOptions::default());
+    let input = model.embed_tokens(&[1, 2, 3]).unwrap();
+    let config = GemminiConfig { has_normalizations: false, ..GemminiConfig::norm16() };
     let mut encoder = compile(config.clone(), &Plan::default(), &model.layers, &input, Mask::Full).unwrap();
     encoder.expect(&references(&model.layers, &input)).unwrap();
     let hosts = encoder.compiled.operations.iter().filter(|o| o.host.is_some()).map(|o| o.name.as_str());
-    assert_eq!(hosts.collect::<Vec<_>>(), ["layer0.scores_softmax", "layer0.attention_norm", "layer0.output_norm"]);
+    let expected = ["layer0.scores_softmax", "layer0.attention_norm", "layer0.gelu", "layer0.output_norm"];
+    assert_eq!(hosts.collect::<Vec<_>>(), expected);
     let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory()).unwrap();
     assert_eq!(mismatches(&encoder.compiled.program, &memory), (vec![], 11));
 
@@ -101,14 +132,14 @@ fn rows_that_do_not_fit_the_accumulator_are_normalized_by_the_host() {
     let message = compile(config, &plan, &model.layers, &input, Mask::Full).unwrap_err().to_string();
     assert_eq!(
         message,
-        "operation `layer0.scores_softmax`: a row of 40 columns needs 48 accumulator rows of 32, and \
-         `has_normalizations` with the released exponential; choose normalization auto or host"
+        "operation `layer0.scores_softmax`: softmax of 3 columns needs `has_normalizations` (softmax: with the released \
+         exponential) and 1 accumulator rows; choose normalization auto or host"
     );
 }
 
 #[test]
 fn a_schedule_of_the_plan_changes_the_commands_but_not_the_result() {
-    let model = tiny(1, 0);
+    let model = tiny(1, QuantiseOptions::default());
     let input = model.embed_tokens(&(3..20).collect::<Vec<_>>()).unwrap();
     let plan = Plan::from_toml(
         "[operations.query.schedule]\ndataflow = 'os'\ntile = { i = 1, j = 1, k = 3 }\norder = ['j', 'i', 'k']\n\
@@ -124,7 +155,7 @@ fn a_schedule_of_the_plan_changes_the_commands_but_not_the_result() {
 
 #[test]
 fn an_impossible_schedule_is_refused_with_the_operation_and_the_rule() {
-    let model = tiny(1, 0);
+    let model = tiny(1, QuantiseOptions::default());
     let input = model.embed_tokens(&[1, 2, 3]).unwrap();
     let mut plan = Plan::default();
     let schedule = pollux_kernels::Schedule {
@@ -141,4 +172,20 @@ fn an_impossible_schedule_is_refused_with_the_operation_and_the_rule() {
         message,
         "operation `layer0.value`: the unroller is weight-stationary: choose dataflow ws, or emission commands"
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..Default::default() })]
+
+    #[test]
+    fn ragged_encoders_equal_the_reference_on_both_models(
+        tokens in 1usize..38, heads in 1usize..4, head_size in 3usize..20, ffn in 1usize..50, seed in 0u64..1000,
+        weight_planes in 1usize..3, host in proptest::bool::ANY,
+    ) {
+        let model = random(heads, heads * head_size, ffn, seed, QuantiseOptions { weight_planes, ..Default::default() });
+        let ids: Vec<u32> = (0..tokens as u32).map(|t| (t * 7 + seed as u32) % 60).collect();
+        let input = model.embed_tokens(&ids).unwrap();
+        let normalization = if host { Placement::Host } else { Placement::Auto };
+        assert_both_models_agree(&compiled(&Plan { normalization, ..Plan::default() }, &model.layers, &input));
+    }
 }
