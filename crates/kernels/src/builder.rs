@@ -249,6 +249,22 @@ impl ProgramBuilder {
         Ok(())
     }
 
+    /// The items that `emit` appends, taken out of the stream; they count as work of the current operation.
+    pub(crate) fn record<T>(
+        &mut self,
+        emit: impl FnOnce(&mut Self) -> Result<T, KernelError>,
+    ) -> Result<(T, Vec<StreamItem>), KernelError> {
+        let before = std::mem::take(&mut self.program.items);
+        let result = emit(self);
+        let items = std::mem::replace(&mut self.program.items, before);
+        Ok((result?, items))
+    }
+
+    /// Appends recorded items.
+    pub(crate) fn append(&mut self, items: Vec<StreamItem>) {
+        self.program.items.extend(items);
+    }
+
     /// Adds to the current operation's statistics.
     pub(crate) fn count(&mut self, add: impl FnOnce(&mut OperationStatistics)) {
         if self.statistics.operations.is_empty() {

@@ -17,7 +17,7 @@ use crate::builder::{Operand, ProgramBuilder};
 use crate::error::KernelError;
 use crate::matmul::{CHANNEL_A, CHANNEL_B, CHANNEL_D};
 use crate::normalize::{NormalizedRows, Piece, blocks_per_store, store_pieces};
-use crate::tiling::block_len;
+use crate::tiling::{block_len, interleave};
 use crate::view::View;
 
 /// Block rows that one pass over the columns covers at most.
@@ -176,16 +176,24 @@ impl PlacedDiagonalSum {
         }
         let mut kernel = Kernel::new(self, builder, [branch, residual], out)?;
         kernel.configure(builder)?;
-        match self.activation.normalizes() {
-            true => kernel.by_rows(builder),
-            false => kernel.by_columns(builder),
-        }
+        kernel.lower(builder)
     }
 }
 
-/// Where a chunk's operands lie in the scratchpad.
-#[derive(Clone, Copy)]
-struct Stage {
+/// What is summed in the accumulator before it is stored: whole rows if they are normalized, otherwise one chunk.
+#[derive(Clone, Debug)]
+struct Tile {
+    chunks: Range<usize>,
+    /// Block rows.
+    rows: Range<usize>,
+    /// First accumulator row.
+    sums: LocalAddr,
+}
+
+/// One chunk of a tile, and where its operands lie in the scratchpad.
+#[derive(Clone, Debug)]
+struct Step {
+    chunk: usize,
     diagonals: LocalAddr,
     operands: LocalAddr,
 }
@@ -214,6 +222,10 @@ struct Kernel<'a> {
     accumulators: Vec<LocalAddr>,
     /// Stride that the operands' load channel has.
     operand_stride: Option<u64>,
+    /// Factor that the stores have.
+    scale: Option<f32>,
+    /// Place of the diagonals loaded last, and number of steps loaded.
+    diagonal_place: usize,
     steps: usize,
 }
 
@@ -230,7 +242,7 @@ impl<'a> Kernel<'a> {
         // A block row is lower than DIM where the accumulator cannot hold DIM whole rows; then each store moves one block.
         let pitch = if normalizes { dim.min(config.acc_rows() as usize / sum.blocks.len()).max(1) } else { dim };
         let row_blocks = out.rows.div_ceil(pitch);
-        let chunks = chunks(&sum.blocks, blocks_per_store(builder, pitch));
+        let chunks = chunks(&sum.blocks, blocks_per_store(builder, pitch), dim);
         let widest = chunks.iter().map(Range::len).max().unwrap_or(1);
         let held = if normalizes { sum.blocks.len() } else { widest };
         let needs = |source| sum.operands.iter().any(|&operand| operand as usize == source);
@@ -269,6 +281,8 @@ impl<'a> Kernel<'a> {
             diagonal_places,
             accumulators,
             operand_stride: None,
+            scale: None,
+            diagonal_place: 0,
             steps: 0,
         })
     }
@@ -279,20 +293,62 @@ impl<'a> Kernel<'a> {
         builder.config_ld(CHANNEL_D, 0, 1.0, false)
     }
 
-    /// Whole rows first: every chunk of a row tile is summed, then its rows are normalized.
-    fn by_rows(&mut self, builder: &mut ProgramBuilder) -> Result<(), KernelError> {
-        let pieces: Vec<Piece> =
-            self.chunks.iter().map(|chunk| Piece { columns: self.columns(chunk), block: chunk.start }).collect();
-        let width = self.sum.blocks.len();
-        for (index, start) in (0..self.row_blocks).step_by(self.tile_rows).enumerate() {
-            let rows = start..(start + self.tile_rows).min(self.row_blocks);
-            let base = self.accumulators[index % self.accumulators.len()];
-            for chunk in 0..self.chunks.len() {
-                self.accumulate(builder, chunk, &rows, |i, block| (base, i * width + block))?;
+    /// Loads run one step ahead of the products, and stores one tile behind them.
+    fn lower(&mut self, builder: &mut ProgramBuilder) -> Result<(), KernelError> {
+        let tiles = self.tiles();
+        let steps: Vec<(usize, Range<usize>)> =
+            tiles.iter().flat_map(|tile| tile.chunks.clone().map(|chunk| (chunk, tile.rows.clone()))).collect();
+        let mut ahead = steps.into_iter();
+        let mut next = ahead.next().map(|(chunk, rows)| self.load(builder, chunk, rows)).transpose()?;
+        let mut stores = Vec::new();
+        for tile in &tiles {
+            let mut products = Vec::new();
+            while let Some(step) = next.take() {
+                let ((), sums) = builder.record(|builder| self.accumulate(builder, tile, &step))?;
+                let (loaded, loads) = builder
+                    .record(|builder| ahead.next().map(|(chunk, rows)| self.load(builder, chunk, rows)).transpose())?;
+                products.extend(interleave(sums, loads));
+                next = loaded;
+                if step.chunk + 1 == tile.chunks.end {
+                    break;
+                }
             }
-            self.store_rows(builder, &rows, base, &pieces)?;
+            let ((), last) = builder.record(|builder| self.store(builder, tile))?;
+            let earlier = std::mem::replace(&mut stores, last);
+            if self.accumulators.len() > 1 {
+                builder.append(interleave(earlier, products));
+            } else {
+                builder.append(earlier);
+                builder.append(products);
+            }
         }
+        builder.append(stores);
         Ok(())
+    }
+
+    /// Rows outermost if whole rows are needed; otherwise chunks, so that each one's diagonals are loaded once.
+    fn tiles(&self) -> Vec<Tile> {
+        let rows = || {
+            (0..self.row_blocks)
+                .step_by(self.tile_rows)
+                .map(|start| start..(start + self.tile_rows).min(self.row_blocks))
+        };
+        let all: Vec<(Range<usize>, Range<usize>)> = match self.sum.activation.normalizes() {
+            true => rows().map(|rows| (0..self.chunks.len(), rows)).collect(),
+            false => {
+                (0..self.chunks.len()).flat_map(|chunk| rows().map(move |rows| (chunk..chunk + 1, rows))).collect()
+            }
+        };
+        let accumulator = |index: usize| self.accumulators[index % self.accumulators.len()];
+        let tile = |(index, (chunks, rows))| Tile { chunks, rows, sums: accumulator(index) };
+        all.into_iter().enumerate().map(tile).collect()
+    }
+
+    fn store(&mut self, builder: &mut ProgramBuilder, tile: &Tile) -> Result<(), KernelError> {
+        match self.sum.activation.normalizes() {
+            true => self.store_rows(builder, &tile.rows, tile.sums),
+            false => self.store_chunk(builder, tile),
+        }
     }
 
     /// Groups with different scales each go through all passes: the scale takes part in the second one.
@@ -301,8 +357,8 @@ impl<'a> Kernel<'a> {
         builder: &mut ProgramBuilder,
         rows: &Range<usize>,
         base: LocalAddr,
-        pieces: &[Piece],
     ) -> Result<(), KernelError> {
+        let pieces: Vec<Piece> = self.chunks.iter().map(|chunk| self.piece(chunk)).collect();
         let mut scales: Vec<f32> = Vec::new();
         for &scale in &self.sum.scales {
             if !scales.contains(&scale) {
@@ -310,6 +366,14 @@ impl<'a> Kernel<'a> {
             }
         }
         for scale in scales {
+            let of_scale = |run: &Range<usize>| self.scale_of(run.start) == scale;
+            let stored: Vec<Piece> = self
+                .chunks
+                .iter()
+                .flat_map(|chunk| self.runs(chunk))
+                .filter(of_scale)
+                .map(|run| self.piece(&run))
+                .collect();
             builder.config_st(self.out.stride_bytes(), scale, &self.sum.activation)?;
             for (i, block_row) in rows.clone().enumerate() {
                 let normalized = NormalizedRows {
@@ -320,71 +384,101 @@ impl<'a> Kernel<'a> {
                     pitch: self.pitch,
                     local: self.sums(base, i * self.sum.blocks.len()),
                 };
-                store_pieces(builder, &normalized, pieces, |piece| self.scale_of(piece.block) == scale)?;
+                store_pieces(builder, &normalized, &pieces, &stored)?;
             }
         }
         Ok(())
     }
 
-    /// Chunks first: each is summed and stored for all rows while its diagonals are in the scratchpad.
-    fn by_columns(&mut self, builder: &mut ProgramBuilder) -> Result<(), KernelError> {
-        builder.config_st(self.out.stride_bytes(), self.scale_of(0), &self.sum.activation)?;
-        let mut scale = self.scale_of(0);
-        for chunk in 0..self.chunks.len() {
-            let blocks = self.chunks[chunk].clone();
-            if self.scale_of(blocks.start) != scale {
-                scale = self.scale_of(blocks.start);
-                builder.config_st_only(self.out.stride_bytes(), scale, &self.sum.activation)?;
-            }
-            for start in (0..self.row_blocks).step_by(self.tile_rows) {
-                let rows = start..(start + self.tile_rows).min(self.row_blocks);
-                let base = self.accumulators[self.steps % self.accumulators.len()];
-                let place = |i, block| (base, i * blocks.len() + block - blocks.start);
-                self.accumulate(builder, chunk, &rows, place)?;
-                let columns = self.columns(&blocks);
-                for (i, block_row) in rows.enumerate() {
-                    let local = self.sums(base, i * blocks.len());
-                    let at = [block_row * self.pitch, columns.start];
-                    builder.mvout(self.out, at, [self.rows(block_row), columns.len()], local)?;
+    fn store_chunk(&mut self, builder: &mut ProgramBuilder, tile: &Tile) -> Result<(), KernelError> {
+        let blocks = self.chunks[tile.chunks.start].clone();
+        for run in self.runs(&blocks) {
+            let scale = self.scale_of(run.start);
+            match self.scale {
+                None => builder.config_st(self.out.stride_bytes(), scale, &self.sum.activation)?,
+                Some(old) if old != scale => {
+                    builder.config_st_only(self.out.stride_bytes(), scale, &self.sum.activation)?;
                 }
+                Some(_) => {}
             }
-        }
-        Ok(())
-    }
-
-    /// Bias plus all terms of one chunk and row tile. `place` gives base and index of an accumulator block.
-    fn accumulate(
-        &mut self,
-        builder: &mut ProgramBuilder,
-        chunk: usize,
-        rows: &Range<usize>,
-        place: impl Fn(usize, usize) -> (LocalAddr, usize),
-    ) -> Result<(), KernelError> {
-        let blocks = self.chunks[chunk].clone();
-        let stage = self.load(builder, chunk, rows)?;
-        for (i, block_row) in rows.clone().enumerate() {
-            for first in blocks.clone().step_by(self.d_group) {
-                let group = first..(first + self.d_group).min(blocks.end);
-                let columns = self.columns(&group);
-                let (base, index) = place(i, first);
+            self.scale = Some(scale);
+            let columns = self.columns(&run);
+            for (i, block_row) in tile.rows.clone().enumerate() {
+                let at = [block_row * self.pitch, columns.start];
                 let extent = [self.rows(block_row), columns.len()];
-                let bias = View { stride: 0, ..self.sum.bias };
-                builder.mvin(CHANNEL_D, &bias, [0, columns.start], extent, self.sums(base, index))?;
+                let local = self.sums(tile.sums, self.sum_index(tile, i, run.start));
+                builder.mvout(self.out, at, extent, local)?;
             }
         }
+        Ok(())
+    }
+
+    /// Position of an accumulator block in its tile.
+    fn sum_index(&self, tile: &Tile, i: usize, block: usize) -> usize {
+        let first = self.chunks[tile.chunks.start].start;
+        let width = self.chunks[tile.chunks.end - 1].end - first;
+        i * width + block - first
+    }
+
+    /// The parts of a range of blocks that are read out with one scale.
+    fn runs(&self, blocks: &Range<usize>) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
         for block in blocks.clone() {
-            for (term, &operand) in self.sum.operands.iter().enumerate() {
-                let diagonal = self.block(stage.diagonals, term * blocks.len() + block - blocks.start);
-                for (i, block_row) in rows.clone().enumerate() {
-                    let (base, index) = place(i, block);
-                    let a = self.operand_index(operand, i, rows.len(), &blocks) + block - blocks.start;
-                    self.multiply(
-                        builder,
-                        block,
-                        [self.rows(block_row), i],
-                        [diagonal, self.block(stage.operands, a), self.sums(base, index).with_accumulate()],
-                    )?;
-                }
+            match runs.last_mut() {
+                Some(run) if self.scale_of(run.start) == self.scale_of(block) => run.end = block + 1,
+                _ => runs.push(block..block + 1),
+            }
+        }
+        runs
+    }
+
+    fn piece(&self, blocks: &Range<usize>) -> Piece {
+        Piece { columns: self.columns(blocks), block: blocks.start }
+    }
+
+    /// Bias plus all terms of one step. The bias is loaded one group of blocks ahead of the products.
+    fn accumulate(&self, builder: &mut ProgramBuilder, tile: &Tile, step: &Step) -> Result<(), KernelError> {
+        let blocks = self.chunks[step.chunk].clone();
+        let groups: Vec<Range<usize>> =
+            blocks.clone().step_by(self.d_group).map(|first| first..(first + self.d_group).min(blocks.end)).collect();
+        for (index, group) in groups.iter().enumerate() {
+            if index == 0 {
+                self.load_bias(builder, tile, group)?;
+            }
+            if let Some(next) = groups.get(index + 1) {
+                self.load_bias(builder, tile, next)?;
+            }
+            group.clone().try_for_each(|block| self.sum_block(builder, tile, step, block))?;
+        }
+        Ok(())
+    }
+
+    fn load_bias(&self, builder: &mut ProgramBuilder, tile: &Tile, blocks: &Range<usize>) -> Result<(), KernelError> {
+        let columns = self.columns(blocks);
+        let bias = View { stride: 0, ..self.sum.bias };
+        for (i, block_row) in tile.rows.clone().enumerate() {
+            let local = self.sums(tile.sums, self.sum_index(tile, i, blocks.start));
+            builder.mvin(CHANNEL_D, &bias, [0, columns.start], [self.rows(block_row), columns.len()], local)?;
+        }
+        Ok(())
+    }
+
+    /// All terms of one block of columns.
+    fn sum_block(
+        &self,
+        builder: &mut ProgramBuilder,
+        tile: &Tile,
+        step: &Step,
+        block: usize,
+    ) -> Result<(), KernelError> {
+        let blocks = self.chunks[step.chunk].clone();
+        for (term, &operand) in self.sum.operands.iter().enumerate() {
+            let diagonal = self.block(step.diagonals, term * blocks.len() + block - blocks.start);
+            for (i, block_row) in tile.rows.clone().enumerate() {
+                let a = self.source_index(operand as usize, i, tile.rows.len(), &blocks) + block - blocks.start;
+                let c = self.sums(tile.sums, self.sum_index(tile, i, block)).with_accumulate();
+                let rows = self.rows(block_row);
+                self.multiply(builder, block, [rows, i], [diagonal, self.block(step.operands, a), c])?;
             }
         }
         Ok(())
@@ -405,18 +499,9 @@ impl<'a> Kernel<'a> {
     }
 
     /// Loads the chunk's diagonals, unless they are still there, and its part of the operands.
-    fn load(&mut self, builder: &mut ProgramBuilder, chunk: usize, rows: &Range<usize>) -> Result<Stage, KernelError> {
+    fn load(&mut self, builder: &mut ProgramBuilder, chunk: usize, rows: Range<usize>) -> Result<Step, KernelError> {
         let blocks = self.chunks[chunk].clone();
-        let place = chunk % self.diagonal_places.len();
-        let diagonals = self.diagonal_places[place];
-        if self.diagonals_held[place] != Some(chunk) {
-            self.diagonals_held[place] = Some(chunk);
-            for term in 0..self.sum.operands.len() {
-                let local = self.block(diagonals, term * blocks.len());
-                let at = [term * self.dim, blocks.start * self.dim];
-                builder.mvin(CHANNEL_B, &self.sum.diagonals, at, [self.dim, blocks.len() * self.dim], local)?;
-            }
-        }
+        let diagonals = self.load_diagonals(builder, chunk)?;
         let operands = self.operand_stages[self.steps % self.operand_stages.len()];
         self.steps += 1;
         let columns = self.columns(&blocks);
@@ -427,20 +512,33 @@ impl<'a> Kernel<'a> {
                 builder.config_ld(CHANNEL_A, view.stride_bytes(), 1.0, false)?;
             }
             for (i, block_row) in rows.clone().enumerate() {
-                let index = self.source_index(source, i, rows.len(), &blocks);
+                let local = self.block(operands, self.source_index(source, i, rows.len(), &blocks));
                 let at = [block_row * self.pitch, columns.start];
-                let local = self.block(operands, index);
                 builder.mvin(CHANNEL_A, view, at, [self.rows(block_row), columns.len()], local)?;
             }
         }
-        Ok(Stage { diagonals, operands })
+        Ok(Step { chunk, diagonals, operands })
     }
 
-    /// Index of the first block of an operand's block row in the stage.
-    fn operand_index(&self, operand: DiagonalOperand, i: usize, rows: usize, blocks: &Range<usize>) -> usize {
-        self.source_index(operand as usize, i, rows, blocks)
+    /// The place of a chunk's diagonals: where they are, or behind the place loaded last, which is still in use.
+    fn load_diagonals(&mut self, builder: &mut ProgramBuilder, chunk: usize) -> Result<LocalAddr, KernelError> {
+        if let Some(place) = self.diagonals_held.iter().position(|held| *held == Some(chunk)) {
+            self.diagonal_place = place;
+            return Ok(self.diagonal_places[place]);
+        }
+        self.diagonal_place = (self.diagonal_place + 1) % self.diagonal_places.len();
+        self.diagonals_held[self.diagonal_place] = Some(chunk);
+        let place = self.diagonal_places[self.diagonal_place];
+        let blocks = self.chunks[chunk].clone();
+        for term in 0..self.sum.operands.len() {
+            let local = self.block(place, term * blocks.len());
+            let at = [term * self.dim, blocks.start * self.dim];
+            builder.mvin(CHANNEL_B, &self.sum.diagonals, at, [self.dim, blocks.len() * self.dim], local)?;
+        }
+        Ok(place)
     }
 
+    /// Index in the stage of the first block of an operand's block row.
     fn source_index(&self, source: usize, i: usize, rows: usize, blocks: &Range<usize>) -> usize {
         let slot = self.used.iter().position(|&used| used == source).unwrap_or(0);
         (slot * rows + i) * blocks.len()
@@ -468,12 +566,12 @@ impl<'a> Kernel<'a> {
     }
 }
 
-/// Runs of at most `size` blocks of one group.
-fn chunks(blocks: &[Block], size: usize) -> Vec<Range<usize>> {
+/// Runs of at most `size` blocks that one command can move: all but the last are `dim` wide.
+fn chunks(blocks: &[Block], size: usize, dim: usize) -> Vec<Range<usize>> {
     let mut chunks: Vec<Range<usize>> = Vec::new();
-    for (index, block) in blocks.iter().enumerate() {
+    for index in 0..blocks.len() {
         match chunks.last_mut() {
-            Some(last) if last.len() < size && blocks[last.start].group == block.group => last.end = index + 1,
+            Some(last) if last.len() < size && blocks[index - 1].columns.len() == dim => last.end = index + 1,
             _ => chunks.push(index..index + 1),
         }
     }

@@ -122,7 +122,7 @@ impl Norm {
     fn store(&self, builder: &mut ProgramBuilder, rows: &NormalizedRows) -> Result<(), KernelError> {
         let pieces = pieces(self.out.cols, builder.dim(), blocks_per_store(builder, rows.pitch));
         if self.activation.normalizes() {
-            return store_pieces(builder, rows, &pieces, |_| true);
+            return store_pieces(builder, rows, &pieces, &pieces);
         }
         let layout = builder.config().layout();
         for piece in pieces {

@@ -64,30 +64,27 @@ pub(crate) fn passes(activation: &Activation) -> [(NormCmd, NormCmd); 3] {
 
 /// Emits the passes over the rows; everything is stored.
 pub(crate) fn store_normalized(builder: &mut ProgramBuilder, rows: &NormalizedRows) -> Result<(), KernelError> {
-    let dim = builder.dim();
-    let pieces = pieces(rows.out.cols, dim, blocks_per_store(builder, rows.pitch));
-    store_pieces(builder, rows, &pieces, |_| true)
+    let pieces = pieces(rows.out.cols, builder.dim(), blocks_per_store(builder, rows.pitch));
+    store_pieces(builder, rows, &pieces, &pieces)
 }
 
-/// Emits the passes over rows made of these pieces; only the pieces that `stored` accepts are stored.
+/// Emits the passes over rows made of these pieces; the last pass only stores the pieces `stored`.
 pub(crate) fn store_pieces(
     builder: &mut ProgramBuilder,
     rows: &NormalizedRows,
     pieces: &[Piece],
-    stored: impl Fn(&Piece) -> bool,
+    stored: &[Piece],
 ) -> Result<(), KernelError> {
     let layout = builder.config().layout();
     let stat_ids = NORM_STAT_IDS as usize;
     for first in (0..rows.rows).step_by(stat_ids) {
         for (mid, last) in passes(&rows.activation) {
+            let pieces = if last == NormCmd::Reset { stored } else { pieces };
             for id in 0..stat_ids.min(rows.rows - first) {
                 builder.select_statistics(id as u8)?;
                 let row = first + id;
                 for (index, piece) in pieces.iter().enumerate() {
                     let command = if index + 1 == pieces.len() { last } else { mid };
-                    if command == NormCmd::Reset && !stored(piece) {
-                        continue;
-                    }
                     let local = rows.local.add(layout, (piece.block * rows.pitch + row) as u32).with_norm_cmd(command);
                     let at = [rows.first_row + row, piece.columns.start];
                     builder.mvout(&rows.out, at, [1, piece.columns.len()], local)?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pollux_isa::LocalAddr;
+use pollux_isa::{LocalAddr, StreamItem};
 
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
@@ -62,4 +62,33 @@ pub(crate) fn load_blocks(
     let rows = block_len(view.rows, row, dim);
     let columns = (cols.end * dim).min(view.cols) - cols.start * dim;
     builder.mvin(channel, view, [row * dim, cols.start * dim], [rows, columns], local)
+}
+
+/// Merges two streams evenly. The reservation station takes commands in order and has few entries of each class, so
+/// work of different classes only overlaps if it is close together in the stream.
+pub(crate) fn interleave(left: Vec<StreamItem>, right: Vec<StreamItem>) -> Vec<StreamItem> {
+    let (left_len, right_len) = (left.len(), right.len());
+    let mut merged = Vec::with_capacity(left_len + right_len);
+    let (mut left, mut right) = (left.into_iter(), right.into_iter());
+    for _ in 0..left_len + right_len {
+        // The one of which a larger part is left.
+        let left_first = left.len() * right_len >= right.len() * left_len && left.len() > 0 || right.len() == 0;
+        merged.extend(if left_first { left.next() } else { right.next() });
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_merged_evenly_and_each_keeps_its_order() {
+        let items = |range: Range<u64>| range.map(StreamItem::Wait).collect::<Vec<_>>();
+        let merged = |a, b| interleave(items(a), items(b));
+        let waits = |numbers: &[u64]| numbers.iter().map(|&n| StreamItem::Wait(n)).collect::<Vec<_>>();
+        assert_eq!(merged(0..4, 10..12), waits(&[0, 10, 1, 2, 11, 3]));
+        assert_eq!(merged(0..0, 10..12), waits(&[10, 11]));
+        assert_eq!(merged(0..2, 10..10), waits(&[0, 1]));
+    }
 }
