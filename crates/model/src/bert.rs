@@ -66,7 +66,7 @@ impl BertConfig {
         Ok(config)
     }
 
-    fn check(&self, path: &Path) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, path: &Path) -> Result<(), ModelError> {
         let refuse = |what: String, remedy: &str| {
             Err(ModelError::Unsupported { path: path.into(), what, remedy: remedy.into() })
         };
@@ -168,8 +168,8 @@ pub struct BertModel {
     pub max_tokens: usize,
     /// Original number of each hidden channel; see [`BertModel::reorder_hidden`].
     pub hidden_order: Vec<usize>,
-    tokenizer: Option<Tokenizer>,
-    directory: PathBuf,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) directory: PathBuf,
 }
 
 impl BertModel {
@@ -278,6 +278,9 @@ impl BertModel {
     /// # Errors
     /// If the layer does not exist or `x` has the wrong width.
     pub fn forward_layer(&self, index: usize, x: &Matrix<f32>, mask: AttentionMask) -> Result<FloatTrace, ModelError> {
+        if self.layers.is_empty() {
+            return Err(ModelError::NoFloatLayers);
+        }
         let layer = self.layers.get(index).ok_or(ModelError::NoSuchLayer { index, count: self.layers.len() })?;
         if x.cols != self.config.hidden_size {
             return Err(ModelError::Width { what: "layer input", found: x.cols, expected: self.config.hidden_size });
@@ -291,7 +294,7 @@ impl BertModel {
     /// As [`BertModel::embed_tokens`].
     pub fn encode(&self, ids: &[u32]) -> Result<Matrix<f32>, ModelError> {
         let mut x = self.embed_tokens(ids)?;
-        for index in 0..self.layers.len() {
+        for index in 0..self.config.num_hidden_layers {
             x = self
                 .forward_layer(index, &x, AttentionMask::Full)?
                 .tensors

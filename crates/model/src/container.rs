@@ -5,15 +5,16 @@
 //! else (shapes, scales, constants, operands, column groups, and where the weights come from) is JSON in the
 //! metadata entry `pollux`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::decoder::QuantisedBlock;
 use crate::error::ModelError;
 use crate::float::AttentionMask;
-use crate::layer::QuantisedLayer;
+use crate::layer::{DiagonalSum, Encoding, Linear, QuantisedLayer};
 use crate::layer_reference::{LayerTrace, layer_reference};
 use crate::matrix::Matrix;
 use crate::quality::Quality;
@@ -95,24 +96,14 @@ impl LayerFile {
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
         let fail = |reason: String| ModelError::Container { origin: self.origin.model.clone(), reason };
         let mut layer = self.layer.clone();
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> =
-            arrays(&mut layer).into_iter().map(|(name, array)| array.take(name)).collect();
+        let mut tensors: Vec<Stored> = arrays(&mut layer).into_iter().map(|(name, array)| array.take(name)).collect();
         tensors.push(matrix_bytes("sample.input", Dtype::I8, &self.input, |v| v.to_le_bytes().to_vec()));
         for (name, m) in [("sample.float_input", &self.float_input), ("sample.float_output", &self.float_output)] {
             tensors.push(matrix_bytes(name, Dtype::F32, m, |v| v.to_le_bytes().to_vec()));
         }
         let header = Header { version: FORMAT_VERSION, origin: self.origin.clone(), layer };
         let json = serde_json::to_string(&header).map_err(|e| fail(e.to_string()))?;
-        let views = tensors
-            .iter()
-            .map(|(name, dtype, shape, data)| {
-                TensorView::new(*dtype, shape.clone(), data)
-                    .map(|view| (name.as_str(), view))
-                    .map_err(|e| fail(e.to_string()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        safetensors::serialize(views, Some(HashMap::from([(METADATA_KEY.to_string(), json)])))
-            .map_err(|e| fail(e.to_string()))
+        serialise(&tensors, json).map_err(fail)
     }
 
     /// Reads a container from memory; `origin` names it in errors.
@@ -121,13 +112,8 @@ impl LayerFile {
     /// If the bytes are truncated, of another version, or inconsistent.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, ModelError> {
         let fail = |reason: String| ModelError::Container { origin: origin.into(), reason };
-        let damaged =
-            |e: safetensors::SafeTensorError| fail(format!("not a valid container, it may be truncated: {e}"));
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-        let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
-        let json = metadata.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)).ok_or_else(|| {
-            fail(format!("the metadata entry `{METADATA_KEY}` is missing; this is not a quantised layer"))
-        })?;
+        let (file, json) = open(bytes, "layer").map_err(&fail)?;
+        let json = json.as_str();
         let version: serde_json::Value = serde_json::from_str(json).map_err(|e| fail(e.to_string()))?;
         if version["version"] != FORMAT_VERSION {
             return Err(fail(format!("format version {} cannot be read, only {FORMAT_VERSION}", version["version"])));
@@ -175,16 +161,49 @@ impl LayerFile {
     }
 }
 
-/// One array of the layer that is stored as a tensor instead of JSON.
-enum Array<'a> {
+/// A tensor as it is stored: name, element type, shape, bytes.
+pub(crate) type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
+
+/// The bytes of a container.
+pub(crate) fn serialise(tensors: &[Stored], json: String) -> Result<Vec<u8>, String> {
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, data)| {
+            TensorView::new(*dtype, shape.clone(), data).map(|view| (name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| e.to_string())?;
+    // One metadata entry only: the order of several is not fixed.
+    safetensors::serialize(views, Some(HashMap::from([(METADATA_KEY.to_string(), json)]))).map_err(|e| e.to_string())
+}
+
+/// The tensors of a container and its JSON; `what` names what should be in it.
+pub(crate) fn open<'a>(bytes: &'a [u8], what: &str) -> Result<(SafeTensors<'a>, String), String> {
+    let damaged = |e: safetensors::SafeTensorError| format!("not a valid container, it may be truncated: {e}");
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let json = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get(METADATA_KEY))
+        .ok_or_else(|| format!("the metadata entry `{METADATA_KEY}` is missing; this is not a quantised {what}"))?;
+    Ok((file, json.clone()))
+}
+
+/// One array that is stored as a tensor instead of JSON.
+pub(crate) enum Array<'a> {
     Weights(&'a mut Matrix<i8>),
+    Table(&'a mut Matrix<f32>),
     I8(&'a mut Vec<i8>),
     I32(&'a mut Vec<i32>),
     F32(&'a mut Vec<f32>),
 }
 
-/// All arrays of a layer with their tensor names; reading and writing both go through this list.
-fn arrays(layer: &mut QuantisedLayer) -> Vec<(String, Array<'_>)> {
+/// Arrays with their tensor names; reading and writing both go through such a list.
+pub(crate) type Arrays<'a> = Vec<(String, Array<'a>)>;
+
+/// All arrays of a layer.
+pub(crate) fn arrays(layer: &mut QuantisedLayer) -> Arrays<'_> {
     let mut list = Vec::new();
     for (name, linear) in [
         ("query", &mut layer.query),
@@ -194,32 +213,70 @@ fn arrays(layer: &mut QuantisedLayer) -> Vec<(String, Array<'_>)> {
         ("intermediate", &mut layer.intermediate),
         ("ffn_output", &mut layer.ffn_output),
     ] {
-        list.push((format!("{name}.weights"), Array::Weights(&mut linear.weights)));
-        list.push((format!("{name}.bias"), Array::I32(&mut linear.bias)));
+        linear_arrays(&mut list, name, linear);
     }
     for (name, sum) in [
         ("attention_norm", &mut layer.attention_norm),
         ("gelu", &mut layer.gelu),
         ("output_norm", &mut layer.output_norm),
     ] {
-        list.push((format!("{name}.bias"), Array::I32(&mut sum.bias)));
-        let terms = sum.terms.iter_mut().enumerate();
-        list.extend(terms.map(|(i, term)| (format!("{name}.term{i}"), Array::I8(&mut term.diagonal))));
+        diagonal_sum_arrays(&mut list, name, sum);
     }
-    for (tensor, encoding) in &mut layer.encodings {
+    encoding_arrays(&mut list, &mut layer.encodings);
+    list
+}
+
+/// All arrays of a decoder block.
+pub(crate) fn block_arrays(block: &mut QuantisedBlock) -> Arrays<'_> {
+    let mut list = Vec::new();
+    for (name, linear) in [
+        ("query", &mut block.query),
+        ("key", &mut block.key),
+        ("value", &mut block.value),
+        ("attention_output", &mut block.attention_output),
+        ("intermediate", &mut block.intermediate),
+        ("ffn_output", &mut block.ffn_output),
+    ] {
+        linear_arrays(&mut list, name, linear);
+    }
+    diagonal_sum_arrays(&mut list, "gelu", &mut block.gelu);
+    for (name, norm) in [("attention_norm", &mut block.attention_norm), ("output_norm", &mut block.output_norm)] {
+        let terms = norm.terms.iter_mut().enumerate();
+        list.extend(terms.map(|(i, term)| (format!("{name}.term{i}"), Array::I8(term))));
+    }
+    encoding_arrays(&mut list, &mut block.encodings);
+    list
+}
+
+fn linear_arrays<'a>(list: &mut Arrays<'a>, name: &str, linear: &'a mut Linear) {
+    list.push((format!("{name}.weights"), Array::Weights(&mut linear.weights)));
+    list.push((format!("{name}.bias"), Array::I32(&mut linear.bias)));
+}
+
+fn diagonal_sum_arrays<'a>(list: &mut Arrays<'a>, name: &str, sum: &'a mut DiagonalSum) {
+    list.push((format!("{name}.bias"), Array::I32(&mut sum.bias)));
+    let terms = sum.terms.iter_mut().enumerate();
+    list.extend(terms.map(|(i, term)| (format!("{name}.term{i}"), Array::I8(&mut term.diagonal))));
+}
+
+fn encoding_arrays<'a>(list: &mut Arrays<'a>, encodings: &'a mut BTreeMap<Tensor, Encoding>) {
+    for (tensor, encoding) in encodings {
         list.push((format!("encoding.{tensor}.scale"), Array::F32(&mut encoding.scale)));
         list.push((format!("encoding.{tensor}.offset"), Array::F32(&mut encoding.offset)));
     }
-    list
 }
 
 impl Array<'_> {
     /// Moves the elements out, leaving the array empty.
-    fn take(self, name: String) -> (String, Dtype, Vec<usize>, Vec<u8>) {
+    pub(crate) fn take(self, name: String) -> Stored {
         match self {
             Self::Weights(m) => {
                 let data = std::mem::take(&mut m.data).into_iter().map(|v| v as u8).collect();
                 (name, Dtype::I8, vec![m.rows, m.cols], data)
+            }
+            Self::Table(m) => {
+                let data = std::mem::take(&mut m.data).into_iter().flat_map(f32::to_le_bytes).collect();
+                (name, Dtype::F32, vec![m.rows, m.cols], data)
             }
             Self::I8(v) => (name, Dtype::I8, vec![v.len()], std::mem::take(v).into_iter().map(|v| v as u8).collect()),
             Self::I32(v) => {
@@ -232,18 +289,12 @@ impl Array<'_> {
     }
 
     /// Fills the array from the tensor of that name.
-    fn fill(self, name: &str, file: &SafeTensors<'_>) -> Result<(), String> {
+    pub(crate) fn fill(self, name: &str, file: &SafeTensors<'_>) -> Result<(), String> {
         match self {
             Self::Weights(m) => {
-                let read = read_matrix(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?;
-                if (read.rows, read.cols) != (m.rows, m.cols) {
-                    return Err(format!(
-                        "tensor `{name}` is {}x{}, expected {}x{}",
-                        read.rows, read.cols, m.rows, m.cols
-                    ));
-                }
-                *m = read;
+                replace(m, name, read_matrix(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?)?
             }
+            Self::Table(m) => replace(m, name, read_matrix(file, name, Dtype::F32, f32::from_le_bytes)?)?,
             Self::I8(v) => *v = elements(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?.1,
             Self::I32(v) => *v = elements(file, name, Dtype::I32, i32::from_le_bytes)?.1,
             Self::F32(v) => *v = elements(file, name, Dtype::F32, f32::from_le_bytes)?.1,
@@ -252,12 +303,16 @@ impl Array<'_> {
     }
 }
 
-fn matrix_bytes<T: Copy>(
-    name: &str,
-    dtype: Dtype,
-    m: &Matrix<T>,
-    bytes: impl Fn(T) -> Vec<u8>,
-) -> (String, Dtype, Vec<usize>, Vec<u8>) {
+/// Puts the elements read into a matrix whose shape is known.
+fn replace<T>(m: &mut Matrix<T>, name: &str, read: Matrix<T>) -> Result<(), String> {
+    if (read.rows, read.cols) != (m.rows, m.cols) {
+        return Err(format!("tensor `{name}` is {}x{}, expected {}x{}", read.rows, read.cols, m.rows, m.cols));
+    }
+    *m = read;
+    Ok(())
+}
+
+fn matrix_bytes<T: Copy>(name: &str, dtype: Dtype, m: &Matrix<T>, bytes: impl Fn(T) -> Vec<u8>) -> Stored {
     (name.into(), dtype, vec![m.rows, m.cols], m.data.iter().flat_map(|&v| bytes(v)).collect())
 }
 
@@ -275,7 +330,7 @@ fn read_matrix<T: Copy + Default, const N: usize>(
 }
 
 /// Shape and elements of one tensor.
-fn elements<T, const N: usize>(
+pub(crate) fn elements<T, const N: usize>(
     file: &SafeTensors<'_>,
     name: &str,
     dtype: Dtype,

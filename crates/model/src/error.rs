@@ -155,6 +155,17 @@ pub enum ModelError {
     /// A graph is malformed, or its operands do not fit.
     #[error(transparent)]
     Graph(#[from] crate::graph::GraphError),
+    /// A quantised model file has no float32 layers to run.
+    #[error("the float32 layers are not in a quantised model file; load the model's directory to compare with them")]
+    NoFloatLayers,
+    /// A quantised model file is inconsistent.
+    #[error("quantised model {origin}: {reason}")]
+    ModelFile {
+        /// File name.
+        origin: String,
+        /// What is inconsistent.
+        reason: String,
+    },
     /// A quantised-layer container is inconsistent.
     #[error("quantised layer {origin}: {reason}")]
     Container {

@@ -107,7 +107,7 @@ impl Gpt2Config {
         Ok(config)
     }
 
-    fn check(&self, path: &Path) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, path: &Path) -> Result<(), ModelError> {
         let refuse = |what: String, remedy: &str| {
             Err(ModelError::Unsupported { path: path.into(), what, remedy: remedy.into() })
         };
@@ -312,7 +312,7 @@ impl Gpt2Model {
 
     /// An empty float32 cache for this model.
     pub fn cache(&self) -> KvCache<f32> {
-        KvCache::new(self.blocks.len())
+        KvCache::new(self.config.n_layer)
     }
 
     /// The residual stream's start for tokens after `past` others, tokens x width.
@@ -346,6 +346,9 @@ impl Gpt2Model {
         normed: &Matrix<f32>,
         cache: &mut KvCache<f32>,
     ) -> Result<FloatTrace, ModelError> {
+        if self.blocks.is_empty() {
+            return Err(ModelError::NoFloatLayers);
+        }
         let w = self.blocks.get(index).ok_or(ModelError::NoSuchLayer { index, count: self.blocks.len() })?;
         let epsilon = self.config.layer_norm_epsilon;
         let [query, key, value] = [&w.query, &w.key, &w.value].map(|d| d.apply(normed));
@@ -388,7 +391,7 @@ impl Gpt2Model {
     pub fn decode(&self, ids: &[u32], cache: &mut KvCache<f32>) -> Result<Matrix<f32>, ModelError> {
         let mut residual = self.embed_tokens(ids, cache.tokens())?;
         let mut normed = self.entry(&residual);
-        for index in 0..self.blocks.len() {
+        for index in 0..self.config.n_layer {
             let mut trace = self.forward_block(index, &residual, &normed, cache)?;
             residual = trace.ffn_sum;
             normed = trace.tensors.remove(&Tensor::Output).expect("always there");
