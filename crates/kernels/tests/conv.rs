@@ -6,7 +6,7 @@ use common::{Dense, Random, assert_same_buffers, read_i8, run, run_cycles, to_i8
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
 use pollux_kernels::{
-    AveragePoolShape, Conv, ConvSchedule, ConvShape, GlobalAverage, Pool, ProgramBuilder, TrainingOptions, WeightLayout,
+    AveragePoolShape, Conv, ConvSchedule, ConvShape, Emission, GlobalAverage, Pool, ProgramBuilder, TrainingOptions, WeightLayout,
 };
 use proptest::prelude::*;
 
@@ -224,20 +224,88 @@ fn the_default_tiles_are_those_of_gemminis_search() {
         [s.batch, s.rows, s.cols, s.out_channels, s.kernel_rows, s.kernel_cols, s.in_channels]
     };
     let config = GemminiConfig::default16();
-    // Tiles of the recorded runs of conv_with_pool and conv_with_kernel_dilation.
-    let pooled = ConvShape {
-        stride: 2,
-        padding: 1,
-        pool: Some(Pool { size: 3, stride: 2, padding: 1 }),
-        ..ConvShape::new(2, [17, 17, 18], 19, 3)
+    let conv = |edge, channels: [usize; 2], kernel, stride, padding| ConvShape {
+        stride,
+        padding,
+        ..ConvShape::new(4, [edge, edge, channels[0]], channels[1], kernel)
     };
-    assert_eq!(tile(&pooled, &config), [2, 5, 5, 16, 3, 3, 18]);
-    let dilated = ConvShape { padding: 1, kernel_dilation: 2, ..ConvShape::new(2, [17, 17, 18], 19, 3) };
-    assert_eq!(tile(&dilated, &config), [2, 15, 15, 16, 3, 3, 18]);
-    // conv_perf's default layer.
-    let perf = ConvShape { stride: 2, padding: 1, ..ConvShape::new(4, [224, 224, 3], 32, 3) };
-    let tile = tile(&perf, &config);
-    assert_eq!(ConvSchedule::gemmini_default(&config, &perf).check(&config, &perf), Ok(()), "{tile:?}");
+    let test = ConvShape { padding: 1, ..ConvShape::new(2, [17, 17, 18], 19, 3) };
+    let pool = Some(Pool { size: 3, stride: 2, padding: 1 });
+    let depthwise = |batch, edge, channels, stride| ConvShape {
+        batch,
+        depthwise: true,
+        ..conv(edge, [channels, channels], 3, stride, 1)
+    };
+    // What the functions of Gemmini's header (gemmini-rocc-tests, commit 180c468) print with PRINT_TILE for its
+    // default parameters. ResNet-50 by number of the layer, then conv_perf, Gemmini's tests, MobileNet.
+    for (name, shape, expected) in [
+        ("layer 1", ConvShape { pool, ..conv(224, [3, 64], 7, 2, 3) }, [2, 2, 20, 16, 7, 7, 3]),
+        ("layer 3", conv(56, [64, 64], 3, 1, 1), [4, 8, 16, 16, 3, 3, 64]),
+        ("layer 13", conv(56, [128, 128], 3, 2, 1), [4, 8, 16, 16, 3, 3, 48]),
+        ("layer 17", conv(28, [128, 128], 3, 1, 1), [4, 8, 16, 16, 3, 3, 128]),
+        ("layer 26", conv(28, [256, 256], 3, 2, 1), [4, 9, 14, 16, 3, 3, 48]),
+        ("layer 30", conv(14, [256, 256], 3, 1, 1), [4, 9, 14, 16, 3, 3, 144]),
+        ("layer 45", conv(14, [512, 512], 3, 2, 1), [4, 7, 7, 32, 3, 3, 96]),
+        ("layer 49", conv(7, [512, 512], 3, 1, 1), [4, 7, 7, 32, 3, 3, 208]),
+        ("layer 47", conv(14, [1024, 2048], 1, 2, 0), [4, 7, 7, 32, 1, 1, 568]),
+        ("layer 15", conv(56, [256, 512], 1, 2, 0), [4, 8, 16, 16, 1, 1, 240]),
+        ("layer 4", conv(56, [64, 256], 1, 1, 0), [4, 8, 16, 16, 1, 1, 64]),
+        ("conv_perf", conv(224, [3, 32], 3, 2, 1), [4, 8, 16, 16, 3, 3, 3]),
+        ("conv", ConvShape { stride: 2, ..test }, [2, 9, 9, 19, 3, 3, 18]),
+        ("conv_with_pool", ConvShape { stride: 2, pool, ..test }, [2, 5, 5, 16, 3, 3, 18]),
+        ("conv_with_kernel_dilation", ConvShape { kernel_dilation: 2, ..test }, [2, 15, 15, 16, 3, 3, 18]),
+        ("conv_with_input_dilation", ConvShape { input_dilation: 2, ..test }, [2, 16, 16, 16, 3, 3, 18]),
+        ("conv_dw_perf", depthwise(3, 112, 17, 2), [3, 10, 17, 1, 3, 3, 1]),
+        ("depthwise layer 2", depthwise(4, 112, 32, 1), [4, 8, 16, 1, 3, 3, 1]),
+        ("depthwise layer 51", depthwise(4, 7, 960, 1), [4, 7, 7, 1, 3, 3, 1]),
+    ] {
+        assert_eq!(tile(&shape, &config), expected, "{name}");
+        assert_eq!(ConvSchedule::gemmini_default(&config, &shape).check(&config, &shape), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn single_commands_do_plain_convolutions_only() {
+    let config = GemminiConfig::default16();
+    let plain = ConvShape { padding: 1, ..ConvShape::new(1, [9, 9, 4], 4, 3) };
+    let check = |shape: &ConvShape| {
+        let schedule = ConvSchedule::gemmini_default(&config, shape);
+        ConvSchedule { emission: Emission::Commands, ..schedule }.check(&config, shape)
+    };
+    assert_eq!(check(&plain), Ok(()));
+    for shape in [
+        ConvShape { input_dilation: 2, ..plain },
+        ConvShape { depthwise: true, ..plain },
+        ConvShape { pool: Some(Pool { size: 2, stride: 2, padding: 0 }), ..plain },
+        ConvShape { options: TrainingOptions { rotate_kernel: true, ..TrainingOptions::default() }, ..plain },
+    ] {
+        let message = check(&shape).unwrap_err().to_string();
+        assert!(message.starts_with("single commands can only do a plain convolution"), "{message}");
+    }
+}
+
+#[test]
+fn single_commands_need_no_unroller() {
+    let config = GemminiConfig { has_loop_conv: false, ..GemminiConfig::small4() };
+    for shape in [
+        ConvShape { padding: 1, ..ConvShape::new(2, [9, 7, 6], 10, 3) },
+        ConvShape { stride: 2, ..ConvShape::new(1, [8, 6, 9], 5, 1) },
+        ConvShape { stride: 2, padding: 2, kernel_dilation: 2, ..ConvShape::new(1, [11, 9, 3], 20, 3) },
+    ] {
+        let schedule =
+            ConvSchedule { emission: Emission::Commands, ..ConvSchedule::gemmini_default(&config, &shape) };
+        let case = Case {
+            config: config.clone(),
+            shape,
+            schedule: Some(schedule),
+            bias: true,
+            relu: true,
+            gap: 3,
+            cycles: true,
+            seed: 1,
+        };
+        assert!(check(&case));
+    }
 }
 
 fn shapes() -> impl Strategy<Value = ConvShape> {
@@ -280,6 +348,7 @@ proptest! {
         relu in any::<bool>(),
         gap in prop::sample::select(vec![0usize, 0, 5]),
         split in 0usize..4,
+        by_commands in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let config = if small { GemminiConfig::small4() } else { GemminiConfig::default16() };
@@ -290,6 +359,10 @@ proptest! {
             2 => schedule.in_channels = schedule.in_channels.min(config.dim() as usize),
             3 => schedule.out_channels = schedule.out_channels.min(config.dim() as usize),
             _ => {}
+        }
+        let commands = ConvSchedule { emission: Emission::Commands, ..schedule };
+        if by_commands && commands.check(&config, &shape).is_ok() {
+            schedule = commands;
         }
         prop_assume!(schedule.check(&config, &shape).is_ok());
         let dense = shape.depthwise || shape.options != TrainingOptions::default();

@@ -1,14 +1,18 @@
 //! Two-dimensional convolutions through the LOOP_CONV_WS unroller, with everything that it can do: stride, padding,
-//! dilation of kernel and input, max pooling, depthwise kernels and the memory layouts of training.
+//! dilation of kernel and input, max pooling, depthwise kernels and the memory layouts of training. Plain ones also as
+//! single commands.
 
-mod lower;
+mod commands;
+mod geometry;
 mod schedule;
+mod unroller;
 
 use pollux_asm::program::ElementType;
 use serde::{Deserialize, Serialize};
 
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
+use crate::schedule::Emission;
 use crate::view::View;
 pub use schedule::{ConvSchedule, ConvScheduleError};
 
@@ -200,7 +204,10 @@ impl Conv {
         };
         schedule.check(builder.config(), &self.shape).map_err(illegal)?;
         self.check_views(builder)?;
-        lower::lower(self, builder, schedule)
+        match schedule.emission {
+            Emission::Unroller => unroller::lower(self, builder, schedule),
+            Emission::Commands => commands::lower(self, builder, schedule),
+        }
     }
 
     fn check_views(&self, builder: &ProgramBuilder) -> Result<(), KernelError> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{ConvShape, WeightLayout};
+use crate::schedule::Emission;
 
 /// Largest value of the pooled store's fields for window, step and pads (2 bits) and for rows and columns (8 bits).
 const MAX_POOL_WINDOW: usize = 3;
@@ -15,7 +16,7 @@ const MAX_POOL_EXTENT: usize = 255;
 const MAX_EXTENT: usize = u16::MAX as usize;
 
 /// Size of a tile. Loops go over images, rows, columns, output channels, kernel rows, kernel columns and input
-/// channels, the last fastest; each tile is one LOOP_CONV_WS.
+/// channels, the last fastest; each tile is one LOOP_CONV_WS, or many single commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvSchedule {
@@ -33,6 +34,9 @@ pub struct ConvSchedule {
     pub kernel_cols: usize,
     /// Input channels.
     pub in_channels: usize,
+    /// How a tile becomes commands. Single commands can do plain convolutions only: no pooling, no dilated input, not
+    /// depthwise, the usual layouts.
+    pub emission: Emission,
 }
 
 /// Positions in the search's list of sizes.
@@ -91,16 +95,17 @@ impl ConvSchedule {
         let (out_channels, in_channels) =
             if shape.depthwise { (1, 1) } else { (shape.out_channels, shape.in_channels) };
         let kernel = shape.kernel;
-        Self { batch: shape.batch, rows, cols, out_channels, kernel_rows: kernel, kernel_cols: kernel, in_channels }
+        Self::of([shape.batch, rows, cols, out_channels, kernel, kernel, in_channels])
     }
 
     fn sizes(&self) -> [usize; 7] {
-        let Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels } = *self;
+        let Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels, .. } = *self;
         [batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels]
     }
 
     fn of([batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels]: [usize; 7]) -> Self {
-        Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels }
+        let emission = Emission::Unroller;
+        Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels, emission }
     }
 
     /// Rows of the local memories that a tile takes (`tiled_conv_total_spad_rows`).
@@ -125,7 +130,8 @@ impl ConvSchedule {
             _ => blocks(self.out_channels) * kernel * self.in_channels,
         };
         LocalRows {
-            scratchpad: input + weights,
+            input,
+            weights,
             accumulator: blocks(self.out_channels) * self.batch * outputs(self.rows) * outputs(self.cols),
         }
     }
@@ -135,7 +141,7 @@ impl ConvSchedule {
     /// # Errors
     /// The first broken rule.
     pub fn check(&self, config: &GemminiConfig, shape: &ConvShape) -> Result<(), ConvScheduleError> {
-        check_shape(config, shape)?;
+        check_shape(config, shape, self.emission)?;
         let names = ["batch", "rows", "cols", "out_channels", "kernel_rows", "kernel_cols", "in_channels"];
         for ((name, size), limit) in names.into_iter().zip(self.sizes()).zip(Self::whole(shape).sizes()) {
             if limit == 0 || limit > MAX_EXTENT {
@@ -146,12 +152,12 @@ impl ConvSchedule {
             }
         }
         let rows = self.rows_needed(config, shape);
-        let available = LocalRows::halves(config);
-        if rows.scratchpad > available.scratchpad {
-            return Err(ConvScheduleError::Scratchpad { needed: rows.scratchpad, available: available.scratchpad });
+        let [scratchpad, accumulator] = [config.sp_rows(), config.acc_rows()].map(|rows| rows as usize / 2);
+        if rows.scratchpad() > scratchpad {
+            return Err(ConvScheduleError::Scratchpad { needed: rows.scratchpad(), available: scratchpad });
         }
-        if rows.accumulator > available.accumulator {
-            return Err(ConvScheduleError::Accumulator { needed: rows.accumulator, available: available.accumulator });
+        if rows.accumulator > accumulator {
+            return Err(ConvScheduleError::Accumulator { needed: rows.accumulator, available: accumulator });
         }
         if shape.pool.is_some() {
             let pool = shape.pooling();
@@ -166,12 +172,15 @@ impl ConvSchedule {
 }
 
 /// What does not depend on the tile.
-fn check_shape(config: &GemminiConfig, shape: &ConvShape) -> Result<(), ConvScheduleError> {
+fn check_shape(config: &GemminiConfig, shape: &ConvShape, emission: Emission) -> Result<(), ConvScheduleError> {
     use ConvScheduleError as E;
     let options = &shape.options;
     let training = *options != super::TrainingOptions::default() || shape.input_dilation != 1;
     let pool = shape.pooling();
-    if !config.has_loop_conv {
+    if emission == Emission::Commands && (training || shape.depthwise || shape.pool.is_some()) {
+        return Err(E::NotPlain);
+    }
+    if emission == Emission::Unroller && !config.has_loop_conv {
         return Err(E::NotBuilt { what: "convolutions", requires: "has_loop_conv" });
     }
     if training && !config.has_training_convs {
@@ -213,29 +222,35 @@ fn check_shape(config: &GemminiConfig, shape: &ConvShape) -> Result<(), ConvSche
 /// Rows of the local memories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LocalRows {
-    pub scratchpad: usize,
+    pub input: usize,
+    pub weights: usize,
     pub accumulator: usize,
 }
 
 impl LocalRows {
-    /// Half of each memory: two loops are in flight.
-    fn halves(config: &GemminiConfig) -> Self {
-        Self { scratchpad: config.sp_rows() as usize / 2, accumulator: config.acc_rows() as usize / 2 }
+    /// Whether half of each memory suffices: two tiles are in flight.
+    fn fit(self, config: &GemminiConfig) -> bool {
+        self.scratchpad() <= config.sp_rows() as usize / 2 && self.accumulator <= config.acc_rows() as usize / 2
     }
 
-    fn fit(self, config: &GemminiConfig) -> bool {
-        let halves = Self::halves(config);
-        self.scratchpad <= halves.scratchpad && self.accumulator <= halves.accumulator
+    fn scratchpad(self) -> usize {
+        self.input + self.weights
     }
 }
 
 impl fmt::Display for ConvSchedule {
     /// The loop nest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels } = self;
+        let Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels, emission } = self;
         writeln!(f, "for b0 step {batch}, row0 step {rows}, col0 step {cols}, och0 step {out_channels}:")?;
         writeln!(f, "  for krow0 step {kernel_rows}, kcol0 step {kernel_cols}, ich0 step {in_channels}:")?;
-        writeln!(f, "    loop_conv_ws")
+        match emission {
+            Emission::Unroller => writeln!(f, "    loop_conv_ws"),
+            Emission::Commands => {
+                writeln!(f, "    for och, krow, kcol, ich:  preload")?;
+                writeln!(f, "      for b, row, col:  compute")
+            }
+        }
     }
 }
 
@@ -250,6 +265,12 @@ pub enum ConvScheduleError {
         /// Setting.
         requires: &'static str,
     },
+    /// Single commands for something that only the unroller does.
+    #[error(
+        "single commands can only do a plain convolution: choose emission unroller for pooling, dilated input, \
+             depthwise kernels and the layouts of training"
+    )]
+    NotPlain,
     /// A size that must not be zero is.
     #[error("kernel, stride, dilation, pool size and pool stride must be at least 1")]
     Zero,

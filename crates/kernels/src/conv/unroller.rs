@@ -1,4 +1,4 @@
-//! The loops over a convolution's tiles (`tiled_conv`, `tiled_conv_dw`), one LOOP_CONV_WS each.
+//! Convolutions through the unroller (`tiled_conv`, `tiled_conv_dw`): one LOOP_CONV_WS for each tile.
 
 use pollux_isa::Command;
 use pollux_isa::fields::{
@@ -7,6 +7,7 @@ use pollux_isa::fields::{
 };
 use pollux_isa::values::{self, DataflowMode, Scale};
 
+use super::geometry::{Part, Tile, Window, downsample, tiles};
 use super::{Conv, ConvSchedule, ConvShape, WeightLayout};
 use crate::activation::Activation;
 use crate::builder::ProgramBuilder;
@@ -36,16 +37,12 @@ pub(super) fn lower(conv: &Conv, builder: &mut ProgramBuilder, schedule: &ConvSc
         c_stride: shape.input_dilation as u16,
     }))?;
     let kernel = Kernel::new(conv, builder, schedule);
-    for tile in kernel.tiles() {
-        kernel.emit(builder, &tile)?;
-    }
-    Ok(())
+    tiles(shape, schedule).iter().try_for_each(|tile| kernel.emit(builder, tile))
 }
 
 struct Kernel<'a> {
     conv: &'a Conv,
     shape: &'a ConvShape,
-    schedule: &'a ConvSchedule,
     dim: usize,
     first_layer: bool,
     input_reuse: bool,
@@ -53,7 +50,7 @@ struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    fn new(conv: &'a Conv, builder: &ProgramBuilder, schedule: &'a ConvSchedule) -> Self {
+    fn new(conv: &'a Conv, builder: &ProgramBuilder, schedule: &ConvSchedule) -> Self {
         let shape = &conv.shape;
         let [rows, cols] = shape.pooled_pixels();
         let inner = shape.in_channels.div_ceil(schedule.in_channels)
@@ -64,7 +61,6 @@ impl<'a> Kernel<'a> {
         Self {
             conv,
             shape,
-            schedule,
             dim: builder.dim(),
             first_layer: builder.config().has_first_layer_optimizations,
             input_reuse: !shape.depthwise && inner * images <= RESIDENT_TILES,
@@ -74,9 +70,7 @@ impl<'a> Kernel<'a> {
 
     fn emit(&self, builder: &mut ProgramBuilder, tile: &Tile) -> Result<(), KernelError> {
         let shape = self.shape;
-        let [out_rows, out_cols] = shape.out_pixels();
-        let rows = self.window(tile.row, tile.krow, out_rows, shape.in_rows);
-        let cols = self.window(tile.col, tile.kcol, out_cols, shape.in_cols);
+        let [rows, cols] = Window::of(shape, tile);
         if !(rows.has_products(shape) && cols.has_products(shape)) {
             return Err(KernelError::Parameter {
                 operation: builder.operation().to_owned(),
@@ -208,7 +202,7 @@ impl<'a> Kernel<'a> {
     /// 0 while sums are not complete.
     fn output_address(&self, tile: &Tile) -> u64 {
         let shape = self.shape;
-        if !(tile.krow.last && tile.kcol.last && tile.ich.last) {
+        if !tile.is_last() {
             return 0;
         }
         let [rows, cols] = shape.pooled_pixels();
@@ -222,7 +216,7 @@ impl<'a> Kernel<'a> {
 
     /// 0 where sums go on.
     fn bias_address(&self, tile: &Tile) -> u64 {
-        if tile.krow.start + tile.kcol.start + tile.ich.start > 0 {
+        if !tile.is_first() {
             return 0;
         }
         match &self.conv.bias {
@@ -255,7 +249,7 @@ impl<'a> Kernel<'a> {
         let outputs = tile.b.len * rows.outputs * cols.outputs;
         builder.count(|s| {
             s.macs += (outputs * tile.och.len * kernel * tile.ich.len) as u64;
-            if tile.krow.last && tile.kcol.last && tile.ich.last {
+            if tile.is_last() {
                 s.bytes_out += (tile.b.len * tile.row.len * tile.col.len * tile.och.len) as u64;
             }
             if !(self.weight_reuse && tile.b.start + tile.row.start + tile.col.start > 0) {
@@ -265,7 +259,7 @@ impl<'a> Kernel<'a> {
                 let pixels = self.pixels_loaded(rows) * self.pixels_loaded(cols);
                 s.bytes_in += (pixels * tile.b.len * tile.ich.len) as u64;
             }
-            if self.conv.bias.is_some() && tile.krow.start + tile.kcol.start + tile.ich.start == 0 {
+            if self.conv.bias.is_some() && tile.is_first() {
                 s.bytes_in += (tile.och.len * 4) as u64;
             }
         });
