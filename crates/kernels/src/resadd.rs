@@ -91,13 +91,16 @@ impl ResidualAdd {
         Self { a, b, c, a_scale: 1.0, b_scale: 1.0, scale: 1.0, relu: false }
     }
 
-    /// Emits the addition by Gemmini's rule.
+    /// Emits the addition with Gemmini's tiles, by single commands.
+    ///
+    /// Gemmini's software uses the unroller ([`ResidualAddSchedule::gemmini_default`]), which overwrites with A and then
+    /// adds B. When the memory port is blocked, the requests of the two may change places, and a part of A is lost.
     ///
     /// # Errors
     /// As [`ResidualAdd::lower`].
     pub fn lower_auto(&self, builder: &mut ProgramBuilder) -> Result<(), KernelError> {
-        let schedule = ResidualAddSchedule::gemmini_default(builder.config(), self.c.rows, self.c.cols);
-        self.lower(builder, &schedule)
+        let default = ResidualAddSchedule::gemmini_default(builder.config(), self.c.rows, self.c.cols);
+        self.lower(builder, &ResidualAddSchedule { emission: Emission::Commands, ..default })
     }
 
     /// Emits the addition.

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Dense, Random, assert_same_buffers, configs, gelu_constants, read_i8, read_out, run, run_cycles};
+use common::{
+    Dense, Random, any_memory, assert_same_buffers, configs, gelu_constants, read_i8, read_out, run, run_cycles_on,
+};
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
 use pollux_kernels::diagonal::DiagonalOperand;
@@ -79,7 +81,7 @@ fn check(case: &Case, cycles: bool) {
     }
     assert!(read_i8(&memory, &out).data == expected, "{rows}x{cols}");
     if cycles {
-        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+        assert_same_buffers(&program, &memory, &run_cycles_on(&program, any_memory(case.seed)).0);
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use pollux_asm::program::ElementType;
 use pollux_isa::{GemminiConfig, RoccCommand};
 use pollux_kernels::{
-    Activation, Bias, Conv, ConvShape, Dataflow, GlobalAverage, Matmul, Pool, ProgramBuilder, ResidualAdd, Schedule,
-    SoftmaxConstants, TrainingOptions, View, WeightLayout,
+    Activation, Bias, Conv, ConvShape, Dataflow, GlobalAverage, Matmul, Pool, ProgramBuilder, ResidualAdd,
+    ResidualAddSchedule, Schedule, SoftmaxConstants, TrainingOptions, View, WeightLayout,
 };
 use pollux_trace::case::GoldenCase;
 
@@ -65,7 +65,8 @@ fn products_are_those_of_tiled_matmul_auto() {
 fn residual_additions_are_those_of_tiled_resadd_auto() {
     assert_emits("resadd", |builder| {
         let [a, b, c] = [0x4bcbb0, 0x4bc7f0, 0x4bc430].map(|address| dense(address, 35, 27));
-        ResidualAdd { a_scale: 2.0, relu: true, ..ResidualAdd::new(a, b, c) }.lower_auto(builder).unwrap();
+        let schedule = ResidualAddSchedule::gemmini_default(builder.config(), 35, 27);
+        ResidualAdd { a_scale: 2.0, relu: true, ..ResidualAdd::new(a, b, c) }.lower(builder, &schedule).unwrap();
     });
 }
 

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    Dense, Random, assert_same_buffers, configs, gelu_constants, product, read_i8, read_i32, read_out_all, run,
-    run_cycles, softmax_constants, to_i8,
+    Dense, Random, any_memory, assert_same_buffers, configs, gelu_constants, product, read_i8, read_i32, read_out_all,
+    run, run_cycles_on, softmax_constants, to_i8,
 };
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
@@ -162,7 +162,7 @@ fn check(case: &Case, cycles: bool) -> bool {
         }
     }
     if cycles {
-        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+        assert_same_buffers(&program, &memory, &run_cycles_on(&program, any_memory(case.seed)).0);
     }
     true
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    Dense, Random, assert_same_buffers, configs, gelu_constants, read_i8, read_out_all, run, run_cycles,
+    Dense, Random, any_memory, assert_same_buffers, configs, gelu_constants, read_i8, read_out_all, run, run_cycles_on,
     softmax_constants, to_i8,
 };
 use pollux_asm::program::ElementType;
@@ -50,7 +50,7 @@ fn check_norm(
     let expected = read_out_all(&Dense::new(rows, cols, data), &activation, scale);
     assert!(read_i8(&memory, &out) == expected, "{activation:?} of {rows}x{cols}");
     if cycles {
-        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+        assert_same_buffers(&program, &memory, &run_cycles_on(&program, any_memory(seed)).0);
     }
 }
 
@@ -95,7 +95,7 @@ fn check_add(
     let expected: Vec<i8> = a_data.data.iter().zip(&b_data.data).map(sum).collect();
     assert!(read_i8(&memory, &c).data == expected);
     if cycles {
-        assert_same_buffers(&program, &memory, &run_cycles(&program).0);
+        assert_same_buffers(&program, &memory, &run_cycles_on(&program, any_memory(seed)).0);
     }
 }
 
@@ -121,7 +121,8 @@ proptest! {
         let emission = if unrolled { Emission::Unroller } else { Emission::Commands };
         let schedule = ResidualAddSchedule { rows: tile.0, cols: tile.1, emission };
         prop_assume!(schedule.check(&config).is_ok());
-        check_add(config, [rows, cols], &schedule, relu, gaps, seed, seed % 8 == 0);
+        // The unroller's result depends on the memory's timing: see `ResidualAdd::lower_auto`.
+        check_add(config, [rows, cols], &schedule, relu, gaps, seed, !unrolled && seed % 4 == 0);
     }
 }
 

@@ -182,11 +182,22 @@ pub fn read_i32(memory: &Memory, view: &View) -> Dense<i32> {
     Dense::new(view.rows, view.cols, read(memory, view).into_iter().map(|x| x as i32).collect())
 }
 
-/// Runs on the cycle-level emulator with the golden bench's memory: final memory and the cycle in which busy falls.
+/// Runs on the cycle-level emulator with a fixed-latency memory: final memory and the cycle in which busy falls.
 pub fn run_cycles(program: &Program) -> (Memory, u64) {
+    run_cycles_on(program, BenchParameters { latency: 40, a_period: 1, d_period: 1 })
+}
+
+/// A memory of random latency whose port is blocked in one or two of three cycles.
+pub fn any_memory(seed: u64) -> BenchParameters {
+    let mut random = Random::new(seed);
+    let mut period = || 1 + random.below(3) as u64;
+    let (a_period, d_period) = (period(), period());
+    BenchParameters { latency: [1, 13, 40, 150][random.below(4)], a_period, d_period }
+}
+
+pub fn run_cycles_on(program: &Program, parameters: BenchParameters) -> (Memory, u64) {
     let mut memory = program.initial_memory();
     let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
-    let parameters = BenchParameters { latency: 40, a_period: 1, d_period: 1 };
     let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
     let mut simulation =
         Simulation::new(&program.config, Translation::Bare, host, memory, false).expect("a modelled configuration");
