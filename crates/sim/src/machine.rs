@@ -154,20 +154,15 @@ impl Machine {
 
         // Clock edge.
         self.record(cmd.filter(|_| accepted), busy, events);
-        let inputs = FrontInputs {
-            cmd: cmd.map(|cmd| (cmd, BENCH_RD)),
-            ready,
-            completed,
-            counters: &self.counters,
-        };
+        let inputs = FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed, counters: &self.counters };
         let mut progress = self.front.tick(&inputs, events);
         progress |= self.load.tick(to_load, load.is_some(), spad.load_response, load_ready);
         progress |= self.store.tick(to_store, store.is_some(), spad.store_response, store_ready);
         progress |= self.execute.tick(to_execute, &results, &control, &rows, events);
         progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
-        progress |= self.tlb.tick(&tlb, &spad.tlb_requests, flush, |address| {
-            u64::from_le_bytes(memory.memory().read_array(address))
-        });
+        progress |= self
+            .tlb
+            .tick(&tlb, &spad.tlb_requests, flush, |address| u64::from_le_bytes(memory.memory().read_array(address)));
         let inputs = ScratchpadInputs {
             ex_write: results.write.as_ref(),
             pops: control.pops,
@@ -198,7 +193,8 @@ impl Machine {
         activity.set(Block::LoopConv, self.front.conv_activity().map_or(Spent::Idle, Spent::from));
         activity.set(Block::LoopMatmul, self.front.matmul_activity());
         activity.set(Block::Dispatch, self.front.dispatch_activity());
-        let stations = [(Block::IssueLoads, Unit::Ld), (Block::IssueExecutes, Unit::Ex), (Block::IssueStores, Unit::St)];
+        let stations =
+            [(Block::IssueLoads, Unit::Ld), (Block::IssueExecutes, Unit::Ex), (Block::IssueStores, Unit::St)];
         for (block, unit) in stations {
             activity.set(block, self.front.station().activity(unit, wires.ready[unit as usize]));
         }

@@ -289,7 +289,8 @@ fn parse_lines<T>(
 /// As [`parse_lines`], behind a header line.
 fn parse_table<T>(path: &Path, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, CaseError> {
     let mut header = true;
-    let rows = parse_lines(path, text, |line| if std::mem::take(&mut header) { Ok(None) } else { parse(line).map(Some) })?;
+    let rows =
+        parse_lines(path, text, |line| if std::mem::take(&mut header) { Ok(None) } else { parse(line).map(Some) })?;
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -341,7 +342,9 @@ fn hex_bytes(word: &str) -> Result<Vec<u8>, String> {
     let digits: Option<Vec<u8>> = word.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
     match digits {
         Some(digits) if digits.len() % 2 == 0 => Ok(digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect()),
-        _ => Err(format!("'{}' is not an even number of hexadecimal digits", word.chars().take(40).collect::<String>())),
+        _ => {
+            Err(format!("'{}' is not an even number of hexadecimal digits", word.chars().take(40).collect::<String>()))
+        }
     }
 }
 
@@ -361,7 +364,8 @@ mod tests {
 
     #[test]
     fn a_program_is_read_item_by_item() {
-        let case = case("# t\nlatency 7\nd_period 2\ncmd 2 80000000 10  # mvin\nfence\nwait 3\nwrite 10 0aff\ndump 80 4\n");
+        let case =
+            case("# t\nlatency 7\nd_period 2\ncmd 2 80000000 10  # mvin\nfence\nwait 3\nwrite 10 0aff\ndump 80 4\n");
         let case = case.unwrap();
         assert_eq!((case.latency, case.a_period, case.d_period, case.detail), (7, 1, 2, false));
         assert_eq!(case.memory_in, [Region { address: 0x8000_0000, bytes: vec![1, 255] }]);
