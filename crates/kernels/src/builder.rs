@@ -518,9 +518,9 @@ impl ProgramBuilder {
     /// # Errors
     /// See [`ProgramBuilder::emit`].
     pub fn clear(&mut self, zeros: LocalAddr, local: LocalAddr, rows: usize) -> Result<(), KernelError> {
-        let (garbage, cols) = (self.garbage(), self.dim());
-        self.preload(garbage, Operand { local, rows, cols })?;
-        self.compute(true, Operand { local: zeros, rows, cols }, garbage, 0)
+        let (garbage, dim) = (self.garbage(), self.dim());
+        self.preload(Operand { local: zeros, rows: dim, cols: dim }, Operand { local, rows, cols: dim })?;
+        self.compute(true, Operand { local: zeros, rows, cols: dim }, garbage, 0)
     }
 
     /// A whole DIM x DIM operand without contents: zeros, or keep what is there.
