@@ -23,7 +23,7 @@ use pollux_isa::values::Activation;
 use pollux_numerics::IexpConstants;
 
 use crate::event::Port;
-use crate::row::{AccRow, ByteMask};
+use crate::row::{AccRow, ByteMask, add_row, copy_row};
 
 /// Entries of a sub-bank's write queue (`nEntries`).
 const WRITE_QUEUE_ENTRIES: usize = 3;
@@ -62,8 +62,8 @@ pub struct AccumulatorWrite<'a> {
     pub row: u32,
     /// DIM elements.
     pub data: &'a [i32],
-    /// Byte enables.
-    pub mask: ByteMask,
+    /// Byte enables; none if all bytes are enabled.
+    pub mask: Option<ByteMask>,
     /// Add to the row instead of overwriting it.
     pub accumulate: bool,
 }
@@ -130,8 +130,6 @@ pub struct AccumulatorMem {
     /// DIM elements a slot.
     pipelined_data: Vec<i32>,
     newest: usize,
-    /// Enables of all bytes of a row.
-    all: ByteMask,
     in_pipeline: u32,
     /// One queue a sub-bank; empty for a two-ported bank.
     sub_banks: Vec<WriteQueue>,
@@ -148,7 +146,6 @@ impl AccumulatorMem {
             pipelined: vec![PipelinedWrite::default(); latency],
             pipelined_data: vec![0; latency * dim],
             newest: 0,
-            all: ByteMask::first(dim * ELEMENT_BYTES),
             in_pipeline: 0,
             sub_banks: vec![WriteQueue::new(); sub_banks],
             out: None,
@@ -224,30 +221,27 @@ impl AccumulatorMem {
         start..start + self.dim
     }
 
-    /// Clock edge, after [`add`]. `write` was accepted in this cycle; `requested` is the valid write request, accepted or not;
-    /// `read` was accepted; the output leaves iff `out_taken`. Returns true if anything changed.
-    pub fn tick(
-        &mut self,
-        write: Option<&AccumulatorWrite>,
-        requested: Option<WriteAddress>,
-        read: Option<(u32, ReadoutRequest)>,
-        out_taken: bool,
-    ) -> bool {
-        if out_taken {
-            self.out = None;
-        }
-        if let Some((row, readout)) = read {
-            debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
-            let mut data = AccRow::default();
-            data.0[..self.dim].copy_from_slice(self.row(row));
-            self.out = Some(AccumulatorReadResp { data, readout });
-        }
-        let writing = self.is_writing() || write.is_some();
-        if writing {
+    /// Clock edge, first: the row at the output leaves.
+    #[inline]
+    pub fn take(&mut self) {
+        self.out = None;
+    }
+
+    /// Clock edge, second: an accepted read of `row`.
+    pub fn read(&mut self, row: u32, readout: ReadoutRequest) {
+        debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
+        let mut data = AccRow::default();
+        copy_row(&mut data.0[..self.dim], self.row(row));
+        self.out = Some(AccumulatorReadResp { data, readout });
+    }
+
+    /// Clock edge, last and after [`add`], of a bank that [`Self::is_writing`] or accepts a write. `write` was accepted in this
+    /// cycle; `requested` is the valid write request, accepted or not.
+    pub fn write(&mut self, write: Option<&AccumulatorWrite>, requested: Option<WriteAddress>) {
+        if !self.sub_banks.is_empty() {
             self.drain_sub_banks(requested);
-            self.shift(write);
         }
-        writing || out_taken || read.is_some()
+        self.shift(write);
     }
 
     /// Moves the shift register by one stage; the oldest write leaves it.
@@ -267,9 +261,8 @@ impl AccumulatorMem {
         }
         self.pipelined[oldest].valid = write.is_some();
         if let Some(&AccumulatorWrite { row, data, mask, accumulate }) = write {
-            let partial = (!covers(&mask, &self.all)).then_some(mask);
-            self.pipelined[oldest] = PipelinedWrite { valid: true, accumulate, row, partial };
-            self.pipelined_data[slot].copy_from_slice(data);
+            self.pipelined[oldest] = PipelinedWrite { valid: true, accumulate, row, partial: mask };
+            copy_row(&mut self.pipelined_data[slot], data);
             self.in_pipeline += 1;
         }
     }
@@ -278,7 +271,7 @@ impl AccumulatorMem {
         let sub_bank = self.sub_bank(row);
         let WriteQueue { writes, tail, .. } = &mut self.sub_banks[sub_bank];
         let write = &mut writes[*tail];
-        write.data.0[..self.dim].copy_from_slice(&self.pipelined_data[slot]);
+        copy_row(&mut write.data.0[..self.dim], &self.pipelined_data[slot]);
         (write.valid, write.row, write.partial) = (true, row, partial);
         *tail = (*tail + 1) % WRITE_QUEUE_ENTRIES;
     }
@@ -301,14 +294,9 @@ impl AccumulatorMem {
     }
 }
 
-/// True if `mask` enables all bytes that `needed` enables.
-fn covers(mask: &ByteMask, needed: &ByteMask) -> bool {
-    mask.0.iter().zip(&needed.0).all(|(enabled, needed)| enabled & needed == *needed)
-}
-
 /// Writes the enabled bytes of a row.
 fn write_row(row: &mut [i32], data: &[i32], partial: &Option<ByteMask>) {
-    let Some(mask) = partial else { return row.copy_from_slice(data) };
+    let Some(mask) = partial else { return copy_row(row, data) };
     for (i, (element, new)) in row.iter_mut().zip(data).enumerate() {
         let bit = i * ELEMENT_BYTES;
         let enabled = (mask.0[bit / 64] >> (bit % 64)) as usize & 0xf;
@@ -334,19 +322,20 @@ const ELEMENT_ENABLES: [i32; 16] = {
     bits
 };
 
-/// Clock edge of the shared adders (`AccPipeShared`).
+/// Clock edge of the shared adders (`AccPipeShared`); `adding` has a bit for each bank that is [`AccumulatorMem::adding`].
 ///
 /// The operands pass an OR-type select over the banks that add in this cycle. If two banks do, their operands are
 /// ORed together bit by bit and all of them get the same wrong sum; nothing in the hardware prevents it.
-pub fn add(banks: &mut [AccumulatorMem]) {
-    let Some(first) = banks.iter().position(AccumulatorMem::adding) else { return };
-    if banks[first + 1..].iter().any(AccumulatorMem::adding) {
+pub fn add(banks: &mut [AccumulatorMem], adding: u32) {
+    if adding & adding.wrapping_sub(1) != 0 {
         return add_ored(banks);
     }
-    let (row, data) = banks[first].adder_operands();
-    for (element, old) in data.iter_mut().zip(row) {
-        *element = old.wrapping_add(*element);
+    let first = adding.trailing_zeros() as usize;
+    if first >= banks.len() {
+        return;
     }
+    let (row, data) = banks[first].adder_operands();
+    add_row(data, row);
 }
 
 fn add_ored(banks: &mut [AccumulatorMem]) {
@@ -378,18 +367,25 @@ mod tests {
     };
 
     fn write(row: u32, data: &[i32], accumulate: bool) -> AccumulatorWrite<'_> {
-        AccumulatorWrite { row, data, mask: ByteMask::first(256), accumulate }
+        AccumulatorWrite { row, data, mask: None, accumulate }
     }
 
     fn address(write: &AccumulatorWrite) -> WriteAddress {
         WriteAddress { row: write.row, accumulate: write.accumulate }
     }
 
+    fn edge(bank: &mut AccumulatorMem, accepted: Option<&AccumulatorWrite>, request: Option<&AccumulatorWrite>) {
+        let adding = bank.adding().into();
+        add(std::slice::from_mut(bank), adding);
+        if bank.is_writing() || accepted.is_some() {
+            bank.write(accepted, request.map(address));
+        }
+    }
+
     /// Clocks one cycle of a single bank with an optional write request; returns whether it was accepted.
     fn clock(bank: &mut AccumulatorMem, request: Option<&AccumulatorWrite>) -> bool {
         let accepted = request.filter(|write| bank.write_ready(address(write)));
-        add(std::slice::from_mut(bank));
-        bank.tick(accepted, request.map(address), None, false);
+        edge(bank, accepted, request);
         accepted.is_some()
     }
 
@@ -414,7 +410,7 @@ mod tests {
         assert!(!bank.read_ready(1, false, None));
         clock(&mut bank, None);
         assert!(bank.read_ready(1, false, None));
-        bank.tick(None, None, Some((1, READOUT)), false);
+        bank.read(1, READOUT);
         assert_eq!(bank.out().map(|out| out.data.0[3]), Some(5));
         assert!(!bank.read_ready(2, false, None) && bank.read_ready(2, true, None));
     }
@@ -438,7 +434,7 @@ mod tests {
     fn only_enabled_bytes_are_written() {
         let mut bank = AccumulatorMem::new(2, 2, 2, 0);
         let mut request = write(0, &[-1; 2], false);
-        request.mask = ByteMask::range(2, 5);
+        request.mask = Some(ByteMask::range(2, 5));
         for request in [Some(&request), None, None] {
             clock(&mut bank, request);
         }
@@ -456,12 +452,12 @@ mod tests {
         for (bank, value) in banks.iter_mut().zip([4, 8]) {
             let data = [value; 2];
             let request = write(0, &data, true);
-            bank.tick(Some(&request), Some(address(&request)), None, false);
+            bank.write(Some(&request), Some(address(&request)));
         }
-        for _ in 0..2 {
-            add(&mut banks);
+        for adding in [0b11, 0] {
+            add(&mut banks, adding);
             for bank in &mut banks {
-                bank.tick(None, None, None, false);
+                bank.write(None, None);
             }
         }
         assert_eq!((banks[0].row(0)[0], banks[1].row(0)[0]), (3 + 12, 3 + 12));

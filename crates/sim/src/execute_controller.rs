@@ -28,20 +28,20 @@ pub use operands::Kind;
 use operands::{Command, Configuration, Decoded, HEADS, Operand, Parameters, Plan};
 pub use report::{ExecuteActivity, ExecuteStall};
 
+use pollux_isa::GemminiConfig;
 use pollux_isa::config::Dataflow;
 use pollux_isa::fields::ConfigEx;
 use pollux_isa::values::{Activation, DataflowMode};
-use pollux_isa::{GemminiConfig, LocalAddr};
 use pollux_numerics::arithmetic::write_scratchpad_row;
 
 use crate::event::{Event, EventBuffer};
-use crate::mesh_with_delays::{MeshRequest, MeshResponse, MeshWires, MeshWithDelays};
+use crate::mesh_with_delays::{MeshRequest, MeshResponse, MeshWires, MeshWithDelays, OperandRows};
 use crate::multi_headed_queue::MultiHeadedQueue;
 use crate::operand_set::{A, B, D, OperandSet};
-use crate::row::{AccRow, SpadRow};
+use crate::row::{SpadRow, copy_row};
 use crate::tag_queue::Tag;
 use crate::transpose_preload_unroller::{NO_COMMAND, TransposePreloadUnroller};
-use crate::wires::{BankRows, ExReads, ExWrite, IssuedCmd, RobId};
+use crate::wires::{BankRows, ExReads, ExTarget, ExWrite, IssuedCmd, RobId};
 
 /// One trip of rows through the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,10 +136,10 @@ impl ControlSignals {
 }
 
 /// Wires at the mesh's output in this cycle.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ExResults {
     /// Row written.
-    pub write: Option<ExWrite>,
+    pub write: ExWrite,
     /// Command whose last row this is.
     completed: Option<RobId>,
     /// Rows of the matrix, if the row belongs to a command.
@@ -150,7 +150,7 @@ pub struct ExResults {
 
 /// Wires at the head of the control queue in this cycle.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ControlWires {
+pub struct ControlWires<'a> {
     /// Scratchpad banks whose execute response is taken.
     pub pops: u32,
     mesh: MeshWires,
@@ -162,7 +162,7 @@ pub struct ControlWires {
     request: Option<(MeshRequest, Tag)>,
     /// Operands of which the mesh takes a row.
     fire: OperandSet,
-    rows: [SpadRow; 3],
+    rows: OperandRows<'a>,
 }
 
 /// Wires of the row issue and of the completion report in this cycle.
@@ -175,6 +175,8 @@ pub struct RowIssueWires {
     decision: Option<Decision>,
     pass: Option<Pass>,
     control_ready: bool,
+    /// Operands whose next row is not padding.
+    real: OperandSet,
     /// Operands that advance by a row.
     fire: OperandSet,
     /// Bank of each operand's next row.
@@ -269,13 +271,11 @@ impl ExecuteController {
     }
 
     /// Step 1 of a cycle: the row at the mesh's output.
-    #[inline(never)] // it fills the caller's struct in place
-    pub fn results(&self) -> ExResults {
-        let mut results = ExResults { write: None, completed: None, counted: None, shown: None };
+    pub fn results(&self, results: &mut ExResults) {
+        (results.write.target, results.completed, results.counted, results.shown) = (None, None, None, None);
         if let Some(response) = self.mesh.response() {
-            self.fill_results(&response, &mut results);
+            self.fill_results(&response, results);
         }
-        results
     }
 
     #[inline]
@@ -285,13 +285,13 @@ impl ExecuteController {
         let Some(rob_id) = tag.rob_id else { return };
         results.completed = response.last.then_some(rob_id);
         results.counted = Some(response.total_rows);
-        results.write = self.write_address(response, tag);
+        results.write.target = self.write_target(response, tag);
         self.fill_write(response.data, &mut results.write);
     }
 
-    /// Where the result row goes, without its data. OS results leave the array bottom row first.
+    /// Where the result row goes. OS results leave the array bottom row first.
     #[inline]
-    fn write_address(&self, response: &MeshResponse, tag: &Tag) -> Option<ExWrite> {
+    fn write_target(&self, response: &MeshResponse, tag: &Tag) -> Option<ExTarget> {
         let Parameters { layout, dim, count_mask, .. } = self.parameters;
         let (k, total_rows) = (self.output_counter, u32::from(response.total_rows));
         let step = k * self.configuration.c_stride;
@@ -309,62 +309,52 @@ impl ExecuteController {
         let cols = usize::from(tag.cols).min(dim as usize);
         if addr.is_acc() {
             let (bank, row) = (addr.acc_bank(layout) as u8, addr.acc_row(layout));
-            let data = AccRow::default();
-            let write = ExWrite::Acc { bank, row, data, cols, accumulate: addr.accumulate() };
+            let write = ExTarget::Acc { bank, row, cols, accumulate: addr.accumulate() };
             self.config.ex_write_to_acc.then_some(write)
         } else {
             let (bank, row) = (addr.sp_bank(layout) as u8, addr.sp_row(layout));
-            let write = ExWrite::Spad { bank, row, data: SpadRow::default(), cols };
-            self.config.ex_write_to_spad.then_some(write)
+            self.config.ex_write_to_spad.then_some(ExTarget::Spad { bank, row, cols })
         }
     }
 
     /// The result row as it is written: all bits to the accumulator, clipped and activated to the scratchpad.
     #[inline]
-    fn fill_write(&self, row: &[i32], write: &mut Option<ExWrite>) {
-        match write {
-            Some(ExWrite::Acc { data, .. }) => data.0[..row.len()].copy_from_slice(row),
-            Some(ExWrite::Spad { data, .. }) => {
-                write_scratchpad_row(row, self.configuration.relu, &mut data.0[..row.len()]);
+    fn fill_write(&self, row: &[i32], write: &mut ExWrite) {
+        match write.target {
+            Some(ExTarget::Acc { .. }) => copy_row(&mut write.acc_row.0[..row.len()], row),
+            Some(ExTarget::Spad { .. }) => {
+                write_scratchpad_row(row, self.configuration.relu, &mut write.spad_row.0[..row.len()]);
             }
             None => {}
         }
     }
 
     /// Step 2: the head of the control queue, given the head of each bank's execute response queue.
-    pub fn control<'a>(&self, response: impl Fn(u8) -> Option<&'a SpadRow>) -> ControlWires {
+    #[inline]
+    pub fn control<'a>(&self, response: impl Fn(u8) -> Option<&'a SpadRow>) -> ControlWires<'a> {
         let mesh = self.mesh.wires();
         let valid = self.control_queue.valid(0);
         if !valid && self.state != State::Flush {
             return ControlWires { mesh, ..ControlWires::default() };
         }
         let head = self.control_queue.bits(0);
-        let mut rows = [SpadRow::default(); 3];
+        let mut rows = OperandRows { row: [None; 3], cols: head.cols };
         let mut have = !head.reads;
         if self.config.ex_read_from_spad {
             let fed = self.fed(head.pass);
-            for x in (head.fire & !head.zeros & !head.from_acc).iter() {
+            (head.fire & !head.zeros & !head.from_acc).each(|x| {
                 if let Some(row) = response(head.bank[x]) {
                     have.insert(x);
-                    if fed.has(x) {
-                        rows[x] = unpadded(row, head.cols[x], self.parameters.dim);
-                    }
+                    rows.row[x] = if fed.has(x) && head.cols[x] > 0 { Some(row) } else { None };
                 }
-            }
+            });
         }
         let fire = (head.fire & have & mesh.ready).only_if(valid);
         let head_ready = (head.fire & !fire & mesh.ready).is_empty() && (!head.first || mesh.req_ready);
         let dequeue = valid && head_ready;
         let taken = (fire & head.reads & !head.from_acc).only_if(dequeue);
-        ControlWires {
-            pops: [A, B, D].iter().fold(0, |pops, &x| pops | u32::from(taken.has(x)) << head.bank[x]),
-            mesh,
-            head_ready,
-            dequeue,
-            request: if mesh.req_ready { self.mesh_request(head, dequeue) } else { None },
-            fire,
-            rows,
-        }
+        let request = if mesh.req_ready { self.mesh_request(head, dequeue) } else { None };
+        ControlWires { pops: banks_of(taken, &head.bank), mesh, head_ready, dequeue, request, fire, rows }
     }
 
     /// Operands whose lanes reach the mesh: a preload alone carries only what the transposer needs of A and B, a compute
@@ -396,7 +386,7 @@ impl ExecuteController {
     }
 
     /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report.
-    pub fn row_issue(&self, control: &ControlWires, spad_ready: u32, acc_ready: u32) -> RowIssueWires {
+    pub fn row_issue(&self, control: &ControlWires<'_>, spad_ready: u32, acc_ready: u32) -> RowIssueWires {
         let control_ready = self.control_queue.len() < self.control_queue_depth || control.head_ready;
         let (decision, pass) = match self.state {
             State::Waiting => {
@@ -411,18 +401,19 @@ impl ExecuteController {
             return RowIssueWires { completed, decision, control_ready, ..RowIssueWires::default() };
         };
         let plan = &self.decoded.plans[pass as usize];
-        let rows = self.row_addresses();
-        let bank = self.banks(&rows);
-        let may_advance = self.may_advance(plan, &bank);
-        let asks = may_advance & plan.reads & self.real_rows();
-        let fire = may_advance & !(asks & self.busy_banks(&bank, spad_ready, acc_ready));
+        let rows = self.next_rows();
+        let may_advance = self.may_advance(plan, &rows.bank);
+        let real = self.real_rows();
+        let asks = may_advance & plan.reads & real;
+        let fire = may_advance & !(asks & self.busy_banks(&rows.bank, spad_ready, acc_ready));
         RowIssueWires {
-            reads: self.reads(asks, &rows, bank, control_ready),
-            bank,
+            reads: self.reads(asks, &rows, control_ready),
+            bank: rows.bank,
             completed,
             decision,
             pass: Some(pass),
             control_ready,
+            real,
             fire,
             done: control_ready && self.all_rows_fire(plan, fire),
         }
@@ -492,22 +483,22 @@ impl ExecuteController {
 
 /// Row issue.
 impl ExecuteController {
-    /// Banks of the operands' next rows.
+    /// Bank and row of the next row of each operand. D comes bottom row first.
     #[inline]
-    fn banks(&self, rows: &[LocalAddr; 3]) -> [u8; 3] {
-        let layout = self.parameters.layout;
-        let from_acc = self.decoded.from_acc;
-        if from_acc.is_empty() {
-            return [A, B, D].map(|x| rows[x].sp_bank(layout) as u8);
-        }
-        [A, B, D].map(|x| if from_acc.has(x) { rows[x].acc_bank(layout) } else { rows[x].sp_bank(layout) } as u8)
+    fn next_rows(&self) -> BankRows {
+        let RowCounters { next, a_offset, .. } = self.counters;
+        let [a, b, d] = &self.decoded.places;
+        let (a, b, d) = (a.bank_row(a_offset), b.bank_row(next[B]), d.bank_row(self.parameters.dim - 1 - next[D]));
+        BankRows { operands: OperandSet::EMPTY, bank: [a.0, b.0, d.0], row: [a.1, b.1, d.1] }
     }
 
     /// Operands whose bank takes no request in this cycle.
     #[inline]
     fn busy_banks(&self, bank: &[u8; 3], spad_ready: u32, acc_ready: u32) -> OperandSet {
         let from_acc = self.decoded.from_acc;
-        let ready = |ready: u32| OperandSet::of([A, B, D].map(|x| ready >> bank[x] & 1 == 1));
+        let ready = |ready: u32| {
+            OperandSet::of([ready >> bank[A] & 1 == 1, ready >> bank[B] & 1 == 1, ready >> bank[D] & 1 == 1])
+        };
         if from_acc.is_empty() {
             return !ready(spad_ready);
         }
@@ -516,19 +507,15 @@ impl ExecuteController {
 
     /// The requests of the operands that ask. Those to the accumulator do not wait for room in the control queue.
     #[inline]
-    fn reads(&self, asks: OperandSet, rows: &[LocalAddr; 3], bank: [u8; 3], control_ready: bool) -> ExReads {
-        let layout = self.parameters.layout;
-        let bits = |set: OperandSet| [A, B, D].iter().fold(0, |bits, &x| bits | u32::from(set.has(x)) << bank[x]);
+    fn reads(&self, asks: OperandSet, rows: &BankRows, control_ready: bool) -> ExReads {
         let acc = asks & self.decoded.from_acc;
         let spad = (asks & !acc).only_if(control_ready && self.config.ex_read_from_spad);
-        let row = [A, B, D].map(|x| rows[x].sp_row(layout));
-        let spad_row = BankRows { operands: spad, bank, row };
-        if acc.is_empty() {
-            return ExReads { spad_valid: bits(spad), spad_row, ..ExReads::default() };
+        ExReads {
+            spad_valid: banks_of(spad, &rows.bank),
+            spad_row: BankRows { operands: spad, ..*rows },
+            acc_valid: banks_of(acc, &rows.bank),
+            acc_row: BankRows { operands: acc, ..*rows },
         }
-        let row = [A, B, D].map(|x| rows[x].acc_row(layout));
-        let acc_row = BankRows { operands: acc, bank, row };
-        ExReads { spad_valid: bits(spad), spad_row, acc_valid: bits(acc), acc_row }
     }
 
     /// After this cycle all rows of the pass are requested.
@@ -538,15 +525,6 @@ impl ExecuteController {
         let last = plan.total_rows.wrapping_sub(1);
         let ends = |x: usize, next: u32| next == 0 || (next == last && fire.has(x));
         !started.is_empty() && ends(A, a) && ends(B, b) && ends(D, d)
-    }
-
-    /// Addresses of the next row of each operand. D comes bottom row first.
-    #[inline]
-    fn row_addresses(&self) -> [LocalAddr; 3] {
-        let RowCounters { next, a_offset, .. } = self.counters;
-        let [a, b, d] = &self.decoded.operands;
-        let Parameters { layout, dim, .. } = self.parameters;
-        [a.addr.add(layout, a_offset), b.addr.add(layout, next[B]), d.addr.add(layout, dim - 1 - next[D])]
     }
 
     /// Operands whose next row is part of the matrix; of the others it is padding and reads as zeros.
@@ -562,8 +540,12 @@ impl ExecuteController {
     #[inline]
     fn may_advance(&self, plan: &Plan, bank: &[u8; 3]) -> OperandSet {
         let RowCounters { next: [a, b, d], started, .. } = self.counters;
+        let level = a == b && b == d && (started.is_empty() || started == OperandSet::ALL);
+        if level && plan.reads.is_single() {
+            return OperandSet::ALL;
+        }
         let same_bank = |x, y| self.same_bank(x, y, plan, bank);
-        if a == b && b == d && (started.is_empty() || started == OperandSet::ALL) {
+        if level {
             return OperandSet::of([true, !same_bank(A, B), !(same_bank(A, D) || same_bank(B, D))]);
         }
         let RowCounters { next, .. } = self.counters;
@@ -587,9 +569,8 @@ impl ExecuteController {
     /// The entry that goes into the control queue.
     fn control_entry(&self, pass: Pass, wires: &RowIssueWires) -> ControlSignals {
         let plan = &self.decoded.plans[pass as usize];
-        let real = self.real_rows();
         let [a, b, d] = &self.decoded.operands;
-        let cols = |x: usize, operand: &Operand| if real.has(x) { operand.cols } else { 0 };
+        let cols = |x: usize, operand: &Operand| if wires.real.has(x) { operand.cols } else { 0 };
         let cols = [cols(A, a), cols(B, b), cols(D, d)];
         let request = MeshRequest {
             propagate: match pass {
@@ -628,7 +609,7 @@ impl ExecuteController {
         &mut self,
         cmd: Option<IssuedCmd>,
         results: &ExResults,
-        control: &ControlWires,
+        control: &ControlWires<'_>,
         issue: &RowIssueWires,
         events: &mut EventBuffer,
     ) -> bool {
@@ -659,12 +640,12 @@ impl ExecuteController {
         results.shown.is_some()
     }
 
-    fn tick_mesh(&mut self, control: &ControlWires) -> bool {
+    fn tick_mesh(&mut self, control: &ControlWires<'_>) -> bool {
         let request = control.request.as_ref().map(|(request, tag)| (request, tag));
         self.mesh.tick(&control.mesh, request, control.fire, &control.rows)
     }
 
-    fn tick_control_queue(&mut self, control: &ControlWires, issue: &RowIssueWires) -> bool {
+    fn tick_control_queue(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) -> bool {
         match issue.pass {
             Some(pass) if issue.control_ready => {
                 let entry = self.control_entry(pass, issue);
@@ -694,15 +675,14 @@ impl ExecuteController {
             let last = counters.next[A] == total_rows.wrapping_sub(1);
             counters.a_offset = if last { 0 } else { counters.a_offset + self.configuration.a_stride };
         }
-        for x in issue.fire.iter() {
-            counters.next[x] = next_row(counters.next[x], total_rows) & (self.parameters.dim - 1);
-        }
+        let mask = self.parameters.dim - 1;
+        issue.fire.each(|x| counters.next[x] = next_row(counters.next[x], total_rows) & mask);
         counters.started = if issue.done { OperandSet::EMPTY } else { counters.started | issue.fire };
         true
     }
 
     /// The state machine. Returns how many commands leave the queue, or none if nothing changed.
-    fn tick_state(&mut self, control: &ControlWires, issue: &RowIssueWires) -> Option<usize> {
+    fn tick_state(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) -> Option<usize> {
         if self.configuration.dataflow == DataflowMode::Ws {
             self.in_prop_flush = false;
         }
@@ -781,17 +761,15 @@ fn next_row(row: u32, total_rows: u32) -> u32 {
     if row >= last { row.wrapping_sub(last) } else { row + 1 }
 }
 
-/// A row from the scratchpad without its padding: lanes from `cols` on are zeros.
+/// The banks of some operands, one bit a bank.
 #[inline]
-fn unpadded(row: &SpadRow, cols: u8, dim: u32) -> SpadRow {
-    let mut row = *row;
-    if u32::from(cols) < dim {
-        row.0[cols.into()..dim as usize].fill(0);
-    }
-    row
+fn banks_of(operands: OperandSet, bank: &[u8; 3]) -> u32 {
+    let mut banks = 0;
+    operands.each(|x| banks |= 1 << bank[x]);
+    banks
 }
 
-fn record(results: &ExResults, control: &ControlWires, events: &mut EventBuffer) {
+fn record(results: &ExResults, control: &ControlWires<'_>, events: &mut EventBuffer) {
     if !events.enabled() {
         return;
     }

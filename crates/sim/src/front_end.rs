@@ -76,8 +76,6 @@ pub struct FrontEnd {
     settled: bool,
 }
 
-const UNITS: PerUnit<Unit> = [Unit::Ld, Unit::Ex, Unit::St];
-
 impl FrontEnd {
     /// The front end after reset.
     pub fn new(config: &GemminiConfig) -> Self {
@@ -194,7 +192,8 @@ impl FrontEnd {
 
     /// Clock edge. Events: alloc, issue, complete, resp.
     pub fn tick(&mut self, inputs: &FrontInputs<'_>, events: &mut EventBuffer) -> bool {
-        let issued = UNITS.map(|unit| inputs.ready[unit as usize] && self.station.issue_valid(unit));
+        let issues = |unit: Unit| inputs.ready[unit as usize] && self.station.issue_valid(unit);
+        let issued = [issues(Unit::Ld), issues(Unit::Ex), issues(Unit::St)];
         let accepted = inputs.cmd.filter(|_| self.cmd_ready());
         if self.settled && accepted.is_none() && inputs.completed.is_none() && issued == [false; 3] {
             self.counters.skip(1, inputs.counters);
@@ -313,6 +312,8 @@ mod tests {
     fn cycle_of(events: &[(u64, Event)], wanted: impl Fn(&Event) -> bool) -> Option<u64> {
         events.iter().find(|(_, event)| wanted(event)).map(|(cycle, _)| *cycle)
     }
+
+    const UNITS: PerUnit<Unit> = [Unit::Ld, Unit::Ex, Unit::St];
 
     #[test]
     fn a_command_enters_the_station_four_cycles_after_the_port_and_issues_one_later() {

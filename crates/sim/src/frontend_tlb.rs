@@ -449,6 +449,8 @@ pub struct FrontendTlb {
     tlbs: Vec<Tlb>,
     clients: [Client; CLIENTS],
     page_registers: bool,
+    /// The last clock edge changed nothing, so the wires stay what they are as long as the requests do.
+    settled: bool,
     /// Round-robin state of the arbiter in front of a shared TLB.
     last_grant: usize,
     interrupt: bool,
@@ -472,6 +474,7 @@ impl FrontendTlb {
             tlbs: vec![Tlb::new(config.tlb_size as usize, translation); tlbs],
             clients: Default::default(),
             page_registers: config.use_tlb_register_filter,
+            settled: false,
             last_grant: 0,
             interrupt: false,
             faults: Faults::default(),
@@ -495,6 +498,12 @@ impl FrontendTlb {
             Some(_) => Spent::Stalled(Cause::PageWalk),
             None => Spent::Idle,
         }
+    }
+
+    /// The wires are those of the cycle before, and stay so as long as the requests do and nothing is flushed.
+    #[inline]
+    pub fn settled(&self) -> bool {
+        self.settled
     }
 
     fn shared(&self) -> bool {
@@ -549,7 +558,8 @@ impl FrontendTlb {
     ) -> bool {
         let same = |(client, request): (&Client, &TlbRequest)| client.settled && client.request == *request;
         // The same requests as before on registers that did not change then change nothing now.
-        if wires.access.is_none() && !flush && self.clients.iter().zip(requests).all(same) {
+        self.settled = wires.access.is_none() && !flush && self.clients.iter().zip(requests).all(same);
+        if self.settled {
             return false;
         }
         let access = wires.access.unwrap_or_default();

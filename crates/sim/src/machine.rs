@@ -19,7 +19,7 @@ use pollux_isa::{GemminiConfig, RoccCommand};
 
 use crate::counter_file::{CounterEvent, CounterEvents};
 use crate::event::{Cycle, Event, EventBuffer, Unit};
-use crate::execute_controller::{ControlWires, ExecuteController, RowIssueWires};
+use crate::execute_controller::{ControlWires, ExResults, ExecuteController, RowIssueWires};
 use crate::front_end::{FrontEnd, FrontInputs};
 use crate::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
 use crate::host::BENCH_RD;
@@ -46,6 +46,15 @@ pub struct Machine {
     accepted: u64,
     /// The counters' inputs in the last cycle, which hold while nothing moves.
     counters: CounterEvents,
+    wires: LargeWires,
+}
+
+/// Wires that are kept from cycle to cycle: they are large, and most of them do not change.
+#[derive(Clone, Debug, Default)]
+struct LargeWires {
+    results: ExResults,
+    spad: ScratchpadWires,
+    tlb: TlbWires,
 }
 
 /// What one cycle did.
@@ -67,7 +76,7 @@ struct CycleWires<'a> {
     store: Option<bool>,
     /// Controllers that accept a command.
     ready: [bool; 3],
-    control: &'a ControlWires,
+    control: &'a ControlWires<'a>,
     rows: &'a RowIssueWires,
     spad: &'a ScratchpadWires,
     tlb: &'a TlbWires,
@@ -90,6 +99,7 @@ impl Machine {
             was_busy: false,
             accepted: 0,
             counters: CounterEvents::default(),
+            wires: LargeWires::default(),
         }
     }
 
@@ -105,16 +115,20 @@ impl Machine {
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
         let accepted = cmd.is_some() && self.front.cmd_ready();
-        let tlb = self.tlb.wires();
-        let results = self.execute.results();
+        let LargeWires { results, spad, tlb } = &mut self.wires;
+        let tlb_settled = self.tlb.settled();
+        if !tlb_settled {
+            *tlb = self.tlb.wires();
+        }
+        self.execute.results(results);
         let control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
-        let mut spad = self.scratchpad.sinks(results.write.as_ref(), control.pops, &tlb.responses);
+        self.scratchpad.sinks(&results.write, control.pops, &tlb.responses, tlb_settled, spad);
         let rows = self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready);
-        self.scratchpad.dispatch(&rows.reads, &mut spad);
+        self.scratchpad.dispatch(&rows.reads, spad);
         let load_request = self.load.request();
-        let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &spad));
+        let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &self.wires.spad));
         let store_request = self.store.request();
-        let store = store_request.as_ref().filter(|_| spad.store_ready);
+        let store = store_request.as_ref().filter(|_| self.wires.spad.store_ready);
         let port = self.port.wires(cycle, memory, self.scratchpad.port_a(), self.scratchpad.port_d_ready());
 
         // Completion arbiter: execute cannot be held up, then loads, then stores.
@@ -132,8 +146,8 @@ impl Machine {
             self.load.counter_events(load_request.is_some(), load.is_some(), &mut counters);
             self.store.counter_events(store_request.is_some(), store.is_some(), &mut counters);
             self.execute.counter_events(&control, &rows, &mut counters);
-            self.scratchpad.counter_events(&spad, &mut counters);
-            self.tlb.counter_events(&tlb, &mut counters);
+            self.scratchpad.counter_events(&self.wires.spad, &mut counters);
+            self.tlb.counter_events(&self.wires.tlb, &mut counters);
             self.counters = counters;
         }
         if let Some(activity) = activity {
@@ -144,8 +158,8 @@ impl Machine {
                 store: store_request.map(|_| store.is_some()),
                 control: &control,
                 rows: &rows,
-                spad: &spad,
-                tlb: &tlb,
+                spad: &self.wires.spad,
+                tlb: &self.wires.tlb,
                 port: &port,
                 d_offered: self.port.in_flight() != 0 && memory.d_front(cycle).is_some(),
             };
@@ -153,18 +167,20 @@ impl Machine {
         }
 
         // Clock edge.
-        self.record(cmd.filter(|_| accepted), busy, events);
+        let LargeWires { results, spad, tlb } = &self.wires;
         let inputs = FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed, counters: &self.counters };
         let mut progress = self.front.tick(&inputs, events);
         progress |= self.load.tick(to_load, load.is_some(), spad.load_response, load_ready);
         progress |= self.store.tick(to_store, store.is_some(), spad.store_response, store_ready);
-        progress |= self.execute.tick(to_execute, &results, &control, &rows, events);
+        progress |= self.execute.tick(to_execute, results, &control, &rows, events);
         progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
-        progress |= self
-            .tlb
-            .tick(&tlb, &spad.tlb_requests, flush, |address| u64::from_le_bytes(memory.memory().read_array(address)));
+        if flush || !(tlb_settled && spad.dma_rests) {
+            progress |= self.tlb.tick(tlb, &spad.tlb_requests, flush, |address| {
+                u64::from_le_bytes(memory.memory().read_array(address))
+            });
+        }
         let inputs = ScratchpadInputs {
-            ex_write: results.write.as_ref(),
+            ex_write: &results.write,
             pops: control.pops,
             reads: &rows.reads,
             load,
@@ -172,7 +188,8 @@ impl Machine {
             port_a_taken: port.a_taken,
             port_d: port.d.as_ref(),
         };
-        progress |= self.scratchpad.tick(&spad, &inputs, events);
+        progress |= self.scratchpad.tick(spad, &inputs, events);
+        self.record(cmd.filter(|_| accepted), busy, events);
         if counter_reset {
             self.scratchpad.reset_external_counters();
         }

@@ -119,7 +119,7 @@ impl Registers {
         for sum in &mut sums {
             *sum += BIAS;
         }
-        let a = self.rotate(widen::<f32, N>(a));
+        let a = widen::<f32, N>(&self.rotate(a));
         for (row, a) in self.weights.as_chunks::<N>().0.iter().zip(a) {
             for (sum, w) in sums.iter_mut().zip(row) {
                 *sum += a * w;
@@ -135,7 +135,7 @@ impl Registers {
     /// `register[r][j] += a[r] * b[j]`.
     #[inline]
     fn output_stationary<const N: usize>(&mut self, a: &[i8; N], b: &[i8; N]) {
-        let a = self.rotate(widen::<i16, N>(a));
+        let a = widen::<i16, N>(&self.rotate(a));
         let b = widen::<i16, N>(b);
         for (row, &a) in self.rows.as_chunks_mut::<N>().0.iter_mut().zip(&a) {
             for (cell, &b) in row.iter_mut().zip(&b) {
@@ -148,11 +148,10 @@ impl Registers {
 
     /// The lanes of `a`, lane r for PE row r, in the order of the storage rows.
     #[inline]
-    fn rotate<T, const N: usize>(&self, mut a: [T; N]) -> [T; N] {
-        if self.top != 0 {
-            a.rotate_right(self.top);
-        }
-        a
+    fn rotate<const N: usize>(&self, a: &[i8; N]) -> [i8; N] {
+        let twice = [*a, *a];
+        let (twice, start) = (twice.as_flattened(), (N - self.top) % N);
+        twice[start..].first_chunk().copied().unwrap_or(*a)
     }
 }
 

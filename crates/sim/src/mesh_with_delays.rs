@@ -16,6 +16,7 @@ use pollux_isa::GemminiConfig;
 use pollux_isa::values::DataflowMode;
 
 use crate::mesh::{Mesh, MeshControl, MeshRow};
+use crate::multi_headed_queue::wrapping_add;
 use crate::operand_set::{A, B, D, OperandSet};
 use crate::queue::Queue;
 use crate::row::SpadRow;
@@ -84,6 +85,15 @@ pub struct MeshResponse<'a> {
     rows_match: bool,
 }
 
+/// The rows that the mesh takes in a cycle, by operand: from a memory, or zeros.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OperandRows<'a> {
+    /// Rows from a memory.
+    pub row: [Option<&'a SpadRow>; 3],
+    /// Lanes of them that are not padding; the others are taken as zeros.
+    pub cols: [u8; 3],
+}
+
 /// A matrix's number and its rows.
 #[derive(Clone, Copy, Debug)]
 struct RowsEntry {
@@ -98,6 +108,8 @@ pub struct MeshWithDelays {
     /// Matrix products in flight are counted modulo this.
     max_matmuls: u8,
     request: MeshRequest,
+    /// Which operands of the request go through the transposer.
+    transposed: OperandSet,
     request_valid: bool,
     matmul_id: u8,
     /// The propagate bit that the rows carry: toggled by requests.
@@ -106,6 +118,8 @@ pub struct MeshWithDelays {
     fire_counter: u8,
     buffers: [SpadRow; 3],
     written: OperandSet,
+    /// Buffers that are known to hold zeros.
+    zeros: OperandSet,
     /// `request.shift`, one cycle late.
     result_shift: u8,
     transposer: Transposer,
@@ -130,12 +144,14 @@ impl MeshWithDelays {
             dim,
             max_matmuls,
             request: MeshRequest::default(),
+            transposed: MeshRequest::default().transposed(),
             request_valid: false,
             matmul_id: 0,
             in_prop: false,
             fire_counter: 0,
             buffers: Default::default(),
             written: OperandSet::EMPTY,
+            zeros: OperandSet::ALL,
             result_shift: 0,
             transposer: Transposer::new(dim),
             mesh: Mesh::new(config),
@@ -195,7 +211,7 @@ impl MeshWithDelays {
         wires: &MeshWires,
         request: Option<(&MeshRequest, &Tag)>,
         fire: OperandSet,
-        rows: &[SpadRow; 3],
+        rows: &OperandRows<'_>,
     ) -> bool {
         let mut progress = self.tick_queues(request);
         progress |= self.tick_array(wires);
@@ -205,6 +221,7 @@ impl MeshWithDelays {
             self.in_prop ^= request.propagate;
             self.matmul_id = self.matmul_number(1);
             self.request = *request;
+            self.transposed = request.transposed();
             self.request_valid = true;
             progress = true;
         } else if wires.last {
@@ -216,12 +233,34 @@ impl MeshWithDelays {
             let next = (self.fire_counter + 1) & (self.dim as u8 - 1);
             self.fire_counter = if wires.last { 0 } else { next };
         }
-        for x in fire.iter() {
-            progress |= !self.written.has(x) || self.buffers[x] != rows[x];
-            self.buffers[x] = rows[x];
-        }
+        fire.each(|x| {
+            progress |= !self.written.has(x);
+            match rows.row[x] {
+                Some(row) => progress |= self.fill_buffer(x, row, rows.cols[x].into(), progress),
+                None if self.zeros.has(x) => {}
+                None => {
+                    self.buffers[x] = SpadRow::default();
+                    self.zeros.insert(x);
+                    progress = true;
+                }
+            }
+        });
         self.written = self.written | fire;
         progress
+    }
+
+    /// Puts a row with its padding into a buffer. True if the buffer changed, which is not
+    /// looked at if something has `changed` anyway.
+    #[inline]
+    fn fill_buffer(&mut self, x: usize, row: &SpadRow, cols: usize, changed: bool) -> bool {
+        let before = (!changed).then_some(self.buffers[x]);
+        let buffer = &mut self.buffers[x];
+        *buffer = *row;
+        if cols < self.dim {
+            buffer.0[cols..self.dim].fill(0);
+        }
+        self.zeros = self.zeros & !OperandSet::single(x);
+        before.is_none_or(|before| before != *buffer)
     }
 
     /// Tags and row numbers: the last row of a matrix removes its own, an ordinary request adds one.
@@ -259,8 +298,9 @@ impl MeshWithDelays {
             id: self.matmul_id,
             last: wires.last,
         };
-        let [mut a, mut b, mut d] = self.buffers.each_ref().map(|row| &row.0[..self.dim]);
-        let transposed = self.request.transposed();
+        let [a, b, d] = &self.buffers;
+        let (mut a, mut b, mut d) = (&a.0[..self.dim], &b.0[..self.dim], &d.0[..self.dim]);
+        let transposed = self.transposed;
         let (columns, reversed);
         if !transposed.is_empty() {
             columns = self.transposer.output();
@@ -289,7 +329,7 @@ impl MeshWithDelays {
 
     /// The number of the n-th next request.
     fn matmul_number(&self, n: u8) -> u8 {
-        (self.matmul_id + n) % self.max_matmuls
+        wrapping_add(self.matmul_id.into(), n.into(), self.max_matmuls.into()) as u8
     }
 }
 

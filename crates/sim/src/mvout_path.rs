@@ -176,6 +176,12 @@ impl MvoutPath {
         !(self.dispatch.is_empty() && self.norm.is_empty() && self.scale.is_empty() && self.issue.is_empty())
     }
 
+    /// True if no row and no statistics are on their way.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        !self.busy() && self.normalizer.is_idle() && self.acc_scale.is_empty()
+    }
+
     /// True if the dispatch queue accepts a request.
     #[inline]
     pub fn store_ready(&self) -> bool {

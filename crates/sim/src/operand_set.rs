@@ -43,6 +43,12 @@ impl OperandSet {
         self.0 == 0
     }
 
+    /// True if at most one operand is in the set.
+    #[inline]
+    pub const fn is_single(self) -> bool {
+        self.0 & self.0.wrapping_sub(1) == 0
+    }
+
     /// Puts operand `x` in.
     #[inline]
     pub fn insert(&mut self, x: usize) {
@@ -55,15 +61,24 @@ impl OperandSet {
         if condition { self } else { Self::EMPTY }
     }
 
+    /// Calls `f` with the operands in the set, in the order A, B, D; each with a constant index, so that nothing is searched.
+    #[inline(always)]
+    pub fn each(self, mut f: impl FnMut(usize)) {
+        if self.has(A) {
+            f(A);
+        }
+        if self.has(B) {
+            f(B);
+        }
+        if self.has(D) {
+            f(D);
+        }
+    }
+
     /// The operands in the set, in the order A, B, D.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            let x = rest.trailing_zeros() as usize;
-            rest &= rest.wrapping_sub(1);
-            (x <= D).then_some(x)
-        })
+        (A..=D).filter(move |&x| self.has(x))
     }
 }
 

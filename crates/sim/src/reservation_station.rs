@@ -451,11 +451,12 @@ impl ReservationStation {
 
     /// `io.busy`: a PRELOAD that is alone and waits for its COMPUTE does not count.
     pub fn busy(&self) -> bool {
-        match self.utilization().iter().sum() {
-            0 => false,
-            1 => !self.solitary_preload,
-            _ => true,
+        let [ld, ex, st] = [self.tables[0].valid, self.tables[1].valid, self.tables[2].valid];
+        let any = ld | ex | st;
+        if !self.solitary_preload || any & any.wrapping_sub(1) != 0 {
+            return any != 0;
         }
+        u32::from(ld != 0) + u32::from(ex != 0) + u32::from(st != 0) > 1
     }
 
     /// Number of commands allocated so far.

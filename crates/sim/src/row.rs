@@ -23,6 +23,34 @@ impl Default for AccRow {
     }
 }
 
+/// The DIM of the default configuration, whose rows are moved in line instead of by a call.
+const COMMON_DIM: usize = 16;
+
+/// Copies a row of DIM lanes.
+#[inline]
+pub fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
+    match (<&mut [T; COMMON_DIM]>::try_from(&mut *to), <&[T; COMMON_DIM]>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Adds a row of DIM lanes to another one, modulo 2^32.
+#[inline]
+pub fn add_row(to: &mut [i32], from: &[i32]) {
+    match (<&mut [i32; COMMON_DIM]>::try_from(&mut *to), <&[i32; COMMON_DIM]>::try_from(from)) {
+        (Ok(to), Ok(from)) => add_lanes(to, from),
+        _ => add_lanes(to, from),
+    }
+}
+
+#[inline]
+fn add_lanes(to: &mut [i32], from: &[i32]) {
+    for (sum, x) in to.iter_mut().zip(from) {
+        *sum = sum.wrapping_add(*x);
+    }
+}
+
 /// Byte enables of an accumulator row (4 x [`MAX_DIM`] bytes); bit i enables byte i.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteMask(pub [u64; 4]);

@@ -47,12 +47,12 @@ use crate::mvin_path::{MvinHeads, MvinPath, MvinTaken};
 use crate::mvout_path::{MvoutPath, MvoutWires, RowSource};
 use crate::queue::Queue;
 use crate::row::{AccRow, ByteMask, SpadRow};
-use crate::scratchpad_bank::{BankWrite, ScratchpadBank};
+use crate::scratchpad_bank::{BankRow, BankWrite, ScratchpadBank};
 use crate::store_controller::ScratchpadWriteRequest;
 use crate::stream_reader::{StreamReader, StreamReaderWires};
 use crate::stream_writer::{StreamWriter, StreamWriterWires};
 use crate::tilelink::{ABeat, DBeat, DmaClient, TileLink, TileLinkInputs};
-use crate::wires::{ExReads, ExWrite};
+use crate::wires::{ExReads, ExTarget, ExWrite};
 
 /// Sources of bank writes, highest priority first.
 const EX: usize = 0;
@@ -81,8 +81,9 @@ struct BankWrites {
     acc: [Option<AccWriteRequest>; 3],
     /// Accumulator banks with a valid request.
     acc_banks: u32,
-    /// Those of them whose request accumulates.
+    /// Those of them whose request accumulates, or is accepted.
     accumulating: u32,
+    acc_fires: u32,
 }
 
 impl BankWrites {
@@ -95,6 +96,7 @@ impl BankWrites {
         self.acc[source] = Some(request);
         self.acc_banks |= 1 << request.bank;
         self.accumulating |= u32::from(request.address.accumulate) << request.bank;
+        self.acc_fires |= u32::from(request.fires) << request.bank;
     }
 
     fn spad_source(&self, bank: u8) -> Option<usize> {
@@ -105,8 +107,11 @@ impl BankWrites {
         if self.acc_banks >> bank & 1 == 0 {
             return None;
         }
-        let of_bank = |request: AccWriteRequest| (request.bank == bank).then_some(request);
-        self.acc.iter().enumerate().find_map(|(source, request)| Some((source, request.and_then(of_bank)?)))
+        let of_bank = |source: usize| {
+            let request = self.acc[source].filter(|request| request.bank == bank);
+            request.map(|request| (source, request))
+        };
+        of_bank(EX).or_else(|| of_bank(MVIN)).or_else(|| of_bank(ZERO))
     }
 }
 
@@ -130,6 +135,8 @@ struct BankStates {
     acc_out: u32,
     /// Accumulator banks with a write on its way to the memory.
     acc_writing: u32,
+    /// Accumulator banks that use the shared adders.
+    acc_adding: u32,
 }
 
 /// The numbers of the set bits, lowest first.
@@ -141,9 +148,14 @@ fn banks_of(mut mask: u32) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Everything that is decided between the registers and the clock edge.
-#[derive(Clone, Copy, Debug)]
+/// Everything that is decided between the registers and the clock edge. One set is used for all cycles, so that what does not
+/// change need not be driven again.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ScratchpadWires {
+    /// The DMA side (all but banks and their outputs) is as in the cycle before: nothing is inside it.
+    pub dma_rests: bool,
+    /// The DMA side's wires are those of a side with nothing inside.
+    dma_idle: bool,
     /// Scratchpad banks that accept a read.
     pub spad_read_ready: u32,
     /// Accumulator banks that accept a read, if its row is not being written (a read of the execute controller is never
@@ -175,7 +187,7 @@ pub struct ScratchpadWires {
 #[derive(Clone, Copy, Debug)]
 pub struct ScratchpadInputs<'a> {
     /// The execute controller's write, as given to [`Scratchpad::sinks`].
-    pub ex_write: Option<&'a ExWrite>,
+    pub ex_write: &'a ExWrite,
     /// Execute response queues that are popped, as given to [`Scratchpad::sinks`].
     pub pops: u32,
     /// The execute controller's reads, as given to [`Scratchpad::dispatch`].
@@ -208,6 +220,8 @@ pub struct Scratchpad {
     spad_banks: Vec<SpadBank>,
     acc_banks: Vec<AccumulatorMem>,
     states: BankStates,
+    /// The DMA side is empty, and its last clock edge changed nothing.
+    dma_quiet: bool,
     /// All scratchpad banks and all accumulator banks.
     all_banks: (u32, u32),
     spad_single_ported: bool,
@@ -245,6 +259,7 @@ impl Scratchpad {
             spad_banks: vec![spad_bank; config.sp_banks as usize],
             acc_banks: vec![acc_bank; config.acc_banks as usize],
             states: BankStates::default(),
+            dma_quiet: false,
             all_banks: (u32::MAX >> (32 - config.sp_banks), u32::MAX >> (32 - config.acc_banks)),
             spad_single_ported: config.sp_singleported,
             acc_sub_banks,
@@ -334,60 +349,75 @@ impl Scratchpad {
 impl Scratchpad {
     /// First half of the cycle's wires: sinks, bank outputs and writes, then which banks accept a read.
     ///
-    /// `pops` are the execute response queues that are popped; `tlb` are the translation answers by client.
-    pub fn sinks(&self, ex_write: Option<&ExWrite>, pops: u32, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
+    /// `pops` are the execute response queues that are popped; `tlb` are the translation answers by client, `tlb_rests` says
+    /// that they are those of the cycle before and will not change by themselves.
+    pub fn sinks(
+        &self,
+        ex_write: &ExWrite,
+        pops: u32,
+        tlb: &[TlbResponse; 2],
+        tlb_rests: bool,
+        wires: &mut ScratchpadWires,
+    ) {
+        let dma_idle = self.dma_quiet && tlb_rests;
+        wires.dma_rests = dma_idle && wires.dma_idle;
+        wires.dma_idle = dma_idle;
+        if wires.dma_rests {
+            wires.writes = self.ex_bank_write(ex_write);
+        } else {
+            self.dma_sinks(ex_write, tlb, wires);
+        }
+        wires.outputs = self.outputs_taken(pops, &wires.mvout);
+        (wires.spad_read_ready, wires.acc_read_ready) = self.read_ready(&wires.writes, wires.outputs);
+    }
+
+    /// The DMA side's wires, and the bank writes.
+    fn dma_sinks(&self, ex_write: &ExWrite, tlb: &[TlbResponse; 2], wires: &mut ScratchpadWires) {
         let (a_ready, d) = (|client| self.tilelink.a_ready(client), |client| self.tilelink.d(client));
-        let writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
-        let mvout = self.mvout.wires(
-            writer.req_ready,
+        wires.writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
+        wires.mvout = self.mvout.wires(
+            wires.writer.req_ready,
             |bank| self.states.dma_rows >> bank & 1 == 1,
             |bank| self.states.acc_out >> bank & 1 == 1,
         );
-        let heads = if self.mvin.is_empty() { MvinHeads::default() } else { self.mvin.heads() };
-        let (writes, taken) = self.bank_writes(ex_write, &heads);
-        let outputs = self.outputs_taken(pops, &mvout);
-        let (spad_read_ready, acc_read_ready) = self.read_ready(&writes, outputs);
-        let resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
-        let d_reader = d(DmaClient::Reader);
-        let reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, resp_taken);
-        ScratchpadWires {
-            spad_read_ready,
-            acc_read_ready,
-            load_response: self.mvin.response(&heads, taken),
-            store_response: None,
-            store_ready: self.mvout.store_ready(),
-            tlb_requests: [writer.tlb_request, reader.tlb_request],
-            reader,
-            writer,
-            mvout,
-            heads,
-            taken,
-            writes,
-            outputs,
-            resp_taken,
-            dispatched: false,
-            mvout_read: None,
+        wires.store_ready = self.mvout.store_ready();
+        (wires.dispatched, wires.mvout_read, wires.store_response) = (false, None, None);
+        (wires.writes, wires.taken) = (self.ex_bank_write(ex_write), MvinTaken::default());
+        if self.mvin.is_empty() {
+            (wires.heads, wires.load_response) = (MvinHeads::default(), None);
+        } else {
+            wires.heads = self.mvin.heads();
+            self.mvin_bank_writes(&wires.heads, &mut wires.writes, &mut wires.taken);
+            wires.load_response = self.mvin.response(&wires.heads, wires.taken);
         }
+        wires.resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
+        let d_reader = d(DmaClient::Reader);
+        wires.reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, wires.resp_taken);
+        wires.tlb_requests = [wires.writer.tlb_request, wires.reader.tlb_request];
     }
 
-    /// Which source writes which bank, and which rows of the mvin path are thereby taken.
-    fn bank_writes(&self, ex_write: Option<&ExWrite>, heads: &MvinHeads) -> (BankWrites, MvinTaken) {
-        let (mut writes, mut taken) = (BankWrites::default(), MvinTaken::default());
-        match ex_write {
-            Some(ExWrite::Spad { bank, .. }) => writes.write_spad(EX, *bank),
-            Some(ExWrite::Acc { bank, row, accumulate, .. }) => {
-                let address = WriteAddress { row: *row, accumulate: *accumulate };
-                writes.write_acc(EX, self.acc_request(*bank, address));
+    /// The execute controller's write, which comes first everywhere.
+    #[inline]
+    fn ex_bank_write(&self, ex_write: &ExWrite) -> BankWrites {
+        let mut writes = BankWrites::default();
+        match ex_write.target {
+            Some(ExTarget::Spad { bank, .. }) => writes.write_spad(EX, bank),
+            Some(ExTarget::Acc { bank, row, accumulate, .. }) => {
+                writes.write_acc(EX, self.acc_request(bank, WriteAddress { row, accumulate }));
             }
             None => {}
         }
+        writes
+    }
+
+    /// Which rows of the mvin path are written into a bank.
+    fn mvin_bank_writes(&self, heads: &MvinHeads, writes: &mut BankWrites, taken: &mut MvinTaken) {
         if heads.narrow.is_some() || heads.wide.is_some() {
-            self.mvin_writes(heads, &mut writes, &mut taken);
+            self.mvin_writes(heads, writes, taken);
         }
         if heads.zero.is_some() {
-            self.zero_write(heads, &mut writes, &mut taken);
+            self.zero_write(heads, writes, taken);
         }
-        (writes, taken)
     }
 
     fn acc_request(&self, bank: u8, address: WriteAddress) -> AccWriteRequest {
@@ -505,6 +535,15 @@ impl Scratchpad {
     ///
     /// Each part reads the others as they were before the edge, so the order is: what takes a row before what gives it.
     pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
+        let enters = inputs.load.is_some() || inputs.store.is_some() || inputs.port_d.is_some();
+        if wires.dma_rests && !enters {
+            let changed = self.tick_acc_banks(wires, inputs, None, events);
+            return self.tick_spad_banks(wires, inputs, events) || changed;
+        }
+        self.tick_all(wires, inputs, events)
+    }
+
+    fn tick_all(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
         let (read, write);
         let mut a = [None; 2];
         if wires.reader.a_fires {
@@ -515,17 +554,32 @@ impl Scratchpad {
             write = self.writer.a_beat(&wires.writer);
             a[DmaClient::Writer as usize] = write.as_ref();
         }
-        let mut changed = self.tick_writer(wires);
-        changed |= self.tick_acc_banks(wires, inputs, events);
+        let mut dma_changed = self.tick_writer(wires);
+        let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
+            (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
+            _ => None,
+        };
+        dma_changed |= self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
+        let mut changed = self.tick_acc_banks(wires, inputs, mvout_read, events);
         changed |= self.tick_spad_banks(wires, inputs, events);
-        changed |= self.tick_mvin(wires, inputs.load);
+        dma_changed |= self.tick_mvin(wires, inputs.load);
         let tilelink = TileLinkInputs {
             a,
             d_taken: [wires.reader.d_taken, wires.writer.d_taken],
             port_a_taken: inputs.port_a_taken,
             port_d: inputs.port_d,
         };
-        changed | self.tilelink.tick(&tilelink)
+        dma_changed |= self.tilelink.tick(&tilelink);
+        self.dma_quiet = !dma_changed && self.dma_is_empty();
+        changed | dma_changed
+    }
+
+    fn dma_is_empty(&self) -> bool {
+        self.mvin.is_empty()
+            && self.mvout.is_idle()
+            && self.reader.is_quiet()
+            && self.writer.is_quiet()
+            && self.tilelink.is_empty()
     }
 
     fn tick_writer(&mut self, wires: &ScratchpadWires) -> bool {
@@ -534,80 +588,92 @@ impl Scratchpad {
         self.writer.tick(&wires.writer, request.as_ref(), self.tilelink.d(DmaClient::Writer))
     }
 
-    /// The accumulator banks, and the mvout path, which takes rows from their outputs.
-    fn tick_acc_banks(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
-        let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
-            (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
-            _ => None,
-        };
-        let moved = self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
+    /// The accumulator banks; `mvout_read` is the bank, the row and the way in which mvout reads it.
+    fn tick_acc_banks(
+        &mut self,
+        wires: &ScratchpadWires,
+        inputs: &ScratchpadInputs,
+        mvout_read: Option<(u8, u32, ReadoutRequest)>,
+        events: &mut EventBuffer,
+    ) -> bool {
         let blocked = self.block_consecutive_writes(&wires.writes);
         let reading = inputs.reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank);
         let active = self.states.acc_writing | wires.writes.acc_banks | wires.outputs.acc | reading;
         if active == 0 {
-            return moved || blocked;
+            return blocked;
         }
-        if self.states.acc_writing != 0 {
-            accumulator_mem::add(&mut self.acc_banks);
+        accumulator_mem::add(&mut self.acc_banks, self.states.acc_adding);
+        for bank in banks_of(wires.outputs.acc) {
+            self.acc_banks[usize::from(bank)].take();
         }
-        let mut changed = moved || blocked;
-        for bank in banks_of(active) {
+        self.states.acc_out &= !wires.outputs.acc;
+        let mut changed = blocked || wires.outputs.acc != 0;
+        for bank in banks_of(reading) {
             let read = match mvout_read {
                 Some((of, row, readout)) if of == bank => Some((row, readout)),
                 _ => self.ex_acc_read(bank, wires, inputs.reads),
             };
             if let Some((row, readout)) = read {
                 events.push(Event::AccRead { bank, row, port: readout.port });
+                self.acc_banks[usize::from(bank)].read(row, readout);
+                self.states.acc_out |= 1 << bank;
+                changed = true;
             }
-            changed |= self.tick_acc_bank(bank, read, wires, inputs.ex_write, events);
         }
-        changed
+        self.states.acc_adding = wires.writes.acc_fires & wires.writes.accumulating;
+        let writing = self.states.acc_writing | wires.writes.acc_fires;
+        for bank in banks_of(writing) {
+            self.write_acc_bank(bank, wires, inputs.ex_write, events);
+        }
+        changed || writing != 0
     }
 
-    fn tick_acc_bank(
-        &mut self,
-        bank: u8,
-        read: Option<(u32, ReadoutRequest)>,
-        wires: &ScratchpadWires,
-        ex_write: Option<&ExWrite>,
-        events: &mut EventBuffer,
-    ) -> bool {
+    /// Clock edge of a bank's writes.
+    fn write_acc_bank(&mut self, bank: u8, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
         let request = wires.writes.acc_source(bank);
-        let fires = request.filter(|(_, request)| request.fires);
         let loaded;
-        let data = match (fires, ex_write) {
-            (None, _) => None,
-            (Some((EX, _)), Some(ExWrite::Acc { data, cols, .. })) => Some((data, ByteMask::first(cols * ACC_BYTES))),
-            (Some((source, _)), _) => {
-                loaded = self.loaded_acc_row(source, &wires.heads);
-                loaded.as_ref().map(|(row, mask)| (row, *mask))
+        let write = match request {
+            Some((source, AccWriteRequest { fires: true, address, .. })) => {
+                let (row, mask) = if source == EX {
+                    (&ex_write.acc_row, self.ex_mask(ex_write))
+                } else {
+                    loaded = self.loaded_acc_row(source, &wires.heads);
+                    (&loaded.0, Some(loaded.1))
+                };
+                let (port, accumulate) = (if source == EX { Port::Ex } else { Port::Dma }, address.accumulate);
+                events.push(Event::AccWrite { bank, row: address.row, port, accumulate });
+                Some(AccumulatorWrite { row: address.row, data: &row.0[..self.dim], mask, accumulate })
             }
+            _ => None,
         };
-        let write = data.zip(fires).map(|((row, mask), (source, AccWriteRequest { address, .. }))| {
-            let WriteAddress { row: number, accumulate } = address;
-            let port = if source == EX { Port::Ex } else { Port::Dma };
-            events.push(Event::AccWrite { bank, row: number, port, accumulate });
-            AccumulatorWrite { row: number, data: &row.0[..self.dim], mask, accumulate }
-        });
-        let address = request.map(|(_, request)| request.address);
         let mem = &mut self.acc_banks[usize::from(bank)];
-        let changed = mem.tick(write.as_ref(), address, read, wires.outputs.acc >> bank & 1 == 1);
-        set_bit(&mut self.states.acc_out, bank, mem.out().is_some());
+        mem.write(write.as_ref(), request.map(|(_, request)| request.address));
         set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
-        changed
     }
 
-    /// Data and byte enables of a loaded row or a row of zeros.
-    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> Option<(AccRow, ByteMask)> {
-        if source == ZERO {
-            return Some((AccRow::default(), self.element_mask(self.mvin.zero_mask()?)));
+    /// Byte enables of a result row for the accumulator.
+    #[inline]
+    fn ex_mask(&self, ex_write: &ExWrite) -> Option<ByteMask> {
+        match ex_write.target {
+            Some(ExTarget::Acc { cols, .. }) if cols < self.dim => Some(ByteMask::first(cols * ACC_BYTES)),
+            _ => None,
         }
-        match &heads.narrow {
-            Some(row) if row.tag.is_acc => {
-                let (row, mask) = self.mvin.narrow_row()?;
-                Some((self.widened(&row), self.element_mask(mask)))
+    }
+
+    /// Data and byte enables of a loaded row or a row of zeros that is offered to the accumulator.
+    #[inline(never)] // it fills the caller's row in place
+    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> (AccRow, ByteMask) {
+        let nothing = (AccRow::default(), ByteMask::default());
+        if source == ZERO {
+            return self.mvin.zero_mask().map_or(nothing, |mask| (nothing.0, self.element_mask(mask)));
+        }
+        match (&heads.narrow, &heads.wide) {
+            (Some(row), _) if row.tag.is_acc => {
+                let narrow = self.mvin.narrow_row();
+                narrow.map_or(nothing, |(row, mask)| (self.widened(&row), self.element_mask(mask)))
             }
-            _ => Some((*self.mvin.wide_row()?, heads.wide.as_ref()?.tag.mask())),
+            (_, Some(head)) => self.mvin.wide_row().map_or(nothing, |row| (*row, head.tag.mask())),
+            _ => nothing,
         }
     }
 
@@ -672,71 +738,83 @@ impl Scratchpad {
             _ => None,
         };
         let reading = ex_reads | mvout_read.map_or(0, |(bank, _)| 1 << bank);
-        let popping = inputs.pops | wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
-        let active = reading | popping | wires.outputs.spad | wires.writes.spad_banks;
-        for bank in banks_of(active) {
-            let read = match mvout_read {
-                _ if ex_reads >> bank & 1 == 1 => Some((inputs.reads.spad_row[usize::from(bank)], Port::Ex)),
-                Some((of, row)) if of == bank => Some((row, Port::Dma)),
-                _ => None,
+        let popping = wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
+        self.pop_rows(inputs.pops, popping);
+        self.leave_outputs(wires.outputs.spad);
+        for bank in banks_of(wires.writes.spad_banks) {
+            self.write_spad_bank(bank, wires, inputs.ex_write, events);
+        }
+        for bank in banks_of(reading) {
+            let (row, port) = match mvout_read {
+                Some((of, row)) if of == bank && ex_reads >> bank & 1 == 0 => (row, Port::Dma),
+                _ => (inputs.reads.spad_row[usize::from(bank)], Port::Ex),
             };
-            let write = self.spad_write(bank, wires, inputs.ex_write);
-            if let Some((row, port)) = read {
-                events.push(Event::SpadRead { bank, row, port });
-            }
-            if let Some((port, write)) = &write {
-                events.push(Event::SpadWrite { bank, row: write.row, port: *port });
-            }
-            self.tick_spad_bank(bank, read, write.as_ref().map(|(_, write)| write), wires, inputs.pops);
+            events.push(Event::SpadRead { bank, row, port });
+            self.spad_banks[usize::from(bank)].bank.read(row, port);
+            self.states.spad_out[port as usize] |= 1 << bank;
         }
-        active != 0
+        reading | inputs.pops | popping | wires.outputs.spad | wires.writes.spad_banks != 0
     }
 
-    fn tick_spad_bank(
-        &mut self,
-        index: u8,
-        read: Option<(u32, Port)>,
-        write: Option<&BankWrite>,
-        wires: &ScratchpadWires,
-        pops: u32,
-    ) {
-        let SpadBank { bank, ex_rows, dma_rows } = &mut self.spad_banks[usize::from(index)];
-        if pops >> index & 1 == 1 {
-            ex_rows.pop();
+    /// Rows leave the banks' queues for the execute controller, and for the DMA.
+    #[inline]
+    fn pop_rows(&mut self, ex: u32, dma: u32) {
+        for bank in banks_of(ex) {
+            self.spad_banks[usize::from(bank)].ex_rows.pop();
         }
-        if wires.mvout.spad_row == Some(index) {
-            dma_rows.pop();
+        for bank in banks_of(dma) {
+            let rows = &mut self.spad_banks[usize::from(bank)].dma_rows;
+            rows.pop();
+            set_bit(&mut self.states.dma_rows, bank, !rows.is_empty());
         }
-        let taken = wires.outputs.spad >> index & 1 == 1;
-        match bank.out().filter(|_| taken) {
-            Some(row) if row.port == Port::Ex => ex_rows.push(row.data),
-            Some(row) => dma_rows.push(row.data),
-            None => {}
-        }
-        bank.tick(taken, write, read);
-        let states = &mut self.states;
-        for (port, rows) in [(Port::Ex, &*ex_rows), (Port::Dma, &*dma_rows)] {
-            set_bit(&mut states.spad_out[port as usize], index, bank.out().is_some_and(|row| row.port == port));
-            set_bit(&mut states.rows_full[port as usize], index, rows.len() == rows.depth());
-        }
-        set_bit(&mut states.dma_rows, index, !dma_rows.is_empty());
+        self.states.rows_full[Port::Ex as usize] &= !ex;
+        self.states.rows_full[Port::Dma as usize] &= !dma;
     }
 
-    /// The write of a scratchpad bank, and whose it is.
-    fn spad_write(&self, bank: u8, wires: &ScratchpadWires, ex_write: Option<&ExWrite>) -> Option<(Port, BankWrite)> {
-        let source = wires.writes.spad_source(bank)?;
-        if source == EX {
-            let Some(&ExWrite::Spad { row, data, cols, .. }) = ex_write else { return None };
-            let mask = if cols == 0 { 0 } else { u64::MAX >> (64 - cols.min(64)) };
-            return Some((Port::Ex, BankWrite { row, data, mask }));
+    /// Rows leave the banks' outputs for a queue.
+    #[inline]
+    fn leave_outputs(&mut self, banks: u32) {
+        for index in banks_of(banks) {
+            let SpadBank { bank, ex_rows, dma_rows } = &mut self.spad_banks[usize::from(index)];
+            let Some(BankRow { data, port }) = bank.out() else { continue };
+            let rows = match port {
+                Port::Ex => ex_rows,
+                Port::Dma => {
+                    self.states.dma_rows |= 1 << index;
+                    dma_rows
+                }
+            };
+            rows.push(*data);
+            self.states.rows_full[*port as usize] |= u32::from(rows.len() == rows.depth()) << index;
+            bank.take();
         }
-        let (laddr, data, mask) = if source == MVIN {
-            let (row, mask) = self.mvin.narrow_row()?;
-            (wires.heads.narrow.as_ref()?.laddr, row, mask)
-        } else {
-            (wires.heads.zero.as_ref()?.laddr, SpadRow::default(), self.mvin.zero_mask()?)
+        self.states.spad_out[0] &= !banks;
+        self.states.spad_out[1] &= !banks;
+    }
+
+    /// The write of a scratchpad bank.
+    fn write_spad_bank(&mut self, bank: u8, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
+        let Some(source) = wires.writes.spad_source(bank) else { return };
+        let loaded;
+        let (port, row, data, mask) = match (source, ex_write.target) {
+            (EX, Some(ExTarget::Spad { row, cols, .. })) => {
+                let mask = if cols == 0 { 0 } else { u64::MAX >> (64 - cols.min(64)) };
+                (Port::Ex, row, &ex_write.spad_row, mask)
+            }
+            (MVIN, _) => {
+                let Some((row, mask)) = self.mvin.narrow_row() else { return };
+                let Some(head) = &wires.heads.narrow else { return };
+                loaded = row;
+                (Port::Dma, head.laddr.sp_row(self.layout), &loaded, mask)
+            }
+            _ => {
+                let (Some(head), Some(mask)) = (&wires.heads.zero, self.mvin.zero_mask()) else { return };
+                loaded = SpadRow::default();
+                (Port::Dma, head.laddr.sp_row(self.layout), &loaded, mask)
+            }
         };
-        Some((Port::Dma, BankWrite { row: laddr.sp_row(self.layout), data, mask }))
+        events.push(Event::SpadWrite { bank, row, port });
+        self.spad_banks[usize::from(bank)].bank.write(&BankWrite { row, data, mask });
     }
 
     /// The mvin path and the reader in front of it.

@@ -9,7 +9,7 @@
 //! arriving from the memory and a row waiting in the queue look the same from outside, and both block the next read.
 
 use crate::event::Port;
-use crate::row::SpadRow;
+use crate::row::{SpadRow, copy_row};
 
 /// A row at the output of a bank, tagged with who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub struct BankRow {
 
 /// A write in this cycle: lanes enabled by `mask` (bit i = lane i).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BankWrite {
+pub struct BankWrite<'a> {
     /// Row of the bank.
     pub row: u32,
     /// Data.
-    pub data: SpadRow,
+    pub data: &'a SpadRow,
     /// Lane enables.
     pub mask: u64,
 }
@@ -64,31 +64,31 @@ impl ScratchpadBank {
         &self.memory[start..start + self.dim]
     }
 
-    /// Clock edge: the output leaves, a write is done, an accepted read fills the output.
+    /// Clock edge, first: the row at the output leaves.
+    #[inline]
+    pub fn take(&mut self) {
+        self.out = None;
+    }
+
+    /// Clock edge, last: an accepted read fills the output.
     ///
     /// A read of a two-ported bank that is written in the same cycle at the same row sees the new row: the read
     /// address is registered and the memory is read after the edge.
-    pub fn tick(&mut self, out_taken: bool, write: Option<&BankWrite>, read: Option<(u32, Port)>) {
-        if out_taken {
-            self.out = None;
-        }
-        if let Some(write) = write {
-            self.write(write);
-        }
-        if let Some((row, port)) = read {
-            debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
-            let mut data = SpadRow::default();
-            data.0[..self.dim].copy_from_slice(self.row(row));
-            self.out = Some(BankRow { data, port });
-        }
+    #[inline]
+    pub fn read(&mut self, row: u32, port: Port) {
+        debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
+        let mut data = SpadRow::default();
+        copy_row(&mut data.0[..self.dim], self.row(row));
+        self.out = Some(BankRow { data, port });
     }
 
-    fn write(&mut self, write: &BankWrite) {
+    /// Clock edge, second: a write is done.
+    pub fn write(&mut self, write: &BankWrite) {
         let start = write.row as usize * self.dim;
         let lanes = &mut self.memory[start..start + self.dim];
         let all = u64::MAX >> (64 - self.dim);
         if write.mask & all == all {
-            return lanes.copy_from_slice(&write.data.0[..self.dim]);
+            return copy_row(lanes, &write.data.0[..self.dim]);
         }
         for (i, lane) in lanes.iter_mut().enumerate() {
             if write.mask >> i & 1 == 1 {
@@ -117,19 +117,19 @@ mod tests {
     #[test]
     fn a_row_waiting_at_the_output_blocks_the_next_read_until_it_leaves() {
         let mut bank = ScratchpadBank::new(8, 4, true);
-        bank.tick(false, Some(&BankWrite { row: 3, data: row_of(5), mask: u64::MAX }), None);
-        bank.tick(false, None, Some((3, Port::Dma)));
+        bank.write(&BankWrite { row: 3, data: &row_of(5), mask: u64::MAX });
+        bank.read(3, Port::Dma);
         assert_eq!(bank.out().map(|out| (out.data.0[3], out.data.0[4], out.port)), Some((5, 0, Port::Dma)));
         assert!(!bank.read_ready(false, false));
         assert!(bank.read_ready(true, false));
-        bank.tick(true, None, None);
+        bank.take();
         assert_eq!(bank.out(), None);
     }
 
     #[test]
     fn a_masked_write_changes_the_enabled_lanes_only() {
         let mut bank = ScratchpadBank::new(2, 4, true);
-        bank.tick(false, Some(&BankWrite { row: 1, data: row_of(9), mask: 0b0110 }), None);
+        bank.write(&BankWrite { row: 1, data: &row_of(9), mask: 0b0110 });
         assert_eq!(bank.row(1), &[0, 9, 9, 0]);
         assert_eq!(bank.row(0), &[0; 4]);
     }

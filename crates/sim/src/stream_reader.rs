@@ -188,6 +188,12 @@ impl StreamReader {
         self.xacts.busy()
     }
 
+    /// True if nothing is under way.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// True while a row request is being split (counter line RDMA_ACTIVE_CYCLE).
     #[inline]
     pub fn active(&self) -> bool {

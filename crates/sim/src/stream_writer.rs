@@ -214,7 +214,7 @@ impl StreamWriter {
     /// whether an acknowledgement waits.
     #[inline]
     pub fn wires(&self, tlb: TlbResponse, a_ready: bool, d_valid: bool) -> StreamWriterWires {
-        if self.quiet() {
+        if self.is_quiet() {
             let (vaddr, physical) = (self.tlb_q_vaddr, self.tlb_q_physical);
             let tlb_request = TlbRequest { valid: false, vaddr, physical, write: true };
             return StreamWriterWires { req_ready: true, tlb_request, miss: tlb.miss, ..StreamWriterWires::default() };
@@ -224,7 +224,7 @@ impl StreamWriter {
 
     /// True if nothing is under way: a beat in the queues has its transaction marked busy until it is answered.
     #[inline]
-    fn quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.xact_busy == 0 && self.state == State::Idle && !self.asked
     }
 
@@ -274,7 +274,7 @@ impl StreamWriter {
     /// acknowledgement that waits (taken iff `wires.d_taken`). Returns true if a register changed.
     #[inline]
     pub fn tick(&mut self, wires: &StreamWriterWires, req: Option<&StreamWriteRequest>, d: Option<&DBeat>) -> bool {
-        if self.quiet() && req.is_none() {
+        if self.is_quiet() && req.is_none() {
             return false;
         }
         self.busy_tick(wires, req, d)
@@ -453,7 +453,7 @@ impl StreamWriter {
         if accepts || wires.a_fires || wires.d_taken || wires.beat_fires {
             return Busy;
         }
-        if self.quiet() {
+        if self.is_quiet() {
             return Idle;
         }
         Stalled(match self.translate_q {

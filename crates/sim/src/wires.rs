@@ -42,28 +42,36 @@ pub struct IssuedCmd {
     pub rob_id: Option<RobId>,
 }
 
-/// A result row that the execute controller writes in this cycle (at most one).
-#[derive(Clone, Copy, Debug)]
-pub enum ExWrite {
-    /// Into a scratchpad bank, lanes `0..cols`.
+/// A result row that the execute controller writes in this cycle (at most one). The rows are written in place, cycle by
+/// cycle, and only where `target` needs them.
+#[derive(Clone, Debug, Default)]
+pub struct ExWrite {
+    /// Where the row goes; none if nothing is written.
+    pub target: Option<ExTarget>,
+    /// Data for the scratchpad, one byte a lane.
+    pub spad_row: SpadRow,
+    /// Data for the accumulator, one word a lane.
+    pub acc_row: AccRow,
+}
+
+/// Where a result row goes: lanes `0..cols`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExTarget {
+    /// Into a scratchpad bank.
     Spad {
         /// Bank.
         bank: u8,
         /// Row within the bank.
         row: u32,
-        /// Data, one byte a lane.
-        data: SpadRow,
         /// Number of lanes written.
         cols: usize,
     },
-    /// Into an accumulator bank, lanes `0..cols`.
+    /// Into an accumulator bank.
     Acc {
         /// Bank.
         bank: u8,
         /// Row within the bank.
         row: u32,
-        /// Data, one word a lane.
-        data: AccRow,
         /// Number of lanes written.
         cols: usize,
         /// Add to the row instead of overwriting it.

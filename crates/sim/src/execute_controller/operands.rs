@@ -104,6 +104,34 @@ pub(super) struct Operand {
     pub from_acc: bool,
 }
 
+/// Where the rows of an operand are: what turns a row counter into a bank and a row in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    first: u32,
+    /// Mask of a row number that is counted through all banks.
+    mask: u32,
+    /// Bits of a row within its bank.
+    row_bits: u32,
+}
+
+impl Place {
+    fn new(layout: AddressLayout, operand: &Operand) -> Self {
+        let (bits, row_bits) = if operand.from_acc {
+            (layout.acc_addr_bits, layout.acc_bank_row_bits)
+        } else {
+            (layout.sp_addr_bits, layout.sp_bank_row_bits)
+        };
+        Self { first: operand.addr.0, mask: (1 << bits) - 1, row_bits }
+    }
+
+    /// Bank, and row in it, of the row that is so many rows behind the first one.
+    #[inline]
+    pub fn bank_row(&self, offset: u32) -> (u8, u32) {
+        let row = self.first.wrapping_add(offset) & self.mask;
+        ((row >> self.row_bits) as u8, row & ((1 << self.row_bits) - 1))
+    }
+}
+
 impl Operand {
     fn new(config: &GemminiConfig, parameters: &Parameters, register: u64) -> Self {
         let ExecOperand { local, cols, rows } = ExecOperand::from_reg(config, register);
@@ -154,6 +182,8 @@ pub(super) struct Decoded {
     /// Which operands go through the transposer (`x_should_be_fed_into_transposer`).
     pub transposed: OperandSet,
     pub operands: [Operand; 3],
+    /// Where the rows of each operand are.
+    pub places: [Place; 3],
     /// Address is garbage.
     pub garbage: OperandSet,
     /// Address is in the accumulator.
@@ -195,6 +225,7 @@ impl Decoded {
         Self {
             kinds: heads.map(|head| head.kind),
             transposed,
+            places: operands.each_ref().map(|operand| Place::new(parameters.layout, operand)),
             operands,
             garbage: garbage_operands,
             is_acc: set(|operand| operand.addr.is_acc()),

@@ -44,7 +44,7 @@ pub enum ExecuteStall {
 
 impl ExecuteController {
     /// What this cycle is spent on, by the wires of the cycle.
-    pub fn activity(&self, control: &ControlWires, issue: &RowIssueWires) -> ExecuteActivity {
+    pub fn activity(&self, control: &ControlWires<'_>, issue: &RowIssueWires) -> ExecuteActivity {
         use ExecuteActivity::{Busy, Draining, Idle, Stalled};
         if let Some(pass) = issue.pass {
             return match self.row_stall(pass, control, issue) {
@@ -65,7 +65,7 @@ impl ExecuteController {
     }
 
     /// What the array spends this cycle on: a row enters, or why none does.
-    pub fn mesh_activity(&self, control: &ControlWires, issue: &RowIssueWires) -> Spent {
+    pub fn mesh_activity(&self, control: &ControlWires<'_>, issue: &RowIssueWires) -> Spent {
         if control.mesh.advance {
             return Spent::Busy;
         }
@@ -82,7 +82,7 @@ impl ExecuteController {
     }
 
     /// Why the operands of the running pass do not all stand at the same row after this cycle.
-    fn row_stall(&self, pass: Pass, control: &ControlWires, issue: &RowIssueWires) -> Option<ExecuteStall> {
+    fn row_stall(&self, pass: Pass, control: &ControlWires<'_>, issue: &RowIssueWires) -> Option<ExecuteStall> {
         if !issue.control_ready {
             return Some(self.head_stall(control));
         }
@@ -99,7 +99,7 @@ impl ExecuteController {
     }
 
     /// Why the head of the control queue does not leave.
-    fn head_stall(&self, control: &ControlWires) -> ExecuteStall {
+    fn head_stall(&self, control: &ControlWires<'_>) -> ExecuteStall {
         let head = self.control_queue.bits(0);
         if head.first && !control.mesh.req_ready {
             return ExecuteStall::Mesh;
@@ -112,7 +112,7 @@ impl ExecuteController {
     }
 
     /// Drives the controller's event lines of this cycle.
-    pub fn counter_events(&self, control: &ControlWires, issue: &RowIssueWires, events: &mut CounterEvents) {
+    pub fn counter_events(&self, control: &ControlWires<'_>, issue: &RowIssueWires, events: &mut CounterEvents) {
         let [head, next, _] = self.decoded.kinds;
         let preload_hazard = self.commands.valid(1) && head == Kind::Preload && self.hazard(0);
         let overlap_hazard = self.commands.valid(2) && head.is_compute() && next == Kind::Preload && self.hazard(1);

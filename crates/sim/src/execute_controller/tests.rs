@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::Unit;
+use crate::row::AccRow;
 
 /// Cycles in which things happened.
 #[derive(Default)]
@@ -92,8 +93,10 @@ impl Bench {
     }
 
     fn cycle(&mut self) -> bool {
-        let results = self.ex.results();
-        let control = self.ex.control(|bank| self.responses[usize::from(bank)].front());
+        let mut results = ExResults::default();
+        self.ex.results(&mut results);
+        let responses = self.responses.clone();
+        let control = self.ex.control(|bank| responses[usize::from(bank)].front());
         let written = self.write(&results);
         let moves: Vec<bool> = (0..BANKS).map(|b| self.response_ready(b, control.pops)).collect();
         let ready = (0..BANKS).filter(|&b| (self.output[b].is_none() || moves[b]) && written != Some(b));
@@ -123,21 +126,22 @@ impl Bench {
 
     /// Performs the result write; returns the scratchpad bank that is busy with it.
     fn write(&mut self, results: &ExResults) -> Option<usize> {
-        match results.write? {
-            ExWrite::Spad { bank, row, data, cols } => {
+        match results.write.target? {
+            ExTarget::Spad { bank, row, cols } => {
                 self.log.writes.push((self.cycle, row));
-                self.spad[usize::from(bank)][row as usize].0[..cols].copy_from_slice(&data.0[..cols]);
+                let data = &results.write.spad_row.0;
+                self.spad[usize::from(bank)][row as usize].0[..cols].copy_from_slice(&data[..cols]);
                 Some(bank.into())
             }
-            ExWrite::Acc { row, data, cols, .. } => {
+            ExTarget::Acc { row, cols, .. } => {
                 self.log.writes.push((self.cycle, row));
-                self.acc[row as usize].0[..cols].copy_from_slice(&data.0[..cols]);
+                self.acc[row as usize].0[..cols].copy_from_slice(&results.write.acc_row.0[..cols]);
                 None
             }
         }
     }
 
-    fn record(&mut self, control: &ControlWires, issue: &RowIssueWires) {
+    fn record(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) {
         let cycle = self.cycle;
         let reads = (0..BANKS).filter(|b| issue.reads.spad_valid >> b & 1 == 1);
         self.log.reads.extend(reads.map(|b| (cycle, b, issue.reads.spad_row[b])));

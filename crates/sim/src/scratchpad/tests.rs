@@ -63,8 +63,9 @@ impl Bench {
         let cycle = self.cycle;
         let tlb = self.tlb.wires();
         let at = self.ex_writes.iter().position(|(at, _)| *at == cycle);
-        let ex_write = at.map(|i| self.ex_writes.remove(i).1);
-        let mut wires = self.scratchpad.sinks(ex_write.as_ref(), 0, &tlb.responses);
+        let ex_write = at.map(|i| self.ex_writes.remove(i).1).unwrap_or_default();
+        let mut wires = ScratchpadWires::default();
+        self.scratchpad.sinks(&ex_write, 0, &tlb.responses, false, &mut wires);
         let reads = ExReads::default();
         self.scratchpad.dispatch(&reads, &mut wires);
         let load = self.loads.first().copied().filter(|load| self.scratchpad.load_ready(load, &wires));
@@ -81,7 +82,7 @@ impl Bench {
         let a = self.scratchpad.port_a().copied().filter(|_| self.memory.a_ready(cycle));
         let d = self.memory.d_front(cycle).filter(|_| self.scratchpad.port_d_ready());
         let inputs = ScratchpadInputs {
-            ex_write: ex_write.as_ref(),
+            ex_write: &ex_write,
             pops: 0,
             reads: &reads,
             load: load.as_ref(),
@@ -293,7 +294,14 @@ fn the_execute_controllers_write_wins_over_a_loaded_row_of_the_same_bank() {
     let mut bench = Bench::new(&GemminiConfig::default16());
     bench.loads = vec![load(LocalAddr::scratchpad(3), 0, 16)];
     let at = 13 + LATENCY;
-    bench.ex_writes = vec![(at, ExWrite::Spad { bank: 0, row: 7, data: SpadRow([1; MAX_DIM]), cols: 2 })];
+    bench.ex_writes = vec![(
+        at,
+        ExWrite {
+            target: Some(ExTarget::Spad { bank: 0, row: 7, cols: 2 }),
+            spad_row: SpadRow([1; MAX_DIM]),
+            ..ExWrite::default()
+        },
+    )];
     bench.run(60);
     let writes: Vec<_> = bench.log.iter().filter(|(_, event)| is_spad_write(event)).copied().collect();
     let (ex, dma) = (Port::Ex, Port::Dma);
