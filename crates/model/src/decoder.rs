@@ -43,7 +43,8 @@ use crate::error::ModelError;
 use crate::float::Dense;
 use crate::gpt2::{Gpt2Model, KvCache, likeliest};
 use crate::layer::{
-    Attention, ColumnGroup, DiagonalSum, Encoding, INT8_MAX, Linear, check_encodings, check_groups, expect_length,
+    Attention, ColumnGroup, DiagonalSum, Encoding, INT8_MAX, Linear, Operand, check_encodings, check_groups,
+    expect_length,
 };
 use crate::matrix::Matrix;
 use crate::quantise::{
@@ -356,7 +357,10 @@ impl StreamUnit {
     fn residual_norm(&self, branch: &Encoding, groups: Vec<ColumnGroup>) -> Result<ResidualNorm, ModelError> {
         let factors = branch.scale.iter().map(|&s| (s, self.unit));
         let factors = integers(Tensor::AttentionOutput, "a branch factor", BIAS_LIMIT, factors)?;
-        Ok(ResidualNorm { terms: split_factors(&factors).into_iter().map(|t| t.diagonal).collect(), groups })
+        Ok(ResidualNorm {
+            terms: split_factors(&factors, Operand::Branch).into_iter().map(|t| t.diagonal).collect(),
+            groups,
+        })
     }
 }
 

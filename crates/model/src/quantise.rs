@@ -25,8 +25,8 @@
 //!
 //! # Rewriting before quantising
 //!
-//! [`crate::rewrite`] has the exact rewrites of the float32 network that suit the hardware: outlier channels last,
-//! feed-forward channels in order of their range, and scale migration between query and key.
+//! [`crate::rewrite`] has the exact rewrites of the float32 network that suit the hardware: outlier channels last, and
+//! scale migration between query and key.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -64,8 +64,6 @@ pub struct QuantiseOptions {
     /// Number of hidden channels with the largest LayerNorm outputs that are moved last and read out with a scale
     /// of their own; 0 keeps the order. A multiple of the array's width. Used when a whole model is quantised.
     pub outlier_channels: usize,
-    /// Groups of `outlier_channels` channels; each one is another read-out of every LayerNorm.
-    pub outlier_groups: usize,
     /// Int8 planes of the weights that read outlier channels, on top of `weight_planes`; 1 does not split.
     pub outlier_planes: usize,
     /// Int8 planes of all weights; each one costs every product once more.
@@ -75,8 +73,6 @@ pub struct QuantiseOptions {
     /// Moves range between query and key, channel by channel: the exponent of the query's range (1/2 makes the
     /// ranges equal); absent leaves them as they are.
     pub migration: Option<f32>,
-    /// Brings feed-forward channels of similar range together, so that a GELU group has a scale that suits it.
-    pub sort_ffn: bool,
     /// How much larger than in calibration the deviation of a residual sum may be before LayerNorm's sum of
     /// squares wraps.
     pub deviation_margin: f32,
@@ -90,12 +86,10 @@ impl Default for QuantiseOptions {
             method: RangeMethod::MinMax,
             gelu_group: 16,
             outlier_channels: 0,
-            outlier_groups: 1,
             outlier_planes: 1,
             weight_planes: 1,
             layer_planes: BTreeMap::new(),
             migration: None,
-            sort_ffn: false,
             deviation_margin: 1.3,
             max_tokens: None,
         }
@@ -111,11 +105,8 @@ impl QuantiseOptions {
         if self.gelu_group == 0 {
             return refuse("gelu_group", "0".into(), "at least one column");
         }
-        if self.outlier_groups == 0 {
-            return refuse("outlier_groups", "0".into(), "at least one group");
-        }
-        if self.outliers() >= hidden {
-            return refuse("outlier_channels", self.outliers().to_string(), "fewer than the hidden channels");
+        if self.outlier_channels >= hidden {
+            return refuse("outlier_channels", self.outlier_channels.to_string(), "fewer than the hidden channels");
         }
         let planes = [("weight_planes", self.weight_planes), ("outlier_planes", self.outlier_planes)];
         let layers = self.layer_planes.values().map(|&p| ("layer_planes", p));
@@ -131,11 +122,6 @@ impl QuantiseOptions {
         self.method.check()
     }
 
-    /// Channels at the end that are read out in groups of their own.
-    fn outliers(&self) -> usize {
-        self.outlier_channels * self.outlier_groups
-    }
-
     /// The options as they are for layer `index`.
     pub(crate) fn for_layer(&self, index: usize) -> Self {
         let weight_planes = self.layer_planes.get(&index).copied().unwrap_or(self.weight_planes);
@@ -144,7 +130,7 @@ impl QuantiseOptions {
 
     /// Planes of each weight row of a product that reads a LayerNorm's result.
     fn norm_planes(&self, inputs: usize) -> Vec<usize> {
-        let plain = inputs - self.outliers();
+        let plain = inputs - self.outlier_channels;
         (0..inputs).map(|k| self.weight_planes * if k < plain { 1 } else { self.outlier_planes }).collect()
     }
 
@@ -510,17 +496,10 @@ pub(crate) struct NormGroups(Vec<(Range<usize>, f32)>);
 impl NormGroups {
     pub(crate) fn of(samples: &LayerSamples, tensor: Tensor, options: &QuantiseOptions) -> Self {
         let values = samples.get(tensor);
-        let split = values.cols - options.outliers();
-        let groups = [0..split].into_iter().chain(
-            (0..options.outlier_groups)
-                .map(|g| split + g * options.outlier_channels..split + (g + 1) * options.outlier_channels),
-        );
-        Self(
-            groups
-                .filter(|g| !g.is_empty())
-                .map(|g| (g.clone(), options.method.range(&values.columns(g).data) / INT8_MAX))
-                .collect(),
-        )
+        let split = values.cols - options.outlier_channels;
+        let groups = [0..split, split..values.cols].into_iter();
+        let range = |g: &Range<usize>| options.method.range(&values.columns(g.clone()).data) / INT8_MAX;
+        Self(groups.filter(|g| !g.is_empty()).map(|g| (g.clone(), range(&g))).collect())
     }
 
     pub(crate) fn read_out(&self) -> Vec<ColumnGroup> {
@@ -534,7 +513,7 @@ impl NormGroups {
 }
 
 /// The accumulator unit of a residual sum that LayerNorm reads.
-pub(crate) struct ResidualSum {
+struct ResidualSum {
     /// Real value of one accumulator unit.
     unit: f32,
 }
@@ -564,21 +543,20 @@ impl ResidualSum {
             integers(Tensor::AttentionOutput, "a branch factor", BIAS_LIMIT, over_unit(&branch.scale).into_iter())?;
         let residuals = integers(Tensor::Input, "an int8 diagonal", 127.0, over_unit(&residual.scale).into_iter())?;
         let bias = integers(Tensor::Input, "an int32 bias", BIAS_LIMIT, over_unit(&residual.offset).into_iter())?;
-        let mut terms = split_factors(&factors);
-        let diagonal = residuals.into_iter().map(|f| f as i8).collect();
-        terms.push(DiagonalTerm { operand: Operand::Residual, diagonal });
+        let mut terms = split_factors(&factors, Operand::Branch);
+        terms.extend(split_factors(&residuals, Operand::Residual));
         Ok(DiagonalSum { terms, bias, activation: Activation::LayerNorm, groups })
     }
 }
 
 /// Factors beyond int8 become several int8 diagonals on the same operand.
-pub(crate) fn split_factors(factors: &[i32]) -> Vec<DiagonalTerm> {
+pub(crate) fn split_factors(factors: &[i32], operand: Operand) -> Vec<DiagonalTerm> {
     let mut rest = factors.to_vec();
     let mut terms = Vec::new();
     while terms.is_empty() || rest.iter().any(|&f| f != 0) {
         let diagonal: Vec<i8> = rest.iter().map(|&f| f.clamp(-127, 127) as i8).collect();
         rest.iter_mut().zip(&diagonal).for_each(|(r, &d)| *r -= i32::from(d));
-        terms.push(DiagonalTerm { operand: Operand::Branch, diagonal });
+        terms.push(DiagonalTerm { operand, diagonal });
     }
     terms
 }
@@ -615,7 +593,7 @@ fn gelu_sum(
         groups.push(ColumnGroup { columns, scale: factor as f32 });
     }
     let sum = DiagonalSum {
-        terms: split_factors(&factors),
+        terms: split_factors(&factors, Operand::Branch),
         bias: vec![0; values.cols],
         activation: Activation::Gelu(GeluConstants::for_scale(f64::from(unit))),
         groups,

@@ -3,7 +3,6 @@
 //! | rewrite | what it frees |
 //! |---|---|
 //! | hidden channels in order of their largest normalised value | outlier channels lie in whole tiles, with a read-out scale of their own |
-//! | feed-forward channels in order of their range after GELU | channels of one read-out group have similar ranges |
 //! | scale migration between query and key | an outlier channel of one of them no longer sets the step of all |
 //!
 //! Scale migration multiplies a channel where it is produced and divides it where it is consumed. It needs a producer
@@ -24,8 +23,6 @@ use crate::tensor::Tensor;
 pub struct Rewrites {
     /// New hidden channel i is the present channel `hidden_order[i]`.
     pub hidden_order: Option<Vec<usize>>,
-    /// The same for each layer's feed-forward channels.
-    pub ffn_orders: Vec<Vec<usize>>,
     /// Factor by which each layer's query channels are divided and its key channels multiplied.
     pub migrations: Vec<Vec<f32>>,
 }
@@ -33,10 +30,8 @@ pub struct Rewrites {
 impl Rewrites {
     /// What the options ask for, chosen from the calibration of each layer.
     pub fn of(samples: &[LayerSamples], options: &QuantiseOptions) -> Self {
-        let sorted = |s: &LayerSamples| rising(&s.channel_ranges(Tensor::Gelu, RangeMethod::MinMax));
         Self {
             hidden_order: (options.outlier_channels > 0).then(|| outliers_last(samples)),
-            ffn_orders: samples.iter().filter(|_| options.sort_ffn).map(sorted).collect(),
             migrations: options
                 .migration
                 .map_or_else(Vec::new, |alpha| samples.iter().map(|s| migration(s, alpha)).collect()),
@@ -45,21 +40,13 @@ impl Rewrites {
 
     /// Whether nothing is rewritten.
     pub fn is_empty(&self) -> bool {
-        self.hidden_order.is_none() && self.ffn_orders.is_empty() && self.migrations.is_empty()
+        self.hidden_order.is_none() && self.migrations.is_empty()
     }
 
     /// Applies the rewrites inside layers (not the order of the hidden channels).
     pub fn apply_to_layers(&self, layers: &mut [LayerWeights]) {
-        layers.iter_mut().zip(&self.ffn_orders).for_each(|(layer, order)| reorder_ffn(layer, order));
         layers.iter_mut().zip(&self.migrations).for_each(|(layer, factors)| migrate_query_key(layer, factors));
     }
-}
-
-/// Indices of the values in rising order.
-pub(crate) fn rising(values: &[f32]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    order
 }
 
 /// SmoothQuant's factors (arXiv 2211.10438) with the key in the place of the weights:
@@ -82,12 +69,6 @@ fn scale_outputs(dense: &mut Dense, factor: impl Fn(usize) -> f32) {
         dense.weight.row_mut(c).iter_mut().for_each(|w| *w *= factor(c));
         dense.bias[c] *= factor(c);
     }
-}
-
-/// Renumbers the feed-forward channels: new channel i is the present channel `order[i]`.
-pub fn reorder_ffn(layer: &mut LayerWeights, order: &[usize]) {
-    reorder_outputs(&mut layer.intermediate, order);
-    reorder_columns(&mut layer.output.weight, order);
 }
 
 /// Renumbers the hidden channels of one layer.

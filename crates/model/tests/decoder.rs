@@ -119,9 +119,9 @@ fn every_option_gives_a_usable_decoder() {
     let o = QuantiseOptions::default;
     for options in [
         QuantiseOptions { method: RangeMethod::Percentile(0.9995), ..o() },
-        QuantiseOptions { outlier_channels: 8, outlier_groups: 2, outlier_planes: 2, ..o() },
+        QuantiseOptions { outlier_channels: 8, outlier_planes: 2, ..o() },
         QuantiseOptions { weight_planes: 2, ..o() },
-        QuantiseOptions { migration: Some(0.5), sort_ffn: true, ..o() },
+        QuantiseOptions { migration: Some(0.5), ..o() },
     ] {
         let q = quantised(config(4, 12, 96), 5, &options);
         q.check().unwrap();

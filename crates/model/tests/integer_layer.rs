@@ -160,6 +160,15 @@ fn options_out_of_range_are_explained() {
         message(QuantiseOptions { deviation_margin: 0.5, ..o() }),
         "quantisation option `deviation_margin` = 0.5: at least 1"
     );
+    assert_eq!(message(QuantiseOptions { weight_planes: 0, ..o() }), "quantisation option `weight_planes` = 0: 1 to 8");
+    assert_eq!(
+        message(QuantiseOptions { layer_planes: [(1, 9)].into(), ..o() }),
+        "quantisation option `layer_planes` = 9: 1 to 8"
+    );
+    assert_eq!(
+        message(QuantiseOptions { migration: Some(1.5), ..o() }),
+        "quantisation option `migration` = 1.5: an exponent from 0 to 1, such as 0.5"
+    );
     let model = BertModel::synthetic(config(32, 2, 64), 1).unwrap();
     let error = QuantisedModel::build(model, &[], &o()).err().unwrap().to_string();
     assert_eq!(error, "calibration needs at least one sentence with at least one token");
@@ -237,4 +246,54 @@ fn damaged_containers_are_explained() {
         damage("\\\"hidden\\\":16", "\\\"hidden\\\":17"),
         "quantised layer bad: query: weights are 16x16 with 256 elements, expected 17x17"
     );
+}
+
+/// Signal to noise ratio of layer 1's query in a model with an outlier channel.
+fn planes_quality(options: &QuantiseOptions) -> f64 {
+    let mut model = BertModel::synthetic(config(48, 4, 96), 9).unwrap();
+    for layer in &mut model.layers {
+        layer.output.bias[7] = 30.0;
+        layer.attention_output.bias[7] = 30.0;
+    }
+    let sequences: Vec<Vec<u32>> = (0..6).map(|s| (0..20).map(|t| (s * 31 + t * 17) % 50).collect()).collect();
+    let q = QuantisedModel::build(model, &sequences, options).unwrap();
+    q.error_report(&sequences).unwrap().get(1, Tensor::Query).unwrap().alone.sqnr_db
+}
+
+#[test]
+fn splitting_the_outlier_channels_recovers_the_other_weights() {
+    let o = QuantiseOptions { outlier_channels: 16, ..Default::default() };
+    let (plain, split) = (planes_quality(&o), planes_quality(&QuantiseOptions { outlier_planes: 4, ..o }));
+    assert!(split > plain + 2.0, "{plain} dB, split {split} dB");
+}
+
+#[test]
+fn planes_of_one_layer_leave_the_others_alone() {
+    let o = QuantiseOptions { layer_planes: [(1, 2)].into(), ..Default::default() };
+    let q = quantised(config(48, 4, 96), 5, &o);
+    let plain = quantised(config(48, 4, 96), 5, &QuantiseOptions::default());
+    assert_eq!(q.layers[0], plain.layers[0]);
+    for ((_, two), (_, one)) in q.layers[1].linears().into_iter().zip(plain.layers[1].linears()) {
+        assert_eq!((two.weights.rows, two.inputs()), (2 * one.weights.rows, one.weights.rows));
+        assert_eq!(two.repeats, vec![0..one.weights.rows]);
+    }
+    assert_eq!(q.layers[1].macs(1) - plain.layers[1].macs(1), 4 * 48 * 48 + 2 * 48 * 96);
+}
+
+#[test]
+fn migration_takes_an_outlier_out_of_the_key() {
+    let mut model = BertModel::synthetic(config(48, 4, 96), 9).unwrap();
+    for layer in &mut model.layers {
+        layer.key.bias[5] = 60.0;
+    }
+    let sequences: Vec<Vec<u32>> = (0..6).map(|s| (0..20).map(|t| (s * 31 + t * 17) % 50).collect()).collect();
+    let scores = |migration| {
+        let options = QuantiseOptions { migration, ..Default::default() };
+        let q = QuantisedModel::build(model.clone(), &sequences, &options).unwrap();
+        let [before, after] = [&model, &q.model].map(|m| m.encode(&[3, 14, 15, 9]).unwrap().data);
+        assert!(Quality::of(&after, &before).max_error < 1e-4, "the float32 network is the same");
+        q.error_report(&sequences).unwrap().get(0, Tensor::Probabilities).unwrap().alone.sqnr_db
+    };
+    let (plain, migrated) = (scores(None), scores(Some(0.5)));
+    assert!(migrated > plain + 3.0, "{plain} dB, migrated {migrated} dB");
 }

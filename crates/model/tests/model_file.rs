@@ -20,7 +20,7 @@ fn quantised(name: &str, options: &QuantiseOptions) -> ModelFile {
 }
 
 fn encoder() -> QuantisedModel {
-    let options = QuantiseOptions { outlier_channels: 8, outlier_planes: 2, sort_ffn: true, ..Default::default() };
+    let options = QuantiseOptions { outlier_channels: 8, outlier_planes: 2, ..Default::default() };
     match quantised("tiny-bert", &options) {
         ModelFile::Encoder(model) => *model,
         ModelFile::Decoder(_) => panic!("tiny-bert is an encoder"),
