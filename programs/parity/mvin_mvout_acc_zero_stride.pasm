@@ -3,9 +3,9 @@
 config default16
 
 const TILES = 4
-buffer In: i32[TILES, DIM] = each n, j: n * 1000 + j * 9 - 60
+buffer In: i32[TILES, DIM] = each n, j: n * 40 + j * 9 - 60
 buffer Out: i8[TILES, DIM, DIM]
-expect Out = each n, i, j: min(127, n * 1000 + j * 9 - 60)
+expect Out = each n, i, j: min(127, n * 40 + j * 9 - 60)
 acc x[TILES * DIM]
 
 flush

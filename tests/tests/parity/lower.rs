@@ -123,7 +123,9 @@ fn mlp(config: &GemminiConfig, spec: &spec::Mlp) -> Program {
         let (weights, weight_data) = bench.i8s(&format!("weights{layer}"), (widths[0], widths[1]), 0, 127);
         let name = format!("output{layer}");
         let out = bench.result(&name, (spec.rows, widths[1]), 0, ElementType::I8);
-        let (scale, activation) = (suitable_scale(widths[0], 127), kernels::Activation::Relu);
+        // ReLU halves the variance of the next layer's input, and the first layer's factor fits larger elements.
+        let scale = suitable_scale(widths[0], 127) * if layer > 1 { 2.0 } else { 1.0 };
+        let activation = kernels::Activation::Relu;
         data = read_out_all(&product(&data, &weight_data, |_, _| 0), &activation, scale);
         bench.expect(&name, &out, &data);
         let matmul = kernels::Matmul { scale, activation, ..kernels::Matmul::new(input, weights, out) };
@@ -218,17 +220,17 @@ fn global_average(config: &GemminiConfig, spec: &spec::GlobalAverage) -> Program
 fn norm(config: &GemminiConfig, spec: &spec::Norm, act: spec::Activation, element: ElementType) -> Program {
     let mut bench = Bench::new(config, "norm");
     let size = (spec.rows, spec.cols);
+    let (magnitude, scale) = match act {
+        spec::Activation::Layernorm => (3000, 32.0),
+        spec::Activation::Gelu => (60, -3e-4),
+        _ => (60, 1.0),
+    };
     let (input, data) = match element {
-        ElementType::I32 => bench.i32s("input", size, 3000),
+        ElementType::I32 => bench.i32s("input", size, magnitude),
         ElementType::I8 => {
-            let (view, data) = bench.i8s("input", size, 0, 127);
+            let (view, data) = bench.i8s("input", size, 0, magnitude.min(127));
             (view, Dense::new(spec.rows, spec.cols, data.data.into_iter().map(i32::from).collect()))
         }
-    };
-    let scale = match act {
-        spec::Activation::Layernorm => 32.0,
-        spec::Activation::Gelu => -1e-4,
-        _ => 1.0,
     };
     let activation = activation(act, spec.unit);
     let out = bench.result("out", size, 0, ElementType::I8);

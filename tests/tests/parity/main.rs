@@ -12,10 +12,12 @@ mod spec;
 mod transformer;
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
+use flate2::read::GzDecoder;
 use pollux_asm::{Program, assemble_file};
 use pollux_functional::FunctionalModel;
 use pollux_isa::{GemminiConfig, RoccCommand};
@@ -132,6 +134,47 @@ fn streams_are_those_of_gemminis_programs_or_differ_for_a_known_reason() {
     assert_eq!(compared, recorded.len(), "every recorded run is compared");
 }
 
+/// A line of a file of `tests/golden/functions`: function number and, in hexadecimal, registers.
+fn command(line: &str) -> RoccCommand {
+    let [funct, rs1, rs2] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("not a command: {line}") };
+    let register = |text| u64::from_str_radix(text, 16).expect("a hexadecimal number");
+    RoccCommand { funct: funct.parse().expect("a number"), rs1: register(rs1), rs2: register(rs2) }
+}
+
+/// What Gemmini's functions emit for the programs of a file; `None` where ours is not meant to be the same.
+fn functions(name: &str) -> Option<Vec<Option<Vec<RoccCommand>>>> {
+    let stem = name.strip_suffix(".toml")?;
+    let file = fs::File::open(project("tests/golden/functions").join(format!("{stem}.txt.gz"))).ok()?;
+    let mut text = String::new();
+    GzDecoder::new(file).read_to_string(&mut text).expect("compressed text");
+    let program = |text: &str| match text.trim() {
+        "skip" => None,
+        commands => Some(commands.lines().map(command).collect()),
+    };
+    Some(text.split("program\n").skip(1).map(program).collect())
+}
+
+#[test]
+fn streams_are_those_of_gemminis_functions() {
+    let config = GemminiConfig::default16();
+    let (mut files, mut compared) = (0, 0);
+    for entry in index() {
+        let Some(theirs) = functions(&entry.ours) else { continue };
+        let ours = programs(&entry.ours, Some(&config));
+        assert_eq!(ours.len(), theirs.len(), "{}", entry.ours);
+        for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            let Some(theirs) = theirs else { continue };
+            let ours = structure(ours.commands());
+            let equal = ours.iter().zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();
+            let [next, expected] = [ours.get(equal), theirs.get(equal)];
+            assert!(ours == *theirs, "{}, program {number}, command {equal}: {next:?}, not {expected:?}", entry.ours);
+            compared += 1;
+        }
+        files += 1;
+    }
+    assert!(files > 30 && compared > files, "{files} files, {compared} programs");
+}
+
 #[test]
 fn the_counters_count_freeze_and_reset() {
     let program = programs("gemmini_counter.pasm", None).remove(0);
@@ -160,8 +203,9 @@ fn the_counters_count_freeze_and_reset() {
 
 #[test]
 fn the_table_in_the_book_is_that_of_the_index() {
-    let mut table = String::from("| Gemmini's program | ours | what is checked | emulator | recorded stream |\n");
-    table.push_str("|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| Gemmini's program | ours | what is checked | emulator | recorded stream | functions |\n");
+    table.push_str("|---|---|---|---|---|---|\n");
     for Entry { gemmini, ours, checks, recorded, cycles } in index() {
         let recorded = match recorded {
             None => String::new(),
@@ -169,7 +213,9 @@ fn the_table_in_the_book_is_that_of_the_index() {
             Some(Recorded::Differs(why)) => format!("differs: {why}"),
         };
         let cycles = if cycles { "yes" } else { "" };
-        writeln!(table, "| `{gemmini}` | `{ours}` | {checks} | {cycles} | {recorded} |").expect("strings take text");
+        let functions = if functions(&ours).is_some() { "equal" } else { "" };
+        writeln!(table, "| `{gemmini}` | `{ours}` | {checks} | {cycles} | {recorded} | {functions} |")
+            .expect("strings take text");
     }
     let book = fs::read_to_string(project("docs/src/parity.md")).expect("the page is part of the project");
     let found = book.split("<!-- table -->\n").nth(1).and_then(|rest| rest.split("<!-- end -->").next());

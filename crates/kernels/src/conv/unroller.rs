@@ -86,6 +86,13 @@ impl<'a> Kernel<'a> {
         let (shape, conv) = (self.shape, self.conv);
         let ([out_rows, out_cols], [pooled_rows, pooled_cols]) = (shape.out_pixels(), shape.pooled_pixels());
         let pool = shape.pooling();
+        // The layouts of training have no use for strides; the software gives the channels.
+        let weight_stride = match shape.options.weights {
+            _ if shape.depthwise => 1,
+            WeightLayout::Hwio => conv.weights.stride,
+            _ => shape.out_channels,
+        };
+        let in_stride = if shape.options.input_chwn { shape.in_channels } else { conv.input.stride };
         let [weights, output] = [self.weight_address(tile), self.output_address(tile)];
         let [bias, input] = [self.bias_address(tile), self.input_address(tile, rows, cols)];
         [
@@ -130,8 +137,8 @@ impl<'a> Kernel<'a> {
                 orows: rows.outputs as u16,
                 ocols: cols.outputs as u16,
                 out_stride: conv.output.stride as u16,
-                weight_stride: if shape.depthwise { 1 } else { conv.weights.stride as u16 },
-                in_stride: conv.input.stride as u16,
+                weight_stride: weight_stride as u16,
+                in_stride: in_stride as u16,
             }),
             Command::LoopConvConfig5(LoopConvConfig5 { weights, output }),
             Command::LoopConvConfig6(LoopConvConfig6 { bias, input }),
