@@ -15,13 +15,14 @@ use std::time::Instant;
 
 use pollux_compiler::blockwise::TileMap;
 use pollux_compiler::decoder::{BigLittle, Decoder, DecoderParams, EarlyExit, generate, generate_big_little};
-use pollux_compiler::encoder::{CompiledEncoder, TokenCounts, compile, compile_parameters};
-use pollux_compiler::execute::{CycleSetup, Position, read_matrix, run_cycles, run_functional};
-use pollux_compiler::pipeline::{CALIBRATION, Model, OUTLIER_CHANNELS, SENTENCES};
+use pollux_compiler::encoder::{TokenCounts, compile_parameters};
+use pollux_compiler::execute::{CycleSetup, Position, mismatches, run_cycles};
+use pollux_compiler::parameters;
+use pollux_compiler::pipeline::{Accuracy, CALIBRATION, Lowered, Model, OUTLIER_CHANNELS, SENTENCES};
 use pollux_compiler::plan::{Placement, Plan};
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
-use pollux_compiler::{parameters, techniques};
+use pollux_compiler::techniques::Techniques;
 use pollux_isa::GemminiConfig;
 use pollux_kernels::encoder::Mask;
 use pollux_model::quantise::QuantiseOptions;
@@ -52,7 +53,8 @@ fn minilm(directory: &Path) -> Outcome {
     let model = load(directory)?;
     let (config, setup) = (GemminiConfig::norm16(), CycleSetup::default());
     for text in SENTENCES.lines() {
-        let run = model.run(text, config.clone(), &Plan::default(), Some(&setup), &mut |_| ())?;
+        let run =
+            model.run(text, config.clone(), &Plan::default(), &Techniques::default(), Some(&setup), &mut |_| ())?;
         let report = run.report.as_ref().ok_or("no report")?;
         let layers: Vec<u64> = report.layers.iter().map(|layer| layer.cycles).collect();
         println!(
@@ -68,7 +70,7 @@ fn minilm(directory: &Path) -> Outcome {
     println!("mean {:.4}, min {:.4}, ranking kept {}", accuracy.mean(), accuracy.min(), accuracy.ranking_kept);
     for (name, normalization) in [("accelerator", Placement::Auto), ("host", Placement::Host)] {
         let plan = Plan { normalization, ..Plan::default() };
-        let run = model.run(&long_text(), config.clone(), &plan, Some(&setup), &mut |_| ())?;
+        let run = model.run(&long_text(), config.clone(), &plan, &Techniques::default(), Some(&setup), &mut |_| ())?;
         println!("normalization on {name}: {} mismatches", run.mismatches.len());
         println!("{}", run.report.ok_or("no report")?.table(false));
     }
@@ -80,64 +82,44 @@ fn long_text() -> String {
     SENTENCES.lines().collect::<Vec<_>>().join(" ")
 }
 
-fn cycles(encoder: &CompiledEncoder) -> Result<u64, Box<dyn Error>> {
-    let memory = encoder.compiled.program.initial_memory();
-    Ok(run_cycles(&encoder.compiled, memory, &CycleSetup::default(), &mut |_| ())?.cycles)
-}
-
 fn measure_techniques(directory: &Path) -> Outcome {
     let model = load(directory)?;
     let config = GemminiConfig::norm16();
-    let input = model.quantised.embed_tokens(&model.quantised.model.tokenize(&long_text())?)?;
-    let base = compile(config.clone(), &Plan::default(), &model.quantised.layers, &input, Mask::Full)?;
-    let base = cycles(&base)?;
-    let accuracy = model.accuracy(&model.quantised.layers, SENTENCES)?;
-    println!("{} tokens: {base} cycles, cosine mean {:.4} min {:.4}", input.rows, accuracy.mean(), accuracy.min());
-    let report = |name: &str, cycles: u64, accuracy: &pollux_compiler::pipeline::Accuracy| {
+    let measure = |techniques: &Techniques| -> Result<(u64, Accuracy), Box<dyn Error>> {
+        let Lowered { encoder, .. } = model.lower(&long_text(), config.clone(), &Plan::default(), techniques)?;
+        let program = &encoder.compiled.program;
+        let run = run_cycles(&encoder.compiled, program.initial_memory(), &CycleSetup::default(), &mut |_| ())?;
+        let (wrong, compared) = mismatches(program, &run.memory);
+        println!("  {} of {compared} tensors differ from the reference", wrong.len());
+        Ok((run.cycles, model.technique_accuracy(techniques, SENTENCES)?))
+    };
+    let (base, accuracy) = measure(&Techniques::default())?;
+    println!("{base} cycles, cosine mean {:.4} min {:.4}", accuracy.mean(), accuracy.min());
+    let none = Techniques::default;
+    let mut variants = Vec::new();
+    for (heads, ffn_groups) in [(1, 0), (3, 0), (0, 6), (0, 12), (0, 24)] {
+        variants.push(Techniques { heads, ffn_groups, ..none() });
+    }
+    variants.extend([0.05, 0.1, 0.2, 0.3].map(|blocks| Techniques { blocks, ..none() }));
+    variants.extend([0.3, 0.5, 0.7].map(|weights| Techniques { weights, ..none() }));
+    variants.extend(
+        [vec![(2, 0.75)], vec![(4, 0.5)], vec![(1, 0.75), (3, 0.67)]].map(|keep| Techniques { keep, ..none() }),
+    );
+    for techniques in variants {
+        let (zeroed, _) = techniques.apply(&model.quantised.layers, 16)?;
+        let (mut zero, mut all) = (0, 0);
+        for (_, linear) in zeroed.iter().flat_map(|layer| layer.linears()) {
+            let map = TileMap::new(&parameters::weights(linear).linear, &linear.repeats, 16);
+            (zero, all) = (zero + map.zero_tiles(), all + map.tiles());
+        }
+        let (cycles, accuracy) = measure(&techniques)?;
         println!(
-            "{name}: {cycles} cycles ({:+.1} %), cosine mean {:.4} min {:.4}, ranking kept {}",
+            "{techniques:?} ({zero} of {all} blocks zero): {cycles} cycles ({:+.1} %), cosine mean {:.4} min {:.4}, ranking kept {}",
             100.0 * (cycles as f64 / base as f64 - 1.0),
             accuracy.mean(),
             accuracy.min(),
             accuracy.ranking_kept
         );
-    };
-    for (heads, groups) in [(1, 0), (3, 0), (0, 6), (0, 12), (0, 24), (2, 12)] {
-        let (zeroed, shrunk) = model.pruned(heads, groups)?;
-        let encoder =
-            compile_parameters(config.clone(), &Plan::default(), &shrunk, &input, Mask::Full, &TokenCounts::new())?;
-        let accuracy = model.accuracy(&zeroed, SENTENCES)?;
-        report(&format!("{heads} of 12 heads, {groups} of 96 FFN groups"), cycles(&encoder)?, &accuracy);
-    }
-    let plan = Plan { skip_zero_tiles: true, ..Plan::default() };
-    for fraction in [0.05, 0.1, 0.2, 0.3] {
-        let mut layers = model.quantised.layers.clone();
-        layers.iter_mut().try_for_each(|layer| techniques::prune_blocks(layer, fraction, 16))?;
-        let encoder = compile(config.clone(), &plan, &layers, &input, Mask::Full)?;
-        let accuracy = model.accuracy(&layers, SENTENCES)?;
-        report(&format!("{:.0} % of blocks", 100.0 * fraction), cycles(&encoder)?, &accuracy);
-    }
-    for fraction in [0.3, 0.5, 0.7] {
-        let mut layers = model.quantised.layers.clone();
-        layers.iter_mut().try_for_each(|layer| techniques::prune_weights(layer, fraction))?;
-        let (mut zero, mut all) = (0, 0);
-        for (_, linear) in layers.iter().flat_map(|layer| layer.linears()) {
-            let map = TileMap::new(&parameters::weights(linear).linear, &linear.repeats, 16);
-            (zero, all) = (zero + map.zero_tiles(), all + map.tiles());
-        }
-        let encoder = compile(config.clone(), &plan, &layers, &input, Mask::Full)?;
-        let accuracy = model.accuracy(&layers, SENTENCES)?;
-        let name = format!("{:.0} % of weights ({zero} of {all} blocks are zero)", 100.0 * fraction);
-        report(&name, cycles(&encoder)?, &accuracy);
-    }
-    for keep in [vec![(2, 0.75)], vec![(1, 0.75), (3, 0.67)], vec![(0, 0.5)]] {
-        let encoder = model.token_pruned(&input, &keep, &config)?;
-        let accuracy = model.accuracy_with(SENTENCES, |input| {
-            let encoder = model.token_pruned(input, &keep, &config)?;
-            let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory())?;
-            Ok(encoder.output().map(|view| read_matrix(&memory, &view)).unwrap_or_default())
-        })?;
-        report(&format!("tokens kept (after layer, fraction) {keep:?}"), cycles(&encoder)?, &accuracy);
     }
     Ok(())
 }
@@ -182,17 +164,17 @@ fn lower(name: &str, tokens: usize) -> Outcome {
 }
 
 fn decoder() -> Outcome {
-    let shape = Shape::new("small decoder", 256, 8, 8, 1024);
-    let params = DecoderParams::synthetic(&shape, 512, 64, 3)?;
+    let shape = Shape::new("small decoder", 128, 8, 4, 512);
+    let params = DecoderParams::synthetic(&shape, 256, 64, 3)?;
     let setup = Some(CycleSetup::default());
     let config = GemminiConfig::norm16();
     let new = |params: DecoderParams| Decoder::new(config.clone(), &Plan::default(), params, setup);
-    let prompt = [3, 14, 15, 92, 65, 35, 89, 79];
-    let count = 24;
+    let prompt = [3, 14, 15, 92];
+    let count = 16;
     let base = generate(&mut new(params.clone())?, &prompt, count, None)?;
     println!("greedy: prefill {}, decode {} cycles, {:?}", base.prefill_cycles, base.decode_cycles, base.tokens);
     let agreement = |tokens: &[u32]| tokens.iter().zip(&base.tokens).filter(|(a, b)| a == b).count();
-    for confidence in [0.9, 0.7, 0.5, 0.3] {
+    for confidence in [0.9, 0.6, 0.3] {
         let exit = EarlyExit { every: 2, confidence };
         let run = generate(&mut new(params.clone())?, &prompt, count, Some(exit))?;
         println!(

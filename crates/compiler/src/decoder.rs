@@ -99,7 +99,7 @@ impl DecoderParams {
             hidden,
             layers,
             final_norm,
-            logit_unit: 2.0 * head.scale,
+            logit_unit: 4.0 * head.scale,
             head,
             embedding: small(&mut parts.random, 60, vocabulary * hidden),
             position: small(&mut parts.random, 12, positions * hidden),

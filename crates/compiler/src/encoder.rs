@@ -263,8 +263,16 @@ impl CompiledEncoder {
     /// # Errors
     /// A trace of another shape.
     pub fn expect(&mut self, traces: &[LayerTrace]) -> Result<(), CompileError> {
+        self.expect_tensors(traces, &Tensor::ALL[1..])
+    }
+
+    /// The same for some tensors only (not the input, which no layer makes).
+    ///
+    /// # Errors
+    /// A trace of another shape.
+    pub fn expect_tensors(&mut self, traces: &[LayerTrace], tensors: &[Tensor]) -> Result<(), CompileError> {
         for (index, trace) in traces.iter().enumerate() {
-            for tensor in Tensor::ALL.into_iter().filter(|&tensor| tensor != Tensor::Input) {
+            for &tensor in tensors {
                 let name = format!("layer{index}.{tensor}");
                 let contents = bytes(trace.get(tensor));
                 let buffer = self.compiled.program.buffers.iter_mut().find(|buffer| buffer.name == name);

@@ -4,20 +4,21 @@ use std::path::Path;
 
 use pollux_isa::GemminiConfig;
 use pollux_kernels::encoder::Mask;
+use pollux_memory::Memory;
 use pollux_model::bert::BertModel;
+use pollux_model::container::Origin;
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::quality::{Quality, cosine};
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
-use pollux_model::{AttentionMask, LayerTrace, Matrix, ModelError, Tensor, layer_reference};
+use pollux_model::{AttentionMask, LayerFile, LayerTrace, Matrix, ModelError, Tensor, layer_reference};
 use serde::Serialize;
 
-use crate::encoder::{CompiledEncoder, TokenCounts, compile, compile_parameters};
+use crate::encoder::{CompiledEncoder, TokenCounts, compile_parameters};
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Mismatch, Position, mismatches, read_matrix, run_cycles, run_functional};
-use crate::parameters::EncoderLayerParams;
 use crate::plan::Plan;
 use crate::report::Report;
-use crate::{parameters, techniques};
+use crate::techniques::Techniques;
 
 /// Sentences on which ranges are measured if the user gives none.
 pub const CALIBRATION: &str = include_str!("../../../programs/minilm/calibration.txt");
@@ -55,35 +56,56 @@ impl Model {
         Ok(Self { float, quantised })
     }
 
-    /// Quality of each layer alone on a text: float32 input, INT8 layer, float32 output.
+    /// Every layer with its float32 input and output on a sample text, for its quality ([`LayerFile::evaluate`]).
     ///
     /// # Errors
     /// A text that cannot be tokenised.
-    pub fn layer_quality(&self, text: &str) -> Result<Vec<Quality>, CompileError> {
+    pub fn layer_files(&self, name: &str, text: &str) -> Result<Vec<LayerFile>, CompileError> {
         let model = &self.quantised.model;
-        let mut x = model.embed_tokens(&model.tokenize(text)?)?;
-        let mut out = Vec::new();
+        let tokens = model.tokenize(text)?;
+        let mut x = model.embed_tokens(&tokens)?;
+        let mut files = Vec::new();
         for (index, layer) in self.quantised.layers.iter().enumerate() {
-            let float = model.forward_layer(index, &x, AttentionMask::Full)?;
+            let output = model.forward_layer(index, &x, AttentionMask::Full)?.get(Tensor::Output).clone();
+            let origin = Origin {
+                model: name.to_owned(),
+                layer: index,
+                license: "unknown".to_owned(),
+                text: text.to_owned(),
+                tokens: tokens.clone(),
+            };
             let input = layer.encoding(Tensor::Input).quantise(&x);
-            let trace = layer_reference(layer, &input, AttentionMask::Full)?;
-            x = float.get(Tensor::Output).clone();
-            out.push(Quality::of(&layer.encoding(Tensor::Output).dequantise(trace.output()).data, &x.data));
+            let layer = layer.clone();
+            files.push(LayerFile { origin, layer, input, float_input: x, float_output: output.clone() });
+            x = output;
         }
-        Ok(out)
+        Ok(files)
     }
 
-    /// Lowers all layers for a text; the integer reference's tensors are the buffers' expected contents.
+    /// Lowers all layers for a text. The integer reference's tensors are the buffers' expected contents: all of them, or
+    /// each layer's result if parts of the layers are left out, or none if tokens are.
     ///
     /// # Errors
-    /// A text that cannot be tokenised, or a plan that cannot be followed.
-    pub fn lower(&self, text: &str, config: GemminiConfig, plan: &Plan) -> Result<Lowered, CompileError> {
+    /// A text that cannot be tokenised, a technique that leaves nothing, or a plan that cannot be followed.
+    pub fn lower(
+        &self,
+        text: &str,
+        config: GemminiConfig,
+        plan: &Plan,
+        techniques: &Techniques,
+    ) -> Result<Lowered, CompileError> {
         let ids = self.quantised.model.tokenize(text)?;
         let input = self.quantised.embed_tokens(&ids)?;
-        let layers = &self.quantised.layers;
-        let mut encoder = compile(config, plan, layers, &input, Mask::Full)?;
-        let traces = references(layers, &input)?;
-        encoder.expect(&traces)?;
+        let (zeroed, shrunk) = techniques.apply(&self.quantised.layers, config.dim() as usize)?;
+        let sparse = techniques.blocks > 0.0 || techniques.weights > 0.0;
+        let plan = Plan { skip_zero_tiles: plan.skip_zero_tiles || sparse, ..plan.clone() };
+        let keep = token_counts(input.rows, &techniques.keep);
+        techniques.check_layers(zeroed.len())?;
+        let mut encoder = compile_parameters(config, &plan, &shrunk, &input, Mask::Full, &keep)?;
+        if keep.is_empty() {
+            let tensors: &[Tensor] = if techniques.shrinks() { &[Tensor::Output] } else { &Tensor::ALL[1..] };
+            encoder.expect_tensors(&references(&zeroed, &input)?, tensors)?;
+        }
         Ok(Lowered { tokens: ids.len(), encoder })
     }
 
@@ -96,10 +118,11 @@ impl Model {
         text: &str,
         config: GemminiConfig,
         plan: &Plan,
+        techniques: &Techniques,
         setup: Option<&CycleSetup>,
         progress: &mut dyn FnMut(Position),
     ) -> Result<TextRun, CompileError> {
-        let Lowered { tokens, encoder } = self.lower(text, config, plan)?;
+        let Lowered { tokens, encoder } = self.lower(text, config, plan, techniques)?;
         let program = &encoder.compiled.program;
         let (memory, report) = match setup {
             None => (run_functional(&encoder.compiled, program.initial_memory())?, None),
@@ -110,9 +133,37 @@ impl Model {
             }
         };
         let (mismatches, tensors) = mismatches(program, &memory);
+        let layers = self.layer_runs(text, &encoder, &memory, report.as_ref())?;
         let embedding = encoder.output().map(|view| self.pool(&read_matrix(&memory, &view))).unwrap_or_default();
         let cosine = cosine(&embedding, &self.float.embed(text)?);
-        Ok(TextRun { text: text.to_owned(), tokens, cosine, embedding, tensors, mismatches, report })
+        Ok(TextRun { text: text.to_owned(), tokens, cosine, embedding, tensors, mismatches, layers, report })
+    }
+
+    /// Each layer's result within the whole encoder against float32. With fewer tokens there is nothing to compare.
+    fn layer_runs(
+        &self,
+        text: &str,
+        encoder: &CompiledEncoder,
+        memory: &Memory,
+        report: Option<&Report>,
+    ) -> Result<Vec<LayerRun>, CompileError> {
+        let model = &self.quantised.model;
+        let mut x = model.embed_tokens(&model.tokenize(text)?)?;
+        let mut runs = Vec::new();
+        for (index, (buffers, layer)) in encoder.layers.iter().zip(&self.quantised.layers).enumerate() {
+            x = model.forward_layer(index, &x, AttentionMask::Full)?.get(Tensor::Output).clone();
+            let output = layer.encoding(Tensor::Output).dequantise(&read_matrix(memory, &buffers.output));
+            let quality = (output.rows == x.rows).then(|| Quality::of(&output.data, &x.data));
+            let figures = report.and_then(|report| report.layers.get(index));
+            runs.push(LayerRun {
+                layer: index,
+                tokens: output.rows,
+                quality,
+                cycles: figures.map(|f| f.cycles),
+                utilisation: figures.map(|f| f.utilisation),
+            });
+        }
+        Ok(runs)
     }
 
     /// The sentence embedding of the last layer's result.
@@ -149,40 +200,23 @@ impl Model {
         Ok(Accuracy::of(&pairs))
     }
 
-    /// Runs with fewer tokens from some layers on: `keep` gives each listed layer the fraction of its tokens that go on.
+    /// Accuracy of the techniques on sentences in matched pairs: by the integer reference, or on the functional model if
+    /// tokens are left out.
     ///
     /// # Errors
-    /// Those of [`compile_parameters`] and of the functional run.
-    pub fn token_pruned(
-        &self,
-        input: &Matrix<i8>,
-        keep: &[(usize, f64)],
-        config: &GemminiConfig,
-    ) -> Result<CompiledEncoder, CompileError> {
-        let layers: Vec<EncoderLayerParams> = self.quantised.layers.iter().map(parameters::encoder_layer).collect();
-        let counts = token_counts(input.rows, keep);
-        compile_parameters(config.clone(), &Plan::default(), &layers, input, Mask::Full, &counts)
-    }
-
-    /// The layers with the least important heads and feed-forward groups left out: zeroed (reference) and shrunk (commands).
-    ///
-    /// # Errors
-    /// Nothing would be left.
-    pub fn pruned(
-        &self,
-        heads: usize,
-        ffn_groups: usize,
-    ) -> Result<(Vec<QuantisedLayer>, Vec<EncoderLayerParams>), CompileError> {
-        let mut zeroed = self.quantised.layers.clone();
-        let mut shrunk = Vec::new();
-        for layer in &mut zeroed {
-            let pruning = techniques::Pruning::least(layer, heads, ffn_groups)?;
-            pruning.zero(layer);
-            let mut params = parameters::encoder_layer(layer);
-            pruning.shrink(&mut params);
-            shrunk.push(params);
+    /// Those of [`Model::lower`], and of the functional run.
+    pub fn technique_accuracy(&self, techniques: &Techniques, sentences: &str) -> Result<Accuracy, CompileError> {
+        let config = GemminiConfig::norm16();
+        let (zeroed, shrunk) = techniques.apply(&self.quantised.layers, config.dim() as usize)?;
+        if techniques.keep.is_empty() {
+            return self.accuracy(&zeroed, sentences);
         }
-        Ok((zeroed, shrunk))
+        self.accuracy_with(sentences, |input| {
+            let keep = token_counts(input.rows, &techniques.keep);
+            let encoder = compile_parameters(config.clone(), &Plan::default(), &shrunk, input, Mask::Full, &keep)?;
+            let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory())?;
+            Ok(encoder.output().map(|view| read_matrix(&memory, &view)).unwrap_or_default())
+        })
     }
 }
 
@@ -235,8 +269,26 @@ pub struct TextRun {
     pub tensors: usize,
     /// Those that differ.
     pub mismatches: Vec<Mismatch>,
+    /// The layers.
+    pub layers: Vec<LayerRun>,
     /// Cycles, if they were simulated.
     pub report: Option<Report>,
+}
+
+/// One layer of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerRun {
+    /// Number.
+    pub layer: usize,
+    /// Tokens that it has.
+    pub tokens: usize,
+    /// Its result against float32, errors of the layers before it included.
+    #[serde(flatten)]
+    pub quality: Option<Quality>,
+    /// Cycles, if they were simulated.
+    pub cycles: Option<u64>,
+    /// Share of the array's multiply-accumulates that took part.
+    pub utilisation: Option<f64>,
 }
 
 /// How well embeddings agree with float32 on sentences in matched pairs (1 with 2, 3 with 4, ...).

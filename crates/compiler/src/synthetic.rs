@@ -154,9 +154,9 @@ impl Parts<'_> {
         self.sum(terms, Activation::LayerNorm, RESULT_DEVIATION)
     }
 
-    /// Branch + residual as int8 (decoders): the branch changes the residual stream by a fifth to a quarter.
+    /// Branch + residual as int8 (decoders): the branch changes the residual stream by about a tenth.
     pub fn residual(&mut self) -> DiagonalSum {
-        let terms = vec![self.term(DiagonalOperand::Branch, 20, 30), self.term(DiagonalOperand::Residual, 110, 120)];
+        let terms = vec![self.term(DiagonalOperand::Branch, 8, 12), self.term(DiagonalOperand::Residual, 110, 120)];
         self.sum(terms, Activation::None, 1.0 / 120.0)
     }
 

@@ -12,7 +12,71 @@ use pollux_model::layer::{self, QuantisedLayer};
 
 use crate::error::CompileError;
 use crate::lowering::Weights;
-use crate::parameters::EncoderLayerParams;
+use crate::parameters::{self, EncoderLayerParams};
+
+/// What is left out of every layer of an encoder; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Techniques {
+    /// Heads of each layer, the least important ones.
+    pub heads: usize,
+    /// Column groups of each feed-forward network, the least important ones.
+    pub ffn_groups: usize,
+    /// Fraction of the blocks of weights.
+    pub blocks: f64,
+    /// Fraction of the weights; blocks that are all zero then are left out.
+    pub weights: f64,
+    /// Fraction of the tokens that go on after a layer.
+    pub keep: Vec<(usize, f64)>,
+}
+
+impl Techniques {
+    /// Whether layers become smaller.
+    pub fn shrinks(&self) -> bool {
+        self.heads > 0 || self.ffn_groups > 0
+    }
+
+    /// The layers with zeros for what is left out, and without it. `dim` is the size of a block.
+    ///
+    /// # Errors
+    /// Nothing would be left, or a fraction outside 0..1.
+    pub fn apply(
+        &self,
+        layers: &[QuantisedLayer],
+        dim: usize,
+    ) -> Result<(Vec<QuantisedLayer>, Vec<EncoderLayerParams>), CompileError> {
+        let mut zeroed = layers.to_vec();
+        let mut shrunk = Vec::with_capacity(layers.len());
+        for layer in &mut zeroed {
+            prune_blocks(layer, self.blocks, dim)?;
+            prune_weights(layer, self.weights)?;
+            let mut params = parameters::encoder_layer(layer);
+            if self.shrinks() {
+                let pruning = Pruning::least(layer, self.heads, self.ffn_groups)?;
+                pruning.zero(layer);
+                pruning.shrink(&mut params);
+            }
+            shrunk.push(params);
+        }
+        Ok((zeroed, shrunk))
+    }
+
+    /// Checks the layers behind which tokens are left out.
+    ///
+    /// # Errors
+    /// A layer that does not exist, or a fraction outside 0..=1.
+    pub fn check_layers(&self, layers: usize) -> Result<(), CompileError> {
+        match self.keep.iter().find(|(layer, fraction)| *layer >= layers || !(*fraction > 0.0 && *fraction <= 1.0)) {
+            None => Ok(()),
+            Some((layer, fraction)) => Err(CompileError::Technique {
+                technique: "token pruning",
+                what: format!(
+                    "{fraction} after layer {layer}: a fraction above 0 and at most 1 after layers 0 to {}",
+                    layers - 1
+                ),
+            }),
+        }
+    }
+}
 
 /// What is left out of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pollux_compiler::execute::CycleSetup;
 use pollux_compiler::pipeline::{CALIBRATION, Model, OUTLIER_CHANNELS, SENTENCES};
 use pollux_compiler::plan::Plan;
+use pollux_compiler::techniques::Techniques;
 use pollux_isa::GemminiConfig;
 use pollux_model::quantise::QuantiseOptions;
 
@@ -20,7 +21,9 @@ fn the_sentences_keep_cosine_and_ranking_and_every_tensor_is_exact_cycle_by_cycl
     let model = Model::load(&directory, CALIBRATION, &options).unwrap();
     for text in SENTENCES.lines() {
         let setup = CycleSetup::default();
-        let run = model.run(text, GemminiConfig::norm16(), &Plan::default(), Some(&setup), &mut |_| ()).unwrap();
+        let run = model
+            .run(text, GemminiConfig::norm16(), &Plan::default(), &Techniques::default(), Some(&setup), &mut |_| ())
+            .unwrap();
         assert_eq!((run.mismatches, run.tensors), (vec![], 66), "{text}");
         assert!(run.cosine >= 0.98, "{}: {text}", run.cosine);
         assert_eq!(run.report.unwrap().layers.len(), 6);

@@ -7,6 +7,8 @@ pub mod dis;
 pub mod import;
 pub mod isa;
 pub mod lower;
+pub mod model;
 pub mod quantize;
+pub mod report;
 pub mod run;
 pub mod verify;

@@ -1,0 +1,108 @@
+//! `pollux report`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pollux_compiler::encoder::{TokenCounts, compile_parameters};
+use pollux_compiler::execute::run_cycles;
+use pollux_compiler::pipeline::{CALIBRATION, Model, OUTLIER_CHANNELS};
+use pollux_compiler::report::Report;
+use pollux_compiler::synthetic::{self, Shape};
+use pollux_kernels::encoder::Mask;
+use pollux_model::quantise::QuantiseOptions;
+
+use super::model::{LoweringArguments, SimulationArguments, failure, with_progress};
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::{program_file, progress};
+
+const EXAMPLES: &str = "\
+Examples:
+  pollux report --shape bert-base --tokens 128
+  pollux report --shape bert-large --layers 2 --tokens 384 --html report.html
+  pollux report --model all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --every
+  pollux report --shape minilm-l6 --tokens 64 --plan plan.toml --json";
+
+/// Where the cycles of a whole encoder go.
+///
+/// Cycles, multiply-accumulates, utilisation, bytes and arithmetic intensity by operation, layer and class: as a table, as
+/// JSON, and as an HTML page with plots.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Model directory.
+    #[arg(long, value_name = "MODEL_DIR", requires = "text", required_unless_present = "shape")]
+    model: Option<PathBuf>,
+    /// The text for the model.
+    #[arg(long, value_name = "SENTENCE", requires = "model")]
+    text: Option<String>,
+    /// Instead of a model: a published shape with pseudo-random weights (minilm-l6, bert-base, bert-large).
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    shape: Option<String>,
+    /// Tokens for the shape.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    tokens: u32,
+    /// Layers; by default those of the shape.
+    #[arg(long, value_name = "N", requires = "shape")]
+    layers: Option<usize>,
+    /// List each operation of each layer as well.
+    #[arg(long)]
+    every: bool,
+    /// Write an HTML page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    lowering: LoweringArguments,
+    #[command(flatten)]
+    simulation: SimulationArguments,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    let report = match (&arguments.model, &arguments.shape) {
+        (Some(directory), _) => of_model(arguments, directory, out)?,
+        (None, Some(shape)) => of_shape(arguments, shape, out)?,
+        (None, None) => return Err(Failure::Usage("give --model with --text, or --shape".to_owned())),
+    };
+    if let Some(path) = &arguments.html {
+        program_file::write(path, report.html().map_err(failure)?.as_bytes())?;
+    }
+    out.json(&report)?;
+    out.text(&report.table(arguments.every))?;
+    Ok(Outcome::Agrees)
+}
+
+fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Report, Failure> {
+    let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
+    let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
+    let text = arguments.text.as_deref().unwrap_or_default();
+    let options = QuantiseOptions { outlier_channels: OUTLIER_CHANNELS, ..QuantiseOptions::default() };
+    let spinner = progress::spinner(out, "reading and quantising the model");
+    let model = Model::load(directory, CALIBRATION, &options).map_err(failure)?;
+    spinner.finish_and_clear();
+    let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
+    let tokens = run.tokens;
+    let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;
+    Ok(Report { title: format!("{}, {tokens} tokens", directory.display()), ..report })
+}
+
+fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {
+    let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
+    if arguments.lowering.techniques() != Default::default() {
+        return Err(Failure::Usage("what to prune is chosen by the weights: give --model, not --shape".to_owned()));
+    }
+    let mut shape = Shape::by_name(shape).map_err(failure)?;
+    shape.layers = arguments.layers.unwrap_or(shape.layers);
+    let tokens = arguments.tokens as usize;
+    let spinner = progress::spinner(out, "lowering");
+    let layers = synthetic::encoder(&shape, tokens, 1).map_err(failure)?;
+    let input = synthetic::input(&shape, tokens, 2);
+    let encoder =
+        compile_parameters(config, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failure)?;
+    spinner.finish_and_clear();
+    let memory = encoder.compiled.program.initial_memory();
+    let setup = arguments.simulation.setup();
+    let run = with_progress(out, |progress| run_cycles(&encoder.compiled, memory, &setup, progress))?;
+    let title = format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers);
+    Ok(Report::new(&title, &encoder.compiled, &run))
+}
