@@ -5,7 +5,7 @@ use pollux_isa::fields::{
     LoopWsStridesDc, MoveOperands, Preload,
 };
 use pollux_isa::values::{Activation, DataflowMode, Scale};
-use pollux_isa::{Command, EncodeError, GemminiConfig, LocalAddr, RoccCommand};
+use pollux_isa::{Command, EncodeError, GemminiConfig, LocalAddr, RoccCommand, StreamItem};
 
 /// A command stream and the multiply-accumulates that it does.
 pub struct Workload {
@@ -151,4 +151,20 @@ fn loop_ws(size: u64, [i, j, k]: [u16; 3], [row, col, inner]: [u64; 3], last: bo
             c_spad: 0,
         }),
     ]
+}
+
+/// `loads` loads of a DIM x DIM tile each, with a fence behind each of them: almost all the time is spent waiting for memory.
+///
+/// # Errors
+/// The configuration is too small for a tile.
+pub fn separate_loads(config: &GemminiConfig, loads: u64) -> Result<Vec<StreamItem>, EncodeError> {
+    let dim = u64::from(config.dim());
+    let extent = dim as u16;
+    let mut items = vec![StreamItem::Command(config_ld(config, 0, dim).encode(config)?)];
+    for load in 0..loads {
+        let dram = A + load * dim * dim;
+        let tile = Command::Mvin(MoveOperands { dram, local: LocalAddr::scratchpad(0), cols: extent, rows: extent });
+        items.extend([StreamItem::Command(tile.encode(config)?), StreamItem::Fence]);
+    }
+    Ok(items)
 }

@@ -1,0 +1,56 @@
+//! Simulated cycles a second of the cycle-level emulator: the array fully busy, and waits for main memory.
+
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pollux_benches::separate_loads;
+use pollux_isa::GemminiConfig;
+use pollux_memory::Memory;
+use pollux_sim::event::NoObserver;
+use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::host::StreamHost;
+use pollux_sim::memory::{BenchMemory, BenchParameters};
+use pollux_sim::simulation::{RunSummary, Simulation};
+use pollux_trace::GoldenCase;
+use pollux_trace::verify::{bench_simulation, config_of};
+
+type BenchSimulation = Simulation<StreamHost, BenchMemory>;
+
+fn run(simulation: &BenchSimulation) -> RunSummary {
+    simulation.clone().run(&mut NoObserver, u64::MAX).expect("the stream comes to its end")
+}
+
+fn bench(c: &mut Criterion, id: BenchmarkId, simulation: &BenchSimulation) {
+    let mut group = c.benchmark_group("sim");
+    group.throughput(Throughput::Elements(run(simulation).cycles));
+    group.sample_size(20).bench_function(id, |b| b.iter(|| run(simulation)));
+    group.finish();
+}
+
+/// Golden cases: products by LOOP_WS in which the array is busy almost all the time, and one that waits for memory.
+fn golden(c: &mut Criterion) {
+    for name in ["loop_ws_256", "loop_ws_128", "loop_ws_64_lat200", "loop_ws_softmax"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/directed").join(name);
+        let case = GoldenCase::read(&folder).expect("a golden case");
+        let config = config_of(&case).expect("a named configuration");
+        let simulation = bench_simulation(&case, &config, false).expect("a configuration that is modelled");
+        bench(c, BenchmarkId::from_parameter(name), &simulation);
+    }
+}
+
+/// Loads of one tile each that wait for the one before, at several memory latencies.
+fn waits(c: &mut Criterion) {
+    let config = GemminiConfig::default16();
+    for latency in [100, 1_000, 10_000] {
+        let items = separate_loads(&config, 100).expect("a tile fits the scratchpad");
+        let mut memory = Memory::new();
+        let host = StreamHost::new(items.into(), 1, &mut memory);
+        let parameters = BenchParameters { latency, a_period: 1, d_period: 1 };
+        let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
+        let simulation = Simulation::new(&config, Translation::Bare, host, memory, false).expect("a modelled machine");
+        bench(c, BenchmarkId::new("separate_loads_latency", latency), &simulation);
+    }
+}
+
+criterion_group!(benches, golden, waits);
+criterion_main!(benches);

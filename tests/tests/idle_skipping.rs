@@ -1,0 +1,60 @@
+//! Idle time is skipped, not lost: with and without skipping every golden case gives the same events in the same cycles.
+
+use std::path::Path;
+
+use pollux_sim::event::{Cycle, Event};
+use pollux_sim::simulation::{RunError, RunSummary};
+use pollux_trace::GoldenCase;
+use pollux_trace::verify::{bench_simulation, config_of};
+
+/// Runs longer than this are those of streams on which the hardware itself stops.
+const LIMIT: Cycle = 1_000_000;
+
+struct Run {
+    events: Vec<(Cycle, Event)>,
+    summary: RunSummary,
+    outcome: Result<RunSummary, RunError>,
+}
+
+fn run(case: &GoldenCase, skip_idle: bool) -> Run {
+    let config = config_of(case).expect("a named configuration");
+    let mut simulation = bench_simulation(case, &config, true).expect("a configuration that is modelled");
+    simulation.skip_idle = skip_idle;
+    let mut events = Vec::new();
+    let outcome = simulation.run(&mut |cycle: Cycle, event: &Event| events.push((cycle, *event)), LIMIT);
+    Run { events, summary: simulation.summary(), outcome }
+}
+
+fn assert_equal(group: &str) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(group);
+    let (mut simulated, mut cycles) = (0, 0);
+    for folder in GoldenCase::find(&dir).expect("the cases are part of the project") {
+        let case = GoldenCase::read(&folder).expect("a golden case");
+        let (skipping, stepping) = (run(&case, true), run(&case, false));
+        let name = &case.name;
+        let differs = skipping.events.iter().zip(&stepping.events).find(|(a, b)| a != b);
+        assert_eq!(differs, None, "{name}: first event that differs");
+        assert_eq!(skipping.events.len(), stepping.events.len(), "{name}");
+        assert_eq!(skipping.outcome.is_ok(), stepping.outcome.is_ok(), "{name}");
+        simulated += skipping.summary.simulated;
+        cycles += skipping.summary.cycles;
+        let [a, b] = [skipping, stepping].map(|run| RunSummary { simulated: 0, ..run.summary });
+        assert_eq!(a, b, "{name}");
+    }
+    assert!(simulated < cycles, "nothing was skipped");
+}
+
+#[test]
+fn skipping_changes_nothing_in_the_directed_cases() {
+    assert_equal("directed");
+}
+
+#[test]
+fn skipping_changes_nothing_in_the_random_cases() {
+    assert_equal("random");
+}
+
+#[test]
+fn skipping_changes_nothing_in_the_software_cases() {
+    assert_equal("software");
+}
