@@ -29,9 +29,9 @@ fn a_model_runs_clock_by_clock_and_every_tensor_equals_the_reference() {
 fn a_lowered_model_is_a_program_with_its_expected_results() {
     let workspace = Workspace::new();
     let text = first_text();
-    let run = workspace.pollux(&format!("model lower {TINY} --text {text} --outlier-channels 0 -o model.plx --json"));
+    let run = workspace.pollux(&format!("model lower {TINY} --text {text} --outlier-channels 0 -o model.pbin --json"));
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
-    let run = workspace.pollux("run model.plx --expect --json");
+    let run = workspace.pollux("run model.pbin --expect --json");
     assert_eq!((run.code, &run.json()["match"]), (0, &serde_json::Value::Bool(true)), "{}", run.stderr);
 }
 

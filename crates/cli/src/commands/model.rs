@@ -23,8 +23,8 @@ Examples:
   pollux model quantize all-MiniLM-L6-v2 -o minilm.safetensors
   pollux model run all-MiniLM-L6-v2 --text \"A man is playing a guitar on the street.\"
   pollux model run all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --prune-heads 1 --json
-  pollux model lower all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" -o cat.plx
-  pollux run cat.plx --expect --cycles
+  pollux model lower all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" -o cat.pbin
+  pollux run cat.pbin --expect --cycles
   pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4";
 
 /// Whole models: quantise, lower, run, generate.
