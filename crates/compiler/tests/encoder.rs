@@ -27,7 +27,7 @@ fn random(heads: usize, hidden: usize, ffn: usize, seed: u64, options: QuantiseO
         num_attention_heads: heads,
         intermediate_size: ffn,
         vocab_size: 60,
-        max_position_embeddings: 40,
+        max_position_embeddings: 80,
         type_vocab_size: 2,
         layer_norm_eps: 1e-12,
         hidden_act: "gelu".into(),
@@ -105,9 +105,9 @@ fn weights_in_two_planes_take_columns_of_the_input_twice() {
 #[test]
 fn rows_wider_than_the_accumulator_go_through_main_memory() {
     let model = tiny(1, QuantiseOptions::default());
-    let input = model.embed_tokens(&(0..40).collect::<Vec<_>>()).unwrap();
-    // 32 rows of the accumulator: 2 blocks, but 40 keys and 48 columns need 3.
-    let config = GemminiConfig { acc_capacity: Capacity::Kilobytes(2), ..GemminiConfig::norm16() };
+    let input = model.embed_tokens(&(0..70).map(|t| t % 60).collect::<Vec<_>>()).unwrap();
+    // 64 rows of the accumulator: 4 blocks, but 70 keys need 5.
+    let config = GemminiConfig { acc_capacity: Capacity::Kilobytes(4), ..GemminiConfig::norm16() };
     let mut encoder = compile(config, &Plan::default(), &model.layers, &input, Mask::Full).unwrap();
     encoder.expect(&references(&model.layers, &input)).unwrap();
     assert!(!encoder.compiled.needs_host());
