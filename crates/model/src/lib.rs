@@ -3,6 +3,7 @@
 //! | module | role |
 //! |---|---|
 //! | [`mod@graph`] | any network as a graph of typed operators: BERT, GPT-2, ResNet, ONNX |
+//! | [`onnx`] | ONNX files as graphs |
 //! | [`bert`] | BERT-family model directories and the float32 encoder |
 //! | [`gpt2`] | GPT-2-family model directories and the float32 decoder with its key and value cache |
 //! | [`mod@calibrate`] | ranges of all tensors on sample sentences |
@@ -93,6 +94,7 @@ pub mod layer;
 pub mod layer_reference;
 pub mod matrix;
 pub mod model_file;
+pub mod onnx;
 pub mod quality;
 pub mod quantise;
 mod random;
