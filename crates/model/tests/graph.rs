@@ -204,7 +204,7 @@ fn operators_refuse_wrong_shapes_and_name_the_node() {
     node `attend` (attention): 5 heads do not divide a width of 24
     node `conv` (conv2d): a window of 7 does not fit an image of 6 (padding included)
     node `pool` (max_pool): an image is [images, height, width, channels], found [5, 24]
-    node `flat` (reshape): [5, 24] has 120 elements, [7] has 7
+    node `flat` (reshape): [5, 24] and [7] have different numbers of elements
     node `norm` (layer_norm): 1 operands given, 3 needed
     the name `x` occurs twice; node and edge names must be unique
     ");
@@ -223,6 +223,7 @@ fn damaged_graphs_are_explained() {
         damage("\"inputs\":[0,1,2,3]", "\"inputs\":[0,1,3,2]"),
         damage("\"outputs\":[36]", "\"outputs\":[99]"),
         damage("\"heads\":3", "\"heads\":7"),
+        damage("\"shape\":[5,96]", "\"shape\":[5,18446744073709551615]"),
         damage("\"shape\":[5,96]", "\"shape\":[5,95]"),
         damage("\"name\":\"layer.0.key\"", "\"name\":\"layer.0.query\""),
         damage("{\"node\":0}", "{\"node\":1}"),
@@ -232,6 +233,7 @@ fn damaged_graphs_are_explained() {
     node `embeddings` (embedding): 5 positions needed, the table has 2
     `outputs` refers to edge 99, but the graph has 37; the file is damaged
     node `layer.0.context` (attention): 7 heads do not divide a width of 24
+    edge `layer.0.intermediate`: shape [5, 18446744073709551615] is too large
     node `layer.0.intermediate` (matmul): the result has shape [5, 96], but its edge says [5, 95]
     the name `layer.0.query` occurs twice; node and edge names must be unique
     edge `embeddings`: its source is not the node that writes it; every edge has exactly one source

@@ -13,6 +13,7 @@ use pollux_model::onnx::ImportOptions;
 use pollux_model::quality::Quality;
 use pollux_model::{GraphModel, ModelError};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use safetensors::SafeTensors;
 
 fn directory() -> PathBuf {
@@ -276,8 +277,13 @@ fn files_that_are_no_models_are_refused() {
     assert_eq!(error, "no/such.onnx: No such file or directory (os error 2)");
 }
 
+/// The same cases in every run.
+fn same_cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(5), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(same_cases(300))]
 
     #[test]
     fn damaged_files_never_panic(file in 0usize..5, at in 0usize..40_000, value: u8, length in 0usize..40_000) {

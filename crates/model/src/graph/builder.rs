@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::operator::Operator;
+use super::operator::{Operator, elements};
 use super::{Edge, EdgeId, Graph, GraphError, Node, NodeId, Quantisation, Source};
 
 /// A graph under construction.
@@ -120,6 +120,9 @@ impl GraphBuilder {
     }
 
     fn edge(&mut self, name: &str, shape: Vec<usize>, source: Source) -> Result<EdgeId, GraphError> {
+        if elements(&shape).is_none() {
+            return Err(GraphError::TooLarge { edge: name.into(), shape });
+        }
         if !self.names.insert(name.to_owned()) {
             return Err(GraphError::DuplicateName { name: name.into() });
         }

@@ -180,6 +180,14 @@ pub enum GraphError {
         /// Name of the edge.
         edge: String,
     },
+    /// A tensor has more elements than any network's.
+    #[error("edge `{edge}`: shape {shape:?} is too large")]
+    TooLarge {
+        /// Name of the edge.
+        edge: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// The nodes depend on each other in a circle.
     #[error("node `{node}` depends on its own result; a graph must have no cycle")]
     Cycle {
@@ -333,6 +341,9 @@ impl Graph {
     /// The first rule that is broken, with the node or edge.
     pub fn check(&self) -> Result<(), GraphError> {
         self.check_numbers()?;
+        if let Some(edge) = self.edges.iter().find(|e| operator::elements(&e.shape).is_none()) {
+            return Err(GraphError::TooLarge { edge: edge.name.clone(), shape: edge.shape.clone() });
+        }
         let mut names: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
         names.extend(self.edges.iter().filter(|e| !matches!(e.source, Source::Node(_))).map(|e| e.name.as_str()));
         names.sort_unstable();

@@ -52,6 +52,9 @@ pub struct Window {
     pub dilation: [usize; 2],
 }
 
+/// Largest size in a [`Window`].
+const MAX_WINDOW: usize = 1 << 16;
+
 impl Window {
     /// A square window with one stride and one padding.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
@@ -65,6 +68,9 @@ impl Window {
             let [k, s, d] = [self.kernel[axis], self.stride[axis], self.dilation[axis]];
             if k == 0 || s == 0 || d == 0 {
                 return Err(format!("kernel {k}, stride {s}, dilation {d}: each must be at least 1"));
+            }
+            if [k, s, d, self.padding[axis], self.padding[axis + 2]].iter().any(|&v| v > MAX_WINDOW) {
+                return Err(format!("kernel, stride, dilation and padding must be at most {MAX_WINDOW}"));
             }
             let padded = image[axis] + self.padding[axis] + self.padding[axis + 2];
             let span = d * (k - 1) + 1;
@@ -292,6 +298,9 @@ impl Operator {
         if let Some(shape) = inputs.iter().find(|s| s.contains(&0)) {
             return Err(format!("an operand of shape {shape:?} is empty"));
         }
+        if let Some(shape) = inputs.iter().find(|s| elements(s).is_none()) {
+            return Err(format!("an operand of shape {shape:?} is too large"));
+        }
         match self {
             Self::Embedding { position, first, .. } => embedding_shape(inputs, *position, *first),
             Self::MatMul { transpose_b, .. } => matmul_shape(inputs, *transpose_b),
@@ -312,10 +321,10 @@ impl Operator {
             }
             Self::GlobalAveragePool => image(inputs[0]).map(|[n, _, _, c]| vec![n, c]),
             Self::Reshape { shape } => {
-                let elements = inputs[0].iter().product::<usize>();
-                match shape.iter().product::<usize>() {
-                    n if n == elements => Ok(shape.clone()),
-                    n => Err(format!("{:?} has {elements} elements, {shape:?} has {n}", inputs[0])),
+                if elements(shape) == elements(inputs[0]) {
+                    Ok(shape.clone())
+                } else {
+                    Err(format!("{:?} and {shape:?} have different numbers of elements", inputs[0]))
                 }
             }
         }
@@ -350,6 +359,14 @@ impl Operator {
     }
 }
 
+/// Largest number of elements of a tensor, far above any network's, so that sizes and work stay inside 64 bits.
+const MAX_ELEMENTS: usize = 1 << 44;
+
+/// Number of elements, or nothing if there are more than [`MAX_ELEMENTS`].
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS)
+}
+
 fn embedding_shape(inputs: &[&[usize]], position: bool, first: usize) -> Result<Vec<usize>, String> {
     let (ids, tables) = (inputs[0], &inputs[1..]);
     let [_, width] = tables[0] else { return Err(format!("a table is [rows, width], found {:?}", tables[0])) };
@@ -357,8 +374,8 @@ fn embedding_shape(inputs: &[&[usize]], position: bool, first: usize) -> Result<
         return Err(format!("every table is [rows, {width}], found {other:?}"));
     }
     let tokens = ids.last().copied().unwrap_or(1);
-    if position && first + tokens > tables[1][0] {
-        return Err(format!("{} positions needed, the table has {}", first + tokens, tables[1][0]));
+    if position && first.saturating_add(tokens) > tables[1][0] {
+        return Err(format!("{} positions needed, the table has {}", first.saturating_add(tokens), tables[1][0]));
     }
     Ok([ids, &[*width]].concat())
 }
@@ -418,7 +435,8 @@ fn conv_shape(inputs: &[&[usize]], conv: &Conv2d) -> Result<Vec<usize>, String> 
     if [kh, kw] != conv.window.kernel {
         return Err(format!("the kernel is {:?}, the weights are {:?}", conv.window.kernel, inputs[1]));
     }
-    if conv.groups == 0 || per_group * conv.groups != channels || !outputs.is_multiple_of(conv.groups) {
+    if conv.groups == 0 || per_group.checked_mul(conv.groups) != Some(channels) || !outputs.is_multiple_of(conv.groups)
+    {
         return Err(format!(
             "{} groups of {per_group} channels and {outputs} outputs do not fit {channels} input channels",
             conv.groups

@@ -20,8 +20,13 @@ mod element_type {
 
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
-/// Most elements of a constant that a shape may ask for, so that a damaged file cannot exhaust the memory.
-const MAX_ELEMENTS: usize = 1 << 31;
+/// Most elements of a constant (a table of 100 000 words of 2560), so that a damaged file cannot exhaust the memory.
+const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Number of elements of a constant of that shape, if it may have so many.
+pub(super) fn constant_elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS)
+}
 
 /// A constant. All values are held as float64, which represents every type that is read without loss (integers up
 /// to 2^53).
@@ -53,8 +58,7 @@ impl Constant {
             .iter()
             .map(|&d| usize::try_from(d).map_err(|_| fail(format!("dimension {d} is negative"))))
             .collect::<Result<_, _>>()?;
-        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS);
-        let elements = elements.ok_or_else(|| fail(format!("shape {shape:?} is too large")))?;
+        let elements = constant_elements(&shape).ok_or_else(|| fail(format!("shape {shape:?} is too large")))?;
         let external = if tensor.data_location == EXTERNAL { Some(external(tensor, directory)?) } else { None };
         let raw = external.as_deref().unwrap_or(&tensor.raw_data);
         let data = if raw.is_empty() { typed(tensor) } else { untyped(tensor.data_type, raw) };
@@ -93,6 +97,7 @@ impl Constant {
     pub(super) fn broadcast(&self, shape: &[usize]) -> Option<Vec<f64>> {
         let lead = shape.len().checked_sub(self.shape.len())?;
         let fits = self.shape.iter().zip(&shape[lead..]).all(|(&s, &t)| s == t || s == 1);
+        constant_elements(shape)?;
         fits.then(|| {
             let own = strides(&self.shape);
             indices(shape)
@@ -130,7 +135,8 @@ impl Constant {
         let size = *self.shape.get(axis)?;
         let inner: usize = self.shape[axis + 1..].iter().product();
         let outer: usize = self.shape[..axis].iter().product();
-        let mut data = Vec::with_capacity(outer * rows.data.len() * inner);
+        let shape = [&self.shape[..axis], &rows.shape[..], &self.shape[axis + 1..]].concat();
+        let mut data = Vec::with_capacity(constant_elements(&shape)?);
         for o in 0..outer {
             for row in rows.integers() {
                 let row = usize::try_from(if row < 0 { row + size as i64 } else { row }).ok().filter(|&r| r < size)?;
@@ -138,7 +144,6 @@ impl Constant {
                 data.extend_from_slice(&self.data[start..start + inner]);
             }
         }
-        let shape = [&self.shape[..axis], &rows.shape[..], &self.shape[axis + 1..]].concat();
         Some(Self::new(shape, data, self.integer))
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::OnnxError;
-use super::constant::Constant;
+use super::constant::{Constant, constant_elements};
 use super::importer::Op;
 
 /// The result of a node whose operands are all constant; nothing if the operator is not one of these.
@@ -50,7 +50,8 @@ pub(super) fn fold(op: Op<'_>, inputs: &[Rc<Constant>]) -> Result<Option<Constan
         "Transpose" => Some(first.transposed(&order(op, first.shape.len())?)),
         "Expand" => {
             let wanted = inputs.get(1).map_or_else(Vec::new, |c| sizes(c));
-            let ones = Constant::new(wanted.clone(), vec![1.0; wanted.iter().product()], true);
+            let count = constant_elements(&wanted).ok_or_else(|| refuse(format!("expanding to {wanted:?}")))?;
+            let ones = Constant::new(wanted.clone(), vec![1.0; count], true);
             Some(
                 first
                     .zip(&ones, |a, _| a)
@@ -65,6 +66,7 @@ pub(super) fn fold(op: Op<'_>, inputs: &[Rc<Constant>]) -> Result<Option<Constan
                 return Err(refuse("a Range that is not given by numbers".into()));
             };
             let count = ((limit - start) / step).ceil().max(0.0) as usize;
+            constant_elements(&[count]).ok_or_else(|| refuse(format!("a Range of {count} numbers")))?;
             let data = (0..count).map(|i| start + step * i as f64).collect();
             Some(Constant::new(vec![count], data, integer))
         }

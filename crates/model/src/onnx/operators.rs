@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use super::OnnxError;
-use super::constant::Constant;
+use super::constant::{Constant, constant_elements};
 use super::fold::{fold, order};
 use super::importer::{Importer, Layout, NormStage, Op, Pending, Scores, Value, View};
 use crate::graph::Operator;
-use crate::graph::operator::GeluForm;
+use crate::graph::operator::{GeluForm, elements as tensor_elements};
 
 impl Importer<'_> {
     /// The results of a node.
@@ -127,7 +127,9 @@ impl Importer<'_> {
             None => Constant::new(vec![1], vec![0.0], false),
         };
         let value = fill.data.first().copied().unwrap_or(0.0);
-        let data = vec![value; shape.iter().product()];
+        let count = constant_elements(&shape)
+            .ok_or_else(|| op.refuse(format!("a constant of shape {shape:?}"), "export with a smaller shape"))?;
+        let data = vec![value; count];
         Ok(Value::constant(Constant::new(shape, data, fill.integer)))
     }
 
@@ -433,7 +435,7 @@ fn without_ones(shape: &[usize]) -> Vec<usize> {
 
 /// A Reshape's target: 0 keeps a size (unless `zero` means empty), -1 takes what is left.
 fn resolve(wanted: &[i64], old: &[usize], zero: bool) -> Option<Vec<usize>> {
-    let elements: usize = old.iter().product();
+    let elements = tensor_elements(old)?;
     let mut shape = Vec::with_capacity(wanted.len());
     for (i, &w) in wanted.iter().enumerate() {
         shape.push(match w {
@@ -443,10 +445,10 @@ fn resolve(wanted: &[i64], old: &[usize], zero: bool) -> Option<Vec<usize>> {
         });
     }
     if let Some(free) = wanted.iter().position(|&w| w == -1) {
-        let known: usize = shape.iter().enumerate().filter(|&(i, _)| i != free).map(|(_, s)| s).product();
-        shape[free] = elements.checked_div(known)?;
+        shape[free] = 1;
+        shape[free] = elements.checked_div(tensor_elements(&shape)?)?;
     }
-    (shape.iter().product::<usize>() == elements).then_some(shape)
+    (tensor_elements(&shape)? == elements).then_some(shape)
 }
 
 #[cfg(test)]
