@@ -32,7 +32,7 @@ pub enum ModelError {
         reason: String,
     },
     /// The weights lack a tensor that the configuration promises.
-    #[error("{}: tensor `{tensor}` is missing (config.json asks for it; the file has {present} tensors)", path.display())]
+    #[error("{}: tensor `{tensor}` is missing (the configuration asks for it; the file has {present} tensors)", path.display())]
     MissingTensor {
         /// The weights file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum ModelError {
         present: usize,
     },
     /// A tensor's shape disagrees with the configuration.
-    #[error("{}: tensor `{tensor}` has shape {found:?}, but config.json implies {expected:?}", path.display())]
+    #[error("{}: tensor `{tensor}` has shape {found:?}, but the configuration implies {expected:?}", path.display())]
     WrongShape {
         /// The weights file.
         path: PathBuf,

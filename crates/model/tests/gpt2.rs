@@ -125,14 +125,14 @@ proptest! {
 fn an_untied_head_is_read() {
     let dir = copy();
     edit_config(&dir, "\"model_type\"", "\"tie_word_embeddings\": false, \"model_type\"");
-    insta::assert_snapshot!(load_error(&dir), @r"model.safetensors: tensor `lm_head.weight` is missing (config.json asks for it; the file has 28 tensors)");
+    insta::assert_snapshot!(load_error(&dir), @r"model.safetensors: tensor `lm_head.weight` is missing (the configuration asks for it; the file has 28 tensors)");
 }
 
 #[test]
 fn a_wrong_shape_names_tensor_and_both_shapes() {
     let dir = copy();
     edit_config(&dir, "\"n_inner\": null", "\"n_inner\": 96");
-    insta::assert_snapshot!(load_error(&dir), @r"model.safetensors: tensor `h.0.mlp.c_fc.weight` has shape [32, 128], but config.json implies [32, 96]");
+    insta::assert_snapshot!(load_error(&dir), @r"model.safetensors: tensor `h.0.mlp.c_fc.weight` has shape [32, 128], but the configuration implies [32, 96]");
 }
 
 #[test]

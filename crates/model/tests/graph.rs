@@ -1,16 +1,20 @@
 //! Graphs: published figures of the model families, agreement with the float32 models, and every error.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use pollux_model::bert::{BertConfig, BertModel};
+use pollux_model::decoder::QuantisedDecoder;
 use pollux_model::gpt2::{Gpt2Config, Gpt2Model, Positions};
 use pollux_model::graph::families::{ResNetConfig, bert, gpt2, resnet};
 use pollux_model::graph::operator::{Conv2d, ConvKind, Window};
-use pollux_model::graph::{Array, Element, Operator, Quantisation, Source, evaluate};
+use pollux_model::graph::{Array, Element, Node, Operator, Quantisation, Source, evaluate};
 use pollux_model::layer::Encoding;
 use pollux_model::quality::Quality;
+use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
 use pollux_model::{Graph, GraphBuilder, GraphModel};
 use proptest::prelude::*;
+use safetensors::SafeTensors;
 
 fn bert_config(hidden: usize, layers: usize, heads: usize, positions: usize) -> BertConfig {
     BertConfig {
@@ -123,6 +127,116 @@ fn a_gpt2_graph_computes_what_the_model_computes_with_and_without_cache() {
         inputs.insert(value, Array::new(&[4, 24], cache.values[layer].data.clone()));
     }
     check(&GraphModel::from_gpt2(&model, Positions { tokens: 2, past: 4 }).unwrap(), &inputs);
+}
+
+fn tiny_resnet() -> ResNetConfig {
+    ResNetConfig {
+        images: 2,
+        image: 32,
+        stem: 6,
+        widths: vec![2, 3],
+        blocks: vec![2, 1],
+        classes: 5,
+        stride_in_3x3: true,
+    }
+}
+
+/// `tiny-resnet` has torchvision's names; `expected.safetensors` an image, channels last, and PyTorch's result.
+#[test]
+fn a_resnet_from_safetensors_computes_what_pytorch_computes() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-resnet");
+    let model = GraphModel::load_resnet(&directory, &tiny_resnet()).unwrap();
+    let bytes = std::fs::read(directory.join("expected.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let expected = |name: &str| -> Vec<f32> {
+        let data = file.tensor(name).unwrap().data().to_vec();
+        data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let image = Array::new(&[2, 32, 32, 3], expected("image"));
+    let values = evaluate(&model, &BTreeMap::from([("image", image)])).unwrap();
+    let quality = Quality::of(&values[&model.graph.outputs[0]].data, &expected("output"));
+    assert!(quality.max_error < 1e-4, "{quality:?}");
+}
+
+#[test]
+fn a_resnet_directory_of_another_shape_is_explained() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-resnet");
+    let message = |config: ResNetConfig| {
+        let error = GraphModel::load_resnet(&directory, &config).unwrap_err().to_string();
+        error.replace(&format!("{}/", directory.display()), "")
+    };
+    let messages = [
+        message(ResNetConfig { stem: 8, ..tiny_resnet() }),
+        message(ResNetConfig { blocks: vec![2, 2], ..tiny_resnet() }),
+        message(ResNetConfig { image: 0, ..tiny_resnet() }),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    model.safetensors: tensor `conv1.weight` has shape [6, 3, 7, 7], but the configuration implies [8, 3, 7, 7]
+    model.safetensors: tensor `layer2.1.conv1.weight` is missing (the configuration asks for it; the file has 62 tensors)
+    node `conv1` (conv2d): an operand of shape [2, 0, 0, 3] is empty
+    ");
+}
+
+#[test]
+fn quantised_models_note_their_number_formats() {
+    let config = bert_config(24, 2, 3, 20);
+    let model = BertModel::synthetic(config.clone(), 4).unwrap();
+    let quantised = QuantisedModel::build(model, &[(0..20).collect()], &QuantiseOptions::default()).unwrap();
+    let mut graph = bert(&config, 5).unwrap();
+    graph.quantise_bert(&quantised).unwrap();
+    let formats = |graph: &Graph| {
+        let of = |n: &Node| graph.edge(n.output).quantisation.as_ref().map_or("float32".into(), ToString::to_string);
+        graph.nodes.iter().filter(|n| n.layer != Some(1)).map(|n| format!("{} {}", n.name, of(n))).collect::<Vec<_>>()
+    };
+    insta::assert_snapshot!(formats(&graph).join("\n"), @r"
+    embeddings float32
+    embeddings.norm int8 x24
+    layer.0.query int8 x24
+    layer.0.key int8 x24
+    layer.0.value int8 x24
+    layer.0.context int8 x24
+    layer.0.attention_output int8 x24
+    layer.0.attention_residual float32
+    layer.0.attention_norm int8 x24
+    layer.0.intermediate int8 x96
+    layer.0.gelu int8 x96
+    layer.0.ffn_output int8 x24
+    layer.0.ffn_residual float32
+    layer.0.output int8 x24
+    embedding float32
+    ");
+
+    let model = Gpt2Model::synthetic(gpt2_config(), 4).unwrap();
+    let sequence = (0..16).collect();
+    let quantised = QuantisedDecoder::build(model, &[sequence], &QuantiseOptions::default()).unwrap();
+    let mut graph = gpt2(&gpt2_config(), Positions::step(3)).unwrap();
+    graph.quantise_gpt2(&quantised).unwrap();
+    insta::assert_snapshot!(formats(&graph).join("\n"), @r"
+    embeddings int32 1.671e-4
+    entry_norm int8 x24
+    layer.0.query int8 x24
+    layer.0.key int8 x24
+    layer.0.value int8 x24
+    layer.0.context int8 x24
+    layer.0.attention_output int8 x24
+    layer.0.attention_residual int32 3.342e-4
+    layer.0.attention_norm int8 x24
+    layer.0.intermediate int8 x96
+    layer.0.gelu int8 x96
+    layer.0.ffn_output int8 x24
+    layer.0.ffn_residual int32 3.342e-4
+    layer.0.output int8 x24
+    logits float32
+    ");
+    assert_eq!(
+        graph.quantise_bert(&quantised_bert()).unwrap_err().to_string(),
+        "the graph has no edge `embeddings.norm`"
+    );
+}
+
+fn quantised_bert() -> QuantisedModel {
+    let model = BertModel::synthetic(bert_config(24, 1, 3, 20), 4).unwrap();
+    QuantisedModel::build(model, &[(0..20).collect()], &QuantiseOptions::default()).unwrap()
 }
 
 #[test]

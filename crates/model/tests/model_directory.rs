@@ -129,14 +129,14 @@ fn a_missing_file_is_named() {
 fn a_missing_tensor_is_named() {
     let dir = copy();
     edit_header(&dir, "layer.1.output.dense.bias", "layer.1.output.dense.bios");
-    insta::assert_snapshot!(load_error(&dir), @"model.safetensors: tensor `encoder.layer.1.output.dense.bias` is missing (config.json asks for it; the file has 37 tensors)");
+    insta::assert_snapshot!(load_error(&dir), @"model.safetensors: tensor `encoder.layer.1.output.dense.bias` is missing (the configuration asks for it; the file has 37 tensors)");
 }
 
 #[test]
 fn a_wrong_shape_names_tensor_and_both_shapes() {
     let dir = copy();
     edit_config(&dir, "\"intermediate_size\": 64", "\"intermediate_size\": 48");
-    insta::assert_snapshot!(load_error(&dir), @"model.safetensors: tensor `encoder.layer.0.intermediate.dense.weight` has shape [64, 32], but config.json implies [48, 32]");
+    insta::assert_snapshot!(load_error(&dir), @"model.safetensors: tensor `encoder.layer.0.intermediate.dense.weight` has shape [64, 32], but the configuration implies [48, 32]");
 }
 
 #[test]

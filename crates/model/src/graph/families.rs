@@ -2,16 +2,19 @@
 //!
 //! Edges inside a layer are named `layer.N.TENSOR` after [`Tensor`], so that a quantised model's encodings find them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
-use super::{EdgeId, Graph, GraphBuilder, GraphError, GraphModel, Quantisation};
+use super::{EdgeId, Element, Graph, GraphBuilder, GraphError, GraphModel, Quantisation};
 use crate::bert::{BertConfig, BertModel, LayerWeights};
+use crate::decoder::QuantisedDecoder;
 use crate::error::ModelError;
 use crate::float::{Dense, Norm};
 use crate::gpt2::{Gpt2Config, Gpt2Model, Positions};
+use crate::layer::Encoding;
 use crate::quantise::QuantisedModel;
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
@@ -392,10 +395,35 @@ impl Graph {
     /// # Errors
     /// If the graph is not that model's.
     pub fn quantise_bert(&mut self, model: &QuantisedModel) -> Result<(), GraphError> {
-        for (index, layer) in model.layers.iter().enumerate() {
-            for (tensor, encoding) in &layer.encodings {
+        let layers = model.layers.iter().map(|l| &l.encodings);
+        self.quantise_layers(layers, "embeddings.norm")
+    }
+
+    /// Notes a quantised decoder's number formats on the edges of its [`gpt2`] graph: int8 tensors, and the residual
+    /// stream in int32.
+    ///
+    /// # Errors
+    /// If the graph is not that model's.
+    pub fn quantise_gpt2(&mut self, model: &QuantisedDecoder) -> Result<(), GraphError> {
+        let stream = |unit| Quantisation { element: Element::Int32, encoding: Encoding::scaled(vec![unit]) };
+        self.quantise_edge("embeddings", stream(model.unit))?;
+        for (index, block) in model.blocks.iter().enumerate() {
+            for sum in ["attention_residual", "ffn_residual"] {
+                self.quantise_edge(&format!("layer.{index}.{sum}"), stream(block.unit))?;
+            }
+        }
+        self.quantise_layers(model.blocks.iter().map(|b| &b.encodings), "entry_norm")
+    }
+
+    fn quantise_layers<'a>(
+        &mut self,
+        layers: impl Iterator<Item = &'a BTreeMap<Tensor, Encoding>>,
+        input: &str,
+    ) -> Result<(), GraphError> {
+        for (index, encodings) in layers.enumerate() {
+            for (tensor, encoding) in encodings {
                 let name = match (tensor, index) {
-                    (Tensor::Input, 0) => "embeddings.norm".into(),
+                    (Tensor::Input, 0) => input.into(),
                     // The input of a later layer is the output of the one before.
                     (Tensor::Input, _) => continue,
                     _ => format!("layer.{index}.{tensor}"),

@@ -1,5 +1,6 @@
 //! Constant tensors: reading them, and the arithmetic that exporters leave between them.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::OnnxError;
@@ -130,6 +131,23 @@ impl Constant {
         Self { shape, data, integer: self.integer, scales: self.scales.clone() }
     }
 
+    /// Element by element: the result has the shape of `rows`, whose values replace the index along `axis`.
+    pub(super) fn gather_elements(&self, rows: &Self, axis: usize) -> Option<Self> {
+        let own = strides(&self.shape);
+        let size = *self.shape.get(axis)? as i64;
+        let fits = |(a, (&r, &s)): (usize, (&usize, &usize))| a == axis || r <= s;
+        if rows.shape.len() != own.len() || !rows.shape.iter().zip(&self.shape).enumerate().all(fits) {
+            return None;
+        }
+        let at = |(mut index, row): (Vec<usize>, i64)| {
+            index[axis] =
+                usize::try_from(if row < 0 { row + size } else { row }).ok().filter(|&r| r < size as usize)?;
+            Some(self.data[index.iter().zip(&own).map(|(i, stride)| i * stride).sum::<usize>()])
+        };
+        let data = indices(&rows.shape).zip(rows.integers()).map(at).collect::<Option<_>>()?;
+        Some(Self::new(rows.shape.clone(), data, self.integer))
+    }
+
     /// Rows of axis `axis`: `None` if one lies outside.
     pub(super) fn gather(&self, rows: &Self, axis: usize) -> Option<Self> {
         let size = *self.shape.get(axis)?;
@@ -199,7 +217,7 @@ fn untyped(data_type: i32, raw: &[u8]) -> Option<Vec<f64>> {
 fn external(tensor: &TensorProto, directory: Option<&Path>) -> Result<Vec<u8>, OnnxError> {
     let fail = |reason: String| OnnxError::Tensor { tensor: tensor.name.clone(), reason };
     let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
-    let number = |key: &str| -> Result<Option<usize>, OnnxError> {
+    let number = |key: &str| -> Result<Option<u64>, OnnxError> {
         entry(key)
             .map(|v| v.parse().map_err(|_| fail(format!("external data: {key} `{v}` is not a number"))))
             .transpose()
@@ -212,11 +230,19 @@ fn external(tensor: &TensorProto, directory: Option<&Path>) -> Result<Vec<u8>, O
     let directory =
         directory.ok_or_else(|| fail(format!("external data `{location}`: read the model from its file")))?;
     let path = directory.join(location);
-    let bytes = std::fs::read(&path).map_err(|e| fail(format!("external data {}: {e}", path.display())))?;
+    let cannot = |e: std::io::Error| fail(format!("external data {}: {e}", path.display()));
+    let mut file = std::fs::File::open(&path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
     let offset = number("offset")?.unwrap_or(0);
-    let length = number("length")?.unwrap_or(bytes.len().saturating_sub(offset));
-    let part = offset.checked_add(length).and_then(|end| bytes.get(offset..end));
-    part.map(<[u8]>::to_vec).ok_or_else(|| fail(format!("external data {} is too short", path.display())))
+    let length = number("length")?.unwrap_or(size.saturating_sub(offset));
+    if offset.checked_add(length).is_none_or(|end| end > size) {
+        return Err(fail(format!("external data {} is too short", path.display())));
+    }
+    // Only this tensor's part: the file has those of the whole model.
+    file.seek(SeekFrom::Start(offset)).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(length).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -249,5 +275,8 @@ mod tests {
         assert_eq!(c.gather(&rows, 1).unwrap().data, [2.0, 0.0, 5.0, 3.0]);
         assert_eq!(c.gather(&rows, 0).unwrap().data, [3.0, 4.0, 5.0, 0.0, 1.0, 2.0]);
         assert_eq!(c.gather(&Constant::new(vec![], vec![3.0], true), 1), None);
+        let each = Constant::new(vec![2, 2], vec![1.0, -1.0, 0.0, 0.0], true);
+        assert_eq!(c.gather_elements(&each, 1).unwrap().data, [1.0, 2.0, 3.0, 3.0]);
+        assert_eq!(c.gather_elements(&rows, 1), None);
     }
 }

@@ -41,10 +41,12 @@ pub(super) fn fold(op: Op<'_>, inputs: &[Rc<Constant>]) -> Result<Option<Constan
             // Zero times infinity never occurs: the unchosen branch is replaced before the addition.
             ones.zip(zeros).and_then(|(a, b)| a.zip(&b, |a, b| a + b))
         }
-        "Gather" => {
+        "Gather" | "GatherElements" => {
             let axis = op.axis(op.int("axis", 0), first.shape.len())?;
-            let rows = inputs.get(1).ok_or_else(|| refuse("Gather without indices".into()))?;
-            Some(first.gather(rows, axis).ok_or_else(|| refuse("an index outside the constant".into()))?)
+            let rows = inputs.get(1).ok_or_else(|| refuse("no indices".into()))?;
+            let result =
+                if op.kind() == "Gather" { first.gather(rows, axis) } else { first.gather_elements(rows, axis) };
+            Some(result.ok_or_else(|| refuse("an index outside the constant".into()))?)
         }
         "Concat" => Some(concat(op, inputs)?),
         "Transpose" => Some(first.transposed(&order(op, first.shape.len())?)),
@@ -71,7 +73,7 @@ pub(super) fn fold(op: Op<'_>, inputs: &[Rc<Constant>]) -> Result<Option<Constan
             Some(Constant::new(vec![count], data, integer))
         }
         "IsNaN" => Some(mapped(first, |v| f64::from(u8::from(v.is_nan())))),
-        "ReduceMean" | "GatherElements" | "Tile" | "CumSum" => {
+        "ReduceMean" | "Tile" | "CumSum" => {
             return Err(refuse("this operator between constants".into()));
         }
         _ => None,
