@@ -6,12 +6,16 @@
 //! | [`onnx`] | ONNX files as graphs |
 //! | [`bert`] | BERT-family model directories and the float32 encoder |
 //! | [`gpt2`] | GPT-2-family model directories and the float32 decoder with its key and value cache |
+//! | [`rewrite`] | exact rewrites of the float32 network that make it easier to quantise |
 //! | [`mod@calibrate`] | ranges of all tensors on sample sentences |
 //! | [`quantise`] | float32 layer + ranges to a [`layer::QuantisedLayer`] |
 //! | [`layer`] | the quantised layer: int8 matrices, int32 biases, read-out scales, integer-unit constants |
 //! | [`mod@layer_reference`] | what Gemmini's arithmetic makes of it, bit for bit; shares no code with anything that runs it |
+//! | [`encoder`] | a whole quantised encoder |
+//! | [`decoder`], [`decoder_reference`] | a whole quantised decoder with its int32 residual stream, and its reference |
 //! | [`container`] | the layer as a file, with a sample; layer 0 of all-MiniLM-L6-v2 is embedded |
-//! | [`quality`] | cosine, largest error, signal to noise ratio |
+//! | [`mod@model_file`] | model directories of both families, and whole quantised models as one file |
+//! | [`quality`], [`report`] | cosine, largest error, signal to noise ratio; of every tensor of every layer |
 //!
 //! # Data flow of a quantised layer
 //!
@@ -79,6 +83,11 @@
 //!   keeps the whole K in 20 bits, too few for these products.
 //! * LayerNorm needs a whole row of the accumulator: 24 tiles for 384 columns on a 16 x 16 array.
 //! * LayerNorm's scale enters its statistics, so each column group of a LayerNorm is a pass of its own.
+
+/// The book's chapter, whose examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/models.md")]
+mod chapter {}
 
 pub mod bert;
 pub mod calibrate;
