@@ -171,7 +171,7 @@ formats! {
 
     /// COMPUTE_PRELOADED and COMPUTE_ACCUMULATED (`ComputeRs`).
     Compute {
-        a: LocalAddr            = local_or_garbage(rs1(31, 0)), "A. Garbage stands for zeros.";
+        a: LocalAddr            = local_or_garbage(rs1(31, 0)), "A. Garbage is undefined: no zeros here.";
         a_cols: u16             = extent(rs1(47, 32)), "Columns of a.";
         a_rows: u16             = extent(rs1(63, 48)), "Rows of a.";
         bd: LocalAddr           = local_or_garbage(rs2(31, 0)), "OS: B; WS: the addend D. Garbage stands for zeros.";

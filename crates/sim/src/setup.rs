@@ -1,5 +1,6 @@
 //! Which configurations the cycle emulator models.
 
+use pollux_isa::config::Dataflow;
 use pollux_isa::{ConfigError, GemminiConfig};
 use thiserror::Error;
 
@@ -40,7 +41,11 @@ pub fn check(config: &GemminiConfig) -> Result<(), SetupError> {
     const ELEMENTS: &str = "the emulator computes on 8-bit inputs and a 32-bit accumulator only";
     const CLOCK: &str = "CLKGATE_EN would stop the clock of everything behind the command port, which the emulator does \
                          not model";
+    const ROWS: &str = "a weight-stationary pass has at least 4 rows, more than Gemmini's row counter for this DIM holds, so \
+                        that it never ends";
+    let countable = config.dim() >= 4 || config.dataflow == Dataflow::Os;
     let limits = [
+        ("mesh_rows * tile_rows", config.dim().to_string(), countable, ROWS, "4 to 64, or dataflow = \"os\""),
         ("clock_gate", config.clock_gate.to_string(), !config.clock_gate, CLOCK, "false"),
         ("input_type", config.input_type.to_string(), config.input_type.bits == 8, ELEMENTS, "SInt<8>"),
         ("acc_type", config.acc_type.to_string(), config.acc_type.bits == 32, ELEMENTS, "SInt<32>"),
@@ -93,6 +98,15 @@ mod tests {
         assert!(refusal(config).starts_with("input_type is SInt<16>: the emulator computes on 8-bit inputs"));
         let config = GemminiConfig { sp_banks: 64, ..GemminiConfig::default16() };
         assert!(refusal(config).starts_with("sp_banks is 64: the emulator keeps one bit a bank"));
+    }
+
+    #[test]
+    fn an_array_of_two_rows_is_refused_unless_it_is_output_stationary() {
+        let config = GemminiConfig::with_dim(2).expect("Gemmini can be built so");
+        assert!(
+            refusal(config.clone()).starts_with("mesh_rows * tile_rows is 2: a weight-stationary pass has at least 4")
+        );
+        assert_eq!(check(&GemminiConfig { dataflow: Dataflow::Os, ..config }), Ok(()));
     }
 
     #[test]

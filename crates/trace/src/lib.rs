@@ -4,6 +4,7 @@
 pub mod case;
 pub mod compare;
 pub mod event_csv;
+pub mod random;
 pub mod report;
 pub mod verify;
 

@@ -90,6 +90,15 @@ pub enum Illegality {
         /// The channel's repeats.
         repeats: u8,
     },
+    /// Zeros (main memory address 0) into the accumulator on a channel whose memory holds input elements.
+    #[error(
+        "{mnemonic}: zeros into the accumulator on a channel with shrink=1: more bytes are reported than were asked \
+         for (LoadController.scala, Scratchpad.scala); use a channel with shrink=0"
+    )]
+    ShrunkZeros {
+        /// Instruction.
+        mnemonic: &'static str,
+    },
     /// A register without reset value is used before it is written.
     #[error("{mnemonic}: there was no {needs} before: its registers have no defined value")]
     Unconfigured {
@@ -144,6 +153,22 @@ pub enum Illegality {
         /// Instruction.
         mnemonic: &'static str,
     },
+    /// No A.
+    #[error(
+        "{mnemonic}: a is at the garbage address: only d and bd are zeros then; for A the array takes what happens to \
+         stand at a memory's output (ExecuteController.scala, dataA_unpadded); give it rows of zeros"
+    )]
+    GarbageA {
+        /// Instruction.
+        mnemonic: &'static str,
+    },
+    /// Weights at the garbage address are put to use.
+    #[error(
+        "compute_preloaded: the weights of its preload are at the garbage address: in ws such a preload does not push \
+         DIM rows into the array (ExecuteController.scala, total_rows), so that parts of older weights stay; keep the \
+         weights with compute_accumulated, or preload rows of zeros"
+    )]
+    GarbageWeights,
     /// A preload is followed by another one.
     #[error("preload: there was no compute since the last preload")]
     PreloadWithoutCompute,
@@ -215,11 +240,14 @@ impl Illegality {
             Illegality::Unconfigured { .. } => "uses whatever the registers hold",
             Illegality::OutOfRange { .. } => "addresses wrap around",
             Illegality::Transposer { .. } | Illegality::LoopTransposes => "multiplies wrong operands",
-            Illegality::AccumulatorOperand { .. } | Illegality::ResultInArray | Illegality::LoopSkipsAll => {
-                "the accelerator stops"
-            }
+            Illegality::AccumulatorOperand { .. }
+            | Illegality::ResultInArray
+            | Illegality::LoopSkipsAll
+            | Illegality::ShrunkZeros { .. } => "the accelerator stops",
             Illegality::NotBuilt { .. } => "behaves as if the feature were not used, or drops the data",
             Illegality::ComputeWithoutPreload { .. } => "uses the destination of a later preload, or stops",
+            Illegality::GarbageA { .. } => "multiplies with whatever is being read",
+            Illegality::GarbageWeights => "multiplies with a mixture of zeros and older weights",
             Illegality::PreloadWithoutCompute => "the first preload's destination is lost",
             Illegality::LoopNeedsWs { .. } => "multiplies in the wrong dataflow",
             Illegality::ZeroLoopBound { .. } => "runs 65536 iterations",
@@ -369,6 +397,9 @@ fn check_preload(cfg: &GemminiConfig, operands: &Preload, found: &mut Vec<Illega
 
 fn check_compute(cfg: &GemminiConfig, mnemonic: &'static str, operands: &Compute, found: &mut Vec<Illegality>) {
     check_source(cfg, mnemonic, "a", operands.a, found);
+    if operands.a.is_garbage(cfg.layout()) {
+        found.push(Illegality::GarbageA { mnemonic });
+    }
     let d_is_never_read = cfg.hardcode_d_to_garbage_addr && cfg.dataflow == Dataflow::Ws;
     if !d_is_never_read {
         check_source(cfg, mnemonic, "bd", operands.bd, found);
@@ -446,6 +477,8 @@ pub struct Checker {
     store: ConfigSt,
     /// A preload waits for its compute.
     preloaded: bool,
+    /// The last preload in weight-stationary mode left parts of older weights in the array.
+    garbage_weights: bool,
     /// The last preload in output-stationary mode had a garbage destination.
     result_in_array: bool,
     matmul: Loops<MatmulLoop>,
@@ -470,6 +503,7 @@ impl Checker {
             channels: [Channel::Unset; 3],
             store: ConfigSt::from_regs(cfg, 0, 0),
             preloaded: false,
+            garbage_weights: false,
             result_in_array: false,
             matmul: Loops::new(cfg),
             conv: Loops::new(cfg),
@@ -499,9 +533,13 @@ impl Checker {
             Command::Mvin3(operands) => self.mvin(mnemonic, operands, 2, found),
             Command::Mvout(operands) => self.mvout(operands, found),
             Command::Preload(operands) => self.preload(operands, found),
-            Command::ComputePreloaded(operands) | Command::ComputeAccumulated(operands) => {
+            Command::ComputePreloaded(operands) => {
                 self.compute(mnemonic, operands, found);
+                if self.garbage_weights {
+                    found.push(Illegality::GarbageWeights);
+                }
             }
+            Command::ComputeAccumulated(operands) => self.compute(mnemonic, operands, found),
             Command::LoopWs(run) => self.loop_ws(run, found),
             Command::LoopConvWs(run) => self.loop_conv_ws(run, found),
             other => {
@@ -559,6 +597,9 @@ impl Checker {
         }
         if config.repeats() > 1 && local.is_acc() {
             found.push(Illegality::RepeatsIntoAccumulator { mnemonic, repeats: config.repeats() });
+        }
+        if operands.dram == 0 && local.is_acc() && config.shrink {
+            found.push(Illegality::ShrunkZeros { mnemonic });
         }
         let blocks = u64::from(operands.blocks(&self.cfg));
         let span = blocks.saturating_sub(1) * u64::from(config.block_stride) + u64::from(rows);
@@ -645,6 +686,9 @@ impl Checker {
         let ws = self.dataflow() == DataflowMode::Ws;
         self.check_operand("preload", ("d", operands.d()), ws && config.b_transpose, 1, found);
         self.check_operand("preload", ("c", operands.c()), false, config.c_stride, found);
+        // With a transposed operand every pass has DIM rows.
+        let whole = config.a_transpose || config.b_transpose;
+        self.garbage_weights = ws && operands.d.is_garbage(self.layout) && !whole;
         self.result_in_array = !ws && operands.c.is_garbage(self.layout);
     }
 

@@ -187,6 +187,42 @@ fn loads_need_their_channel_and_room_between_blocks() {
 }
 
 #[test]
+fn a_must_be_real_rows() {
+    let pair = |a: &str| format!("config_ex dataflow=1\npreload d=0\ncompute_preloaded a={a}");
+    assert_eq!(configured(&pair("0")), [""; 0]);
+    let found = configured(&pair("0xffffffff"));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("compute_preloaded: a is at the garbage address: only d and bd are zeros then"));
+}
+
+#[test]
+fn garbage_weights_may_only_be_kept_out_of_use() {
+    let pair = |flip: &str| {
+        format!("preload d=0\ncompute_preloaded a=0\npreload d=0xffffffff c=0x80000000\n{flip} a=0 bd=0xffffffff")
+    };
+    assert_eq!(configured(&format!("config_ex dataflow=1\n{}", pair("compute_accumulated"))), [""; 0]);
+    assert_eq!(configured(&format!("config_ex dataflow=0\n{}", pair("compute_preloaded"))), [""; 0]);
+    assert_eq!(configured(&format!("config_ex dataflow=1 a_transpose=1\n{}", pair("compute_preloaded"))), [""; 0]);
+    let found = configured(&format!("config_ex dataflow=1\n{}", pair("compute_preloaded")));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("compute_preloaded: the weights of its preload are at the garbage address"));
+}
+
+#[test]
+fn zeros_go_into_the_accumulator_only_at_its_own_width() {
+    assert_eq!(
+        configured(
+            "config_ld stride=64 state_id=1 shrink=1
+             mvin dram=0 local=0x80000000 cols=16 rows=4
+             mvin2 dram=0 local=0 cols=16 rows=4
+             mvin2 dram=0 local=0x80000000 cols=16 rows=4"
+        ),
+        ["mvin2: zeros into the accumulator on a channel with shrink=1: more bytes are reported than were asked for \
+             (LoadController.scala, Scratchpad.scala); use a channel with shrink=0"]
+    );
+}
+
+#[test]
 fn rows_must_lie_in_the_memory() {
     assert_eq!(
         configured(
@@ -269,7 +305,7 @@ fn features_must_be_built() {
             &lean,
             "config_ex dataflow=1
              config_st stride=1 activation=3
-             preload c=0
+             preload d=0 c=0
              compute_preloaded a=0 bd=0x80000000
              mvout dram=64 local=0xa0000000 cols=16 rows=1
              mvout_spad dst=0x80000000 local=0 cols=16 rows=1"
@@ -296,13 +332,13 @@ fn features_must_be_built() {
             "config_ex dataflow=1
              config_st stride=1 activation=1
              preload c=0x80000000
-             compute_preloaded a=0
+             compute_accumulated a=0
              mvout dram=64 local=0x80000000 cols=16 rows=1"
         ),
         [
             "config_st: an activation function does not exist in this configuration: it needs has_nonlinear_activations = true",
             "preload: a result in the accumulator does not exist in this configuration: it needs ex_write_to_acc = true",
-            "compute_preloaded: an operand in the scratchpad does not exist in this configuration: it needs ex_read_from_spad = true",
+            "compute_accumulated: an operand in the scratchpad does not exist in this configuration: it needs ex_read_from_spad = true",
             "mvout: a scaled accumulator store does not exist in this configuration: it needs acc_read_small_width = true",
         ]
     );
@@ -331,8 +367,8 @@ fn preloads_and_computes_come_in_pairs() {
     assert_eq!(
         configured(
             "compute_preloaded a=0
-             preload c=0
-             preload c=0
+             preload d=0 c=0
+             preload d=0 c=0
              compute_preloaded a=0
              compute_accumulated a=0"
         ),

@@ -1,0 +1,143 @@
+//! Random legal programs: the cycle-level emulator and the functional model end with the same memories.
+//!
+//! `POLLUX_RANDOM_CASES` sets the number of programs (500 by default); a failure is shrunk, and its genes are printed.
+
+use pollux_functional::{Action, FunctionalModel, Policy};
+use pollux_isa::legality::Checker;
+use pollux_isa::{Command, GemminiConfig, StreamItem};
+use pollux_memory::Memory;
+use pollux_sim::event::NoObserver;
+use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::host::StreamHost;
+use pollux_sim::memory::{BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, MemorySystem};
+use pollux_sim::simulation::Simulation;
+use pollux_trace::random::{Gene, RandomProgram, program};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
+
+/// Cycles after which a run is taken for endless.
+const LIMIT: u64 = 10_000_000;
+
+/// What surrounds a program.
+#[derive(Clone, Debug)]
+struct Setting {
+    config: &'static str,
+    memory: MemoryKind,
+    interval: u64,
+    dense: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum MemoryKind {
+    Bench(BenchParameters),
+    Bandwidth(BandwidthParameters),
+}
+
+/// Main memory and local memories after a run, as far as the models differ.
+fn difference(config: &GemminiConfig, program: &RandomProgram, setting: &Setting) -> Option<String> {
+    let mut checker = Checker::new(config);
+    for (index, command) in program.items.iter().filter_map(|item| item.command()).enumerate() {
+        if let Some(illegality) = checker.check(*command).first() {
+            return Some(format!("command {index} is illegal: {illegality}"));
+        }
+    }
+    let mut functional =
+        FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore)).unwrap();
+    functional.run(&program.items).unwrap();
+    let beat_bytes = config.beat_bytes() as usize;
+    let memory = program.memory.clone();
+    match setting.memory {
+        MemoryKind::Bench(p) => {
+            simulate(config, program, setting, BenchMemory::new(p, beat_bytes, memory), &functional)
+        }
+        MemoryKind::Bandwidth(p) => {
+            simulate(config, program, setting, BandwidthMemory::new(p, beat_bytes, memory), &functional)
+        }
+    }
+}
+
+fn simulate(
+    config: &GemminiConfig,
+    program: &RandomProgram,
+    setting: &Setting,
+    mut memory: impl MemorySystem,
+    functional: &FunctionalModel,
+) -> Option<String> {
+    let host = StreamHost::new(program.items.clone().into(), setting.interval, memory.memory_mut());
+    let simulation = Simulation::new(config, Translation::Bare, host, memory, false);
+    let mut simulation = simulation.expect("a modelled configuration");
+    if let Err(error) = simulation.run(&mut NoObserver, LIMIT) {
+        return Some(error.to_string());
+    }
+    let layout = config.layout();
+    let (spad, dim) = (simulation.machine.scratchpad(), config.dim() as usize);
+    for row in 0..layout.sp_rows {
+        let (cycle, expected) = (spad.spad_row(row), functional.scratchpad().row(row as usize));
+        if cycle.map(|cycle| &cycle[..dim]) != Some(expected) {
+            return Some(format!("scratchpad row {row}: cycle model {cycle:?}, functional model {expected:?}"));
+        }
+    }
+    for row in 0..layout.acc_rows {
+        let (cycle, expected) = (spad.acc_row(row), functional.accumulator().row(row as usize));
+        if cycle.map(|cycle| &cycle[..dim]) != Some(expected) {
+            return Some(format!("accumulator row {row}: cycle model {cycle:?}, functional model {expected:?}"));
+        }
+    }
+    let difference = simulation.memory.memory().first_difference_anywhere(functional.memory());
+    difference.map(|address| format!("main memory from {address:#x} on: {}", bytes(address, &simulation, functional)))
+}
+
+fn bytes<H, M: MemorySystem>(address: u64, simulation: &Simulation<H, M>, functional: &FunctionalModel) -> String {
+    let read = |memory: &Memory| memory.read_vec(address, 16);
+    format!("cycle model {:?}, functional model {:?}", read(simulation.memory.memory()), read(functional.memory()))
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let bench = (1u64..=150, 1u64..=4, 1u64..=4)
+        .prop_map(|(latency, a_period, d_period)| MemoryKind::Bench(BenchParameters { latency, a_period, d_period }));
+    let bandwidth = (1u64..=100, 4u64..=32, 1usize..=24).prop_map(|(latency, bytes, outstanding)| {
+        MemoryKind::Bandwidth(BandwidthParameters { latency, bytes, cycles: 1, outstanding })
+    });
+    let memory = prop_oneof![3 => bench, 1 => bandwidth];
+    let configs: &[&str] = &["default16", "small4", "norm16", "lean", "chip", "dim8", "dim32"];
+    let interval = prop_oneof![3 => Just(1u64), 1 => 1u64..=12];
+    (prop::sample::select(configs), memory, interval, any::<bool>())
+        .prop_map(|(config, memory, interval, dense)| Setting { config, memory, interval, dense })
+}
+
+fn genes() -> impl Strategy<Value = Vec<Gene>> {
+    prop::collection::vec(any::<Gene>(), 1..40)
+}
+
+#[test]
+fn both_models_end_with_the_same_memories() {
+    let cases = std::env::var("POLLUX_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
+    let seed = std::env::var("POLLUX_RANDOM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        rng_algorithm: RngAlgorithm::ChaCha,
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let result = runner.run(&(setting(), genes()), |(setting, genes)| {
+        let config = GemminiConfig::by_name(setting.config).unwrap();
+        let program = program(&config, setting.dense, &genes);
+        match difference(&config, &program, &setting) {
+            None => Ok(()),
+            Some(difference) => {
+                let text = |item: &StreamItem| match item.command() {
+                    Some(cmd) => format!("{:x?}", Command::from_rocc(&config, *cmd)),
+                    None => format!("{item:?}"),
+                };
+                let listing: Vec<String> = program.items.iter().map(text).collect();
+                Err(TestCaseError::fail(format!("{difference}\n{}", listing.join("\n"))))
+            }
+        }
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
