@@ -5,7 +5,7 @@
 //! the operations in `operations`: loads and stores of all kinds, configurations in the middle of the stream, products in
 //! both dataflows, unrolled loops, normalizations, convolutions, pooling.
 //!
-//! What the hardware does not keep in program order ([`hazards`](self::hazards)) is kept apart by fences: a model without
+//! What the hardware does not keep in program order ([`hazards`]) is kept apart by fences: a model without
 //! time then ends with the same memory as the hardware, whatever the latencies.
 
 pub mod hazards;
