@@ -3,13 +3,16 @@
 //! `POLLUX_RANDOM_CASES` sets the number of programs (500 by default); a failure is shrunk, and its genes are printed.
 
 use pollux_functional::{Action, FunctionalModel, Policy};
-use pollux_isa::legality::Checker;
+use pollux_isa::legality::check_program;
 use pollux_isa::{Command, GemminiConfig, StreamItem};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
-use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::frontend_tlb::{PageTables, Translation};
 use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, MemorySystem};
+use pollux_sim::memory::{
+    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
+    MemorySystem,
+};
 use pollux_sim::simulation::Simulation;
 use pollux_trace::random::{Gene, RandomProgram, program};
 use proptest::prelude::*;
@@ -23,6 +26,8 @@ const LIMIT: u64 = 10_000_000;
 struct Setting {
     config: &'static str,
     memory: MemoryKind,
+    /// Cycles of a page-table walk; none without translation.
+    walk_latency: Option<u32>,
     interval: u64,
     dense: bool,
 }
@@ -31,15 +36,17 @@ struct Setting {
 enum MemoryKind {
     Bench(BenchParameters),
     Bandwidth(BandwidthParameters),
+    /// A cache and DRAM, which answer out of order.
+    Dram {
+        clock_mhz: u64,
+        outstanding: usize,
+    },
 }
 
 /// Main memory and local memories after a run, as far as the models differ.
 fn difference(config: &GemminiConfig, program: &RandomProgram, setting: &Setting) -> Option<String> {
-    let mut checker = Checker::new(config);
-    for (index, command) in program.items.iter().filter_map(|item| item.command()).enumerate() {
-        if let Some(illegality) = checker.check(*command).first() {
-            return Some(format!("command {index} is illegal: {illegality}"));
-        }
+    if let Some((number, illegality)) = check_program(config, &program.items).first() {
+        return Some(format!("command {number} is illegal: {illegality}"));
     }
     let mut functional =
         FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore)).unwrap();
@@ -53,6 +60,12 @@ fn difference(config: &GemminiConfig, program: &RandomProgram, setting: &Setting
         MemoryKind::Bandwidth(p) => {
             simulate(config, program, setting, BandwidthMemory::new(p, beat_bytes, memory), &functional)
         }
+        MemoryKind::Dram { clock_mhz, outstanding } => {
+            let cache = CacheParameters { bytes: 16 << 10, ways: 2, hit_cycles: 20 };
+            let dram = DramParameters::ddr3_1866();
+            let memory = DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory);
+            simulate(config, program, setting, memory, &functional)
+        }
     }
 }
 
@@ -64,7 +77,9 @@ fn simulate(
     functional: &FunctionalModel,
 ) -> Option<String> {
     let host = StreamHost::new(program.items.clone().into(), setting.interval, memory.memory_mut());
-    let simulation = Simulation::new(config, Translation::Bare, host, memory, false);
+    let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
+    let translation = setting.walk_latency.map_or(Translation::Bare, paged);
+    let simulation = Simulation::new(config, translation, host, memory, false);
     let mut simulation = simulation.expect("a modelled configuration");
     if let Err(error) = simulation.run(&mut NoObserver, LIMIT) {
         return Some(error.to_string());
@@ -98,11 +113,15 @@ fn setting() -> impl Strategy<Value = Setting> {
     let bandwidth = (1u64..=100, 4u64..=32, 1usize..=24).prop_map(|(latency, bytes, outstanding)| {
         MemoryKind::Bandwidth(BandwidthParameters { latency, bytes, cycles: 1, outstanding })
     });
-    let memory = prop_oneof![3 => bench, 1 => bandwidth];
-    let configs: &[&str] = &["default16", "small4", "norm16", "lean", "chip", "dim8", "dim32"];
+    let dram =
+        (200u64..=2000, 1usize..=24).prop_map(|(clock_mhz, outstanding)| MemoryKind::Dram { clock_mhz, outstanding });
+    let memory = prop_oneof![3 => bench, 1 => bandwidth, 1 => dram];
+    let walk_latency = prop_oneof![3 => Just(None), 1 => (1u32..100).prop_map(Some)];
+    let configs: &[&str] = &["default16", "small4", "norm16", "lean", "chip", "large_chip", "dim8", "dim64"];
     let interval = prop_oneof![3 => Just(1u64), 1 => 1u64..=12];
-    (prop::sample::select(configs), memory, interval, any::<bool>())
-        .prop_map(|(config, memory, interval, dense)| Setting { config, memory, interval, dense })
+    (prop::sample::select(configs), memory, walk_latency, interval, any::<bool>()).prop_map(
+        |(config, memory, walk_latency, interval, dense)| Setting { config, memory, walk_latency, interval, dense },
+    )
 }
 
 fn genes() -> impl Strategy<Value = Vec<Gene>> {

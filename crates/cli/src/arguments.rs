@@ -151,7 +151,8 @@ pub struct CycleArguments {
     /// Cycles from one command of the host to the next, at least.
     #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "cycles")]
     pub interval: u64,
-    /// Stop after so many cycles.
+    /// Stop after so many cycles; an illegal program that runs all the same is stopped after 10 million unless this says
+    /// otherwise.
     #[arg(long, value_name = "CYCLES", requires = "cycles")]
     pub limit: Option<u64>,
     /// Write all events to a CSV file, in the format of the golden traces.

@@ -7,7 +7,7 @@ use pollux_asm::{Disassembler, ElementType, Program};
 use pollux_compiler::execute::MemoryModel;
 use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel};
 use pollux_isa::RoccCommand;
-use pollux_isa::legality::{Checker, Illegality};
+use pollux_isa::legality::{Illegality, check_program};
 use pollux_memory::Memory;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::frontend_tlb::Translation;
@@ -27,6 +27,8 @@ use crate::progress;
 
 /// Illegalities that are shown; more are counted.
 const SHOWN: usize = 20;
+/// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
+const ILLEGAL_LIMIT: Cycle = 10_000_000;
 /// Simulated cycles between two looks at the progress counter.
 const PROGRESS_INTERVAL: u32 = 1 << 16;
 
@@ -39,15 +41,13 @@ pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failu
         return Ok(Vec::new());
     }
     let disassembler = Disassembler::new(program);
-    let mut checker = Checker::new(&program.config);
-    let mut found = Vec::new();
-    for (index, command) in program.commands().enumerate() {
-        let line = |illegality: Illegality| {
-            let text = command_text(command, &disassembler);
-            format!("command {index} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
-        };
-        found.extend(checker.check(*command).into_iter().map(line));
-    }
+    let commands: Vec<_> = program.commands().collect();
+    let line = |(number, illegality): (usize, Illegality)| {
+        let text = command_text(commands[number], &disassembler);
+        format!("command {number} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
+    };
+    let found = check_program(&program.config, &program.items);
+    let mut found: Vec<String> = found.into_iter().map(line).collect();
     if found.len() > SHOWN {
         let more = found.len() - SHOWN;
         found.truncate(SHOWN);
@@ -142,13 +142,16 @@ fn simulate<M: MemorySystem>(
     let record = profile || setup.trace.is_some() || setup.commands.is_some();
     let simulation = Simulation::new(&program.config, Translation::Bare, host, memory, record);
     let mut simulation = simulation.map_err(Failure::input)?;
+    let may_be_endless = || !check_program(&program.config, &program.items).is_empty();
+    let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
+    let limit = setup.limit.unwrap_or_else(default_limit);
     let (summary, report) = if profile {
         let mut observer = (Profiler::new(&program.config, &program.items), files);
-        let summary = drive(&mut simulation, &mut observer, setup.limit, out)?;
+        let summary = drive(&mut simulation, &mut observer, limit, out)?;
         files = observer.1;
         (summary, Some(observer.0.finish(&summary)))
     } else {
-        (drive(&mut simulation, &mut files, setup.limit, out)?, None)
+        (drive(&mut simulation, &mut files, limit, out)?, None)
     };
     files.finish()?;
     Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, report })
@@ -158,10 +161,9 @@ fn simulate<M: MemorySystem>(
 fn drive<M: MemorySystem>(
     simulation: &mut Simulation<StreamHost, M>,
     observer: &mut impl Observer,
-    limit: Option<Cycle>,
+    limit: Cycle,
     out: &Output,
 ) -> Result<RunSummary, Failure> {
-    let limit = limit.unwrap_or(Cycle::MAX);
     let counter = progress::counter(out, "cycles");
     let mut steps = 0u32;
     let stopped = loop {

@@ -176,6 +176,11 @@ impl CounterFile {
         self.response.is_none() && !self.counters.is_empty()
     }
 
+    /// Whether the build has counters.
+    pub fn exist(&self) -> bool {
+        !self.counters.is_empty()
+    }
+
     /// True if the event lines matter: while this is false, a caller need not work them out unless a COUNTER is at the head.
     pub fn counting(&self) -> bool {
         self.counting

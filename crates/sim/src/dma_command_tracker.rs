@@ -73,7 +73,7 @@ impl DmaCommandTracker {
         }
         if let Some((id, amount)) = response {
             let entry = &mut self.entries[id as usize];
-            debug_assert!(entry.valid && entry.left >= amount, "a response beyond what its command waits for");
+            // An illegal command may get more than it asked for: the count wraps around, and it never completes.
             entry.left = entry.left.wrapping_sub(amount);
         }
         if let Some(i) = done.filter(|_| completed) {

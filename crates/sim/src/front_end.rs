@@ -268,7 +268,14 @@ impl FrontEnd {
             reasons.push(format!("LoopMatmul waits for {reason}"));
         }
         if let Some(head) = self.unrolled.front() {
-            reasons.push(format!("dispatch holds a command with funct {}", head.cmd.funct));
+            let reason = match self.dispatch_activity() {
+                DispatchActivity::StationFull(unit) => format!(" until one of the station's {unit:?} entries is free"),
+                DispatchActivity::CounterResponse if !self.counters.exist() => {
+                    ": a COUNTER is never taken in a build without counters".to_owned()
+                }
+                _ => String::new(),
+            };
+            reasons.push(format!("dispatch holds a command with funct {}{reason}", head.cmd.funct));
         }
         reasons.extend(self.station.waiting_for().map(|reason| format!("the reservation station: {reason}")));
         (!reasons.is_empty()).then(|| reasons.join("; "))

@@ -328,7 +328,14 @@ impl LoadController {
     /// What the controller waits for, for the explanation of a deadlock.
     pub fn waiting_for(&self) -> Option<String> {
         if let Some(bytes) = self.tracker.waiting_for().filter(|b| *b > 0) {
-            return Some(format!("LoadController: {bytes} bytes of a load have not been written"));
+            let text = match bytes.cast_signed() {
+                0.. => format!("{bytes} bytes of a load have not been written"),
+                beyond => {
+                    let more = beyond.unsigned_abs();
+                    format!("a load got {more} bytes more than it counted, so that it never completes")
+                }
+            };
+            return Some(format!("LoadController: {text}"));
         }
         (!self.queue.is_empty()).then(|| "LoadController: a row request is not accepted".to_owned())
     }

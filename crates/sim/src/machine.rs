@@ -314,7 +314,8 @@ impl Machine {
 
     /// What every block that holds work waits for, in the order of the data flow.
     pub fn waiting_for(&self) -> Vec<String> {
-        let controllers = [self.load.waiting_for(), self.execute.waiting_for(), self.store.waiting_for()];
+        let execute = self.execute.waiting_for().map(|reason| format!("ExecuteController waits for {reason}"));
+        let controllers = [self.load.waiting_for(), execute, self.store.waiting_for()];
         let front = self.front.waiting_for();
         let rest = self.scratchpad.waiting_for().into_iter().chain(self.tlb.waiting_for());
         front.into_iter().chain(controllers.into_iter().flatten()).chain(rest).collect()

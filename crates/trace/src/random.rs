@@ -32,7 +32,10 @@ pub type Gene = [u32; GENE_WORDS];
 pub const ARENA: u64 = 0x8000_0000;
 
 /// Bytes of the main memory that streams use.
-pub const ARENA_BYTES: u64 = 1 << 16;
+pub const ARENA_BYTES: u64 = 1 << 18;
+
+/// The part of it that single loads and stores use, small so that they meet.
+const MOVES_BYTES: u64 = 1 << 15;
 
 /// A command stream and the memory it starts from.
 #[derive(Clone, Debug)]
@@ -212,11 +215,20 @@ impl<'a> Builder<'a> {
         LocalAddr::accumulator(self.place(words, rows, self.layout.acc_rows))
     }
 
-    /// An address of main memory with room for `bytes`, a multiple of `align`.
-    fn dram_place(&self, words: &mut Words<'_>, bytes: u64, align: u64) -> u64 {
-        let room = (ARENA_BYTES - bytes) / align;
+    /// An address for a single load or store of so many bytes, a multiple of `align`; none if there is no room.
+    fn move_place(&self, words: &mut Words<'_>, bytes: u64, align: u64) -> Option<u64> {
+        self.dram_place(words, bytes, align, MOVES_BYTES)
+    }
+
+    /// The same for an operand of a loop.
+    fn loop_place(&self, words: &mut Words<'_>, bytes: u64, align: u64) -> Option<u64> {
+        self.dram_place(words, bytes, align, ARENA_BYTES)
+    }
+
+    fn dram_place(&self, words: &mut Words<'_>, bytes: u64, align: u64, arena: u64) -> Option<u64> {
+        let room = arena.checked_sub(bytes)? / align;
         let coarse = u64::from(words.below(64)) * (room / 64);
         let fine = u64::from(words.below(256)).saturating_sub(192);
-        ARENA + (coarse + fine).min(room) * align
+        Some(ARENA + (coarse + fine).min(room) * align)
     }
 }

@@ -16,6 +16,7 @@ use crate::config::{Dataflow, GemminiConfig};
 use crate::fields::{Compute, ConfigEx, ConfigLd, ConfigSt, ExecOperand, LoopConvWs, LoopWs, MoveOperands, Preload};
 use crate::local_addr::{AddressLayout, LocalAddr};
 use crate::rocc::RoccCommand;
+use crate::stream::StreamItem;
 use crate::values::{Activation, DataflowMode};
 use loops::{ConvLoop, Loops, MatmulLoop};
 
@@ -240,10 +241,10 @@ impl Illegality {
             Illegality::Unconfigured { .. } => "uses whatever the registers hold",
             Illegality::OutOfRange { .. } => "addresses wrap around",
             Illegality::Transposer { .. } | Illegality::LoopTransposes => "multiplies wrong operands",
-            Illegality::AccumulatorOperand { .. }
-            | Illegality::ResultInArray
-            | Illegality::LoopSkipsAll
-            | Illegality::ShrunkZeros { .. } => "the accelerator stops",
+            Illegality::AccumulatorOperand { .. } | Illegality::ResultInArray | Illegality::LoopSkipsAll => {
+                "the accelerator stops"
+            }
+            Illegality::ShrunkZeros { .. } => "reports the load before it is complete, or never",
             Illegality::NotBuilt { .. } => "behaves as if the feature were not used, or drops the data",
             Illegality::ComputeWithoutPreload { .. } => "uses the destination of a later preload, or stops",
             Illegality::GarbageA { .. } => "multiplies with whatever is being read",
@@ -483,6 +484,21 @@ pub struct Checker {
     result_in_array: bool,
     matmul: Loops<MatmulLoop>,
     conv: Loops<ConvLoop>,
+}
+
+/// What is illegal in a whole stream: the number of the command among the commands, from 0, and the reason. Both models
+/// say the same about the same stream.
+pub fn check_program<'a>(
+    cfg: &GemminiConfig,
+    items: impl IntoIterator<Item = &'a StreamItem>,
+) -> Vec<(usize, Illegality)> {
+    let mut checker = Checker::new(cfg);
+    let commands = items.into_iter().filter_map(StreamItem::command);
+    let mut found = Vec::new();
+    for (number, command) in commands.enumerate() {
+        found.extend(checker.check(*command).into_iter().map(|illegality| (number, illegality)));
+    }
+    found
 }
 
 /// A kind of store, as CONFIG_ST selects it.

@@ -145,6 +145,13 @@ impl ExecuteController {
         if self.control_queue.valid(0) {
             return self.head_waits_for();
         }
+        if !self.commands.valid(0) && self.matmul_in_progress() && self.mesh.rows_in_flight() == 0 {
+            return Some(
+                "a result that has left the array under another tag: an output-stationary result with the garbage \
+                 destination was inside when CONFIG_EX changed the dataflow, and left its tag behind"
+                    .to_owned(),
+            );
+        }
         if !self.commands.valid(0) {
             return self.unroller.holds_command().then(|| {
                 "a second command: with transposed weights a PRELOAD leaves only together with its COMPUTE".to_owned()

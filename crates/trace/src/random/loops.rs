@@ -67,9 +67,10 @@ pub fn matmul(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let loops = words.up_to(2);
     for number in 0..loops {
         let last = number + 1 == loops;
-        let a = builder.dram_place(words, (a_cols * a_rows).into(), 1);
-        let b = builder.dram_place(words, (b_cols * b_rows).into(), 1);
-        let d = builder.dram_place(words, (i * dim * j * dim * d_bytes).into(), 4);
+        let a = builder.loop_place(words, (a_cols * a_rows).into(), 1);
+        let b = builder.loop_place(words, (b_cols * b_rows).into(), 1);
+        let d = builder.loop_place(words, (i * dim * j * dim * d_bytes).into(), 4);
+        let (Some(a), Some(b), Some(d)) = (a, b, d) else { return };
         // The result goes where the loops do not read.
         let c = super::ARENA + super::ARENA_BYTES;
         builder.push(
@@ -124,9 +125,10 @@ pub fn convolution(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     }
     builder.config_st(&[("activation", relu.into()), ("stride", out_channels.into()), ("acc_scale", scale(words))]);
     let size = |n: u32| u64::from(n);
-    let input = builder.dram_place(words, size(batches * edge * edge * in_channels), 1);
-    let weights = builder.dram_place(words, size(kernel * kernel * in_channels * out_channels), 1);
-    let bias_address = builder.dram_place(words, size(4 * out_channels), 4);
+    let input = builder.loop_place(words, size(batches * edge * edge * in_channels), 1);
+    let weights = builder.loop_place(words, size(kernel * kernel * in_channels * out_channels), 1);
+    let bias_address = builder.loop_place(words, size(4 * out_channels), 4);
+    let (Some(input), Some(weights), Some(bias_address)) = (input, weights, bias_address) else { return };
     let output = super::ARENA + super::ARENA_BYTES;
     builder.push(
         "loop_conv_ws_config_1",

@@ -62,7 +62,8 @@ pub fn load(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         return;
     }
     let bytes = stride * u64::from(rows - 1) + u64::from(cols * element);
-    let address = if zeros { 0 } else { builder.dram_place(words, bytes, align) };
+    let place = if zeros { Some(0) } else { builder.move_place(words, bytes, align) };
+    let Some(address) = place else { return };
     let memory = address..address + bytes;
 
     // Repeated pixels go to the rows below, down to the middle of the scratchpad or its beginning. The reservation station
@@ -123,7 +124,7 @@ pub fn store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let span = (cols.div_ceil(dim) - 1) * dim + rows;
     let local = if from_acc { builder.accumulator_place(words, span) } else { builder.scratchpad_place(words, span) };
     let bytes = u64::from(builder.store_stride) * u64::from(rows - 1) + u64::from(cols * element);
-    let address = builder.dram_place(words, bytes, 1);
+    let Some(address) = builder.move_place(words, bytes, 1) else { return };
     let memory = address..address + bytes;
     let read = Rows::consecutive(local, span);
     prepare_store(builder, &read, memory);
@@ -162,7 +163,7 @@ pub fn pooled_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let stride = builder.dim.max(channels) + words.below(8);
     let pitch = pocols + words.below(3);
     let bytes = u64::from(((porows - 1) * pitch + pocols - 1) * stride + channels);
-    let address = builder.dram_place(words, bytes, 1);
+    let Some(address) = builder.move_place(words, bytes, 1) else { return };
     let local = LocalAddr::accumulator(row);
     prepare_store(builder, &Rows::consecutive(local, pixels), address..address + bytes);
     let operands = [
@@ -197,7 +198,7 @@ pub fn one_dimensional_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let local =
         if from_acc { builder.accumulator_place(words, pixels) } else { builder.scratchpad_place(words, pixels) };
     let bytes = u64::from(((orows - 1) * pitch + ocols - 1) * stride + channels);
-    let address = builder.dram_place(words, bytes, 1);
+    let Some(address) = builder.move_place(words, bytes, 1) else { return };
     let rows = pixels.min(builder.dim);
     let read = Rows { tracked: rows, ..Rows::consecutive(local, pixels) };
     prepare_store(builder, &read, address..address + bytes);

@@ -19,13 +19,13 @@ struct NormRow {
     address: u64,
 }
 
-fn choose(builder: &Builder<'_>, words: &mut Words<'_>) -> NormRow {
+fn choose(builder: &Builder<'_>, words: &mut Words<'_>) -> Option<NormRow> {
     let dim = builder.dim;
     let widest = builder.config.dma_maxbytes.max(dim);
     let cols = words.up_to(widest);
     let span = (cols.div_ceil(dim) - 1) * dim + 1;
     let local = builder.accumulator_place(words, span);
-    NormRow { local, cols, address: builder.dram_place(words, cols.into(), 1) }
+    Some(NormRow { local, cols, address: builder.move_place(words, cols.into(), 1)? })
 }
 
 /// Passes the row through the normalizer, or stores it (RESET).
@@ -75,7 +75,7 @@ pub fn layer_norm(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let dim = u64::from(builder.dim);
     builder.config_st(&[("activation", 2), ("stride", 4 * dim), ("acc_scale", scale(words))]);
     for _ in 0..words.up_to(2) {
-        let row = choose(builder, words);
+        let Some(row) = choose(builder, words) else { break };
         for cmd in [NormCmd::Mean, NormCmd::InvStddev, NormCmd::Reset] {
             pass(builder, &row, cmd);
         }
@@ -92,7 +92,7 @@ pub fn softmax(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     builder.config_st(&[("stride", 4 * dim), ("acc_scale", scale(words))]);
     constants(builder, words, true);
     for _ in 0..words.up_to(2) {
-        let row = choose(builder, words);
+        let Some(row) = choose(builder, words) else { break };
         for _ in 0..WARM_UP {
             pass(builder, &row, NormCmd::Max);
         }
