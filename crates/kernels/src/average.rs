@@ -38,7 +38,15 @@ impl GlobalAverage {
     /// # Errors
     /// Views of the wrong shape or type.
     pub fn lower(&self, builder: &mut ProgramBuilder) -> Result<(), KernelError> {
-        self.lower_with(builder, true)
+        self.lower_with(builder, 1.0 / self.pixels as f32, true)
+    }
+
+    /// The same with another factor of the sums than 1/pixels, for a result in other units than the input.
+    ///
+    /// # Errors
+    /// Views of the wrong shape or type.
+    pub fn lower_scaled(&self, builder: &mut ProgramBuilder, scale: f32) -> Result<(), KernelError> {
+        self.lower_with(builder, scale, true)
     }
 
     /// Emits exactly what Gemmini's software does: the first pixel overwrites, the others accumulate. That is only right
@@ -47,10 +55,10 @@ impl GlobalAverage {
     /// # Errors
     /// Views of the wrong shape or type.
     pub fn lower_like_gemmini(&self, builder: &mut ProgramBuilder) -> Result<(), KernelError> {
-        self.lower_with(builder, false)
+        self.lower_with(builder, 1.0 / self.pixels as f32, false)
     }
 
-    fn lower_with(&self, builder: &mut ProgramBuilder, clear: bool) -> Result<(), KernelError> {
+    fn lower_with(&self, builder: &mut ProgramBuilder, scale: f32, clear: bool) -> Result<(), KernelError> {
         let (dim, channels) = (builder.dim(), self.input.cols);
         expect_i8(builder, "the int8 input", &self.input, (self.batch * self.pixels, channels))?;
         expect_i8(builder, "the int8 result", &self.out, (self.batch, channels))?;
@@ -59,7 +67,7 @@ impl GlobalAverage {
         // The software chooses OS, which means nothing to it, as it multiplies nothing.
         let dataflow = if clear { DataflowMode::Ws } else { DataflowMode::Os };
         builder.config_ex(dataflow, &Activation::None, false, false)?;
-        builder.config_st_only(0, 1.0 / self.pixels as f32, &Activation::None)?;
+        builder.config_st_only(0, scale, &Activation::None)?;
         if clear {
             builder.load_zeros(ZEROS)?;
         }

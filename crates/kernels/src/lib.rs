@@ -8,8 +8,9 @@
 //! * [`matmul`]: products in both dataflows, by single commands or the unroller, with everything fused that can be;
 //! * [`activation`] and `normalize`: activations at read-out, and the passes that normalize rows;
 //! * [`norm`]: activations of a matrix in main memory; [`resadd`]: residual addition;
-//! * [`conv`], [`average`]: convolutions with max pooling, average pooling;
-//! * [`diagonal`]: sums of diagonal products: residual addition, gamma and beta, GELU and LayerNorm in one operation;
+//! * [`conv`], [`average`], [`max_pool`]: convolutions with max pooling, pooling alone;
+//! * [`diagonal`]: sums of diagonal products: residual addition, gamma and beta, GELU and LayerNorm in one operation; and
+//!   residual addition to an int32 stream;
 //! * [`encoder`]: attention, feed-forward network and the whole encoder layer;
 //! * [`statistics`]: multiply-accumulates and bytes by operation.
 
@@ -22,6 +23,7 @@ pub mod diagonal;
 pub mod encoder;
 pub mod error;
 pub mod matmul;
+pub mod max_pool;
 pub mod norm;
 mod normalize;
 pub mod resadd;
@@ -34,9 +36,10 @@ pub use activation::{Activation, GeluConstants, SoftmaxConstants};
 pub use average::{AveragePoolShape, GlobalAverage};
 pub use builder::ProgramBuilder;
 pub use conv::{Conv, ConvSchedule, ConvShape, Pool, TrainingOptions, WeightLayout};
-pub use diagonal::{ColumnGroup, DiagonalSum, DiagonalTerm};
+pub use diagonal::{ColumnGroup, DiagonalSum, DiagonalTerm, ResidualNorm, ResidualNormViews};
 pub use error::KernelError;
 pub use matmul::{Bias, Matmul};
+pub use max_pool::MaxPoolShape;
 pub use norm::Norm;
 pub use resadd::{ResidualAdd, ResidualAddSchedule};
 pub use schedule::{Axis, Dataflow, Emission, MatmulShape, Normalization, Schedule, ScheduleError, Tile};
