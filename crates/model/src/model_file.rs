@@ -1,7 +1,7 @@
 //! Whole models: a float32 model directory of either family, and the quantised model as one file.
 //!
 //! The file is a safetensors container, as that of a layer (see [`crate::container`]): arrays are tensors
-//! (`layer.3.query.weights` I8, `embeddings.word` F32, `head.weights` I8, ...), everything else is JSON in the metadata
+//! (`layer.3.query.weights` I8, `embeddings.word` F32 or F16, `head.weights` I8, ...), everything else is JSON in the metadata
 //! entry `pollux`, and the tokenizer is the U8 tensor `tokenizer.json`. It holds all that a text needs to run; only
 //! the float32 layers stay behind in the model's directory.
 
@@ -105,6 +105,9 @@ enum Header {
         config: BertConfig,
         max_tokens: usize,
         hidden_order: Vec<usize>,
+        /// [`Embeddings::words`]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        words: Vec<u32>,
         layers: Vec<QuantisedLayer>,
     },
     Decoder {
@@ -146,10 +149,10 @@ impl ModelFile {
         }
         let tokenizer = read_tokenizer(&file)?;
         match serde_json::from_str(&json).map_err(|e| e.to_string())? {
-            Header::Encoder { config, max_tokens, hidden_order, layers, .. } => {
+            Header::Encoder { config, max_tokens, hidden_order, words, layers, .. } => {
                 config.check(Path::new(origin)).map_err(|e| e.to_string())?;
                 let model = BertModel {
-                    embeddings: empty_embeddings(&config),
+                    embeddings: empty_embeddings(&config, words)?,
                     layers: Vec::new(),
                     max_tokens,
                     hidden_order,
@@ -218,6 +221,7 @@ impl QuantisedModel {
             config: copy.model.config,
             max_tokens: copy.model.max_tokens,
             hidden_order: copy.model.hidden_order,
+            words: copy.model.embeddings.words,
             layers: copy.layers,
         };
         finish(&mut tensors, &header, self.model.tokenizer.as_ref(), &self.model.directory)
@@ -348,14 +352,18 @@ fn without_layers(model: &BertModel) -> BertModel {
     }
 }
 
-fn empty_embeddings(config: &BertConfig) -> Embeddings {
+fn empty_embeddings(config: &BertConfig, words: Vec<u32>) -> Result<Embeddings, String> {
+    if !words.is_sorted_by(|a, b| a < b) || words.last().is_some_and(|&id| id as usize >= config.vocab_size) {
+        return Err(format!("`words` are not ascending token ids of a vocabulary of {}", config.vocab_size));
+    }
     let table = |rows| Matrix::zeros(rows, config.hidden_size);
-    Embeddings {
-        word: table(config.vocab_size),
+    Ok(Embeddings {
+        word: table(if words.is_empty() { config.vocab_size } else { words.len() }),
+        words,
         position: table(config.max_position_embeddings),
         segment: table(config.type_vocab_size),
         norm: Norm { gamma: Vec::new(), beta: Vec::new() },
-    }
+    })
 }
 
 fn encoder_arrays(model: &mut QuantisedModel) -> Arrays<'_> {

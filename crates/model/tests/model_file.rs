@@ -50,6 +50,23 @@ fn an_encoder_read_back_gives_equal_embeddings_and_bytes() {
 }
 
 #[test]
+fn a_small_file_carries_its_words_in_half_precision_and_names_one_that_is_left_out() {
+    let (whole, mut small) = (encoder(), encoder());
+    let ids = whole.model.tokenize(TEXTS[1]).unwrap();
+    small.model.keep_words(&ids.iter().copied().chain([u32::MAX]).collect());
+    let bytes = small.to_bytes().unwrap();
+    assert!(bytes.len() < whole.to_bytes().unwrap().len());
+    let ModelFile::Encoder(back) = ModelFile::from_bytes(&bytes, "memory").unwrap() else { panic!("an encoder") };
+    assert_eq!(back.embed(TEXTS[1]).unwrap(), small.embed(TEXTS[1]).unwrap());
+    assert_eq!(back.to_bytes().unwrap(), bytes);
+    // Half precision is far below a step of int8: hardly an element of the input moves, and by one at most.
+    let [a, b] = [&whole, &*back].map(|model| model.embed_tokens(&ids).unwrap().data);
+    assert!(a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1));
+    let message = back.embed(TEXTS[0]).unwrap_err().to_string();
+    assert!(message.starts_with("the word piece `the` has no embedding: the file carries"), "{message}");
+}
+
+#[test]
 fn a_decoder_read_back_generates_equal_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
