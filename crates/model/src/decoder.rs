@@ -38,10 +38,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bert::LayerWeights;
 use crate::calibrate::{LayerSamples, calibrate_decoder};
-use crate::decoder_reference::{block_reference, head_reference, residual_norm};
+use crate::decoder_reference::{BlockTrace, block_reference, head_reference, residual_norm};
 use crate::error::ModelError;
 use crate::float::Dense;
-use crate::gpt2::{Gpt2Model, KvCache, likeliest};
+use crate::gpt2::{Gpt2Config, Gpt2Model, KvCache, likeliest};
 use crate::layer::{
     Attention, ColumnGroup, DiagonalSum, Encoding, INT8_MAX, Linear, Operand, check_encodings, check_groups,
     expect_length,
@@ -283,6 +283,44 @@ impl QuantisedDecoder {
             let mut trace = block_reference(block, residual, normed, keys, values)?;
             Ok((trace.ffn_sum, trace.int8.remove(&Tensor::Output).expect("always there")))
         })
+    }
+
+    /// Every integer tensor of every block for tokens that follow those of the cache (which grows).
+    ///
+    /// # Errors
+    /// As [`QuantisedDecoder::decode`].
+    pub fn traces(&self, ids: &[u32], cache: &mut KvCache<i8>) -> Result<Vec<BlockTrace>, ModelError> {
+        let mut traces = Vec::with_capacity(self.blocks.len());
+        self.decode_with(ids, cache, |block, residual, normed, (keys, values)| {
+            let trace = block_reference(block, residual, normed, keys, values)?;
+            let after = (trace.ffn_sum.clone(), trace.get(Tensor::Output).clone());
+            traces.push(trace);
+            Ok::<_, ModelError>(after)
+        })?;
+        Ok(traces)
+    }
+
+    /// The same decoder without its last blocks, and without float32 blocks: what it gives when it is left early, and a
+    /// little model that shares embedding and head with the big one.
+    ///
+    /// The head reads the last LayerNorm's steps, so the last block left gets the column groups of the real last one; its
+    /// normalised stream then is that of the final LayerNorm.
+    ///
+    /// # Errors
+    /// If there are not that many blocks, or none are left.
+    pub fn first_blocks(&self, count: usize) -> Result<Self, ModelError> {
+        let (Some(end), true) = (self.blocks.last(), (1..=self.blocks.len()).contains(&count)) else {
+            return Err(ModelError::NoSuchLayer { index: count, count: self.blocks.len() });
+        };
+        let mut blocks = self.blocks[..count].to_vec();
+        if let Some(last) = blocks.last_mut() {
+            last.output_norm.groups = end.output_norm.groups.clone();
+            last.encodings.insert(Tensor::Output, end.encoding(Tensor::Output).clone());
+        }
+        let model = Gpt2Model { blocks: Vec::new(), ..self.model.clone() };
+        let config = Gpt2Config { n_layer: count, ..model.config.clone() };
+        let model = Gpt2Model { config, ..model };
+        Ok(Self { model, unit: self.unit, entry: self.entry.clone(), blocks, head: self.head.clone() })
     }
 
     /// Scores of all words after the token whose int8 result is `row`.

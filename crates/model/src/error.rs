@@ -140,8 +140,8 @@ pub enum ModelError {
         /// Number of layers.
         count: usize,
     },
-    /// Calibration saw no tokens.
-    #[error("calibration needs at least one sentence with at least one token")]
+    /// Calibration saw no tokens or images.
+    #[error("calibration needs at least one sample: a sentence with at least one token, or an input of the graph")]
     NothingToCalibrate,
     /// A quantisation option is out of range.
     #[error("quantisation option `{option}` = {value}: {rule}")]

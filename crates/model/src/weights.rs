@@ -36,6 +36,13 @@ impl WeightFile {
             .map_err(|e| ModelError::Safetensors { path: self.path.clone(), reason: e.to_string() })
     }
 
+    /// Shape of a tensor, if the file has it.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let file = self.tensors().ok()?;
+        let tensor = file.tensor(name).or_else(|_| file.tensor(&format!("{}{name}", self.prefix))).ok()?;
+        Some(tensor.shape().to_vec())
+    }
+
     /// A two-dimensional float tensor.
     pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix<f32>, ModelError> {
         Ok(Matrix::from_vec(rows, cols, self.floats(name, &[rows, cols])?))

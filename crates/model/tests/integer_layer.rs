@@ -177,7 +177,10 @@ fn options_out_of_range_are_explained() {
     );
     let model = BertModel::synthetic(config(32, 2, 64), 1).unwrap();
     let error = QuantisedModel::build(model, &[], &o()).err().unwrap().to_string();
-    assert_eq!(error, "calibration needs at least one sentence with at least one token");
+    assert_eq!(
+        error,
+        "calibration needs at least one sample: a sentence with at least one token, or an input of the graph"
+    );
 }
 
 #[test]

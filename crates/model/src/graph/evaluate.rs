@@ -196,7 +196,7 @@ fn pool(tokens: &[f32], width: usize, kind: TokenPooling) -> Vec<f32> {
 }
 
 /// Rows or columns of the image under window position `at`: kernel index and image index.
-fn taps(window: &Window, axis: usize, at: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn taps(window: &Window, axis: usize, at: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     let (start, padding, dilation) = (at * window.stride[axis], window.padding[axis], window.dilation[axis]);
     (0..window.kernel[axis]).filter_map(move |k| {
         let position = (start + k * dilation).checked_sub(padding)?;
@@ -211,18 +211,20 @@ fn convolution(x: &[&Array], conv: &Conv2d, shape: &[usize]) -> Vec<f32> {
     let (image, weights, kernel_cols) = (&x[0].data, &x[1].data, conv.window.kernel[1]);
     let mut out = Vec::with_capacity(n * rows * cols * outputs);
     for (b, r, c) in (0..*n).flat_map(|b| (0..*rows).flat_map(move |r| (0..*cols).map(move |c| (b, r, c)))) {
-        for o in 0..*outputs {
-            let first = o / outputs_per_group * per_group;
-            let mut sum = if conv.bias { x[2].data[o] } else { 0.0 };
-            for (kr, ir) in taps(&conv.window, 0, r, height) {
-                for (kc, ic) in taps(&conv.window, 1, c, width) {
-                    let pixel = ((b * height + ir) * width + ic) * channels + first;
-                    let weight = (kr * kernel_cols + kc) * per_group * outputs + o;
-                    sum += (0..per_group).map(|k| image[pixel + k] * weights[weight + k * outputs]).sum::<f32>();
+        // All output channels at a time, so that the innermost loop reads weights in their order.
+        let mut sums = if conv.bias { x[2].data.clone() } else { vec![0.0; *outputs] };
+        for (kr, ir) in taps(&conv.window, 0, r, height) {
+            for (kc, ic) in taps(&conv.window, 1, c, width) {
+                let pixel = &image[((b * height + ir) * width + ic) * channels..][..channels];
+                let first = (kr * kernel_cols + kc) * per_group;
+                for (channel, &value) in pixel.iter().enumerate() {
+                    let start = channel / per_group * outputs_per_group;
+                    let row = &weights[(first + channel % per_group) * outputs + start..][..outputs_per_group];
+                    sums[start..].iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
                 }
             }
-            out.push(sum);
         }
+        out.append(&mut sums);
     }
     out
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
-use super::{EdgeId, Element, Graph, GraphBuilder, GraphError, GraphModel, Quantisation};
+use super::{EdgeId, Element, Graph, GraphBuilder, GraphError, GraphModel, Quantisation, Source};
 use crate::bert::{BertConfig, BertModel, LayerWeights};
 use crate::decoder::QuantisedDecoder;
 use crate::error::ModelError;
@@ -16,6 +16,7 @@ use crate::float::{Dense, Norm};
 use crate::gpt2::{Gpt2Config, Gpt2Model, Positions};
 use crate::layer::Encoding;
 use crate::quantise::QuantisedModel;
+use crate::random::Random;
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
 
@@ -190,6 +191,31 @@ impl ResNetConfig {
             stride_in_3x3: true,
         }
     }
+
+    /// The network whose weights a directory holds (torchvision's names, version 1.5), on `images` images of `image` rows
+    /// and columns at once: the shapes of its tensors tell the rest.
+    ///
+    /// # Errors
+    /// If there is no `model.safetensors`, or it holds no residual network with bottleneck blocks.
+    pub fn from_directory(directory: impl AsRef<Path>, images: usize, image: usize) -> Result<Self, ModelError> {
+        let weights = WeightFile::open(directory.as_ref(), "")?;
+        let outputs = |name: &str| weights.shape(name).and_then(|shape| shape.first().copied());
+        let block = |stage: usize, block: usize| outputs(&format!("layer{}.{block}.conv3.weight", stage + 1));
+        let stages = (0..).take_while(|&stage| block(stage, 0).is_some()).count();
+        let (Some(stem), Some(classes), 1..) = (outputs("conv1.weight"), outputs("fc.weight"), stages) else {
+            return Err(ModelError::Unsupported {
+                path: directory.as_ref().join("model.safetensors"),
+                what: "a network without conv1, layer1.0.conv3 and fc".into(),
+                remedy: "give a ResNet with bottleneck blocks in torchvision's names (ResNet-50, -101, -152), or an \
+                         ONNX file"
+                    .into(),
+            });
+        };
+        let widths = (0..stages).filter_map(|stage| block(stage, 0)).map(|outputs| outputs / EXPANSION).collect();
+        let count = |stage: usize| (0..).take_while(|&b| block(stage, b).is_some()).count();
+        let blocks = (0..stages).map(count).collect();
+        Ok(Self { images, image, stem, widths, blocks, classes, stride_in_3x3: true })
+    }
 }
 
 /// A residual network: input `image`, output `fc`. Node names are torchvision's.
@@ -331,6 +357,26 @@ impl GraphModel {
         }
         if let Some(head) = &model.head {
             f.put("head.weight", head.data.clone())?;
+        }
+        Ok(f.model)
+    }
+
+    /// A graph with pseudo-random weights: products keep the variance of their operand, halved by a ReLU, about as it is.
+    ///
+    /// # Errors
+    /// If a weight has no elements.
+    pub fn synthetic(graph: Graph, seed: u64) -> Result<Self, GraphError> {
+        let mut random = Random(seed);
+        let mut f = Filler::new(graph);
+        for node in f.model.graph.nodes.clone() {
+            for (index, &edge) in node.inputs.iter().enumerate() {
+                let edge = f.model.graph.edge(edge).clone();
+                let terms = edge.shape.iter().rev().skip(1).product::<usize>().max(1);
+                let deviation = if index == 1 { (2.0 / terms as f32).sqrt() } else { 0.05 };
+                if edge.source == Source::Constant {
+                    f.put(&edge.name, random.matrix(1, edge.elements(), deviation).data)?;
+                }
+            }
         }
         Ok(f.model)
     }

@@ -10,6 +10,8 @@
 //! | [`builder`] | building a graph node by node, each one checked |
 //! | [`families`] | graphs of BERT, GPT-2 and ResNet configurations, with and without weights |
 //! | [`mod@evaluate`] | the float32 meaning of a graph |
+//! | [`integer`], [`mod@quantise`] | convolutional networks in INT8: integer reference, calibration |
+//! | `file` | INT8 graphs as files |
 //!
 //! # Conventions
 //!
@@ -22,7 +24,10 @@
 pub mod builder;
 pub mod evaluate;
 pub mod families;
+mod file;
+pub mod integer;
 pub mod operator;
+pub mod quantise;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -31,7 +36,9 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::GraphBuilder;
 pub use evaluate::{Array, evaluate};
+pub use integer::{IntegerGraph, IntegerOperation, Step, Tensors, Weights};
 pub use operator::{Operator, OperatorClass, Placement, Work};
+pub use quantise::GraphOptions;
 
 use crate::layer::Encoding;
 

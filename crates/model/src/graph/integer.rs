@@ -1,0 +1,379 @@
+//! Convolutional networks in INT8: operations as the accelerator does them, and their integer reference.
+//!
+//! Activations are int8 with one scale a tensor, sums are int32. Reading the accumulator out applies ReLU, multiplies by
+//! one float32 and saturates to int8 (`AccumulatorScale.scala`), so weights may have a scale for each group of output
+//! channels that is read out by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::{Array, taps};
+use super::operator::{Conv2d, Operator, Window};
+use super::{EdgeId, Graph, GraphError};
+use crate::layer::{ColumnGroup, INT8_MAX, check_groups, expect_length};
+use crate::layer_reference::scale_to_int8;
+use crate::matrix::Matrix;
+
+/// Weights, bias and read-out of a dense or convolutional product:
+/// `out = sat8(round(relu(sum of products + bias) * scale of the channel's group))`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// Terms x output channels. The terms of a convolution are kernel row, kernel column, input channel of the group.
+    pub values: Matrix<i8>,
+    /// One int32 an output channel.
+    pub bias: Vec<i32>,
+    /// Output channels by scale of the read-out; they cover all of them in order.
+    pub groups: Vec<ColumnGroup>,
+    /// Whether negative results become 0.
+    pub relu: bool,
+}
+
+/// What the accelerator does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum IntegerOperation {
+    /// All leading dimensions are rows of A, the last one its columns.
+    MatMul(Weights),
+    /// A convolution; padding is 0.
+    Conv2d {
+        /// The kernel, its steps and its groups.
+        conv: Conv2d,
+        /// The weights.
+        weights: Weights,
+    },
+    /// Largest element of each window; padding never wins.
+    MaxPool(Window),
+    /// `sat8(round(sum over the window * 1/n))`, n being the whole window or the pixels inside the image.
+    AveragePool {
+        /// The window.
+        window: Window,
+        /// Padding counts as zeros.
+        count_padding: bool,
+    },
+    /// `sat8(round(sum over the image * scale))` by channel.
+    GlobalAverage {
+        /// Factor of the read-out.
+        scale: f32,
+    },
+    /// `sat8(round(relu(sat8(round(a * scales[0])) + sat8(round(b * scales[1]))) * scale))`.
+    Add {
+        /// Factors of the operands as they are loaded.
+        scales: [f32; 2],
+        /// Factor of the read-out.
+        scale: f32,
+        /// Whether negative results become 0.
+        relu: bool,
+    },
+    /// max(x, 0).
+    Relu,
+    /// The same bytes under another shape.
+    Reshape,
+}
+
+impl IntegerOperation {
+    /// Short name, as in reports and errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MatMul(_) => "matmul",
+            Self::Conv2d { .. } => "conv2d",
+            Self::MaxPool(_) => "max_pool",
+            Self::AveragePool { .. } => "average_pool",
+            Self::GlobalAverage { .. } => "global_average_pool",
+            Self::Add { .. } => "add",
+            Self::Relu => "relu",
+            Self::Reshape => "reshape",
+        }
+    }
+}
+
+/// One operation on edges of the graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Name of its node; of the one before the ReLU if that is part of it.
+    pub name: String,
+    /// Residual stage it belongs to.
+    pub layer: Option<usize>,
+    /// Operands that are not constant.
+    pub inputs: Vec<EdgeId>,
+    /// The result.
+    pub output: EdgeId,
+    /// What it does.
+    pub operation: IntegerOperation,
+}
+
+/// A graph in INT8. Built by [`IntegerGraph::build`], or read from a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IntegerGraph {
+    /// The network; its edges have number formats.
+    pub graph: Graph,
+    /// The operations, each behind those whose results it reads.
+    pub steps: Vec<Step>,
+}
+
+/// int8 tensors by edge.
+pub type Tensors = BTreeMap<EdgeId, Vec<i8>>;
+
+impl IntegerGraph {
+    /// Scale of an int8 edge; 1 if it has none.
+    pub fn scale(&self, edge: EdgeId) -> f32 {
+        self.graph.edge(edge).quantisation.as_ref().and_then(|q| q.encoding.scale.first().copied()).unwrap_or(1.0)
+    }
+
+    /// The nearest integers in [-127, 127] of the graph's inputs, given by name.
+    ///
+    /// # Errors
+    /// If an input is missing or has the wrong size.
+    pub fn quantise_inputs(&self, inputs: &BTreeMap<&str, Array>) -> Result<Tensors, GraphError> {
+        let mut tensors = Tensors::new();
+        for id in self.graph.inputs() {
+            let (edge, scale) = (self.graph.edge(id), self.scale(id));
+            let data = inputs.get(edge.name.as_str()).map_or(&[][..], |array| &array.data);
+            if data.len() != edge.elements() {
+                let (expected, found) = (edge.elements(), data.len());
+                return Err(GraphError::Values { edge: edge.name.clone(), shape: edge.shape.clone(), expected, found });
+            }
+            let quantise = |&x: &f32| (x / scale).round_ties_even().clamp(-INT8_MAX, INT8_MAX) as i8;
+            tensors.insert(id, data.iter().map(quantise).collect());
+        }
+        Ok(tensors)
+    }
+
+    /// The real values of an int8 tensor.
+    pub fn dequantise(&self, edge: EdgeId, values: &[i8]) -> Array {
+        let scale = self.scale(edge);
+        Array {
+            shape: self.graph.edge(edge).shape.clone(),
+            data: values.iter().map(|&q| scale * f32::from(q)).collect(),
+        }
+    }
+
+    /// Every int8 tensor for the given inputs: the integer reference.
+    ///
+    /// # Errors
+    /// If an input is missing or has the wrong size.
+    pub fn execute(&self, inputs: &Tensors) -> Result<Tensors, GraphError> {
+        let mut tensors = Tensors::new();
+        for id in self.graph.inputs() {
+            let edge = self.graph.edge(id);
+            let data = inputs.get(&id).cloned().unwrap_or_default();
+            if data.len() != edge.elements() {
+                let (expected, found) = (edge.elements(), data.len());
+                return Err(GraphError::Values { edge: edge.name.clone(), shape: edge.shape.clone(), expected, found });
+            }
+            tensors.insert(id, data);
+        }
+        for step in &self.steps {
+            let operands: Vec<&[i8]> = step.inputs.iter().map(|e| tensors[e].as_slice()).collect();
+            let result = self.apply(step, &operands);
+            tensors.insert(step.output, result);
+        }
+        Ok(tensors)
+    }
+
+    fn apply(&self, step: &Step, x: &[&[i8]]) -> Vec<i8> {
+        let shape = &self.graph.edge(step.inputs[0]).shape;
+        let out = &self.graph.edge(step.output).shape;
+        match &step.operation {
+            IntegerOperation::MatMul(weights) => matmul(x[0], weights),
+            IntegerOperation::Conv2d { conv, weights } => convolution(x[0], shape, conv, weights, out),
+            IntegerOperation::MaxPool(window) => {
+                pool(x[0], shape, window, out, |inside| inside.max().map_or(0, |x| x as i8))
+            }
+            IntegerOperation::AveragePool { window, count_padding } => pool(x[0], shape, window, out, |inside| {
+                let (count, sum) = inside.fold((0, 0), |(count, sum), x| (count + 1, sum + x));
+                let count = if *count_padding { window.kernel[0] * window.kernel[1] } else { count };
+                scale_to_int8(sum, 1.0 / count.max(1) as f32)
+            }),
+            IntegerOperation::GlobalAverage { scale } => global_average(x[0], shape, *scale),
+            IntegerOperation::Add { scales, scale, relu } => {
+                let add = |(&a, &b): (&i8, &i8)| {
+                    let [a, b] = [(a, scales[0]), (b, scales[1])].map(|(x, s)| i32::from(scale_to_int8(x.into(), s)));
+                    scale_to_int8(if *relu { (a + b).max(0) } else { a + b }, *scale)
+                };
+                x[0].iter().zip(x[1]).map(add).collect()
+            }
+            IntegerOperation::Relu => x[0].iter().map(|&x| x.max(0)).collect(),
+            IntegerOperation::Reshape => x[0].to_vec(),
+        }
+    }
+
+    /// Checks that operations, shapes and weights fit together; for graphs from files.
+    ///
+    /// # Errors
+    /// A sentence that names the step and the rule that is broken.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.graph.check().map_err(|error| error.to_string())?;
+        let mut written: BTreeSet<EdgeId> = self.graph.inputs().collect();
+        for step in &self.steps {
+            step.check(&self.graph, &written).map_err(|reason| format!("step `{}`: {reason}", step.name))?;
+            written.insert(step.output);
+        }
+        match self.graph.outputs.iter().find(|edge| !written.contains(edge)) {
+            Some(&edge) => Err(format!("no step writes the output `{}`", self.graph.edge(edge).name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Constant elements: int8 weights and int32 biases.
+    pub fn parameters(&self) -> usize {
+        let count = |step: &Step| step.weights().map_or(0, |w| w.values.data.len() + w.bias.len());
+        self.steps.iter().map(count).sum()
+    }
+}
+
+impl Step {
+    fn check(&self, graph: &Graph, written: &BTreeSet<EdgeId>) -> Result<(), String> {
+        if self.inputs.iter().any(|edge| !written.contains(edge)) {
+            return Err("it reads a tensor that no step before it writes".into());
+        }
+        if self.output.index() >= graph.edges.len() || written.contains(&self.output) {
+            return Err("its result is no tensor of its own".into());
+        }
+        let mut shapes: Vec<&[usize]> = self.inputs.iter().map(|&edge| graph.edge(edge).shape.as_slice()).collect();
+        let (operator, weight_shape) = self.operation.operator(&graph.edge(self.output).shape)?;
+        shapes.extend(weight_shape.as_deref());
+        let (found, expected) = (&graph.edge(self.output).shape, operator.output_shape(&shapes)?);
+        if *found != expected {
+            return Err(format!("its result has shape {expected:?}, but the graph says {found:?}"));
+        }
+        self.weights().map_or(Ok(()), |weights| weights.check(&self.name))
+    }
+
+    /// The weights, to be read from a file.
+    pub(super) fn weights_mut(&mut self) -> Option<&mut Weights> {
+        match &mut self.operation {
+            IntegerOperation::MatMul(weights) | IntegerOperation::Conv2d { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
+    /// The weights, if it has some.
+    pub fn weights(&self) -> Option<&Weights> {
+        match &self.operation {
+            IntegerOperation::MatMul(weights) | IntegerOperation::Conv2d { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+}
+
+impl IntegerOperation {
+    /// The float32 operator with this shape rule, and the shape of its weights.
+    fn operator(&self, output: &[usize]) -> Result<(Operator, Option<Vec<usize>>), String> {
+        Ok(match self {
+            Self::MatMul(w) => {
+                (Operator::MatMul { transpose_b: false, bias: false }, Some(vec![w.values.rows, w.values.cols]))
+            }
+            Self::Conv2d { conv, weights } => {
+                let [rows, cols] = conv.window.kernel;
+                let taps = rows.checked_mul(cols).filter(|&taps| taps > 0).ok_or("its kernel is empty")?;
+                let shape = vec![rows, cols, weights.values.rows / taps, weights.values.cols];
+                if weights.values.rows % taps != 0 {
+                    return Err(format!("{} rows of weights for {taps} kernel elements", weights.values.rows));
+                }
+                (Operator::Conv2d(Conv2d { bias: false, ..*conv }), Some(shape))
+            }
+            Self::MaxPool(window) => (Operator::MaxPool(*window), None),
+            Self::AveragePool { window, count_padding } => {
+                (Operator::AveragePool { window: *window, count_padding: *count_padding }, None)
+            }
+            Self::GlobalAverage { .. } => (Operator::GlobalAveragePool, None),
+            Self::Add { .. } => (Operator::Add, None),
+            Self::Relu => (Operator::Relu, None),
+            Self::Reshape => (Operator::Reshape { shape: output.to_vec() }, None),
+        })
+    }
+}
+
+impl Weights {
+    fn check(&self, name: &str) -> Result<(), String> {
+        expect_length(name, "bias", self.bias.len(), self.values.cols)?;
+        expect_length(name, "weights", self.values.data.len(), self.values.rows * self.values.cols)?;
+        check_groups(name, &self.groups, self.values.cols)
+    }
+
+    /// The int8 results of a row of sums that begins with [`Weights::bias`].
+    fn read_out(&self, sums: &[i32], out: &mut Vec<i8>) {
+        for group in &self.groups {
+            let read = |&sum: &i32| scale_to_int8(if self.relu { sum.max(0) } else { sum }, group.scale);
+            out.extend(sums[group.columns.clone()].iter().map(read));
+        }
+    }
+}
+
+/// Adds `x` times each weight.
+fn accumulate(sums: &mut [i32], x: i8, weights: &[i8]) {
+    let x = i32::from(x);
+    for (sum, &w) in sums.iter_mut().zip(weights) {
+        *sum = sum.wrapping_add(x * i32::from(w));
+    }
+}
+
+fn matmul(x: &[i8], weights: &Weights) -> Vec<i8> {
+    let mut out = Vec::with_capacity(x.len() / weights.values.rows * weights.values.cols);
+    for row in x.chunks(weights.values.rows) {
+        let mut sums = weights.bias.clone();
+        row.iter().enumerate().for_each(|(k, &x)| accumulate(&mut sums, x, weights.values.row(k)));
+        weights.read_out(&sums, &mut out);
+    }
+    out
+}
+
+fn convolution(x: &[i8], shape: &[usize], conv: &Conv2d, weights: &Weights, out_shape: &[usize]) -> Vec<i8> {
+    let [_, height, width, channels] = shape[..] else { unreachable!("shapes are checked") };
+    let [images, rows, cols, outputs] = out_shape[..] else { unreachable!("shapes are checked") };
+    let (per_group, outputs_per_group) = (channels / conv.groups, outputs / conv.groups);
+    let mut out = Vec::with_capacity(images * rows * cols * outputs);
+    for pixel in 0..images * rows * cols {
+        let (image, row, col) = (pixel / (rows * cols), pixel / cols % rows, pixel % cols);
+        let mut sums = weights.bias.clone();
+        for (krow, irow) in taps(&conv.window, 0, row, height) {
+            for (kcol, icol) in taps(&conv.window, 1, col, width) {
+                let pixel = &x[((image * height + irow) * width + icol) * channels..][..channels];
+                let first = (krow * conv.window.kernel[1] + kcol) * per_group;
+                for (channel, &x) in pixel.iter().enumerate() {
+                    let group = channel / per_group;
+                    let columns = group * outputs_per_group..(group + 1) * outputs_per_group;
+                    let weights = weights.values.row(first + channel % per_group);
+                    accumulate(&mut sums[columns.clone()], x, &weights[columns]);
+                }
+            }
+        }
+        weights.read_out(&sums, &mut out);
+    }
+    out
+}
+
+/// Applies `f` to the elements inside each window.
+fn pool(
+    x: &[i8],
+    shape: &[usize],
+    window: &Window,
+    out_shape: &[usize],
+    f: impl Fn(&mut dyn Iterator<Item = i32>) -> i8,
+) -> Vec<i8> {
+    let [_, height, width, channels] = shape[..] else { unreachable!("shapes are checked") };
+    let [images, rows, cols, _] = out_shape[..] else { unreachable!("shapes are checked") };
+    let mut out = Vec::with_capacity(images * rows * cols * channels);
+    for pixel in 0..images * rows * cols {
+        let (image, row, col) = (pixel / (rows * cols), pixel / cols % rows, pixel % cols);
+        for channel in 0..channels {
+            let mut inside = taps(window, 0, row, height).flat_map(|(_, irow)| {
+                taps(window, 1, col, width)
+                    .map(move |(_, icol)| i32::from(x[((image * height + irow) * width + icol) * channels + channel]))
+            });
+            out.push(f(&mut inside));
+        }
+    }
+    out
+}
+
+fn global_average(x: &[i8], shape: &[usize], scale: f32) -> Vec<i8> {
+    let [_, height, width, channels] = shape[..] else { unreachable!("shapes are checked") };
+    let mut out = Vec::new();
+    for image in x.chunks(height * width * channels) {
+        let sum = |c: usize| image.iter().skip(c).step_by(channels).map(|&x| i32::from(x)).sum();
+        out.extend((0..channels).map(|c| scale_to_int8(sum(c), scale)));
+    }
+    out
+}
