@@ -192,6 +192,8 @@ fn illegal() -> Vec<(GemminiConfig, String)> {
         format!("{OS}compute_preloaded a=0 bd=0"),
         product(WS, "d=0 c=0", "compute_preloaded a=0xffffffff bd=0xffffffff"),
         product(WS, "d=0xffffffff c=0", "compute_preloaded a=0 bd=0xffffffff"),
+        product(WS, "d=0 c=0", "compute_accumulated a=0 bd=0xffffffff"),
+        product(OS, "d=0 c=0", "compute_preloaded a=0 bd=0\npreload d=0 c=0\ncompute_accumulated a=0 bd=0"),
         product("config_ex dataflow=1 a_transpose=1 b_transpose=1\n", "d=0 c=0", "compute_preloaded a=0"),
         product("config_ex dataflow=0 b_transpose=1\n", "d=0 c=0", "compute_preloaded a=0 bd=0"),
         "loop_ws_config_bounds i=1 j=1 k=1\nloop_ws a_transpose=1 b_transpose=1".to_owned(),

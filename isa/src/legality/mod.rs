@@ -170,6 +170,12 @@ pub enum Illegality {
          weights with compute_accumulated, or preload rows of zeros"
     )]
     GarbageWeights,
+    /// A compute goes on from nothing.
+    #[error("compute_accumulated: {}; begin with compute_preloaded", missing_text(*dataflow))]
+    NothingToAccumulate {
+        /// Dataflow in effect.
+        dataflow: DataflowMode,
+    },
     /// A preload is followed by another one.
     #[error("preload: there was no compute since the last preload")]
     PreloadWithoutCompute,
@@ -225,6 +231,15 @@ fn transposer_text(dataflow: DataflowMode) -> &'static str {
     }
 }
 
+fn missing_text(dataflow: DataflowMode) -> &'static str {
+    match dataflow {
+        DataflowMode::Os => {
+            "there are no sums in the array, as there was no compute before in os, or its preload had a destination"
+        }
+        DataflowMode::Ws => "there are no weights in use, as there was no compute_preloaded before in ws",
+    }
+}
+
 impl Illegality {
     /// What the hardware then does, as far as known.
     pub fn effect(&self) -> &'static str {
@@ -249,6 +264,7 @@ impl Illegality {
             Illegality::ComputeWithoutPreload { .. } => "uses the destination of a later preload, or stops",
             Illegality::GarbageA { .. } => "multiplies with whatever is being read",
             Illegality::GarbageWeights => "multiplies with a mixture of zeros and older weights",
+            Illegality::NothingToAccumulate { .. } => "goes on from whatever the array's registers hold",
             Illegality::PreloadWithoutCompute => "the first preload's destination is lost",
             Illegality::LoopNeedsWs { .. } => "multiplies in the wrong dataflow",
             Illegality::ZeroLoopBound { .. } => "runs 65536 iterations",
@@ -482,6 +498,8 @@ pub struct Checker {
     garbage_weights: bool,
     /// The last preload in output-stationary mode had a garbage destination.
     result_in_array: bool,
+    /// The array holds what a compute can go on from: weights in use, or sums without destination.
+    accumulable: bool,
     matmul: Loops<MatmulLoop>,
     conv: Loops<ConvLoop>,
 }
@@ -521,6 +539,7 @@ impl Checker {
             preloaded: false,
             garbage_weights: false,
             result_in_array: false,
+            accumulable: false,
             matmul: Loops::new(cfg),
             conv: Loops::new(cfg),
         }
@@ -554,8 +573,15 @@ impl Checker {
                 if self.garbage_weights {
                     found.push(Illegality::GarbageWeights);
                 }
+                self.accumulable = self.dataflow() == DataflowMode::Ws || self.result_in_array;
             }
-            Command::ComputeAccumulated(operands) => self.compute(mnemonic, operands, found),
+            Command::ComputeAccumulated(operands) => {
+                self.compute(mnemonic, operands, found);
+                if self.execute.is_some() && !self.accumulable {
+                    found.push(Illegality::NothingToAccumulate { dataflow: self.dataflow() });
+                }
+                self.accumulable &= self.dataflow() == DataflowMode::Ws || self.result_in_array;
+            }
             Command::LoopWs(run) => self.loop_ws(run, found),
             Command::LoopConvWs(run) => self.loop_conv_ws(run, found),
             other => {
@@ -581,6 +607,7 @@ impl Checker {
             found.push(Illegality::ResultInArray);
         }
         self.result_in_array &= self.dataflow() == DataflowMode::Os;
+        self.accumulable &= self.dataflow() == before;
     }
 
     fn config_st(&mut self, config: &ConfigSt) {
@@ -736,6 +763,7 @@ impl Checker {
         let computes = !run.skip_ex && !run.is_resadd;
         if computes {
             self.check_loop_dataflow("loop_ws", found);
+            self.accumulable = true;
         }
         for (channel, needs) in slot.channels_used(run) {
             if self.channels[channel] == Channel::Unset {
@@ -748,6 +776,7 @@ impl Checker {
     fn loop_conv_ws(&mut self, run: &LoopConvWs, found: &mut Vec<Illegality>) {
         let slot = self.conv.run();
         self.check_loop_dataflow("loop_conv_ws", found);
+        self.accumulable = true;
         slot.check(&self.cfg, run, found);
         // The unroller configures the load channels, and after a pooled store plain stores.
         self.channels = [Channel::SetByLoop; 3];

@@ -209,6 +209,33 @@ fn garbage_weights_may_only_be_kept_out_of_use() {
 }
 
 #[test]
+fn a_compute_goes_on_only_from_weights_in_use_or_sums_in_the_array() {
+    let pair = |c: &str, flip: &str| format!("preload d=0 c={c}\n{flip} a=0 bd=0\n");
+    let [fresh, on] = ["compute_preloaded", "compute_accumulated"];
+    let [ws, os] = ["config_ex dataflow=1\n", "config_ex dataflow=0\n"].map(str::to_owned);
+    let inside = |flip| pair("0xffffffff", flip);
+    let out = |flip| pair("0x80000000", flip);
+    for legal in [
+        ws.clone() + &out(fresh) + &out(on) + &out(on),
+        os.clone() + &inside(fresh) + &inside(on) + &out(on),
+        os.clone() + &out(fresh) + &ws + &out(fresh) + &ws + &out(on),
+    ] {
+        assert_eq!(configured(&legal), [""; 0], "{legal}");
+    }
+    for (illegal, reason) in [
+        (ws.clone() + &out(on), "there are no weights in use"),
+        (os.clone() + &out(fresh) + &ws + &out(on), "there are no weights in use"),
+        (os.clone() + &inside(on), "there are no sums in the array"),
+        (os.clone() + &out(fresh) + &out(on), "there are no sums in the array"),
+        (ws + &out(fresh) + &os + &inside(on), "there are no sums in the array"),
+    ] {
+        let found = configured(&illegal);
+        assert_eq!(found.len(), 1, "{illegal}");
+        assert!(found[0].starts_with(&format!("compute_accumulated: {reason}")), "{}", found[0]);
+    }
+}
+
+#[test]
 fn zeros_go_into_the_accumulator_only_at_its_own_width() {
     assert_eq!(
         configured(
@@ -329,16 +356,16 @@ fn features_must_be_built() {
     assert_eq!(
         messages_in(
             &bare,
-            "config_ex dataflow=1
+            "config_ex dataflow=0
              config_st stride=1 activation=1
              preload c=0x80000000
-             compute_accumulated a=0
+             compute_preloaded a=0
              mvout dram=64 local=0x80000000 cols=16 rows=1"
         ),
         [
             "config_st: an activation function does not exist in this configuration: it needs has_nonlinear_activations = true",
             "preload: a result in the accumulator does not exist in this configuration: it needs ex_write_to_acc = true",
-            "compute_accumulated: an operand in the scratchpad does not exist in this configuration: it needs ex_read_from_spad = true",
+            "compute_preloaded: an operand in the scratchpad does not exist in this configuration: it needs ex_read_from_spad = true",
             "mvout: a scaled accumulator store does not exist in this configuration: it needs acc_read_small_width = true",
         ]
     );
