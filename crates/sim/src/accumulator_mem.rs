@@ -9,9 +9,9 @@
 //! | w+L   | last stage: the memory is written with the sum or the data, L = acc_latency |
 //! | w+L+1 | readable                                                                    |
 //!
-//! The adder has L - 1 registers, so a sum travels beside its write; here it replaces the data of the write at the end
-//! of w+1. The row is read then too: from w to w+1 nothing else can write it, since an accumulating write
-//! is refused while its row is in the shift register (or in a write queue, below).
+//! The adder has L - 1 registers, so a sum travels beside its write. Here it is made as the write leaves the shift register: from
+//! w on nothing else writes its row, since an accumulating write is refused while its row is in the shift register (or
+//! in a write queue, below) and later writes stay behind it.
 //!
 //! A read accepted in cycle d is at the output in d+1. The output register is the hardware's one-entry queue (pipe
 //! and flow) behind the memory.
@@ -201,18 +201,18 @@ impl AccumulatorMem {
         self.sub_banks.is_empty() || self.sub_banks[self.sub_bank(row)].is_empty()
     }
 
-    /// The write in stage 0, if it accumulates: it uses the shared adders in this cycle (`adder.valid`).
-    #[inline]
-    pub fn adding(&self) -> bool {
-        let write = &self.pipelined[self.newest];
-        write.valid && write.accumulate
-    }
-
-    /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`), which the sum replaces.
-    fn adder_operands(&mut self) -> (&[i32], &mut [i32]) {
+    /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`).
+    fn adder_operands(&self) -> (&[i32], &[i32]) {
         let lanes = self.lanes(self.pipelined[self.newest].row);
         let slot = self.lanes(self.newest as u32);
-        (&self.memory[lanes], &mut self.pipelined_data[slot])
+        (&self.memory[lanes], &self.pipelined_data[slot])
+    }
+
+    /// Replaces the write in stage 0 by one of this sum.
+    fn replace_sum(&mut self, sum: &AccRow) {
+        let slot = self.lanes(self.newest as u32);
+        self.pipelined_data[slot].copy_from_slice(&sum.0[..self.dim]);
+        self.pipelined[self.newest].accumulate = false;
     }
 
     /// Elements of a row, in the memory or in the slots of the shift register.
@@ -235,8 +235,9 @@ impl AccumulatorMem {
         self.out = Some(AccumulatorReadResp { data, readout });
     }
 
-    /// Clock edge, last and after [`add`], of a bank that [`Self::is_writing`] or accepts a write. `write` was accepted in this
-    /// cycle; `requested` is the valid write request, accepted or not.
+    /// Clock edge, last and after [`add_ored`], of a bank that [`Self::is_writing`] or accepts a write. `write` was accepted in
+    /// this cycle; `requested` is the valid write request, accepted or not.
+    #[inline]
     pub fn write(&mut self, write: Option<&AccumulatorWrite>, requested: Option<WriteAddress>) {
         if !self.sub_banks.is_empty() {
             self.drain_sub_banks(requested);
@@ -245,25 +246,48 @@ impl AccumulatorMem {
     }
 
     /// Moves the shift register by one stage; the oldest write leaves it.
+    #[inline]
     fn shift(&mut self, write: Option<&AccumulatorWrite>) {
         let oldest = if self.newest == 0 { self.pipelined.len() - 1 } else { self.newest - 1 };
         self.newest = oldest;
-        let slot = self.lanes(oldest as u32);
-        let PipelinedWrite { valid, row, partial, .. } = self.pipelined[oldest];
+        let slot = oldest * self.dim..(oldest + 1) * self.dim;
+        let PipelinedWrite { valid, row, accumulate, .. } = self.pipelined[oldest];
         if valid {
             self.in_pipeline -= 1;
-            if self.sub_banks.is_empty() {
-                let lanes = self.lanes(row);
-                write_row(&mut self.memory[lanes], &self.pipelined_data[slot.clone()], &partial);
+            let lanes = self.lanes(row);
+            let (memory, data) = (&mut self.memory[lanes], &mut self.pipelined_data[slot.clone()]);
+            if self.pipelined[oldest].partial.is_none() && self.sub_banks.is_empty() {
+                if accumulate { add_row(memory, data) } else { copy_row(memory, data) }
             } else {
-                self.queue_write(row, slot.clone(), partial);
+                if accumulate {
+                    add_row(data, memory);
+                }
+                self.leave(oldest);
             }
         }
-        self.pipelined[oldest].valid = write.is_some();
-        if let Some(&AccumulatorWrite { row, data, mask, accumulate }) = write {
-            self.pipelined[oldest] = PipelinedWrite { valid: true, accumulate, row, partial: mask };
-            copy_row(&mut self.pipelined_data[slot], data);
-            self.in_pipeline += 1;
+        let Some(&AccumulatorWrite { row, data, mask, accumulate }) = write else {
+            self.pipelined[oldest].valid = false;
+            return;
+        };
+        let entry = &mut self.pipelined[oldest];
+        (entry.valid, entry.accumulate, entry.row) = (true, accumulate, row);
+        if mask.is_some() || entry.partial.is_some() {
+            entry.partial = mask;
+        }
+        copy_row(&mut self.pipelined_data[slot], data);
+        self.in_pipeline += 1;
+    }
+
+    /// A write leaves the shift register for the enabled bytes of its row, or for the queue of its sub-bank.
+    #[inline(never)]
+    fn leave(&mut self, index: usize) {
+        let PipelinedWrite { row, partial, .. } = self.pipelined[index];
+        let slot = self.lanes(index as u32);
+        if self.sub_banks.is_empty() {
+            let lanes = self.lanes(row);
+            write_row(&mut self.memory[lanes], &self.pipelined_data[slot], &partial);
+        } else {
+            self.queue_write(row, slot, partial);
         }
     }
 
@@ -322,35 +346,25 @@ const ELEMENT_ENABLES: [i32; 16] = {
     bits
 };
 
-/// Clock edge of the shared adders (`AccPipeShared`); `adding` has a bit for each bank that is [`AccumulatorMem::adding`].
+/// Clock edge of the shared adders (`AccPipeShared`) if several banks, those of the mask `adding`, use them in this cycle: have an
+/// accumulating write in stage 0.
 ///
-/// The operands pass an OR-type select over the banks that add in this cycle. If two banks do, their operands are
-/// ORed together bit by bit and all of them get the same wrong sum; nothing in the hardware prevents it.
-pub fn add(banks: &mut [AccumulatorMem], adding: u32) {
-    if adding & adding.wrapping_sub(1) != 0 {
-        return add_ored(banks);
-    }
-    let first = adding.trailing_zeros() as usize;
-    if first >= banks.len() {
-        return;
-    }
-    let (row, data) = banks[first].adder_operands();
-    add_row(data, row);
-}
-
-fn add_ored(banks: &mut [AccumulatorMem]) {
+/// The operands pass an OR-type select over these banks, so that they are ORed together bit by bit and all banks
+/// get the same wrong sum; nothing in the hardware prevents it.
+pub fn add_ored(banks: &mut [AccumulatorMem], adding: u32) {
+    let adds = |bank: usize| adding >> bank & 1 == 1;
     let (mut op1, mut op2) = (AccRow::default(), AccRow::default());
-    for bank in banks.iter_mut().filter(|bank| bank.adding()) {
+    for (_, bank) in banks.iter().enumerate().filter(|(index, _)| adds(*index)) {
         let (row, data) = bank.adder_operands();
         for (lane, (a, b)) in row.iter().zip(data).enumerate() {
             op1.0[lane] |= a;
-            op2.0[lane] |= *b;
+            op2.0[lane] |= b;
         }
     }
-    for bank in banks.iter_mut().filter(|bank| bank.adding()) {
-        for (lane, sum) in bank.adder_operands().1.iter_mut().enumerate() {
-            *sum = op1.0[lane].wrapping_add(op2.0[lane]);
-        }
+    let mut sum = op1;
+    add_row(&mut sum.0, &op2.0);
+    for (_, bank) in banks.iter_mut().enumerate().filter(|(index, _)| adds(*index)) {
+        bank.replace_sum(&sum);
     }
 }
 
@@ -375,8 +389,6 @@ mod tests {
     }
 
     fn edge(bank: &mut AccumulatorMem, accepted: Option<&AccumulatorWrite>, request: Option<&AccumulatorWrite>) {
-        let adding = bank.adding().into();
-        add(std::slice::from_mut(bank), adding);
         if bank.is_writing() || accepted.is_some() {
             bank.write(accepted, request.map(address));
         }
@@ -454,8 +466,8 @@ mod tests {
             let request = write(0, &data, true);
             bank.write(Some(&request), Some(address(&request)));
         }
-        for adding in [0b11, 0] {
-            add(&mut banks, adding);
+        add_ored(&mut banks, 0b11);
+        for _ in 0..2 {
             for bank in &mut banks {
                 bank.write(None, None);
             }

@@ -21,12 +21,14 @@
 
 mod operands;
 mod report;
+mod row_streak;
 #[cfg(test)]
 mod tests;
 
 pub use operands::Kind;
 use operands::{Command, Configuration, Decoded, HEADS, Operand, Parameters, Plan};
 pub use report::{ExecuteActivity, ExecuteStall};
+use row_streak::RowStreak;
 
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::Dataflow;
@@ -36,7 +38,7 @@ use pollux_numerics::arithmetic::write_scratchpad_row;
 
 use crate::event::{Event, EventBuffer};
 use crate::mesh_with_delays::{MeshRequest, MeshResponse, MeshWires, MeshWithDelays, OperandRows};
-use crate::multi_headed_queue::MultiHeadedQueue;
+use crate::multi_headed_queue::{MultiHeadedQueue, wrapping_add};
 use crate::operand_set::{A, B, D, OperandSet};
 use crate::row::{SpadRow, copy_row};
 use crate::tag_queue::Tag;
@@ -87,8 +89,10 @@ struct RowCounters {
     a_offset: u32,
 }
 
-/// An entry of the control queue (`ComputeCntlSignals`): what the mesh needs to know about the rows of one cycle.
-#[derive(Clone, Copy, Debug)]
+/// An entry of the control queue (`ComputeCntlSignals`): what the mesh needs to know about the rows of one cycle. What all
+/// entries of a pass have in common beside, its request to the mesh, is kept once in [`PassRequests`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(16))] // it moves as a whole
 struct ControlSignals {
     pass: Option<Pass>,
     /// Operands that advanced with this entry.
@@ -106,8 +110,8 @@ struct ControlSignals {
     bank: [u8; 3],
     /// Lanes that are not padding; 0 for a padding row.
     cols: [u8; 3],
-    request: MeshRequest,
-    tag: Tag,
+    /// Slot of the pass's request.
+    request: u8,
 }
 
 impl ControlSignals {
@@ -122,17 +126,34 @@ impl ControlSignals {
         first: false,
         bank: [0; 3],
         cols: [0; 3],
-        request: MeshRequest {
-            propagate: false,
-            dataflow: DataflowMode::Os,
-            shift: 0,
-            a_transpose: false,
-            bd_transpose: false,
-            total_rows: 0,
-            flush: 0,
-        },
-        tag: Tag::GARBAGE,
+        request: 0,
     };
+}
+
+/// The requests to the mesh of the passes in the control queue, a ring. There is a slot more than the queue has entries, so that
+/// even a stale entry, which stays in its slot of the queue until that is written again, finds its request.
+#[derive(Clone, Debug)]
+struct PassRequests {
+    slots: Vec<(MeshRequest, Tag)>,
+    newest: u8,
+}
+
+impl PassRequests {
+    fn new(entries: usize) -> Self {
+        let dataflow = DataflowMode::Os;
+        let request = MeshRequest { dataflow, ..MeshRequest::default() };
+        Self { slots: vec![(request, Tag::GARBAGE); entries + 1], newest: 0 }
+    }
+
+    /// The slot that the next request takes.
+    fn next(&self) -> u8 {
+        wrapping_add(self.newest.into(), 1, self.slots.len()) as u8
+    }
+
+    fn push(&mut self, request: MeshRequest, tag: Tag) {
+        self.newest = self.next();
+        self.slots[usize::from(self.newest)] = (request, tag);
+    }
 }
 
 /// Wires at the mesh's output in this cycle.
@@ -165,7 +186,8 @@ pub struct ControlWires<'a> {
     rows: OperandRows<'a>,
 }
 
-/// Wires of the row issue and of the completion report in this cycle.
+/// Wires of the row issue and of the completion report in this cycle. One set is used for all cycles, so that in a streak of rows
+/// only what changes from row to row need be driven.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowIssueWires {
     /// Read requests.
@@ -183,6 +205,16 @@ pub struct RowIssueWires {
     bank: [u8; 3],
     /// `about_to_fire_all_rows`.
     done: bool,
+    /// The row is one of a streak.
+    in_streak: bool,
+}
+
+impl RowIssueWires {
+    /// The row was one of a streak.
+    #[inline]
+    pub fn in_streak(&self) -> bool {
+        self.in_streak
+    }
 }
 
 /// Registers and queues of the controller.
@@ -198,7 +230,10 @@ pub struct ExecuteController {
     /// OS: a flush must toggle the registers, as the last preload has a destination.
     in_prop_flush: bool,
     counters: RowCounters,
+    /// The next rows, if they are known to repeat the last one: a function of the other registers.
+    streak: RowStreak,
     control_queue: MultiHeadedQueue<ControlSignals>,
+    requests: PassRequests,
     control_queue_depth: usize,
     mesh: MeshWithDelays,
     /// Result rows of the current tag.
@@ -235,6 +270,8 @@ impl ExecuteController {
             configuration,
             in_prop_flush: false,
             counters: RowCounters::default(),
+            streak: RowStreak::NONE,
+            requests: PassRequests::new(control_queue_depth),
             control_queue: MultiHeadedQueue::new(control_queue_depth, ControlSignals::RESET),
             control_queue_depth,
             mesh: MeshWithDelays::new(config),
@@ -271,6 +308,7 @@ impl ExecuteController {
     }
 
     /// Step 1 of a cycle: the row at the mesh's output.
+    #[inline]
     pub fn results(&self, results: &mut ExResults) {
         (results.write.target, results.completed, results.counted, results.shown) = (None, None, None, None);
         if let Some(response) = self.mesh.response() {
@@ -338,6 +376,22 @@ impl ExecuteController {
             return ControlWires { mesh, ..ControlWires::default() };
         }
         let head = self.control_queue.bits(0);
+        let (rows, have) = self.head_rows(head, response);
+        let fire = (head.fire & have & mesh.ready).only_if(valid);
+        let head_ready = (head.fire & !fire & mesh.ready).is_empty() && (!head.first || mesh.req_ready);
+        let dequeue = valid && head_ready;
+        let taken = (fire & head.reads & !head.from_acc).only_if(dequeue);
+        let request = if mesh.req_ready { self.mesh_request(head, dequeue) } else { None };
+        ControlWires { pops: banks_of(taken, &head.bank), mesh, head_ready, dequeue, request, fire, rows }
+    }
+
+    /// The rows that the mesh gets if it takes this entry's, and the operands that have arrived or need not.
+    #[inline]
+    fn head_rows<'a>(
+        &self,
+        head: &ControlSignals,
+        response: impl Fn(u8) -> Option<&'a SpadRow>,
+    ) -> (OperandRows<'a>, OperandSet) {
         let mut rows = OperandRows { row: [None; 3], cols: head.cols };
         let mut have = !head.reads;
         if self.config.ex_read_from_spad {
@@ -349,12 +403,7 @@ impl ExecuteController {
                 }
             });
         }
-        let fire = (head.fire & have & mesh.ready).only_if(valid);
-        let head_ready = (head.fire & !fire & mesh.ready).is_empty() && (!head.first || mesh.req_ready);
-        let dequeue = valid && head_ready;
-        let taken = (fire & head.reads & !head.from_acc).only_if(dequeue);
-        let request = if mesh.req_ready { self.mesh_request(head, dequeue) } else { None };
-        ControlWires { pops: banks_of(taken, &head.bank), mesh, head_ready, dequeue, request, fire, rows }
+        (rows, have)
     }
 
     /// Operands whose lanes reach the mesh: a preload alone carries only what the transposer needs of A and B, a compute
@@ -374,21 +423,35 @@ impl ExecuteController {
     /// ordinary request.
     fn mesh_request(&self, head: &ControlSignals, dequeue: bool) -> Option<(MeshRequest, Tag)> {
         let flush = self.state == State::Flush;
-        let mut request = head.request;
+        let (mut request, tag) = self.requests.slots[usize::from(head.request)];
         if flush {
             request.propagate = self.in_prop_flush;
         }
         if self.control_queue.valid(0) {
-            return (dequeue && !head.fire.is_empty()).then_some((request, head.tag));
+            return (dequeue && !head.fire.is_empty()).then_some((request, tag));
         }
         (request.total_rows, request.flush) = (self.parameters.dim as u8, 1);
         flush.then_some((request, Tag::GARBAGE))
     }
 
-    /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report.
-    pub fn row_issue(&self, control: &ControlWires<'_>, spad_ready: u32, acc_ready: u32) -> RowIssueWires {
-        let control_ready = self.control_queue.len() < self.control_queue_depth || control.head_ready;
-        let (decision, pass) = match self.state {
+    /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report. `wires` are those of the
+    /// cycle before.
+    #[inline]
+    pub fn row_issue(&self, control: &ControlWires<'_>, spad_ready: u32, acc_ready: u32, wires: &mut RowIssueWires) {
+        wires.control_ready = self.control_queue.len() < self.control_queue_depth || control.head_ready;
+        let RowStreak { rows, banks, next, .. } = &self.streak;
+        wires.in_streak = *rows > 0 && wires.control_ready && !spad_ready & banks == 0;
+        if wires.in_streak {
+            (wires.decision, wires.reads.spad_row.row) = (None, *next);
+        } else {
+            self.issue_row(spad_ready, acc_ready, wires);
+        }
+        wires.completed = self.report(wires.decision);
+    }
+
+    /// The rows requested in this cycle, worked out in full.
+    fn issue_row(&self, spad_ready: u32, acc_ready: u32, wires: &mut RowIssueWires) {
+        (wires.decision, wires.pass) = match self.state {
             State::Waiting => {
                 let decision = self.decide();
                 (Some(decision), if let Decision::Start(pass) = decision { Some(pass) } else { None })
@@ -396,27 +459,20 @@ impl ExecuteController {
             State::Compute(pass) => (None, Some(pass)),
             State::Flush | State::Flushing => (None, None),
         };
-        let completed = self.report(decision);
-        let Some(pass) = pass else {
-            return RowIssueWires { completed, decision, control_ready, ..RowIssueWires::default() };
+        let Some(pass) = wires.pass else {
+            let RowIssueWires { decision, control_ready, .. } = *wires;
+            *wires = RowIssueWires { decision, control_ready, ..RowIssueWires::default() };
+            return;
         };
         let plan = &self.decoded.plans[pass as usize];
         let rows = self.next_rows();
         let may_advance = self.may_advance(plan, &rows.bank);
-        let real = self.real_rows();
-        let asks = may_advance & plan.reads & real;
-        let fire = may_advance & !(asks & self.busy_banks(&rows.bank, spad_ready, acc_ready));
-        RowIssueWires {
-            reads: self.reads(asks, &rows, control_ready),
-            bank: rows.bank,
-            completed,
-            decision,
-            pass: Some(pass),
-            control_ready,
-            real,
-            fire,
-            done: control_ready && self.all_rows_fire(plan, fire),
-        }
+        wires.real = self.real_rows();
+        let asks = may_advance & plan.reads & wires.real;
+        wires.fire = may_advance & !(asks & self.busy_banks(&rows.bank, spad_ready, acc_ready));
+        wires.bank = rows.bank;
+        wires.reads = self.reads(asks, &rows, wires.control_ready);
+        wires.done = wires.control_ready && self.all_rows_fire(plan, wires.fire);
     }
 
     /// The report of this cycle: a result's last row, else a command that waits for its report, else CONFIG_EX.
@@ -566,12 +622,8 @@ impl ExecuteController {
             && (is_acc.has(x) || bank[x] == bank[y])
     }
 
-    /// The entry that goes into the control queue.
-    fn control_entry(&self, pass: Pass, wires: &RowIssueWires) -> ControlSignals {
-        let plan = &self.decoded.plans[pass as usize];
-        let [a, b, d] = &self.decoded.operands;
-        let cols = |x: usize, operand: &Operand| if wires.real.has(x) { operand.cols } else { 0 };
-        let cols = [cols(A, a), cols(B, b), cols(D, d)];
+    /// What a pass asks of the mesh.
+    fn pass_request(&self, pass: Pass) -> (MeshRequest, Tag) {
         let request = MeshRequest {
             propagate: match pass {
                 Pass::Preload => self.in_prop_flush,
@@ -581,10 +633,18 @@ impl ExecuteController {
             shift: self.configuration.shift,
             a_transpose: self.configuration.a_transpose,
             bd_transpose: self.configuration.bd_transpose,
-            total_rows: plan.total_rows as u8,
+            total_rows: self.decoded.plans[pass as usize].total_rows as u8,
             flush: 0,
         };
-        let tag = if pass == Pass::Compute { Tag::GARBAGE } else { self.decoded.tag };
+        (request, if pass == Pass::Compute { Tag::GARBAGE } else { self.decoded.tag })
+    }
+
+    /// The entry that goes into the control queue, but for [`ControlSignals::first`].
+    fn control_entry(&self, pass: Pass, wires: &RowIssueWires) -> ControlSignals {
+        let plan = &self.decoded.plans[pass as usize];
+        let [a, b, d] = &self.decoded.operands;
+        let cols = |x: usize, operand: &Operand| if wires.real.has(x) { operand.cols } else { 0 };
+        let cols = [cols(A, a), cols(B, b), cols(D, d)];
         ControlSignals {
             pass: Some(pass),
             fire: wires.fire,
@@ -592,11 +652,10 @@ impl ExecuteController {
             reads: plan.reads & OperandSet::of([cols[A] > 0, cols[B] > 0, cols[D] > 0]),
             zeros: self.decoded.garbage & !OperandSet::single(A),
             from_acc: self.decoded.from_acc,
-            first: self.counters.started.is_empty(),
+            first: false,
             bank: wires.bank,
             cols,
-            request,
-            tag,
+            request: self.requests.newest,
         }
     }
 }
@@ -630,7 +689,10 @@ impl ExecuteController {
 
     /// The pending report that goes out in this cycle.
     fn reported(&self, results: &ExResults) -> Option<usize> {
-        if results.completed.is_some() { None } else { self.pending.iter().position(Option::is_some) }
+        if results.completed.is_some() || self.pending == [None; 2] {
+            return None;
+        }
+        self.pending.iter().position(Option::is_some)
     }
 
     fn tick_results(&mut self, results: &ExResults) -> bool {
@@ -646,22 +708,46 @@ impl ExecuteController {
     }
 
     fn tick_control_queue(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) -> bool {
-        match issue.pass {
+        let pop = control.dequeue.into();
+        let entry = match issue.pass {
+            _ if issue.in_streak => {
+                self.control_queue.tick(pop, Some(&self.streak.entry));
+                return true;
+            }
             Some(pass) if issue.control_ready => {
-                let entry = self.control_entry(pass, issue);
-                self.control_queue.tick(control.dequeue.into(), Some(entry));
-                true
+                let first = self.counters.started.is_empty();
+                if first {
+                    let (request, tag) = self.pass_request(pass);
+                    self.requests.push(request, tag);
+                }
+                Some(ControlSignals { first, ..self.control_entry(pass, issue) })
             }
-            _ if control.dequeue => {
-                self.control_queue.tick(1, None);
-                true
-            }
-            _ => false,
-        }
+            _ if control.dequeue => None,
+            _ => return false,
+        };
+        self.control_queue.tick(pop, entry.as_ref());
+        true
     }
 
     /// Row counters: in a pass they count, otherwise they are cleared.
+    #[inline]
     fn tick_rows(&mut self, issue: &RowIssueWires) -> bool {
+        if !issue.in_streak {
+            return self.count_rows(issue);
+        }
+        self.count_streak_row();
+        true
+    }
+
+    #[inline]
+    fn count_streak_row(&mut self) {
+        self.streak.advance();
+        self.counters.a_offset += self.configuration.a_stride;
+        self.counters.next = self.counters.next.map(|row| row + 1);
+    }
+
+    fn count_rows(&mut self, issue: &RowIssueWires) -> bool {
+        self.streak.rows = 0;
         let counters = &mut self.counters;
         let Some(pass) = issue.pass else {
             let cleared = RowCounters { started: counters.started, ..RowCounters::default() };
@@ -678,13 +764,20 @@ impl ExecuteController {
         let mask = self.parameters.dim - 1;
         issue.fire.each(|x| counters.next[x] = next_row(counters.next[x], total_rows) & mask);
         counters.started = if issue.done { OperandSet::EMPTY } else { counters.started | issue.fire };
+        if issue.fire == OperandSet::ALL && !issue.done {
+            self.streak = self.streak(pass, issue);
+        }
         true
     }
 
     /// The state machine. Returns how many commands leave the queue, or none if nothing changed.
+    #[inline]
     fn tick_state(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) -> Option<usize> {
         if self.configuration.dataflow == DataflowMode::Ws {
             self.in_prop_flush = false;
+        }
+        if issue.in_streak {
+            return None;
         }
         match (self.state, issue.decision) {
             (State::Waiting, Some(Decision::Config)) => {
@@ -739,13 +832,17 @@ impl ExecuteController {
 
     /// Command queue and unroller. `popped` commands leave; none if the heads stay what they are.
     fn tick_commands(&mut self, cmd: Option<IssuedCmd>, popped: Option<usize>) -> bool {
-        let unrolled = if self.commands.enq_ready() { self.unroller.output() } else { None };
+        let moves = self.commands.enq_ready() && self.unroller.holds_command();
+        if cmd.is_none() && popped.is_none() && !moves {
+            return false;
+        }
+        let unrolled = if moves { self.unroller.output() } else { None };
         let progress = self.unroller.tick(unrolled.is_some(), cmd);
         let pop = popped.unwrap_or(0);
         if pop > 0 || unrolled.is_some() {
             let heads_change = pop > 0 || self.commands.len() < HEADS;
             let command = unrolled.map(|issued| Command::new(&self.config, &self.parameters, &issued));
-            self.commands.tick(pop, command);
+            self.commands.tick(pop, command.as_ref());
             if heads_change {
                 self.decoded = Decoded::new(&self.parameters, &self.configuration, &self.commands);
             }

@@ -149,6 +149,14 @@ impl FrontEnd {
         events
     }
 
+    /// Nothing moves, and will not unless a controller that is not `ready` now becomes so, a command completes, or a command is
+    /// presented and accepted; and nobody looks at the counters' lines.
+    #[inline]
+    pub fn rests(&self, ready: PerUnit<bool>) -> bool {
+        let issues = |unit: Unit| ready[unit as usize] && self.station.issue_valid(unit);
+        self.settled && !self.reads_counters() && !issues(Unit::Ld) && !issues(Unit::Ex) && !issues(Unit::St)
+    }
+
     /// What the dispatch of commands into the station is doing.
     pub fn dispatch_activity(&self) -> DispatchActivity {
         match (self.dispatch(), self.unrolled.front()) {

@@ -29,6 +29,7 @@ use crate::report::{Activity, Block, Cause, Spent};
 use crate::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires};
 use crate::store_controller::StoreController;
 use crate::tilelink::SourceRanges;
+use crate::wires::ExTarget;
 
 /// The accelerator's blocks. `Clone` is a snapshot.
 #[derive(Clone, Debug)]
@@ -53,6 +54,7 @@ pub struct Machine {
 #[derive(Clone, Debug, Default)]
 struct LargeWires {
     results: ExResults,
+    rows: RowIssueWires,
     spad: ScratchpadWires,
     tlb: TlbWires,
 }
@@ -115,7 +117,7 @@ impl Machine {
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
         let accepted = cmd.is_some() && self.front.cmd_ready();
-        let LargeWires { results, spad, tlb } = &mut self.wires;
+        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
         let tlb_settled = self.tlb.settled();
         if !tlb_settled {
             *tlb = self.tlb.wires();
@@ -123,8 +125,9 @@ impl Machine {
         self.execute.results(results);
         let control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
         self.scratchpad.sinks(&results.write, control.pops, &tlb.responses, tlb_settled, spad);
-        let rows = self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready);
+        self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready, rows);
         self.scratchpad.dispatch(&rows.reads, spad);
+        let rows = &self.wires.rows;
         let load_request = self.load.request();
         let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &self.wires.spad));
         let store_request = self.store.request();
@@ -145,7 +148,7 @@ impl Machine {
             self.busy_lines(&mut counters);
             self.load.counter_events(load_request.is_some(), load.is_some(), &mut counters);
             self.store.counter_events(store_request.is_some(), store.is_some(), &mut counters);
-            self.execute.counter_events(&control, &rows, &mut counters);
+            self.execute.counter_events(&control, rows, &mut counters);
             self.scratchpad.counter_events(&self.wires.spad, &mut counters);
             self.tlb.counter_events(&self.wires.tlb, &mut counters);
             self.counters = counters;
@@ -157,7 +160,7 @@ impl Machine {
                 load: load_request.map(|_| load.is_some()),
                 store: store_request.map(|_| store.is_some()),
                 control: &control,
-                rows: &rows,
+                rows,
                 spad: &self.wires.spad,
                 tlb: &self.wires.tlb,
                 port: &port,
@@ -167,12 +170,12 @@ impl Machine {
         }
 
         // Clock edge.
-        let LargeWires { results, spad, tlb } = &self.wires;
+        let LargeWires { results, rows, spad, tlb } = &self.wires;
         let inputs = FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed, counters: &self.counters };
         let mut progress = self.front.tick(&inputs, events);
         progress |= self.load.tick(to_load, load.is_some(), spad.load_response, load_ready);
         progress |= self.store.tick(to_store, store.is_some(), spad.store_response, store_ready);
-        progress |= self.execute.tick(to_execute, results, &control, &rows, events);
+        progress |= self.execute.tick(to_execute, results, &control, rows, events);
         progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
         if flush || !(tlb_settled && spad.dma_rests) {
             progress |= self.tlb.tick(tlb, &spad.tlb_requests, flush, |address| {
@@ -194,6 +197,32 @@ impl Machine {
             self.scratchpad.reset_external_counters();
         }
         Step { progress, accepted, busy }
+    }
+
+    /// Cycles from now on in which nothing but rows of the execute controller moves, each like the one before, unless a
+    /// command is accepted: none if `cmd`, the next command presented, is. [`Machine::replay`] does one of them.
+    #[inline]
+    pub fn repeating_cycles(&self, cmd: bool) -> u32 {
+        let banks = self.execute.streak_banks();
+        if !self.wires.spad.dma_rests || !self.wires.rows.in_streak() || (cmd && self.front.cmd_ready()) {
+            return 0;
+        }
+        let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
+        let rest = self.front.rests(ready) && !self.load.busy() && !self.store.busy() && self.tlb.settled();
+        if rest && self.scratchpad.streams(banks, &self.wires.spad) { self.execute.repeating_cycles() } else { 0 }
+    }
+
+    /// One of the [repeating cycles](Self::repeating_cycles). False if it is not like the others, as its result is for the
+    /// scratchpad; nothing is done then.
+    pub fn replay(&mut self, events: &mut EventBuffer) -> bool {
+        let LargeWires { results, spad, .. } = &mut self.wires;
+        self.execute.results(results);
+        if let Some(ExTarget::Spad { .. }) = results.write.target {
+            return false;
+        }
+        let reads = self.execute.replay(results, |bank| self.scratchpad.ex_resp(bank), events);
+        self.scratchpad.replay(&results.write, &reads, spad, events);
+        true
     }
 
     /// What the cycle is spent on. Kept out of [`Machine::step`], which mostly runs without.

@@ -237,6 +237,13 @@ impl Mesh {
         valid && last
     }
 
+    /// Of the next `rows` rows at the output, how many come before the last one of a matrix.
+    pub fn rows_before_last(&self, rows: usize) -> usize {
+        let (first, later) = (&self.slots[self.position..], &self.slots[..self.position]);
+        let last = first.iter().chain(later).take(rows).position(|slot| slot.valid && slot.last);
+        last.unwrap_or(rows.min(self.slots.len()))
+    }
+
     /// Register c1 of the PE in `row` and `column`.
     pub fn c1(&self, row: usize, column: usize) -> i32 {
         self.width.wrap(self.registers[1].row(row)[column])

@@ -173,7 +173,7 @@ impl MeshWithDelays {
     }
 
     /// `resp`.
-    #[inline]
+    #[inline(always)] // most callers need one of its parts
     pub fn response(&self) -> Option<MeshResponse<'_>> {
         let out = self.mesh.output()?;
         let tag = self.tags.front().filter(|entry| entry.id == out.id).map(|entry| &entry.tag);
@@ -187,6 +187,20 @@ impl MeshWithDelays {
     pub fn ends_matrix(&self) -> bool {
         self.mesh.ends_matrix()
     }
+
+    /// Rows that can enter the array one a cycle, beginning with this one, before the wires are others than [`Self::MIDDLE_ROW`] or the
+    /// last row of a matrix comes out.
+    pub fn middle_rows(&self, rows: u32) -> u32 {
+        if !self.request_valid || self.request.flush > 0 || self.written != OperandSet::ALL {
+            return 0;
+        }
+        let until_last = self.request.total_rows.wrapping_sub(1).saturating_sub(self.fire_counter);
+        let rows = rows.min(until_last.into());
+        self.mesh.rows_before_last(rows as usize) as u32
+    }
+
+    /// The handshakes while rows of one matrix, other than the last, enter the array one a cycle.
+    pub const MIDDLE_ROW: MeshWires = MeshWires { advance: true, last: false, req_ready: false, ready: OperandSet::ALL };
 
     /// `tags_in_progress`.
     #[inline]

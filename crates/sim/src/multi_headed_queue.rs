@@ -55,14 +55,14 @@ impl<T: Clone> MultiHeadedQueue<T> {
 
     /// Clock edge: `pop` elements leave, then `push`, accepted in this cycle, enters.
     #[inline]
-    pub fn tick(&mut self, pop: usize, push: Option<T>) {
+    pub fn tick(&mut self, pop: usize, push: Option<&T>) {
         debug_assert!(pop <= self.len, "more elements popped than stored");
         let entries = self.registers.len();
         self.read = wrapping_add(self.read, pop, entries);
         self.len -= pop;
         if let Some(item) = push {
             debug_assert!(self.len < entries, "push into a full queue");
-            self.registers[self.write] = item;
+            self.registers[self.write].clone_from(item);
             self.write = wrapping_add(self.write, 1, entries);
             self.len += 1;
         }
@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_even_if_elements_leave_in_the_same_cycle() {
         let mut q = MultiHeadedQueue::new(2, 0);
-        q.tick(0, Some(1));
-        q.tick(0, Some(2));
+        q.tick(0, Some(&1));
+        q.tick(0, Some(&2));
         assert!(!q.enq_ready());
         q.tick(1, None);
         assert!(q.enq_ready());
@@ -95,9 +95,9 @@ mod tests {
     fn two_elements_may_leave_while_one_enters() {
         let mut q = MultiHeadedQueue::new(4, 0);
         for i in 1..=3 {
-            q.tick(0, Some(i));
+            q.tick(0, Some(&i));
         }
-        q.tick(2, Some(4));
+        q.tick(2, Some(&4));
         assert_eq!((q.len(), *q.bits(0), *q.bits(1)), (2, 3, 4));
         assert!(q.valid(1) && !q.valid(2));
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_head_that_is_not_valid_shows_what_its_register_last_held() {
         let mut q = MultiHeadedQueue::new(2, 0);
-        q.tick(0, Some(7));
+        q.tick(0, Some(&7));
         q.tick(1, None);
         assert_eq!(*q.bits(1), 7);
         assert!(!q.valid(0));

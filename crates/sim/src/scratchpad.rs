@@ -45,14 +45,13 @@ use crate::frontend_tlb::{TLB_READER, TLB_WRITER, TlbRequest, TlbResponse};
 use crate::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
 use crate::mvin_path::{MvinHeads, MvinPath, MvinTaken};
 use crate::mvout_path::{MvoutPath, MvoutWires, RowSource};
-use crate::queue::Queue;
 use crate::row::{AccRow, ByteMask, SpadRow};
-use crate::scratchpad_bank::{BankRow, BankWrite, ScratchpadBank};
+use crate::scratchpad_bank::{BankWrite, ScratchpadBank};
 use crate::store_controller::ScratchpadWriteRequest;
 use crate::stream_reader::{StreamReader, StreamReaderWires};
 use crate::stream_writer::{StreamWriter, StreamWriterWires};
 use crate::tilelink::{ABeat, DBeat, DmaClient, TileLink, TileLinkInputs};
-use crate::wires::{ExReads, ExTarget, ExWrite};
+use crate::wires::{BankRows, ExReads, ExTarget, ExWrite};
 
 /// Sources of bank writes, highest priority first.
 const EX: usize = 0;
@@ -140,12 +139,26 @@ struct BankStates {
 }
 
 /// The numbers of the set bits, lowest first.
-fn banks_of(mut mask: u32) -> impl Iterator<Item = u8> {
-    std::iter::from_fn(move || {
-        let bank = (mask != 0).then(|| mask.trailing_zeros() as u8);
-        mask &= mask.wrapping_sub(1);
-        bank
-    })
+#[inline]
+fn banks_of(mask: u32) -> Banks {
+    Banks(mask)
+}
+
+/// See [`banks_of`].
+struct Banks(u32);
+
+impl Iterator for Banks {
+    type Item = u8;
+
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bank = self.0.trailing_zeros() as u8;
+        self.0 &= self.0 - 1;
+        Some(bank)
+    }
 }
 
 /// Everything that is decided between the registers and the clock edge. One set is used for all cycles, so that what does not
@@ -202,22 +215,12 @@ pub struct ScratchpadInputs<'a> {
     pub port_d: Option<&'a DBeat>,
 }
 
-/// A scratchpad bank with the queues behind its output.
-#[derive(Clone, Debug)]
-struct SpadBank {
-    bank: ScratchpadBank,
-    /// `ex_read_pipe`.
-    ex_rows: Queue<SpadRow>,
-    /// `dma_read_pipe`.
-    dma_rows: Queue<SpadRow>,
-}
-
 /// The block.
 #[derive(Clone, Debug)]
 pub struct Scratchpad {
     layout: AddressLayout,
     dim: usize,
-    spad_banks: Vec<SpadBank>,
+    spad_banks: Vec<ScratchpadBank>,
     acc_banks: Vec<AccumulatorMem>,
     states: BankStates,
     /// The DMA side is empty, and its last clock edge changed nothing.
@@ -245,11 +248,8 @@ impl Scratchpad {
         let dim = config.dim() as usize;
         let parameters = DmaParameters::new(config);
         let delay = config.spad_read_delay as usize;
-        let spad_bank = SpadBank {
-            bank: ScratchpadBank::new(config.sp_bank_entries() as usize, dim, config.sp_singleported),
-            ex_rows: Queue::pipe(delay),
-            dma_rows: Queue::pipe(delay),
-        };
+        let spad_rows = config.sp_bank_entries() as usize;
+        let spad_bank = ScratchpadBank::new(spad_rows, dim, config.sp_singleported, delay);
         let acc_sub_banks = if config.acc_singleported { config.acc_sub_banks.unwrap_or(1) } else { 0 };
         let (rows, latency) = (config.acc_bank_entries() as usize, config.acc_latency as usize);
         let acc_bank = AccumulatorMem::new(rows, dim, latency, acc_sub_banks as usize);
@@ -282,14 +282,14 @@ impl Scratchpad {
     /// Head of a scratchpad bank's queue of rows for the execute controller.
     #[inline]
     pub fn ex_resp(&self, bank: u8) -> Option<&SpadRow> {
-        self.spad_banks[usize::from(bank)].ex_rows.front()
+        self.spad_banks[usize::from(bank)].row_for(Port::Ex)
     }
 
     /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
     pub fn spad_row(&self, row: u32) -> Option<&[i8]> {
         let bits = self.layout.sp_bank_row_bits;
         let bank = self.spad_banks.get((row >> bits) as usize)?;
-        Some(bank.bank.row(row & ((1 << bits) - 1)))
+        Some(bank.row(row & ((1 << bits) - 1)))
     }
 
     /// Elements of an accumulator row, counted through all banks; none beyond the last one.
@@ -342,6 +342,38 @@ impl Scratchpad {
         });
         let parts = [self.mvout.waiting_for(), self.mvin.waiting_for(), self.writer.waiting_for()];
         stuck.chain(parts.into_iter().chain([self.reader.waiting_for()]).flatten()).collect()
+    }
+}
+
+/// Replay of cycles in which nothing but rows of the execute controller moves.
+impl Scratchpad {
+    /// The DMA side rests, and these banks deliver and accept a row for the execute controller in each cycle if nobody else
+    /// uses them.
+    pub fn streams(&self, banks: u32, wires: &ScratchpadWires) -> bool {
+        self.dma_quiet
+            && wires.dma_rests
+            && self.states.spad_out[Port::Ex as usize] & banks == banks
+            && banks_of(banks).all(|bank| self.spad_banks[usize::from(bank)].streams())
+    }
+
+    /// The clock edge of a cycle in which the execute controller reads these rows, takes those read two cycles ago, and writes a row
+    /// that is not for the scratchpad. What follows from counts alone stays as it is: as many rows enter each queue as leave it.
+    pub fn replay(
+        &mut self,
+        ex_write: &ExWrite,
+        reads: &BankRows,
+        wires: &mut ScratchpadWires,
+        events: &mut EventBuffer,
+    ) {
+        wires.writes = self.ex_bank_write(ex_write);
+        self.tick_acc_writes(wires, ex_write, events);
+        let mut banks = 0;
+        reads.operands.each(|x| banks |= 1 << reads.bank[x]);
+        for bank in banks_of(banks) {
+            let row = reads[usize::from(bank)];
+            events.push(Event::SpadRead { bank, row, port: Port::Ex });
+            self.spad_banks[usize::from(bank)].stream(row);
+        }
     }
 }
 
@@ -583,7 +615,7 @@ impl Scratchpad {
     }
 
     fn tick_writer(&mut self, wires: &ScratchpadWires) -> bool {
-        let row = wires.mvout.spad_row.and_then(|bank| self.spad_banks[usize::from(bank)].dma_rows.front());
+        let row = wires.mvout.spad_row.and_then(|bank| self.spad_banks[usize::from(bank)].row_for(Port::Dma));
         let request = self.mvout.writer_request(&wires.mvout, row);
         self.writer.tick(&wires.writer, request.as_ref(), self.tilelink.d(DmaClient::Writer))
     }
@@ -596,22 +628,47 @@ impl Scratchpad {
         mvout_read: Option<(u8, u32, ReadoutRequest)>,
         events: &mut EventBuffer,
     ) -> bool {
-        let blocked = self.block_consecutive_writes(&wires.writes);
         let reading = inputs.reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank);
-        let active = self.states.acc_writing | wires.writes.acc_banks | wires.outputs.acc | reading;
-        if active == 0 {
-            return blocked;
+        let mut changed = false;
+        if wires.outputs.acc | reading != 0 {
+            changed |= self.read_acc_banks(wires, inputs.reads, mvout_read, events);
         }
-        accumulator_mem::add(&mut self.acc_banks, self.states.acc_adding);
+        self.tick_acc_writes(wires, inputs.ex_write, events) || changed
+    }
+
+    /// The writes of the accumulator banks, and the adders.
+    #[inline]
+    fn tick_acc_writes(&mut self, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) -> bool {
+        let blocked = self.acc_sub_banks != 0 && self.block_consecutive_writes(&wires.writes);
+        if self.states.acc_adding.count_ones() > 1 {
+            accumulator_mem::add_ored(&mut self.acc_banks, self.states.acc_adding);
+        }
+        self.states.acc_adding = wires.writes.acc_fires & wires.writes.accumulating;
+        let writing = self.states.acc_writing | wires.writes.acc_fires;
+        for bank in banks_of(writing) {
+            self.write_acc_bank(bank, wires, ex_write, events);
+        }
+        blocked || writing != 0
+    }
+
+    /// Rows leave the accumulator banks' outputs, and the rows that are read take their place.
+    #[inline(never)] // rows of results are written much more often
+    fn read_acc_banks(
+        &mut self,
+        wires: &ScratchpadWires,
+        reads: &ExReads,
+        mvout_read: Option<(u8, u32, ReadoutRequest)>,
+        events: &mut EventBuffer,
+    ) -> bool {
         for bank in banks_of(wires.outputs.acc) {
             self.acc_banks[usize::from(bank)].take();
         }
         self.states.acc_out &= !wires.outputs.acc;
-        let mut changed = blocked || wires.outputs.acc != 0;
-        for bank in banks_of(reading) {
+        let mut changed = wires.outputs.acc != 0;
+        for bank in banks_of(reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank)) {
             let read = match mvout_read {
                 Some((of, row, readout)) if of == bank => Some((row, readout)),
-                _ => self.ex_acc_read(bank, wires, inputs.reads),
+                _ => self.ex_acc_read(bank, wires, reads),
             };
             if let Some((row, readout)) = read {
                 events.push(Event::AccRead { bank, row, port: readout.port });
@@ -620,44 +677,52 @@ impl Scratchpad {
                 changed = true;
             }
         }
-        self.states.acc_adding = wires.writes.acc_fires & wires.writes.accumulating;
-        let writing = self.states.acc_writing | wires.writes.acc_fires;
-        for bank in banks_of(writing) {
-            self.write_acc_bank(bank, wires, inputs.ex_write, events);
-        }
-        changed || writing != 0
+        changed
     }
 
     /// Clock edge of a bank's writes.
+    #[inline]
     fn write_acc_bank(&mut self, bank: u8, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
         let request = wires.writes.acc_source(bank);
-        let loaded;
-        let write = match request {
-            Some((source, AccWriteRequest { fires: true, address, .. })) => {
-                let (row, mask) = if source == EX {
-                    (&ex_write.acc_row, self.ex_mask(ex_write))
-                } else {
-                    loaded = self.loaded_acc_row(source, &wires.heads);
-                    (&loaded.0, Some(loaded.1))
-                };
-                let (port, accumulate) = (if source == EX { Port::Ex } else { Port::Dma }, address.accumulate);
-                events.push(Event::AccWrite { bank, row: address.row, port, accumulate });
-                Some(AccumulatorWrite { row: address.row, data: &row.0[..self.dim], mask, accumulate })
-            }
-            _ => None,
-        };
         let mem = &mut self.acc_banks[usize::from(bank)];
-        mem.write(write.as_ref(), request.map(|(_, request)| request.address));
-        set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
+        match request {
+            Some((EX, AccWriteRequest { fires: true, address, .. })) => {
+                let WriteAddress { row, accumulate } = address;
+                events.push(Event::AccWrite { bank, row, port: Port::Ex, accumulate });
+                let partial = match ex_write.target {
+                    Some(ExTarget::Acc { cols, .. }) if cols < self.dim => Some(ByteMask::first(cols * ACC_BYTES)),
+                    _ => None,
+                };
+                let data = &ex_write.acc_row.0[..self.dim];
+                mem.write(Some(&AccumulatorWrite { row, data, mask: partial, accumulate }), Some(address));
+                self.states.acc_writing |= 1 << bank;
+            }
+            Some((source, AccWriteRequest { fires: true, address, .. })) => {
+                self.write_loaded_acc_row(bank, source, address, &wires.heads, events);
+            }
+            request => {
+                mem.write(None, request.map(|(_, request)| request.address));
+                set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
+            }
+        }
     }
 
-    /// Byte enables of a result row for the accumulator.
-    #[inline]
-    fn ex_mask(&self, ex_write: &ExWrite) -> Option<ByteMask> {
-        match ex_write.target {
-            Some(ExTarget::Acc { cols, .. }) if cols < self.dim => Some(ByteMask::first(cols * ACC_BYTES)),
-            _ => None,
-        }
+    /// The write of a loaded row or a row of zeros.
+    #[inline(never)]
+    fn write_loaded_acc_row(
+        &mut self,
+        bank: u8,
+        source: usize,
+        address: WriteAddress,
+        heads: &MvinHeads,
+        events: &mut EventBuffer,
+    ) {
+        let WriteAddress { row, accumulate } = address;
+        events.push(Event::AccWrite { bank, row, port: Port::Dma, accumulate });
+        let (data, mask) = self.loaded_acc_row(source, heads);
+        let write = AccumulatorWrite { row, data: &data.0[..self.dim], mask: Some(mask), accumulate };
+        self.acc_banks[usize::from(bank)].write(Some(&write), Some(address));
+        self.states.acc_writing |= 1 << bank;
     }
 
     /// Data and byte enables of a loaded row or a row of zeros that is offered to the accumulator.
@@ -710,9 +775,6 @@ impl Scratchpad {
     /// After two accumulating writes in a row to one sub-bank the DMA must let a cycle pass, so that the sub-bank's write
     /// queue does not overflow.
     fn block_consecutive_writes(&mut self, writes: &BankWrites) -> bool {
-        if self.acc_sub_banks == 0 {
-            return false;
-        }
         let before = self.consecutive_write_block;
         self.consecutive_write_block = 0;
         for request in writes.acc.iter().flatten().filter(|request| request.fires && request.address.accumulate) {
@@ -733,63 +795,63 @@ impl Scratchpad {
         events: &mut EventBuffer,
     ) -> bool {
         let ex_reads = inputs.reads.spad_valid & wires.spad_read_ready;
+        self.pop_rows(inputs.pops, wires.mvout.spad_row);
+        self.leave_outputs(wires.outputs.spad);
+        if wires.writes.spad_banks != 0 {
+            self.write_spad_banks(wires, inputs.ex_write, events);
+        }
         let mvout_read = match wires.mvout_read {
             Some((RowSource::Spad(bank), row)) => Some((bank, row)),
             _ => None,
         };
-        let reading = ex_reads | mvout_read.map_or(0, |(bank, _)| 1 << bank);
-        let popping = wires.mvout.spad_row.map_or(0, |bank| 1 << bank);
-        self.pop_rows(inputs.pops, popping);
-        self.leave_outputs(wires.outputs.spad);
-        for bank in banks_of(wires.writes.spad_banks) {
-            self.write_spad_bank(bank, wires, inputs.ex_write, events);
-        }
-        for bank in banks_of(reading) {
+        for bank in banks_of(ex_reads | mvout_read.map_or(0, |(bank, _)| 1 << bank)) {
             let (row, port) = match mvout_read {
-                Some((of, row)) if of == bank && ex_reads >> bank & 1 == 0 => (row, Port::Dma),
+                Some((of, row)) if of == bank => (row, Port::Dma),
                 _ => (inputs.reads.spad_row[usize::from(bank)], Port::Ex),
             };
             events.push(Event::SpadRead { bank, row, port });
-            self.spad_banks[usize::from(bank)].bank.read(row, port);
+            self.spad_banks[usize::from(bank)].read(row, port);
             self.states.spad_out[port as usize] |= 1 << bank;
         }
-        reading | inputs.pops | popping | wires.outputs.spad | wires.writes.spad_banks != 0
+        let moved = ex_reads | inputs.pops | wires.outputs.spad | wires.writes.spad_banks;
+        moved != 0 || mvout_read.is_some() || wires.mvout.spad_row.is_some()
     }
 
     /// Rows leave the banks' queues for the execute controller, and for the DMA.
     #[inline]
-    fn pop_rows(&mut self, ex: u32, dma: u32) {
+    fn pop_rows(&mut self, ex: u32, dma: Option<u8>) {
         for bank in banks_of(ex) {
-            self.spad_banks[usize::from(bank)].ex_rows.pop();
-        }
-        for bank in banks_of(dma) {
-            let rows = &mut self.spad_banks[usize::from(bank)].dma_rows;
-            rows.pop();
-            set_bit(&mut self.states.dma_rows, bank, !rows.is_empty());
+            self.spad_banks[usize::from(bank)].pop(Port::Ex);
         }
         self.states.rows_full[Port::Ex as usize] &= !ex;
-        self.states.rows_full[Port::Dma as usize] &= !dma;
+        if let Some(index) = dma {
+            let bank = &mut self.spad_banks[usize::from(index)];
+            bank.pop(Port::Dma);
+            set_bit(&mut self.states.dma_rows, index, !bank.is_empty(Port::Dma));
+            self.states.rows_full[Port::Dma as usize] &= !(1 << index);
+        }
     }
 
     /// Rows leave the banks' outputs for a queue.
     #[inline]
     fn leave_outputs(&mut self, banks: u32) {
-        for index in banks_of(banks) {
-            let SpadBank { bank, ex_rows, dma_rows } = &mut self.spad_banks[usize::from(index)];
-            let Some(BankRow { data, port }) = bank.out() else { continue };
-            let rows = match port {
-                Port::Ex => ex_rows,
-                Port::Dma => {
-                    self.states.dma_rows |= 1 << index;
-                    dma_rows
-                }
-            };
-            rows.push(*data);
-            self.states.rows_full[*port as usize] |= u32::from(rows.len() == rows.depth()) << index;
-            bank.take();
+        let to_dma = self.states.spad_out[Port::Dma as usize] & banks;
+        self.states.dma_rows |= to_dma;
+        for bank in banks_of(banks) {
+            if let Some((port, true)) = self.spad_banks[usize::from(bank)].leave() {
+                self.states.rows_full[port as usize] |= 1 << bank;
+            }
         }
         self.states.spad_out[0] &= !banks;
         self.states.spad_out[1] &= !banks;
+    }
+
+    /// The writes of the scratchpad banks.
+    #[inline(never)] // most cycles have none
+    fn write_spad_banks(&mut self, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
+        for bank in banks_of(wires.writes.spad_banks) {
+            self.write_spad_bank(bank, wires, ex_write, events);
+        }
     }
 
     /// The write of a scratchpad bank.
@@ -814,7 +876,7 @@ impl Scratchpad {
             }
         };
         events.push(Event::SpadWrite { bank, row, port });
-        self.spad_banks[usize::from(bank)].bank.write(&BankWrite { row, data, mask });
+        self.spad_banks[usize::from(bank)].write(&BankWrite { row, data, mask });
     }
 
     /// The mvin path and the reader in front of it.

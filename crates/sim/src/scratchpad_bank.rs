@@ -7,18 +7,13 @@
 //!
 //! The output register is the hardware's one-entry queue (pipe and flow) behind the memory's read port: a row
 //! arriving from the memory and a row waiting in the queue look the same from outside, and both block the next read.
+//!
+//! Behind it stand two queues Q(`spad_read_delay`, pipe), for the execute controller (`ex_read_pipe`) and for the DMA
+//! (`dma_read_pipe`). A row moves from the output register to the queue of who asked for it by a count: its
+//! data is put where it will stand in the queue as it is read.
 
 use crate::event::Port;
 use crate::row::{SpadRow, copy_row};
-
-/// A row at the output of a bank, tagged with who asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BankRow {
-    /// The row.
-    pub data: SpadRow,
-    /// Who read it (`fromDMA`).
-    pub port: Port,
-}
 
 /// A write in this cycle: lanes enabled by `mask` (bit i = lane i).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,25 +26,66 @@ pub struct BankWrite<'a> {
     pub mask: u64,
 }
 
-/// Memory and output register of one bank.
+/// A queue of rows in front of one port, a ring with a slot more than the queue is deep: for the row in the output register.
+#[derive(Clone, Debug)]
+struct RowQueue {
+    slots: Vec<SpadRow>,
+    /// Slots minus one; their number is a power of two.
+    mask: usize,
+    head: usize,
+    len: usize,
+}
+
+impl RowQueue {
+    fn new(depth: usize) -> Self {
+        let slots = (depth + 1).next_power_of_two();
+        Self { slots: vec![SpadRow::default(); slots], mask: slots - 1, head: 0, len: 0 }
+    }
+
+    /// The slot behind the last row of the queue.
+    #[inline]
+    fn next(&mut self) -> &mut SpadRow {
+        &mut self.slots[(self.head + self.len) & self.mask]
+    }
+}
+
+/// Memory, output register and row queues of one bank.
 #[derive(Clone, Debug)]
 pub struct ScratchpadBank {
     memory: Vec<i8>,
     dim: usize,
     single_ported: bool,
-    out: Option<BankRow>,
+    /// Who read the row in the output register (`fromDMA`).
+    out: Option<Port>,
+    /// By [`Port`].
+    queues: [RowQueue; 2],
+    depth: usize,
 }
 
 impl ScratchpadBank {
-    /// A bank of `rows` rows of `dim` bytes, all 0.
-    pub fn new(rows: usize, dim: usize, single_ported: bool) -> Self {
-        Self { memory: vec![0; rows * dim], dim, single_ported, out: None }
+    /// A bank of `rows` rows of `dim` bytes, all 0, with row queues of `depth` entries.
+    pub fn new(rows: usize, dim: usize, single_ported: bool, depth: usize) -> Self {
+        let queues = [RowQueue::new(depth), RowQueue::new(depth)];
+        Self { memory: vec![0; rows * dim], dim, single_ported, out: None, queues, depth }
     }
 
-    /// The row at the output (`read.resp`).
+    /// Who asked for the row in the output register (`read.resp`).
     #[inline]
-    pub fn out(&self) -> Option<&BankRow> {
-        self.out.as_ref()
+    pub fn out(&self) -> Option<Port> {
+        self.out
+    }
+
+    /// Head of the queue of rows for a port.
+    #[inline]
+    pub fn row_for(&self, port: Port) -> Option<&SpadRow> {
+        let queue = &self.queues[port as usize];
+        if queue.len == 0 { None } else { Some(&queue.slots[queue.head & queue.mask]) }
+    }
+
+    /// True if the queue of rows for a port is empty.
+    #[inline]
+    pub fn is_empty(&self, port: Port) -> bool {
+        self.queues[port as usize].len == 0
     }
 
     /// `read.req.ready`, given whether the output is taken and whether the bank is written in this cycle.
@@ -64,25 +100,54 @@ impl ScratchpadBank {
         &self.memory[start..start + self.dim]
     }
 
-    /// Clock edge, first: the row at the output leaves.
+    /// Clock edge, first: the head of the queue of rows for a port leaves.
     #[inline]
-    pub fn take(&mut self) {
-        self.out = None;
+    pub fn pop(&mut self, port: Port) {
+        let queue = &mut self.queues[port as usize];
+        debug_assert!(queue.len > 0, "no row to take");
+        queue.head = (queue.head + 1) & queue.mask;
+        queue.len -= 1;
     }
 
-    /// Clock edge, last: an accepted read fills the output.
+    /// Clock edge, second: the row in the output register goes into the queue of who asked for it. Returns him, and whether his
+    /// queue is full then.
+    #[inline]
+    pub fn leave(&mut self) -> Option<(Port, bool)> {
+        let port = self.out.take()?;
+        let queue = &mut self.queues[port as usize];
+        debug_assert!(queue.len < self.depth, "push into a full queue: its wires were not honoured");
+        queue.len += 1;
+        Some((port, queue.len == self.depth))
+    }
+
+    /// Clock edge, last: an accepted read fills the output register.
     ///
     /// A read of a two-ported bank that is written in the same cycle at the same row sees the new row: the read
     /// address is registered and the memory is read after the edge.
     #[inline]
     pub fn read(&mut self, row: u32, port: Port) {
         debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
-        let mut data = SpadRow::default();
-        copy_row(&mut data.0[..self.dim], self.row(row));
-        self.out = Some(BankRow { data, port });
+        let start = row as usize * self.dim;
+        let slot = self.queues[port as usize].next();
+        copy_row(&mut slot.0[..self.dim], &self.memory[start..start + self.dim]);
+        self.out = Some(port);
     }
 
-    /// Clock edge, second: a write is done.
+    /// True if one row for the execute controller is at the output and one in its queue: they can follow each other one a cycle.
+    #[inline]
+    pub fn streams(&self) -> bool {
+        self.out == Some(Port::Ex) && self.queues[Port::Ex as usize].len == 1
+    }
+
+    /// Clock edge of a bank that [`Self::streams`]: a row leaves, each other moves on, and `row` is read.
+    #[inline]
+    pub fn stream(&mut self, row: u32) {
+        self.pop(Port::Ex);
+        self.leave();
+        self.read(row, Port::Ex);
+    }
+
+    /// Clock edge, third: a write is done.
     pub fn write(&mut self, write: &BankWrite) {
         let start = write.row as usize * self.dim;
         let lanes = &mut self.memory[start..start + self.dim];
@@ -108,27 +173,51 @@ mod tests {
 
     #[test]
     fn a_single_ported_bank_refuses_reads_while_it_is_written() {
-        let bank = ScratchpadBank::new(8, 4, true);
+        let bank = ScratchpadBank::new(8, 4, true, 4);
         assert!(!bank.read_ready(false, true));
         assert!(bank.read_ready(false, false));
-        assert!(ScratchpadBank::new(8, 4, false).read_ready(false, true));
+        assert!(ScratchpadBank::new(8, 4, false, 4).read_ready(false, true));
     }
 
     #[test]
     fn a_row_waiting_at_the_output_blocks_the_next_read_until_it_leaves() {
-        let mut bank = ScratchpadBank::new(8, 4, true);
+        let mut bank = ScratchpadBank::new(8, 4, true, 4);
         bank.write(&BankWrite { row: 3, data: &row_of(5), mask: u64::MAX });
         bank.read(3, Port::Dma);
-        assert_eq!(bank.out().map(|out| (out.data.0[3], out.data.0[4], out.port)), Some((5, 0, Port::Dma)));
-        assert!(!bank.read_ready(false, false));
+        assert_eq!(bank.out(), Some(Port::Dma));
+        assert!(bank.is_empty(Port::Dma) && !bank.read_ready(false, false));
         assert!(bank.read_ready(true, false));
-        bank.take();
+        assert_eq!(bank.leave(), Some((Port::Dma, false)));
         assert_eq!(bank.out(), None);
+        assert_eq!(bank.row_for(Port::Dma).map(|row| (row.0[3], row.0[4])), Some((5, 0)));
+    }
+
+    #[test]
+    fn rows_leave_in_the_order_of_their_reads_and_by_the_queue_of_who_asked() {
+        let mut bank = ScratchpadBank::new(8, 4, true, 2);
+        for row in 0..4 {
+            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
+        }
+        let mut full = Vec::new();
+        for (row, port) in [(0, Port::Ex), (1, Port::Dma), (2, Port::Ex)] {
+            bank.read(row, port);
+            full.extend(bank.leave());
+        }
+        bank.read(3, Port::Ex);
+        assert_eq!(full, [(Port::Ex, false), (Port::Dma, false), (Port::Ex, true)]);
+        let mut rows = Vec::new();
+        for port in [Port::Ex, Port::Ex, Port::Dma] {
+            rows.extend(bank.row_for(port).map(|row| row.0[0]));
+            bank.pop(port);
+        }
+        bank.leave();
+        rows.extend(bank.row_for(Port::Ex).map(|row| row.0[0]));
+        assert_eq!(rows, [0, 2, 1, 3]);
     }
 
     #[test]
     fn a_masked_write_changes_the_enabled_lanes_only() {
-        let mut bank = ScratchpadBank::new(2, 4, true);
+        let mut bank = ScratchpadBank::new(2, 4, true, 4);
         bank.write(&BankWrite { row: 1, data: &row_of(9), mask: 0b0110 });
         assert_eq!(bank.row(1), &[0, 9, 9, 0]);
         assert_eq!(bank.row(0), &[0; 4]);

@@ -72,7 +72,8 @@ pub struct Simulation<H, M> {
     events: EventBuffer,
     activity: Activity,
     summary: RunSummary,
-    /// Skipping can be turned off, to test that it changes nothing.
+    /// Cycles in which nothing moves are skipped, and those that repeat the one before with the next rows are replayed. It can be
+    /// turned off, to test that it changes nothing.
     pub skip_idle: bool,
 }
 
@@ -117,8 +118,12 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         self.cycle
     }
 
-    /// Simulates one cycle, and skips to the next in which something can move.
+    /// Simulates one cycle, and skips to the next in which something can move. Cycles that repeat the one before with the next rows
+    /// are simulated together, unless their activities are asked for.
     pub fn step<O: Observer>(&mut self, observer: &mut O) -> Progress {
+        if !O::ACTIVITY && self.skip_idle && self.replay(observer) {
+            return Progress::Running;
+        }
         let (cycle, mark) = (self.cycle, self.host.mark());
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
@@ -136,6 +141,29 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         }
         self.events.drain_sorted(|event| observer.event(cycle, event));
         progress
+    }
+
+    /// Simulates the cycles in which nothing but rows of the execute controller moves. False if the next one is none of them.
+    #[inline]
+    fn replay(&mut self, observer: &mut impl Observer) -> bool {
+        let repeating = self.machine.repeating_cycles(self.host.present().is_some());
+        if repeating == 0 {
+            return false;
+        }
+        // A host that counts presents its next command in a cycle of its own.
+        let cycles = self.host.idle_cycles().map_or(repeating.into(), |idle| idle.min(repeating.into()));
+        let first = self.cycle;
+        while self.cycle < first + cycles && self.machine.replay(&mut self.events) {
+            self.events.drain_sorted(|event| observer.event(self.cycle, event));
+            self.cycle += 1;
+        }
+        let replayed = self.cycle - first;
+        self.host.skip(replayed);
+        self.summary.simulated += replayed;
+        // The commands whose rows these are have not completed.
+        self.summary.busy_cycles += replayed;
+        self.summary.busy_falls = self.cycle;
+        replayed > 0
     }
 
     fn nothing_moved(&mut self, cycle: Cycle, busy: bool) -> Progress {

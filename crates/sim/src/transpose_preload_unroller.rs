@@ -104,7 +104,7 @@ impl TransposePreloadUnroller {
                 };
             }
         }
-        self.queue.tick(pop.into(), input);
+        self.queue.tick(pop.into(), input.as_ref());
         true
     }
 

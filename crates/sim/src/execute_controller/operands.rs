@@ -124,11 +124,16 @@ impl Place {
         Self { first: operand.addr.0, mask: (1 << bits) - 1, row_bits }
     }
 
+    /// Rows of a bank but the first: also the number of the last one.
+    pub fn row_mask(&self) -> u32 {
+        (1 << self.row_bits) - 1
+    }
+
     /// Bank, and row in it, of the row that is so many rows behind the first one.
     #[inline]
     pub fn bank_row(&self, offset: u32) -> (u8, u32) {
         let row = self.first.wrapping_add(offset) & self.mask;
-        ((row >> self.row_bits) as u8, row & ((1 << self.row_bits) - 1))
+        ((row >> self.row_bits) as u8, row & self.row_mask())
     }
 }
 

@@ -38,6 +38,7 @@ struct Bench {
     /// Execute response queue of the bank.
     responses: Vec<VecDeque<SpadRow>>,
     commands: VecDeque<IssuedCmd>,
+    issue: RowIssueWires,
     issued: u8,
     cycle: i64,
     log: Log,
@@ -57,6 +58,7 @@ impl Bench {
             output: vec![None; BANKS],
             responses: vec![VecDeque::new(); BANKS],
             commands: VecDeque::new(),
+            issue: RowIssueWires::default(),
             issued: 0,
             cycle: 0,
             log: Log::default(),
@@ -100,7 +102,9 @@ impl Bench {
         let written = self.write(&results);
         let moves: Vec<bool> = (0..BANKS).map(|b| self.response_ready(b, control.pops)).collect();
         let ready = (0..BANKS).filter(|&b| (self.output[b].is_none() || moves[b]) && written != Some(b));
-        let issue = self.ex.row_issue(&control, ready.fold(0, |mask, b| mask | 1 << b), !0);
+        let mut issue = self.issue;
+        self.ex.row_issue(&control, ready.fold(0, |mask, b| mask | 1 << b), !0, &mut issue);
+        self.issue = issue;
         self.record(&control, &issue);
         let cmd = if self.ex.cmd_ready() { self.commands.pop_front() } else { None };
         let progress = self.ex.tick(cmd, &results, &control, &issue, &mut EventBuffer::new(false));
