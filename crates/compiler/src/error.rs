@@ -2,7 +2,7 @@
 
 use pollux_functional::{ExecError, NewModelError};
 use pollux_kernels::KernelError;
-use pollux_model::ModelError;
+use pollux_model::{GraphError, ModelError};
 use pollux_sim::setup::SetupError;
 use pollux_sim::simulation::RunError;
 use thiserror::Error;
@@ -13,6 +13,9 @@ pub enum CompileError {
     /// The model cannot be read or quantised.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A graph is malformed, or its inputs do not fit.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// An operation cannot be lowered.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -30,6 +33,16 @@ pub enum CompileError {
         /// Operation.
         operation: String,
         /// What is wrong and what would be right.
+        what: String,
+    },
+    /// An operation of a graph has no kernel that does it.
+    #[error("node `{node}` ({operator}): {what}")]
+    NotLowerable {
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        operator: &'static str,
+        /// What is not supported, and what would help.
         what: String,
     },
     /// A plan file is damaged.

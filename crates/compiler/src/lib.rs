@@ -6,6 +6,7 @@
 //! | [`parameters`] | quantised layers as the kernels take them |
 //! | [`lowering`] | a program builder that follows a plan and keeps what each operation is |
 //! | [`encoder`] | BERT-family encoders |
+//! | [`graph`] | convolutional networks: INT8 graphs, operation by operation |
 //! | [`decoder`] | GPT-2-family decoders: KV cache, generation, early exit, Big/Little decoding |
 //! | [`techniques`] | pruning of heads, columns, blocks, weights |
 //! | [`blockwise`] | products that leave out blocks of zeros, and take columns of the input twice |
@@ -20,6 +21,7 @@ pub mod decoder;
 pub mod encoder;
 pub mod error;
 pub mod execute;
+pub mod graph;
 pub mod host;
 mod html;
 pub mod lowering;

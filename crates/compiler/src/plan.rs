@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 
-use pollux_kernels::{Dataflow, Schedule};
+use pollux_kernels::{ConvSchedule, Dataflow, Schedule};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompileError;
@@ -46,6 +46,9 @@ pub struct OperationPlan {
     /// How its products are cut into tiles and emitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// How a convolution is cut into tiles and emitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convolution: Option<ConvSchedule>,
     /// Where it normalizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalization: Option<Placement>,
@@ -64,6 +67,8 @@ pub struct Plan {
     pub normalization: Placement,
     /// Leave out blocks of weights that are all zero: neither loaded nor multiplied.
     pub skip_zero_tiles: bool,
+    /// Do all max pooling as operations of their own, instead of in the stores of the convolution before.
+    pub separate_pooling: bool,
     /// Exceptions by operation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub operations: BTreeMap<String, OperationPlan>,
@@ -86,6 +91,11 @@ impl Plan {
     /// The schedule that the plan gives an operation, if it does.
     pub fn schedule(&self, operation: &str) -> Option<Schedule> {
         self.of(operation).and_then(|plan| plan.schedule)
+    }
+
+    /// The tiles that the plan gives a convolution, if it does.
+    pub fn convolution(&self, operation: &str) -> Option<ConvSchedule> {
+        self.of(operation).and_then(|plan| plan.convolution)
     }
 
     /// Where an operation normalizes.
@@ -122,7 +132,8 @@ mod tests {
     #[test]
     fn a_plan_survives_a_file() {
         let mut plan = Plan { normalization: Placement::Host, skip_zero_tiles: true, ..Plan::default() };
-        plan.operations.insert("query".into(), OperationPlan { normalization: Some(Placement::Auto), schedule: None });
+        plan.operations
+            .insert("query".into(), OperationPlan { normalization: Some(Placement::Auto), ..OperationPlan::default() });
         assert_eq!(Plan::from_toml(&toml::to_string(&plan).unwrap()).unwrap(), plan);
     }
 

@@ -1,0 +1,247 @@
+//! Convolutional networks as one program: INT8 graphs, lowered operation by operation.
+//!
+//! Every tensor has a buffer of its own, images with channels last: pixels are rows, channels are columns. A view is the
+//! same buffer under another shape. Max pooling behind a convolution with ReLU is part of its stores, as in Gemmini's own
+//! software, unless the plan says otherwise; then the convolution's result has no buffer.
+//!
+//! | file | role |
+//! |---|---|
+//! | `convolution` | which kernel does a convolution |
+//! | `pooling` | max and average pooling |
+//! | [`pipeline`] | from a float32 network and an input to a result with its accuracy and cycles |
+
+mod convolution;
+pub mod pipeline;
+mod pooling;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use pollux_asm::program::ElementType;
+use pollux_isa::GemminiConfig;
+use pollux_kernels::{Activation, Bias, GlobalAverage, KernelError, Matmul, Norm, ResidualAdd, View};
+use pollux_memory::Memory;
+use pollux_model::graph::{EdgeId, IntegerGraph, IntegerOperation, Step, Tensors, Weights};
+
+use crate::error::CompileError;
+use crate::lowering::Lowering;
+use crate::operation::{Compiled, OperationClass};
+use crate::plan::Plan;
+
+/// A network as commands.
+#[derive(Clone, Debug)]
+pub struct CompiledGraph {
+    /// Program and operations.
+    pub compiled: Compiled,
+    /// Where the tensors lie that have memory.
+    pub tensors: BTreeMap<EdgeId, View>,
+    /// The operations that make each of them; none make a view.
+    pub operations: BTreeMap<EdgeId, Range<usize>>,
+}
+
+impl CompiledGraph {
+    /// Makes the integer reference's tensors the expected contents of their buffers; returns how many there are.
+    ///
+    /// # Errors
+    /// A tensor of another size.
+    pub fn expect(&mut self, reference: &Tensors) -> Result<usize, CompileError> {
+        let mut expected = 0;
+        for (edge, view) in &self.tensors {
+            let Some(values) = reference.get(edge) else { continue };
+            let mut buffers = self.compiled.program.buffers.iter_mut();
+            // Views of other tensors share their buffers.
+            let buffer = buffers.find(|buffer| buffer.address == view.address && buffer.data.is_none());
+            let Some(buffer) = buffer.filter(|buffer| buffer.expected.is_none()) else { continue };
+            if buffer.len() != values.len() as u64 {
+                let (what, found, expected) = (buffer.name.clone(), values.len(), buffer.len() as usize);
+                return Err(KernelError::Length { what, found, expected }.into());
+            }
+            buffer.expected = Some(values.iter().map(|&x| x as u8).collect());
+            expected += 1;
+        }
+        Ok(expected)
+    }
+
+    /// A tensor's values after a run; nothing if it has no memory.
+    pub fn read(&self, memory: &Memory, edge: EdgeId) -> Option<Vec<i8>> {
+        self.tensors.get(&edge).map(|view| crate::execute::read_matrix(memory, view).data)
+    }
+}
+
+/// Lowers a network for the given inputs.
+///
+/// # Errors
+/// An operation that no kernel does (with its name), a build that lacks what it needs, or a plan that cannot be followed.
+pub fn compile(
+    config: GemminiConfig,
+    plan: &Plan,
+    graph: &IntegerGraph,
+    inputs: &Tensors,
+) -> Result<CompiledGraph, CompileError> {
+    let lowering = Lowering::new(config, plan.clone())?;
+    let mut network = Network { lowering, plan, graph, tensors: BTreeMap::new(), operations: BTreeMap::new() };
+    for edge in graph.graph.inputs() {
+        let (rows, cols) = network.extent(edge);
+        let data = inputs.get(&edge).map_or(&[][..], Vec::as_slice);
+        let view = network.lowering.builder.buffer_i8(&graph.graph.edge(edge).name, rows, cols, data)?;
+        network.tensors.insert(edge, view);
+    }
+    let mut steps = graph.steps.iter();
+    while let Some(step) = steps.next() {
+        network.lowering.set_layer(step.layer);
+        let pooled = network.pooling_behind(step, steps.as_slice().first());
+        let first = network.begun();
+        network.step(step, pooled.as_ref())?;
+        let output = pooled.map_or(step.output, |pooled| {
+            steps.next();
+            pooled.output
+        });
+        let operations = first..network.begun();
+        network.operations.insert(output, operations);
+    }
+    let Network { lowering, tensors, operations, .. } = network;
+    Ok(CompiledGraph { compiled: lowering.finish()?, tensors, operations })
+}
+
+/// Max pooling in the stores of a convolution.
+struct PooledStore {
+    pool: pollux_kernels::Pool,
+    output: EdgeId,
+}
+
+struct Network<'a> {
+    lowering: Lowering,
+    plan: &'a Plan,
+    graph: &'a IntegerGraph,
+    tensors: BTreeMap<EdgeId, View>,
+    operations: BTreeMap<EdgeId, Range<usize>>,
+}
+
+impl Network<'_> {
+    /// How many operations have begun.
+    fn begun(&self) -> usize {
+        self.lowering.builder.statistics().operations.len()
+    }
+
+    /// Rows and columns of a tensor: all dimensions but the last are rows.
+    fn extent(&self, edge: EdgeId) -> (usize, usize) {
+        let edge = self.graph.graph.edge(edge);
+        let cols = edge.shape.last().copied().unwrap_or(1);
+        (edge.elements() / cols.max(1), cols)
+    }
+
+    fn image(&self, edge: EdgeId) -> [usize; 4] {
+        // The graph's shape rules give operands and results of convolutions and poolings four dimensions.
+        self.graph.graph.edge(edge).shape[..].try_into().unwrap_or_default()
+    }
+
+    /// Memory for a result.
+    fn result(&mut self, edge: EdgeId) -> Result<View, CompileError> {
+        let (rows, cols) = self.extent(edge);
+        let view = self.lowering.builder.buffer(&self.graph.graph.edge(edge).name, rows, cols, ElementType::I8)?;
+        self.tensors.insert(edge, view);
+        Ok(view)
+    }
+
+    fn step(&mut self, step: &Step, pooled: Option<&PooledStore>) -> Result<(), CompileError> {
+        let input = self.tensors[&step.inputs[0]];
+        if step.operation == IntegerOperation::Reshape {
+            let (rows, cols) = self.extent(step.output);
+            self.tensors.insert(step.output, View { rows, cols, stride: cols, ..input });
+            return Ok(());
+        }
+        let out = self.result(pooled.map_or(step.output, |pooled| pooled.output))?;
+        match &step.operation {
+            IntegerOperation::MatMul(weights) => {
+                self.lowering.begin(&step.name, OperationClass::Matmul);
+                self.product(&step.name, weights, input, out)
+            }
+            IntegerOperation::Conv2d { conv, weights } => self.convolution(step, conv, weights, pooled, out),
+            IntegerOperation::MaxPool(window) => self.max_pool(step, window, out),
+            IntegerOperation::AveragePool { window, .. } => self.average_pool(step, window, out),
+            IntegerOperation::GlobalAverage { scale } => {
+                let [batch, rows, cols, _] = self.image(step.inputs[0]);
+                self.lowering.begin(&step.name, OperationClass::DataMovement);
+                let average = GlobalAverage { batch, pixels: rows * cols, input, out };
+                Ok(average.lower_scaled(&mut self.lowering.builder, *scale)?)
+            }
+            IntegerOperation::Add { scales: [a_scale, b_scale], scale, relu } => {
+                let scaled = *a_scale != 1.0 || *b_scale != 1.0;
+                if scaled && self.lowering.config().mvin_scale_args.is_none() {
+                    return Err(not_lowerable(step, "operands in different units need mvin_scale_args".into()));
+                }
+                let b = self.tensors[&step.inputs[1]];
+                self.lowering.begin(&step.name, OperationClass::DataMovement);
+                let add = ResidualAdd {
+                    a: input,
+                    b,
+                    c: out,
+                    a_scale: *a_scale,
+                    b_scale: *b_scale,
+                    scale: *scale,
+                    relu: *relu,
+                };
+                Ok(add.lower_auto(&mut self.lowering.builder)?)
+            }
+            IntegerOperation::Relu => {
+                self.lowering.begin(&step.name, OperationClass::Nonlinear);
+                let relu = Norm { input, out, scale: 1.0, activation: Activation::Relu };
+                Ok(relu.lower(&mut self.lowering.builder)?)
+            }
+            IntegerOperation::Reshape => Ok(()),
+        }
+    }
+
+    /// A product over the rows of the input, as part of the current operation: one read-out for each scale.
+    fn product(&mut self, name: &str, weights: &Weights, input: View, out: View) -> Result<(), CompileError> {
+        let (view, bias) = self.place(name, weights)?;
+        for group in &weights.groups {
+            let columns = group.columns.clone();
+            self.lowering.matmul(&Matmul {
+                bias: Bias::Row(bias.columns(columns.clone())?),
+                scale: group.scale,
+                activation: if weights.relu { Activation::Relu } else { Activation::None },
+                ..Matmul::new(input, view.columns(columns.clone())?, out.columns(columns)?)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Weights and bias in main memory, as buffers `NAME.weights` and `NAME.bias`.
+    fn place(&mut self, name: &str, weights: &Weights) -> Result<(View, View), CompileError> {
+        let (values, builder) = (&weights.values, &mut self.lowering.builder);
+        let view = builder.buffer_i8(&format!("{name}.weights"), values.rows, values.cols, &values.data)?;
+        let bias = builder.buffer_i32(&format!("{name}.bias"), 1, weights.bias.len(), &weights.bias)?;
+        Ok((view, bias))
+    }
+
+    /// A copy of an image with `padding` zero rows above and columns left of it, cut or filled up to `extent`, as the
+    /// operation `NAME.pad`.
+    fn padded(&mut self, step: &Step, [above, left]: [usize; 2], extent: [usize; 2]) -> Result<View, CompileError> {
+        let input = self.tensors[&step.inputs[0]];
+        let [images, rows, cols, channels] = self.image(step.inputs[0]);
+        let name = format!("{}.pad", step.name);
+        self.lowering.begin(&name, OperationClass::DataMovement);
+        let builder = &mut self.lowering.builder;
+        // Buffers begin as zeros.
+        let out = builder.buffer(&name, images * extent[0] * extent[1], channels, ElementType::I8)?;
+        let [rows_kept, cols_kept] =
+            [rows.min(extent[0].saturating_sub(above)), cols.min(extent[1].saturating_sub(left))];
+        for (image, row) in (0..images).flat_map(|image| (0..rows_kept).map(move |row| (image, row))) {
+            let from = (image * rows + row) * cols;
+            let to = (image * extent[0] + above + row) * extent[1] + left;
+            let copy = Norm {
+                input: input.rows(from..from + cols_kept)?,
+                out: out.rows(to..to + cols_kept)?,
+                scale: 1.0,
+                activation: Activation::None,
+            };
+            copy.lower(builder)?;
+        }
+        Ok(out)
+    }
+}
+
+fn not_lowerable(step: &Step, what: String) -> CompileError {
+    CompileError::NotLowerable { node: step.name.clone(), operator: step.operation.name(), what }
+}

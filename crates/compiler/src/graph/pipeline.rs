@@ -1,0 +1,174 @@
+//! From a float32 network and an input to a result with its accuracy and cycles: what `pollux model` does with graphs.
+
+use std::collections::BTreeMap;
+
+use pollux_isa::GemminiConfig;
+use pollux_model::GraphModel;
+use pollux_model::graph::quantise::StepQuality;
+use pollux_model::graph::{Array, GraphOptions, IntegerGraph, Tensors, evaluate};
+use pollux_model::quality::Quality;
+use serde::Serialize;
+
+use super::{CompiledGraph, compile};
+use crate::error::CompileError;
+use crate::execute::{CycleSetup, Mismatch, Position, mismatches, run_cycles, run_functional};
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::report::Report;
+
+/// A float32 network and its INT8 version.
+#[derive(Clone, Debug)]
+pub struct GraphPair {
+    /// float32.
+    pub float: GraphModel,
+    /// INT8.
+    pub quantised: IntegerGraph,
+}
+
+/// A network's inputs by name.
+pub type Inputs = BTreeMap<String, Array>;
+
+/// Pseudo-random inputs in [-1, 1) for every input of a network.
+pub fn random_inputs(model: &GraphModel, seed: u64) -> Inputs {
+    let mut random = Random::new(seed);
+    let mut value = || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+    let edges = model.graph.inputs().map(|edge| model.graph.edge(edge));
+    let mut array = |shape: &[usize]| Array::new(shape, (0..shape.iter().product()).map(|_| value()).collect());
+    edges.map(|edge| (edge.name.clone(), array(&edge.shape))).collect()
+}
+
+fn borrowed(inputs: &Inputs) -> BTreeMap<&str, Array> {
+    inputs.iter().map(|(name, array)| (name.as_str(), array.clone())).collect()
+}
+
+impl GraphPair {
+    /// Quantises a network with ranges from float32 runs on samples.
+    ///
+    /// # Errors
+    /// No sample or one that does not fit, or a node without integer form.
+    pub fn quantise(float: GraphModel, samples: &[Inputs], options: &GraphOptions) -> Result<Self, CompileError> {
+        let samples: Vec<_> = samples.iter().map(borrowed).collect();
+        let quantised = IntegerGraph::build(&float, &samples, options)?;
+        Ok(Self { float, quantised })
+    }
+
+    /// Each operation of the integer reference against float32.
+    ///
+    /// # Errors
+    /// Inputs that do not fit.
+    pub fn quality(&self, inputs: &Inputs) -> Result<Vec<StepQuality>, CompileError> {
+        let inputs = borrowed(inputs);
+        let tensors = self.quantised.execute(&self.quantised.quantise_inputs(&inputs)?)?;
+        Ok(self.quantised.quality(&tensors, &evaluate(&self.float, &inputs)?))
+    }
+
+    /// Lowers the network for an input; the integer reference's tensors are the buffers' expected contents.
+    ///
+    /// # Errors
+    /// Inputs that do not fit, and those of [`compile`].
+    pub fn lower(&self, inputs: &Inputs, config: GemminiConfig, plan: &Plan) -> Result<LoweredGraph, CompileError> {
+        let int8 = self.quantised.quantise_inputs(&borrowed(inputs))?;
+        let mut graph = compile(config, plan, &self.quantised, &int8)?;
+        let reference = self.quantised.execute(&int8)?;
+        let tensors = graph.expect(&reference)?;
+        Ok(LoweredGraph { graph, reference, tensors })
+    }
+
+    /// Runs an input; with a setup cycle by cycle.
+    ///
+    /// # Errors
+    /// Those of [`GraphPair::lower`], and of the run.
+    pub fn run(
+        &self,
+        inputs: &Inputs,
+        config: GemminiConfig,
+        plan: &Plan,
+        setup: Option<&CycleSetup>,
+        progress: &mut dyn FnMut(Position),
+    ) -> Result<GraphRun, CompileError> {
+        let LoweredGraph { graph, tensors, .. } = self.lower(inputs, config, plan)?;
+        let program = &graph.compiled.program;
+        let (memory, report) = match setup {
+            None => (run_functional(&graph.compiled, program.initial_memory())?, None),
+            Some(setup) => {
+                let run = run_cycles(&graph.compiled, program.initial_memory(), setup, progress)?;
+                let report = Report::new(&self.float.graph.name, &graph.compiled, &run);
+                (run.memory, Some(report))
+            }
+        };
+        let (mismatches, _) = mismatches(program, &memory);
+        let float = evaluate(&self.float, &borrowed(inputs))?;
+        let found: Tensors = graph.tensors.keys().filter_map(|&e| Some((e, graph.read(&memory, e)?))).collect();
+        let steps = self.quantised.steps.iter().filter(|step| found.contains_key(&step.output));
+        let layers = steps.zip(self.quantised.quality(&found, &float)).filter_map(|(step, quality)| {
+            let operations = graph.operations.get(&step.output).filter(|operations| !operations.is_empty())?;
+            let figures = report.as_ref().map(|report| &report.operations[operations.clone()]);
+            let cycles = figures.map(|figures| figures.iter().map(|o| o.figures.cycles).sum());
+            Some(LayerRun { cycles, quality })
+        });
+        let layers = layers.collect();
+        let outputs = self.quantised.graph.outputs.iter().filter_map(|edge| {
+            let array = self.quantised.dequantise(*edge, found.get(edge)?);
+            let quality = Quality::of(&array.data, &float[edge].data);
+            let name = self.quantised.graph.edge(*edge).name.clone();
+            Some(GraphOutput { name, shape: array.shape, cosine: quality.cosine, values: array.data })
+        });
+        Ok(GraphRun { outputs: outputs.collect(), tensors, mismatches, layers, report })
+    }
+}
+
+/// A network as commands, with the integer reference.
+#[derive(Clone, Debug)]
+pub struct LoweredGraph {
+    /// The commands.
+    pub graph: CompiledGraph,
+    /// The integer reference.
+    pub reference: Tensors,
+    /// Tensors that a run is compared in.
+    pub tensors: usize,
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct GraphRun {
+    /// The results.
+    pub outputs: Vec<GraphOutput>,
+    /// Tensors that were compared with the integer reference.
+    pub tensors: usize,
+    /// Those that differ.
+    pub mismatches: Vec<Mismatch>,
+    /// The operations.
+    pub layers: Vec<LayerRun>,
+    /// Cycles, if they were simulated.
+    pub report: Option<Report>,
+}
+
+impl GraphRun {
+    /// Cosine of the first result and float32's.
+    pub fn cosine(&self) -> f64 {
+        self.outputs.first().map_or(0.0, |output| output.cosine)
+    }
+}
+
+/// One result.
+#[derive(Clone, Debug, Serialize)]
+pub struct GraphOutput {
+    /// Name.
+    pub name: String,
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// Cosine with float32.
+    pub cosine: f64,
+    /// Real values, row-major.
+    pub values: Vec<f32>,
+}
+
+/// One operation of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerRun {
+    /// Its result against float32, errors of the operations before it included.
+    #[serde(flatten)]
+    pub quality: StepQuality,
+    /// Cycles of all operations that make it, if they were simulated.
+    pub cycles: Option<u64>,
+}

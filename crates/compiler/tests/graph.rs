@@ -1,0 +1,213 @@
+//! Convolutional networks: functional model == integer reference on every tensor, cycle-level model == functional.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pollux_compiler::execute::{CycleSetup, mismatches, run_cycles, run_functional};
+use pollux_compiler::graph::pipeline::{GraphPair, random_inputs};
+use pollux_compiler::plan::{OperationPlan, Plan};
+use pollux_isa::GemminiConfig;
+use pollux_kernels::{ConvSchedule, Emission};
+use pollux_model::graph::families::{ResNetConfig, resnet};
+use pollux_model::graph::operator::{Conv2d, Window};
+use pollux_model::graph::{EdgeId, GraphOptions, Operator};
+use pollux_model::onnx::ImportOptions;
+use pollux_model::{GraphBuilder, GraphModel};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests").join(name)
+}
+
+fn tiny_resnet() -> GraphModel {
+    let config = ResNetConfig::from_directory(fixture("tiny-resnet"), 2, 32).unwrap();
+    GraphModel::load_resnet(fixture("tiny-resnet"), &config).unwrap()
+}
+
+fn quantised(model: GraphModel, channels_per_scale: usize) -> GraphPair {
+    let samples = [random_inputs(&model, 1)];
+    GraphPair::quantise(model, &samples, &GraphOptions { channels_per_scale, ..GraphOptions::default() }).unwrap()
+}
+
+/// Runs on both models; returns how many tensors were compared with the reference.
+fn check(pair: &GraphPair, config: &GemminiConfig, plan: &Plan) -> usize {
+    let inputs = random_inputs(&pair.float, 2);
+    let lowered = pair.lower(&inputs, config.clone(), plan).unwrap();
+    let (compiled, program) = (&lowered.graph.compiled, &lowered.graph.compiled.program);
+    let functional = run_functional(compiled, program.initial_memory()).unwrap();
+    assert_eq!(mismatches(program, &functional), (vec![], lowered.tensors));
+    let run = run_cycles(compiled, program.initial_memory(), &CycleSetup::default(), &mut |_| ()).unwrap();
+    assert_eq!(mismatches(program, &run.memory), (vec![], lowered.tensors));
+    lowered.tensors
+}
+
+#[test]
+fn a_residual_network_equals_the_reference_in_every_tensor() {
+    let pair = quantised(tiny_resnet(), 0);
+    // Thirteen convolutions and products, three additions, two poolings, of which the first is part of a convolution.
+    assert_eq!(check(&pair, &GemminiConfig::default16(), &Plan::default()), 17);
+    let separate = Plan { separate_pooling: true, ..Plan::default() };
+    assert_eq!(check(&pair, &GemminiConfig::default16(), &separate), 18);
+    check(&pair, &GemminiConfig::small4(), &Plan::default());
+}
+
+#[test]
+fn scales_by_channel_are_read_out_one_after_the_other() {
+    check(&quantised(tiny_resnet(), 4), &GemminiConfig::small4(), &Plan::default());
+    check(&quantised(tiny_resnet(), 1), &GemminiConfig::default16(), &Plan::default());
+}
+
+#[test]
+fn an_onnx_network_with_depthwise_grouped_and_dilated_convolutions_equals_the_reference() {
+    let model = GraphModel::load_onnx(fixture("onnx/convolutions.onnx"), &ImportOptions::default()).unwrap();
+    let pair = quantised(model, 0);
+    for config in [GemminiConfig::default16(), GemminiConfig::small4()] {
+        check(&pair, &config, &Plan::default());
+    }
+    // No depthwise loops, no convolution loops at all.
+    for change in [|c: &mut GemminiConfig| c.has_dw_convs = false, |c: &mut GemminiConfig| c.has_loop_conv = false] {
+        let mut config = GemminiConfig::default16();
+        change(&mut config);
+        check(&pair, &config, &Plan::default());
+    }
+}
+
+/// A network of one node after a convolution, so that its operand has negative values too.
+fn network(image: [usize; 4], operators: &[Operator]) -> GraphModel {
+    let mut b = GraphBuilder::new("network");
+    let mut x = b.input("image", &image).unwrap();
+    for (index, operator) in operators.iter().enumerate() {
+        let mut operands = vec![x];
+        if let Operator::Conv2d(conv) = operator {
+            let (channels, [rows, cols]) = (b.shape(x)[3], conv.window.kernel);
+            let outputs = if conv.groups == channels { channels } else { 6 };
+            let shape = [rows, cols, channels / conv.groups, outputs];
+            operands.push(b.constant(&format!("w{index}"), &shape).unwrap());
+        }
+        if let Operator::Add = operator {
+            operands.push(x);
+        }
+        x = b.node(&format!("node{index}"), operator.clone(), &operands).unwrap();
+    }
+    b.output(x);
+    GraphModel::synthetic(b.finish(), 3).unwrap()
+}
+
+fn conv(window: Window, groups: usize) -> Operator {
+    Operator::Conv2d(Conv2d { window, groups, bias: false })
+}
+
+#[test]
+fn windows_that_no_kernel_has_are_made_of_others() {
+    let window = |kernel, stride, padding| Window { kernel, stride, padding, dilation: [1, 1] };
+    let average = |window| Operator::AveragePool { window, count_padding: true };
+    for operators in [
+        vec![conv(window([3, 1], [1, 1], [1, 0, 1, 0]), 1)],
+        vec![conv(window([2, 5], [2, 2], [0, 2, 1, 2]), 1)],
+        vec![conv(window([3, 3], [2, 2], [0, 0, 1, 1]), 1)],
+        vec![conv(window([1, 1], [1, 1], [2, 2, 2, 2]), 1)],
+        vec![conv(Window { dilation: [2, 2], ..window([3, 3], [1, 1], [2, 2, 2, 2]) }, 2)],
+        vec![conv(window([3, 3], [1, 1], [0, 1, 2, 0]), 4)],
+        vec![Operator::MaxPool(window([5, 5], [1, 1], [2, 2, 2, 2]))],
+        vec![Operator::MaxPool(window([6, 6], [3, 3], [4, 0, 3, 5])), Operator::Relu],
+        vec![Operator::MaxPool(window([2, 2], [2, 2], [0, 0, 1, 1])), Operator::Reshape { shape: vec![4, 60] }],
+        vec![average(window([3, 3], [2, 2], [1, 1, 1, 1])), Operator::Add],
+        vec![average(window([4, 4], [4, 4], [0; 4])), Operator::GlobalAveragePool],
+        vec![
+            conv(Window::square(3, 1, 1), 1),
+            Operator::MaxPool(Window::square(2, 2, 0)),
+            Operator::Add,
+            Operator::Relu,
+        ],
+        vec![conv(Window::square(3, 1, 1), 1), Operator::Relu, Operator::MaxPool(Window::square(3, 2, 1))],
+    ] {
+        let model = network([2, 11, 9, 4], &operators);
+        check(&quantised(model, 0), &GemminiConfig::default16(), &Plan::default());
+    }
+}
+
+#[test]
+fn a_plan_chooses_the_tiles_of_a_convolution() {
+    let pair = quantised(network([1, 8, 8, 4], &[conv(Window::square(3, 1, 1), 1)]), 0);
+    let plan = Plan::from_toml(
+        "[operations.node0.convolution]
+         batch = 1
+         rows = 3
+         cols = 8
+         out_channels = 6
+         kernel_rows = 3
+         kernel_cols = 3
+         in_channels = 4
+         emission = 'commands'",
+    );
+    let plan = plan.unwrap();
+    assert_eq!(plan.convolution("node0").map(|s: ConvSchedule| s.emission), Some(Emission::Commands));
+    check(&pair, &GemminiConfig::default16(), &plan);
+    let mut wrong = plan.clone();
+    let schedule = ConvSchedule { rows: 9, ..plan.convolution("node0").unwrap() };
+    wrong.operations.insert("node0".into(), OperationPlan { convolution: Some(schedule), ..OperationPlan::default() });
+    let inputs = random_inputs(&pair.float, 2);
+    let message = pair.lower(&inputs, GemminiConfig::default16(), &wrong).unwrap_err().to_string();
+    assert_eq!(message, "operation `node0`: the tile's rows is 9: it must be 1 to 8");
+}
+
+#[test]
+fn what_cannot_be_lowered_is_named() {
+    let message = |config: GemminiConfig, operators: &[Operator]| {
+        let pair = quantised(network([1, 9, 9, 4], operators), 0);
+        pair.lower(&random_inputs(&pair.float, 2), config, &Plan::default()).unwrap_err().to_string()
+    };
+    let window = |kernel, stride, dilation| Window { kernel, stride, padding: [0; 4], dilation };
+    let messages = [
+        message(GemminiConfig::default16(), &[conv(window([3, 3], [1, 2], [1, 1]), 1)]),
+        message(GemminiConfig::default16(), &[conv(window([3, 3], [1, 1], [1, 2]), 1)]),
+        message(GemminiConfig::default16(), &[Operator::MaxPool(window([2, 3], [1, 1], [1, 1]))]),
+        message(GemminiConfig::default16(), &[Operator::MaxPool(window([3, 3], [4, 4], [1, 1]))]),
+        message(GemminiConfig::norm16(), &[Operator::MaxPool(Window::square(3, 2, 1))]),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    node `node0` (conv2d): strides [1, 2] differ; use one for rows and columns
+    node `node0` (conv2d): dilations [1, 2] differ; use one for rows and columns
+    node `node0` (max_pool): a window of [2, 3], dilated [1, 1]; use a square one without gaps
+    operation `node0`: a window of 3 and a stride of 4: config_st's 2 bits hold 1 to 3
+    operation `node0`: this build has no pooling: it needs has_max_pool
+    ");
+}
+
+/// A small residual network as wide as the array.
+#[test]
+fn a_synthetic_residual_network_equals_the_reference() {
+    let config = ResNetConfig {
+        images: 1,
+        image: 40,
+        stem: 16,
+        widths: vec![8, 20],
+        blocks: vec![1, 2],
+        classes: 10,
+        stride_in_3x3: false,
+    };
+    let pair = quantised(GraphModel::synthetic(resnet(&config).unwrap(), 5).unwrap(), 0);
+    check(&pair, &GemminiConfig::default16(), &Plan::default());
+    let inputs = random_inputs(&pair.float, 7);
+    let run =
+        pair.run(&inputs, GemminiConfig::default16(), &Plan::default(), Some(&CycleSetup::default()), &mut |_| ());
+    let run = run.unwrap();
+    assert!(run.mismatches.is_empty() && run.cosine() > 0.98, "{}", run.cosine());
+    let report = run.report.unwrap();
+    assert_eq!(report.operations.iter().map(|o| o.figures.cycles).sum::<u64>(), report.total.cycles);
+    assert_eq!(report.layers.len(), 2);
+    assert!(run.layers.iter().all(|layer| layer.cycles > Some(0)));
+}
+
+/// ResNet-50 on one image of 224 x 224, functionally.
+#[test]
+#[ignore = "ten thousand million operations: run it optimised"]
+fn resnet_50_equals_the_reference_in_every_tensor() {
+    let pair = quantised(GraphModel::synthetic(resnet(&ResNetConfig::resnet50()).unwrap(), 1).unwrap(), 0);
+    let inputs = random_inputs(&pair.float, 2);
+    let lowered = pair.lower(&inputs, GemminiConfig::default16(), &Plan::default()).unwrap();
+    let program = &lowered.graph.compiled.program;
+    let memory = run_functional(&lowered.graph.compiled, program.initial_memory()).unwrap();
+    assert_eq!(mismatches(program, &memory), (vec![], lowered.tensors));
+    let values: BTreeMap<EdgeId, _> = lowered.graph.tensors.iter().map(|(&edge, &view)| (edge, view)).collect();
+    assert!(lowered.tensors > 70 && values.len() > lowered.tensors);
+}
