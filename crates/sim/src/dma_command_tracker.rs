@@ -10,35 +10,38 @@ use crate::wires::RobId;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    valid: bool,
     tag: Option<RobId>,
     left: u32,
 }
 
-/// The tracker; `max_in_flight_mem_reqs / DIM + 1` entries.
+/// The tracker; `max_in_flight_mem_reqs / DIM + 1` entries, at most 64.
 #[derive(Clone, Debug)]
 pub struct DmaCommandTracker {
     entries: Vec<Entry>,
-    /// Number of valid entries, so that the idle case costs one comparison.
-    valid: usize,
+    /// Valid entries, one bit each.
+    valid: u64,
+    /// Those of them for which nothing is missing any more.
+    done: u64,
+    all: u64,
 }
 
 impl DmaCommandTracker {
     /// An empty tracker of `commands` entries.
     pub fn new(commands: usize) -> Self {
-        Self { entries: vec![Entry::default(); commands], valid: 0 }
+        debug_assert!((1..=64).contains(&commands));
+        Self { entries: vec![Entry::default(); commands], valid: 0, done: 0, all: u64::MAX >> (64 - commands) }
     }
 
     /// True if a command can be allocated.
     #[inline]
     pub fn alloc_ready(&self) -> bool {
-        self.valid < self.entries.len()
+        self.valid != self.all
     }
 
     /// Entry that an allocation takes: the lowest free one, 0 if there is none.
     #[inline]
     pub fn alloc_id(&self) -> u8 {
-        self.entries.iter().position(|e| !e.valid).unwrap_or(0) as u8
+        if self.alloc_ready() { self.valid.trailing_ones() as u8 } else { 0 }
     }
 
     /// True if a command is under way.
@@ -47,45 +50,49 @@ impl DmaCommandTracker {
         self.valid != 0
     }
 
-    fn completed_entry(&self) -> Option<usize> {
-        if self.valid == 0 {
-            return None;
-        }
-        self.entries.iter().position(|e| e.valid && e.left == 0)
-    }
-
     /// The finished command offered to the reservation station; the outer option is `valid`.
     #[inline]
     pub fn completed(&self) -> Option<Option<RobId>> {
-        self.completed_entry().map(|i| self.entries[i].tag)
+        if self.done == 0 { None } else { Some(self.entries[self.done.trailing_zeros() as usize].tag) }
     }
 
     /// Clock edge: an allocation (tag, amount), a response (entry, amount), and whether the
     /// offered completion is taken. Returns true if a register changed.
+    #[inline]
     pub fn tick(&mut self, alloc: Option<(Option<RobId>, u32)>, response: Option<(u8, u32)>, completed: bool) -> bool {
         if alloc.is_none() && response.is_none() && !completed {
             return false;
         }
-        let (slot, done) = (self.alloc_id() as usize, self.completed_entry());
+        let (slot, taken) = (self.alloc_id(), self.done & self.done.wrapping_neg());
         if let Some((tag, left)) = alloc {
-            self.entries[slot] = Entry { valid: true, tag, left };
-            self.valid += 1;
+            self.entries[usize::from(slot)] = Entry { tag, left };
+            self.valid |= 1 << slot;
+            self.note(slot);
         }
         if let Some((id, amount)) = response {
-            let entry = &mut self.entries[id as usize];
+            let entry = &mut self.entries[usize::from(id)];
             // An illegal command may get more than it asked for: the count wraps around, and it never completes.
             entry.left = entry.left.wrapping_sub(amount);
+            self.note(id);
         }
-        if let Some(i) = done.filter(|_| completed) {
-            self.entries[i].valid = false;
-            self.valid -= 1;
+        if completed {
+            self.valid &= !taken;
+            self.done &= !taken;
         }
         true
     }
 
+    /// Brings `done` up to date after a change of an entry.
+    #[inline]
+    fn note(&mut self, id: u8) {
+        let done = u64::from(self.entries[usize::from(id)].left == 0) << id;
+        self.done = (self.done & !(1 << id) | done) & self.valid;
+    }
+
     /// What is still missing, entry by entry, for the explanation of a deadlock.
     pub fn waiting_for(&self) -> Option<u32> {
-        self.entries.iter().filter(|e| e.valid).map(|e| e.left).max()
+        let valid = |(id, entry): (usize, &Entry)| (self.valid >> id & 1 == 1).then_some(entry.left);
+        self.entries.iter().enumerate().filter_map(valid).max()
     }
 }
 

@@ -29,6 +29,7 @@ pub use operands::Kind;
 use operands::{Command, Configuration, Decoded, HEADS, Operand, Parameters, Plan};
 pub use report::{ExecuteActivity, ExecuteStall};
 use row_streak::RowStreak;
+pub use row_streak::RowStream;
 
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::Dataflow;
@@ -169,6 +170,45 @@ pub struct ExResults {
     shown: Option<bool>,
 }
 
+/// What the destination of a result row depends on beside its tag.
+#[derive(Clone, Copy, Debug)]
+struct ResultWriter {
+    parameters: Parameters,
+    dataflow: DataflowMode,
+    c_stride: u32,
+    ex_write_to_acc: bool,
+    ex_write_to_spad: bool,
+}
+
+impl ResultWriter {
+    /// Where row `k` of the results of a tag goes. OS results leave the array bottom row first.
+    #[inline]
+    fn target(&self, response: &MeshResponse, tag: &Tag, k: u32) -> Option<ExTarget> {
+        let Parameters { layout, dim, count_mask, .. } = self.parameters;
+        let step = k * self.c_stride;
+        let (offset, row) = match self.dataflow {
+            DataflowMode::Ws => (step, k),
+            DataflowMode::Os => {
+                let last = u32::from(response.total_rows).wrapping_sub(1);
+                (last.wrapping_sub(step), last.wrapping_sub(k) & count_mask)
+            }
+        };
+        if tag.addr.is_garbage(layout) || row >= tag.rows.into() {
+            return None;
+        }
+        let addr = tag.addr.add(layout, offset);
+        let cols = usize::from(tag.cols).min(dim as usize);
+        if addr.is_acc() {
+            let (bank, row) = (addr.acc_bank(layout) as u8, addr.acc_row(layout));
+            let write = ExTarget::Acc { bank, row, cols, accumulate: addr.accumulate() };
+            self.ex_write_to_acc.then_some(write)
+        } else {
+            let (bank, row) = (addr.sp_bank(layout) as u8, addr.sp_row(layout));
+            self.ex_write_to_spad.then_some(ExTarget::Spad { bank, row, cols })
+        }
+    }
+}
+
 /// Wires at the head of the control queue in this cycle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ControlWires<'a> {
@@ -215,6 +255,12 @@ impl RowIssueWires {
     pub fn in_streak(&self) -> bool {
         self.in_streak
     }
+
+    /// The wires of another row of the streak, but for the row numbers.
+    #[inline]
+    pub fn repeat(&mut self) {
+        (self.completed, self.decision) = (None, None);
+    }
 }
 
 /// Registers and queues of the controller.
@@ -238,6 +284,8 @@ pub struct ExecuteController {
     mesh: MeshWithDelays,
     /// Result rows of the current tag.
     output_counter: u32,
+    /// Nothing is inside, and the last clock edge changed nothing: the wires stay what they are until a command comes.
+    quiet: bool,
     /// Commands that are complete and wait for their report.
     pending: [Option<RobId>; 2],
 }
@@ -276,6 +324,7 @@ impl ExecuteController {
             control_queue_depth,
             mesh: MeshWithDelays::new(config),
             output_counter: 0,
+            quiet: false,
             pending: [None; 2],
         }
     }
@@ -291,6 +340,12 @@ impl ExecuteController {
     #[inline]
     pub fn busy(&self) -> bool {
         self.commands.valid(0) || self.matmul_in_progress()
+    }
+
+    /// All wires are those of the cycle before, whatever the banks do, and a clock edge without a command changes nothing.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// State register.
@@ -323,36 +378,15 @@ impl ExecuteController {
         let Some(rob_id) = tag.rob_id else { return };
         results.completed = response.last.then_some(rob_id);
         results.counted = Some(response.total_rows);
-        results.write.target = self.write_target(response, tag);
+        results.write.target = self.result_writer().target(response, tag, self.output_counter);
         self.fill_write(response.data, &mut results.write);
     }
 
-    /// Where the result row goes. OS results leave the array bottom row first.
     #[inline]
-    fn write_target(&self, response: &MeshResponse, tag: &Tag) -> Option<ExTarget> {
-        let Parameters { layout, dim, count_mask, .. } = self.parameters;
-        let (k, total_rows) = (self.output_counter, u32::from(response.total_rows));
-        let step = k * self.configuration.c_stride;
-        let (offset, row) = match self.configuration.dataflow {
-            DataflowMode::Ws => (step, k),
-            DataflowMode::Os => {
-                let last = total_rows.wrapping_sub(1);
-                (last.wrapping_sub(step), last.wrapping_sub(k) & count_mask)
-            }
-        };
-        if tag.addr.is_garbage(layout) || row >= tag.rows.into() {
-            return None;
-        }
-        let addr = tag.addr.add(layout, offset);
-        let cols = usize::from(tag.cols).min(dim as usize);
-        if addr.is_acc() {
-            let (bank, row) = (addr.acc_bank(layout) as u8, addr.acc_row(layout));
-            let write = ExTarget::Acc { bank, row, cols, accumulate: addr.accumulate() };
-            self.config.ex_write_to_acc.then_some(write)
-        } else {
-            let (bank, row) = (addr.sp_bank(layout) as u8, addr.sp_row(layout));
-            self.config.ex_write_to_spad.then_some(ExTarget::Spad { bank, row, cols })
-        }
+    fn result_writer(&self) -> ResultWriter {
+        let Configuration { dataflow, c_stride, .. } = self.configuration;
+        let GemminiConfig { ex_write_to_acc, ex_write_to_spad, .. } = self.config;
+        ResultWriter { parameters: self.parameters, dataflow, c_stride, ex_write_to_acc, ex_write_to_spad }
     }
 
     /// The result row as it is written: all bits to the accumulator, clipped and activated to the scratchpad.
@@ -684,7 +718,10 @@ impl ExecuteController {
             self.pending[slot] = None;
         }
         progress |= reported.is_some() || pop.is_some();
-        progress | self.tick_commands(cmd, pop)
+        progress |= self.tick_commands(cmd, pop);
+        let empty = self.state == State::Waiting && !self.control_queue.valid(0) && issue.pass.is_none();
+        self.quiet = !progress && empty && self.mesh.rows_in_flight() == 0;
+        progress
     }
 
     /// The pending report that goes out in this cycle.
@@ -735,15 +772,10 @@ impl ExecuteController {
         if !issue.in_streak {
             return self.count_rows(issue);
         }
-        self.count_streak_row();
-        true
-    }
-
-    #[inline]
-    fn count_streak_row(&mut self) {
-        self.streak.advance();
+        self.streak.advance(1);
         self.counters.a_offset += self.configuration.a_stride;
         self.counters.next = self.counters.next.map(|row| row + 1);
+        true
     }
 
     fn count_rows(&mut self, issue: &RowIssueWires) -> bool {
@@ -873,10 +905,15 @@ fn record(results: &ExResults, control: &ControlWires<'_>, events: &mut EventBuf
     if let Some((request, _)) = control.request {
         events.push(Event::MeshReq { flush: request.flush });
     }
-    if control.fire.has(A) {
+    record_rows(control.fire, results.shown, events);
+}
+
+/// The events of the rows at the array's input and output.
+fn record_rows(fire: OperandSet, shown: Option<bool>, events: &mut EventBuffer) {
+    if fire.has(A) {
         events.push(Event::MeshA);
     }
-    if let Some(last) = results.shown {
+    if let Some(last) = shown {
         events.push(Event::MeshOut { last });
     }
 }

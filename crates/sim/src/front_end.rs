@@ -102,6 +102,12 @@ impl FrontEnd {
         self.station.issue(unit)
     }
 
+    /// True if a command is offered to a controller.
+    #[inline]
+    pub fn issue_valid(&self, unit: Unit) -> bool {
+        self.station.issue_valid(unit)
+    }
+
     /// `io.busy`, given whether the memory unit is busy.
     #[inline]
     pub fn busy(&self, memory_busy: bool) -> bool {

@@ -562,11 +562,20 @@ impl FrontendTlb {
         if self.settled {
             return false;
         }
-        let access = wires.access.unwrap_or_default();
-        let mut changed = self.tick_tlbs(&access, flush, read);
+        let mut changed = false;
+        let mut loaded = [None; CLIENTS];
+        // A TLB that is not asked and does not walk changes only if it is flushed.
+        if wires.access.is_some() || flush {
+            let access = wires.access.unwrap_or_default();
+            changed = self.tick_tlbs(&access, flush, read);
+            let answer = |i: usize| (access.fires[i] && !access.lookups[i].miss).then_some(access.lookups[i].paddr);
+            loaded = std::array::from_fn(answer);
+        }
         for (i, request) in requests.iter().enumerate() {
-            let loaded = (access.fires[i] && !access.lookups[i].miss).then_some(access.lookups[i].paddr);
-            changed |= self.tick_client(i, request, loaded, flush);
+            let client = &self.clients[i];
+            if !client.settled || client.request != *request || loaded[i].is_some() || flush {
+                changed |= self.tick_client(i, request, loaded[i], flush);
+            }
         }
         changed
     }

@@ -19,7 +19,7 @@ use pollux_isa::{GemminiConfig, RoccCommand};
 
 use crate::counter_file::{CounterEvent, CounterEvents};
 use crate::event::{Cycle, Event, EventBuffer, Unit};
-use crate::execute_controller::{ControlWires, ExResults, ExecuteController, RowIssueWires};
+use crate::execute_controller::{ControlWires, ExResults, ExecuteController, RowIssueWires, RowStream};
 use crate::front_end::{FrontEnd, FrontInputs};
 use crate::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
 use crate::host::BENCH_RD;
@@ -29,7 +29,7 @@ use crate::report::{Activity, Block, Cause, Spent};
 use crate::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires};
 use crate::store_controller::StoreController;
 use crate::tilelink::SourceRanges;
-use crate::wires::ExTarget;
+use crate::wires::ExReads;
 
 /// The accelerator's blocks. `Clone` is a snapshot.
 #[derive(Clone, Debug)]
@@ -48,6 +48,27 @@ pub struct Machine {
     /// The counters' inputs in the last cycle, which hold while nothing moves.
     counters: CounterEvents,
     wires: LargeWires,
+    deferred: Deferred,
+    /// What the execute controller does may be left for later. It can be turned off, to test that it changes nothing.
+    pub(crate) defers: bool,
+}
+
+/// Cycles of the execute controller that are done later than they pass: nothing that anybody else sees depends on when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Deferred {
+    /// Cycles from now on that may be left for later.
+    possible: u32,
+    /// Cycles that have passed and are still to be done.
+    cycles: u32,
+    /// Scratchpad banks that the execute controller reads in each of them.
+    banks: u32,
+}
+
+impl Deferred {
+    fn pass(&mut self, cycles: u32) {
+        self.possible -= cycles;
+        self.cycles += cycles;
+    }
 }
 
 /// Wires that are kept from cycle to cycle: they are large, and most of them do not change.
@@ -102,6 +123,8 @@ impl Machine {
             accepted: 0,
             counters: CounterEvents::default(),
             wires: LargeWires::default(),
+            deferred: Deferred::default(),
+            defers: true,
         }
     }
 
@@ -117,15 +140,34 @@ impl Machine {
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
         let accepted = cmd.is_some() && self.front.cmd_ready();
-        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
+        let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
+        let observed = activity.is_some() || self.front.reads_counters();
         let tlb_settled = self.tlb.settled();
         if !tlb_settled {
-            *tlb = self.tlb.wires();
+            self.wires.tlb = self.tlb.wires();
         }
-        self.execute.results(results);
-        let control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
-        self.scratchpad.sinks(&results.write, control.pops, &tlb.responses, tlb_settled, spad);
-        self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready, rows);
+        let repeats = self.deferred.possible > 0
+            && !observed
+            && !(ready[Unit::Ex as usize] && self.front.issue_valid(Unit::Ex))
+            && self.repeat_rows(tlb_settled);
+        if !repeats {
+            self.catch_up(events);
+            self.deferred.possible = 0;
+        }
+        let issues = |unit: Unit| ready[unit as usize] && self.front.issue_valid(unit);
+        let execute_rests = repeats || (self.execute.is_quiet() && !issues(Unit::Ex) && !observed);
+        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
+        let mut control = ControlWires::default();
+        if !execute_rests {
+            self.execute.results(results);
+            control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
+        }
+        if !repeats {
+            self.scratchpad.sinks(&results.write, control.pops, 0, &tlb.responses, tlb_settled, spad);
+        }
+        if !execute_rests {
+            self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready, rows);
+        }
         self.scratchpad.dispatch(&rows.reads, spad);
         let rows = &self.wires.rows;
         let load_request = self.load.request();
@@ -138,12 +180,11 @@ impl Machine {
         let load_ready = rows.completed.is_none();
         let store_ready = load_ready && self.load.completed().is_none();
         let completed = rows.completed.or(self.load.completed()).or(self.store.completed());
-        let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
-        let issued = |unit: Unit| self.front.issue(unit).filter(|_| ready[unit as usize]);
+        let issued = |unit: Unit| if issues(unit) { self.front.issue(unit) } else { None };
         let (to_load, to_execute, to_store) = (issued(Unit::Ld), issued(Unit::Ex), issued(Unit::St));
         let flush = self.front.tlb_flush();
         let counter_reset = self.front.counter_reset();
-        if activity.is_some() || self.front.reads_counters() {
+        if observed {
             let mut counters = self.front.counter_events();
             self.busy_lines(&mut counters);
             self.load.counter_events(load_request.is_some(), load.is_some(), &mut counters);
@@ -171,58 +212,107 @@ impl Machine {
 
         // Clock edge.
         let LargeWires { results, rows, spad, tlb } = &self.wires;
-        let inputs = FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed, counters: &self.counters };
+        let cmd = if accepted { cmd.map(|cmd| (cmd, BENCH_RD)) } else { None };
+        let inputs = FrontInputs { cmd, ready, completed, counters: &self.counters };
         let mut progress = self.front.tick(&inputs, events);
         progress |= self.load.tick(to_load, load.is_some(), spad.load_response, load_ready);
         progress |= self.store.tick(to_store, store.is_some(), spad.store_response, store_ready);
-        progress |= self.execute.tick(to_execute, results, &control, rows, events);
+        if !execute_rests {
+            progress |= self.execute.tick(to_execute, results, &control, rows, events);
+        }
         progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
         if flush || !(tlb_settled && spad.dma_rests) {
             progress |= self.tlb.tick(tlb, &spad.tlb_requests, flush, |address| {
                 u64::from_le_bytes(memory.memory().read_array(address))
             });
         }
+        let no_reads = ExReads::default();
         let inputs = ScratchpadInputs {
             ex_write: &results.write,
             pops: control.pops,
-            reads: &rows.reads,
+            reads: if repeats { &no_reads } else { &rows.reads },
+            deferred: repeats,
             load,
             store,
             port_a_taken: port.a_taken,
             port_d: port.d.as_ref(),
         };
         progress |= self.scratchpad.tick(spad, &inputs, events);
-        self.record(cmd.filter(|_| accepted), busy, events);
+        if repeats {
+            self.deferred.pass(1);
+            if events.enabled() {
+                self.catch_up(events);
+            }
+        } else if self.defers && self.wires.rows.in_streak() && !observed {
+            self.look_ahead();
+        }
+        self.record(cmd.map(|(cmd, _)| cmd), busy, events);
         if counter_reset {
             self.scratchpad.reset_external_counters();
         }
         Step { progress, accepted, busy }
     }
 
-    /// Cycles from now on in which nothing but rows of the execute controller moves, each like the one before, unless a
-    /// command is accepted: none if `cmd`, the next command presented, is. [`Machine::replay`] does one of them.
+    /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
+    /// nothing: none if `cmd`, the next command presented, is. [`Machine::defer`] lets them pass.
     #[inline]
     pub fn repeating_cycles(&self, cmd: bool) -> u32 {
-        let banks = self.execute.streak_banks();
-        if !self.wires.spad.dma_rests || !self.wires.rows.in_streak() || (cmd && self.front.cmd_ready()) {
+        if self.deferred.possible == 0 || !self.wires.spad.dma_rests || (cmd && self.front.cmd_ready()) {
             return 0;
         }
         let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
         let rest = self.front.rests(ready) && !self.load.busy() && !self.store.busy() && self.tlb.settled();
-        if rest && self.scratchpad.streams(banks, &self.wires.spad) { self.execute.repeating_cycles() } else { 0 }
+        if rest && self.scratchpad.rests() { self.deferred.possible } else { 0 }
     }
 
-    /// One of the [repeating cycles](Self::repeating_cycles). False if it is not like the others, as its result is for the
-    /// scratchpad; nothing is done then.
-    pub fn replay(&mut self, events: &mut EventBuffer) -> bool {
-        let LargeWires { results, spad, .. } = &mut self.wires;
-        self.execute.results(results);
-        if let Some(ExTarget::Spad { .. }) = results.write.target {
-            return false;
+    /// Lets so many of the [repeating cycles](Self::repeating_cycles) pass.
+    pub fn defer(&mut self, cycles: u32) {
+        self.deferred.pass(cycles);
+    }
+
+    /// The wires of a cycle that the execute controller leaves for later. False if somebody else uses its banks.
+    fn repeat_rows(&mut self, tlb_settled: bool) -> bool {
+        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
+        let banks = self.deferred.banks;
+        rows.repeat();
+        results.write.target = None;
+        self.scratchpad.sinks(&results.write, banks, banks, &tlb.responses, tlb_settled, spad);
+        !self.scratchpad.disturbs(banks, spad)
+    }
+
+    /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Machine::step`]: most cycles need not
+    /// look.
+    #[inline(never)]
+    fn look_ahead(&mut self) {
+        let banks = self.execute.streak_banks();
+        if self.scratchpad.may_defer(banks) {
+            let possible = self.execute.repeating_cycles(self.scratchpad.ex_rows_wait());
+            self.deferred = Deferred { possible, cycles: 0, banks };
         }
-        let reads = self.execute.replay(results, |bank| self.scratchpad.ex_resp(bank), events);
-        self.scratchpad.replay(&results.write, &reads, spad, events);
-        true
+    }
+
+    /// Does what was left for later. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show may lag behind until this is
+    /// done, by less than a pass of the execute controller.
+    pub fn catch_up(&mut self, events: &mut EventBuffer) {
+        let cycles = std::mem::take(&mut self.deferred.cycles);
+        if cycles == 0 {
+            return;
+        }
+        let mut found = self.execute.streams();
+        let mut streams: [Option<RowStream>; 3] = std::array::from_fn(|_| found.next());
+        // Traces list the reads of a cycle by bank.
+        streams.sort_by_key(|stream| stream.map(|stream| stream.bank));
+        drop(found);
+        let (banks, mut results) = self.scratchpad.replay_ports();
+        self.execute.replay(
+            cycles,
+            |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
+            |target, data, events| results.write(target, data, events),
+            events,
+        );
+        for stream in streams.iter().flatten() {
+            self.scratchpad.stream(cycles, stream, events);
+        }
     }
 
     /// What the cycle is spent on. Kept out of [`Machine::step`], which mostly runs without.

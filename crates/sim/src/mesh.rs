@@ -120,7 +120,9 @@ impl Registers {
             *sum += BIAS;
         }
         let a = widen::<f32, N>(&self.rotate(a));
-        for (row, a) in self.weights.as_chunks::<N>().0.iter().zip(a) {
+        // An array of rows, whose number is known when this is compiled.
+        let Some(rows) = self.weights.as_chunks::<N>().0.first_chunk::<N>() else { return widen(b) };
+        for (row, a) in rows.iter().zip(a) {
             for (sum, w) in sums.iter_mut().zip(row) {
                 *sum += a * w;
             }

@@ -19,7 +19,7 @@ use crate::mesh::{Mesh, MeshControl, MeshRow};
 use crate::multi_headed_queue::wrapping_add;
 use crate::operand_set::{A, B, D, OperandSet};
 use crate::queue::Queue;
-use crate::row::SpadRow;
+use crate::row::{SpadRow, copy_row};
 use crate::tag_queue::{Tag, TagEntry, TagQueue};
 use crate::transposer::Transposer;
 
@@ -202,6 +202,43 @@ impl MeshWithDelays {
     /// The handshakes while rows of one matrix, other than the last, enter the array one a cycle.
     pub const MIDDLE_ROW: MeshWires = MeshWires { advance: true, last: false, req_ready: false, ready: OperandSet::ALL };
 
+    /// So many cycles with the wires [`Self::MIDDLE_ROW`]. `row` gives what an operand's buffer takes in a cycle, counted from 0: a row
+    /// from a memory, or nothing for zeros; `cols` are the lanes that are not padding. `result` gets what is at the output in each
+    /// cycle.
+    pub fn replay<'a>(
+        &mut self,
+        cycles: u32,
+        cols: [u8; 3],
+        row: impl Fn(usize, u32) -> Option<&'a [i8]>,
+        mut result: impl FnMut(Option<MeshResponse<'_>>),
+    ) {
+        for cycle in 0..cycles {
+            result(self.response());
+            self.tick_array(&Self::MIDDLE_ROW);
+            self.result_shift = self.request.shift;
+            for (x, &cols) in cols.iter().enumerate() {
+                match row(x, cycle) {
+                    Some(row) => {
+                        let buffer = &mut self.buffers[x].0[..self.dim];
+                        copy_row(buffer, row);
+                        if usize::from(cols) < self.dim {
+                            buffer[cols.into()..].fill(0);
+                        }
+                        self.zeros = self.zeros & !OperandSet::single(x);
+                    }
+                    None if self.zeros.has(x) => {}
+                    None => self.clear_buffer(x),
+                }
+            }
+        }
+        self.fire_counter = (u32::from(self.fire_counter) + cycles) as u8 & (self.dim as u8 - 1);
+    }
+
+    fn clear_buffer(&mut self, x: usize) {
+        self.buffers[x] = SpadRow::default();
+        self.zeros.insert(x);
+    }
+
     /// `tags_in_progress`.
     #[inline]
     pub fn tags(&self) -> &TagQueue {
@@ -253,8 +290,7 @@ impl MeshWithDelays {
                 Some(row) => progress |= self.fill_buffer(x, row, rows.cols[x].into(), progress),
                 None if self.zeros.has(x) => {}
                 None => {
-                    self.buffers[x] = SpadRow::default();
-                    self.zeros.insert(x);
+                    self.clear_buffer(x);
                     progress = true;
                 }
             }

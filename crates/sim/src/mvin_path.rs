@@ -45,6 +45,16 @@ pub struct MvinHeads {
     pub zero: Option<PixelRepeaterHead<ZeroWriterReq>>,
 }
 
+impl MvinHeads {
+    /// One of the rows is for the accumulator, or may be.
+    #[inline]
+    pub fn has_acc_row(&self) -> bool {
+        self.wide.is_some()
+            || self.narrow.as_ref().is_some_and(|row| row.tag.is_acc)
+            || self.zero.as_ref().is_some_and(|row| row.laddr.is_acc())
+    }
+}
+
 /// Which of them are written in this cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MvinTaken {

@@ -311,7 +311,22 @@ impl MvoutPath {
 
     /// Clock edge, before that of the banks. `dispatched` says that the head of the dispatch queue leaves, `store` is the accepted
     /// request of the store controller. Returns true if anything changed.
+    #[inline]
     pub fn tick(
+        &mut self,
+        wires: &MvoutWires,
+        dispatched: bool,
+        store: Option<&ScratchpadWriteRequest>,
+        acc_banks: &[AccumulatorMem],
+    ) -> bool {
+        if store.is_none() && !self.busy() && self.normalizer.is_idle() {
+            self.idle_port.tick(false, None);
+            return false;
+        }
+        self.busy_tick(wires, dispatched, store, acc_banks)
+    }
+
+    fn busy_tick(
         &mut self,
         wires: &MvoutWires,
         dispatched: bool,
@@ -320,9 +335,6 @@ impl MvoutPath {
     ) -> bool {
         let port_constants = self.port_constants(wires, acc_banks);
         self.idle_port.tick(dispatched, store);
-        if store.is_none() && !self.busy() && self.normalizer.is_idle() {
-            return false;
-        }
         let normalized = if wires.norm_out_taken { self.normalizer.out() } else { None };
         let mut changed = self.acc_scale.tick(normalized, wires.scale_out_taken);
         let input = self.normalizer_input(wires, acc_banks);

@@ -143,8 +143,8 @@ fn ones(mut set: u64) -> impl Iterator<Item = u8> {
 struct Table {
     /// What each entry holds or held last.
     entries: Vec<Option<Entry>>,
-    /// Entries of each table that the entry waits for, one bit each.
-    deps: Vec<PerUnit<u64>>,
+    /// By table: the entries of it that each entry waits for, one bit each.
+    deps: PerUnit<Vec<u64>>,
     /// Entries that hold a command, one bit each.
     valid: u64,
     /// Entries that hold a command not yet issued.
@@ -156,7 +156,7 @@ struct Table {
 impl Table {
     fn new(entries: u32) -> Self {
         let entries = entries as usize;
-        Self { entries: vec![None; entries], deps: vec![[0; 3]; entries], valid: 0, unissued: 0, candidate: None }
+        Self { entries: vec![None; entries], deps: std::array::from_fn(|_| vec![0; entries]), valid: 0, unissued: 0, candidate: None }
     }
 
     fn free_entry(&self) -> Option<u8> {
@@ -172,7 +172,9 @@ impl Table {
 
     fn put(&mut self, index: u8, entry: Entry, deps: PerUnit<u64>) {
         self.entries[usize::from(index)] = Some(entry);
-        self.deps[usize::from(index)] = deps;
+        for (table, deps) in self.deps.iter_mut().zip(deps) {
+            table[usize::from(index)] = deps;
+        }
         self.valid |= 1 << index;
         self.unissued |= 1 << index;
     }
@@ -183,13 +185,20 @@ impl Table {
     }
 
     fn is_ready(&self, index: u8) -> bool {
-        self.deps[usize::from(index)] == [0; 3]
+        let [ld, ex, st] = &self.deps;
+        let index = usize::from(index);
+        ld[index] | ex[index] | st[index] == 0
+    }
+
+    /// The entries that an entry waits for.
+    fn deps(&self, index: u8) -> PerUnit<u64> {
+        self.deps.each_ref().map(|table| table[usize::from(index)])
     }
 
     /// Nothing in this table waits any longer for an entry of `unit`.
     fn clear_deps(&mut self, unit: Unit, index: u8) {
-        for deps in &mut self.deps {
-            deps[unit as usize] &= !(1 << index);
+        for deps in &mut self.deps[unit as usize] {
+            *deps &= !(1 << index);
         }
     }
 
@@ -417,7 +426,7 @@ impl ReservationStation {
             (Some(_), _) if ready => StationActivity::Issues,
             (Some(_), _) => StationActivity::QueueFull,
             (None, Some((index, _))) => {
-                let deps = table.deps[usize::from(index)];
+                let deps = table.deps(index);
                 let blocking = UNITS.into_iter().find(|&other| other != unit && deps[other as usize] != 0);
                 StationActivity::WaitsFor(blocking.unwrap_or(unit))
             }
@@ -489,7 +498,7 @@ impl ReservationStation {
         } else if table.is_ready(index) {
             "waits for room in its controller's queue".to_owned()
         } else {
-            let deps = table.deps[usize::from(index)];
+            let deps = table.deps(index);
             let blockers =
                 |unit: Unit| ones(deps[unit as usize]).filter_map(move |index| self.tables[unit as usize].entry(index));
             let seqs: Vec<_> = UNITS.into_iter().flat_map(blockers).map(|entry| entry.seq.to_string()).collect();

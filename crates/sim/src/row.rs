@@ -57,11 +57,13 @@ pub struct ByteMask(pub [u64; 4]);
 
 impl ByteMask {
     /// Enables of the first `n` bytes.
+    #[inline]
     pub fn first(n: usize) -> Self {
         Self::range(0, n)
     }
 
     /// Enables of the bytes `start..end`.
+    #[inline(never)] // rarely needed, and long
     pub fn range(start: usize, end: usize) -> Self {
         let mut mask = Self::default();
         for (word, bits) in mask.0.iter_mut().enumerate() {

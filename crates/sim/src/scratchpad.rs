@@ -41,6 +41,7 @@ use crate::accumulator_mem::{self, AccumulatorMem, AccumulatorWrite, ReadoutRequ
 use crate::counter_file::CounterEvents;
 use crate::dma_parameters::DmaParameters;
 use crate::event::{Event, EventBuffer, Port};
+use crate::execute_controller::RowStream;
 use crate::frontend_tlb::{TLB_READER, TLB_WRITER, TlbRequest, TlbResponse};
 use crate::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
 use crate::mvin_path::{MvinHeads, MvinPath, MvinTaken};
@@ -51,7 +52,7 @@ use crate::store_controller::ScratchpadWriteRequest;
 use crate::stream_reader::{StreamReader, StreamReaderWires};
 use crate::stream_writer::{StreamWriter, StreamWriterWires};
 use crate::tilelink::{ABeat, DBeat, DmaClient, TileLink, TileLinkInputs};
-use crate::wires::{BankRows, ExReads, ExTarget, ExWrite};
+use crate::wires::{ExReads, ExTarget, ExWrite};
 
 /// Sources of bank writes, highest priority first.
 const EX: usize = 0;
@@ -205,6 +206,9 @@ pub struct ScratchpadInputs<'a> {
     pub pops: u32,
     /// The execute controller's reads, as given to [`Scratchpad::dispatch`].
     pub reads: &'a ExReads,
+    /// What the execute controller does with the banks is left for later: it is not in these inputs, and the accumulator's clock
+    /// edge for writes, which nobody else makes, is left with it.
+    pub deferred: bool,
     /// Request of the load controller that is accepted ([`Scratchpad::load_ready`]).
     pub load: Option<&'a ScratchpadReadRequest>,
     /// Request of the store controller that is accepted (`store_ready`).
@@ -345,34 +349,83 @@ impl Scratchpad {
     }
 }
 
-/// Replay of cycles in which nothing but rows of the execute controller moves.
+/// Cycles of the execute controller that are done later than they pass.
 impl Scratchpad {
-    /// The DMA side rests, and these banks deliver and accept a row for the execute controller in each cycle if nobody else
-    /// uses them.
-    pub fn streams(&self, banks: u32, wires: &ScratchpadWires) -> bool {
-        self.dma_quiet
-            && wires.dma_rests
+    /// The execute controller may leave what it does with these banks and with the accumulator for later: they deliver and accept a row
+    /// for it in each cycle if nobody else uses them.
+    pub fn may_defer(&self, banks: u32) -> bool {
+        self.acc_sub_banks == 0
+            && self.states.acc_adding.count_ones() <= 1
             && self.states.spad_out[Port::Ex as usize] & banks == banks
             && banks_of(banks).all(|bank| self.spad_banks[usize::from(bank)].streams())
     }
 
-    /// The clock edge of a cycle in which the execute controller reads these rows, takes those read two cycles ago, and writes a row
-    /// that is not for the scratchpad. What follows from counts alone stays as it is: as many rows enter each queue as leave it.
-    pub fn replay(
-        &mut self,
-        ex_write: &ExWrite,
-        reads: &BankRows,
-        wires: &mut ScratchpadWires,
-        events: &mut EventBuffer,
-    ) {
-        wires.writes = self.ex_bank_write(ex_write);
-        self.tick_acc_writes(wires, ex_write, events);
-        let mut banks = 0;
-        reads.operands.each(|x| banks |= 1 << reads.bank[x]);
-        for bank in banks_of(banks) {
-            let row = reads[usize::from(bank)];
-            events.push(Event::SpadRead { bank, row, port: Port::Ex });
-            self.spad_banks[usize::from(bank)].stream(row);
+    /// Nothing is inside the DMA side.
+    #[inline]
+    pub fn rests(&self) -> bool {
+        self.dma_quiet
+    }
+
+    /// Scratchpad banks with a row for the execute controller at their output or in their queue.
+    pub fn ex_rows_wait(&self) -> u32 {
+        let waits = |(index, bank): (usize, &ScratchpadBank)| u32::from(!bank.is_empty(Port::Ex)) << index;
+        self.spad_banks.iter().enumerate().map(waits).sum::<u32>() | self.states.spad_out[Port::Ex as usize]
+    }
+
+    /// Somebody else uses one of the banks in this cycle, or the accumulator, or may do so.
+    #[inline]
+    pub fn disturbs(&self, banks: u32, wires: &ScratchpadWires) -> bool {
+        let reads = |request| self.mvout.source(request) != RowSource::Zeros;
+        !wires.dma_rests
+            && (wires.writes.spad_banks & banks | wires.writes.acc_banks != 0
+                || wires.heads.has_acc_row()
+                || self.mvout.dispatching().is_some_and(reads))
+    }
+
+    /// The clock edges that were left for later: gives the rows to [`ExecuteController::replay`] and takes the results.
+    ///
+    /// [`ExecuteController::replay`]: crate::execute_controller::ExecuteController::replay
+    pub fn replay_ports(&mut self) -> (&[ScratchpadBank], ResultPort<'_>) {
+        let Self { spad_banks, acc_banks, states, dim, .. } = self;
+        (spad_banks, ResultPort { acc_banks, states, dim: *dim })
+    }
+
+    /// Clock edges of the scratchpad banks that were left for later.
+    pub fn stream(&mut self, cycles: u32, stream: &RowStream, events: &mut EventBuffer) {
+        let &RowStream { bank, next, step } = stream;
+        self.spad_banks[usize::from(bank)].stream(cycles, next, step);
+        events.push(Event::SpadRead { bank, row: next, port: Port::Ex });
+    }
+}
+
+/// The accumulator banks while nobody but the execute controller uses them.
+pub struct ResultPort<'a> {
+    acc_banks: &'a mut [AccumulatorMem],
+    states: &'a mut BankStates,
+    dim: usize,
+}
+
+impl ResultPort<'_> {
+    /// The clock edge of a cycle in which a result row goes to the accumulator, or none.
+    #[inline]
+    pub fn write(&mut self, target: Option<ExTarget>, data: &[i32], events: &mut EventBuffer) {
+        let mut draining = self.states.acc_writing;
+        self.states.acc_adding = 0;
+        if let Some(ExTarget::Acc { bank, row, cols, accumulate }) = target {
+            let (mem, address) = (&mut self.acc_banks[usize::from(bank)], WriteAddress { row, accumulate });
+            if mem.write_ready(address) {
+                events.push(Event::AccWrite { bank, row, port: Port::Ex, accumulate });
+                let mask = if cols < self.dim { Some(ByteMask::first(cols * ACC_BYTES)) } else { None };
+                mem.write(Some(&AccumulatorWrite { row, data, mask, accumulate }), Some(address));
+                draining &= !(1 << bank);
+                self.states.acc_writing |= 1 << bank;
+                self.states.acc_adding = u32::from(accumulate) << bank;
+            }
+        }
+        for bank in banks_of(draining) {
+            let mem = &mut self.acc_banks[usize::from(bank)];
+            mem.write(None, None);
+            set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
         }
     }
 }
@@ -381,12 +434,14 @@ impl Scratchpad {
 impl Scratchpad {
     /// First half of the cycle's wires: sinks, bank outputs and writes, then which banks accept a read.
     ///
-    /// `pops` are the execute response queues that are popped; `tlb` are the translation answers by client, `tlb_rests` says
+    /// `pops` are the execute response queues that are popped, `deferred` the banks whose clock edges for the execute controller are
+    /// left for later; `tlb` are the translation answers by client, `tlb_rests` says
     /// that they are those of the cycle before and will not change by themselves.
     pub fn sinks(
         &self,
         ex_write: &ExWrite,
         pops: u32,
+        deferred: u32,
         tlb: &[TlbResponse; 2],
         tlb_rests: bool,
         wires: &mut ScratchpadWires,
@@ -400,6 +455,7 @@ impl Scratchpad {
             self.dma_sinks(ex_write, tlb, wires);
         }
         wires.outputs = self.outputs_taken(pops, &wires.mvout);
+        wires.outputs.spad &= !deferred;
         (wires.spad_read_ready, wires.acc_read_ready) = self.read_ready(&wires.writes, wires.outputs);
     }
 
@@ -569,6 +625,9 @@ impl Scratchpad {
     pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs, events: &mut EventBuffer) -> bool {
         let enters = inputs.load.is_some() || inputs.store.is_some() || inputs.port_d.is_some();
         if wires.dma_rests && !enters {
+            if inputs.deferred {
+                return true;
+            }
             let changed = self.tick_acc_banks(wires, inputs, None, events);
             return self.tick_spad_banks(wires, inputs, events) || changed;
         }
@@ -632,6 +691,9 @@ impl Scratchpad {
         let mut changed = false;
         if wires.outputs.acc | reading != 0 {
             changed |= self.read_acc_banks(wires, inputs.reads, mvout_read, events);
+        }
+        if inputs.deferred {
+            return true;
         }
         self.tick_acc_writes(wires, inputs.ex_write, events) || changed
     }
@@ -847,7 +909,7 @@ impl Scratchpad {
     }
 
     /// The writes of the scratchpad banks.
-    #[inline(never)] // most cycles have none
+    #[inline]
     fn write_spad_banks(&mut self, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
         for bank in banks_of(wires.writes.spad_banks) {
             self.write_spad_bank(bank, wires, ex_write, events);
@@ -855,6 +917,7 @@ impl Scratchpad {
     }
 
     /// The write of a scratchpad bank.
+    #[inline(never)]
     fn write_spad_bank(&mut self, bank: u8, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
         let Some(source) = wires.writes.spad_source(bank) else { return };
         let loaded;

@@ -139,12 +139,26 @@ impl ScratchpadBank {
         self.out == Some(Port::Ex) && self.queues[Port::Ex as usize].len == 1
     }
 
-    /// Clock edge of a bank that [`Self::streams`]: a row leaves, each other moves on, and `row` is read.
+    /// Row `i` of a bank that [`Self::streams`], counted from the head of its queue, if the reads go on at `next` in steps of `step`.
     #[inline]
-    pub fn stream(&mut self, row: u32) {
-        self.pop(Port::Ex);
-        self.leave();
-        self.read(row, Port::Ex);
+    pub fn streamed(&self, i: u32, next: u32, step: u32) -> &[i8] {
+        if i < 2 {
+            let queue = &self.queues[Port::Ex as usize];
+            return &queue.slots[(queue.head + i as usize) & queue.mask].0[..self.dim];
+        }
+        self.row(next.wrapping_add(step.wrapping_mul(i - 2)))
+    }
+
+    /// So many clock edges of a bank that [`Self::streams`]: at each a row leaves, each other moves on, and the next one is read.
+    pub fn stream(&mut self, cycles: u32, next: u32, step: u32) {
+        let queue = &mut self.queues[Port::Ex as usize];
+        queue.head = (queue.head + cycles as usize) & queue.mask;
+        // The last two rows that were read are in the queue and at the output now.
+        for i in 2u32.saturating_sub(cycles)..2 {
+            let row = next.wrapping_add(step.wrapping_mul((cycles + i).wrapping_sub(2))) as usize * self.dim;
+            let slot = &mut queue.slots[(queue.head + i as usize) & queue.mask];
+            copy_row(&mut slot.0[..self.dim], &self.memory[row..row + self.dim]);
+        }
     }
 
     /// Clock edge, third: a write is done.
@@ -213,6 +227,34 @@ mod tests {
         bank.leave();
         rows.extend(bank.row_for(Port::Ex).map(|row| row.0[0]));
         assert_eq!(rows, [0, 2, 1, 3]);
+    }
+
+    #[test]
+    fn rows_streamed_at_once_are_those_streamed_one_by_one() {
+        let mut bank = ScratchpadBank::new(32, 4, true, 4);
+        for row in 0..32 {
+            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
+        }
+        bank.read(20, Port::Ex);
+        bank.leave();
+        bank.read(18, Port::Ex);
+        let step = 2u32.wrapping_neg();
+        for cycles in 1..6 {
+            let (mut at_once, mut one_by_one) = (bank.clone(), bank.clone());
+            for i in 0..cycles {
+                let expected = bank.streamed(i, 16, step);
+                assert_eq!(one_by_one.row_for(Port::Ex).map(|row| &row.0[..4]), Some(expected));
+                one_by_one.pop(Port::Ex);
+                one_by_one.leave();
+                one_by_one.read(16 - 2 * i, Port::Ex);
+            }
+            at_once.stream(cycles, 16, step);
+            for _ in 0..2 {
+                assert!(at_once.row_for(Port::Ex).is_some());
+                assert_eq!(at_once.row_for(Port::Ex), one_by_one.row_for(Port::Ex), "after {cycles} cycles");
+                [&mut at_once, &mut one_by_one].map(|bank| (bank.pop(Port::Ex), bank.leave()));
+            }
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub struct Simulation<H, M> {
     events: EventBuffer,
     activity: Activity,
     summary: RunSummary,
-    /// Cycles in which nothing moves are skipped, and those that repeat the one before with the next rows are replayed. It can be
-    /// turned off, to test that it changes nothing.
+    /// Cycles in which nothing moves are skipped, and rows of the execute controller that move as known beforehand are moved together.
+    /// It can be turned off, to test that it changes nothing.
     pub skip_idle: bool,
 }
 
@@ -121,9 +121,10 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// Simulates one cycle, and skips to the next in which something can move. Cycles that repeat the one before with the next rows
     /// are simulated together, unless their activities are asked for.
     pub fn step<O: Observer>(&mut self, observer: &mut O) -> Progress {
-        if !O::ACTIVITY && self.skip_idle && self.replay(observer) {
+        if !O::ACTIVITY && self.skip_idle && !self.events.enabled() && self.repeat() {
             return Progress::Running;
         }
+        self.machine.defers = self.skip_idle;
         let (cycle, mark) = (self.cycle, self.host.mark());
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
@@ -143,27 +144,23 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         progress
     }
 
-    /// Simulates the cycles in which nothing but rows of the execute controller moves. False if the next one is none of them.
+    /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
     #[inline]
-    fn replay(&mut self, observer: &mut impl Observer) -> bool {
+    fn repeat(&mut self) -> bool {
         let repeating = self.machine.repeating_cycles(self.host.present().is_some());
-        if repeating == 0 {
-            return false;
-        }
         // A host that counts presents its next command in a cycle of its own.
         let cycles = self.host.idle_cycles().map_or(repeating.into(), |idle| idle.min(repeating.into()));
-        let first = self.cycle;
-        while self.cycle < first + cycles && self.machine.replay(&mut self.events) {
-            self.events.drain_sorted(|event| observer.event(self.cycle, event));
-            self.cycle += 1;
+        if cycles == 0 {
+            return false;
         }
-        let replayed = self.cycle - first;
-        self.host.skip(replayed);
-        self.summary.simulated += replayed;
+        self.machine.defer(cycles as u32);
+        self.host.skip(cycles);
+        self.cycle += cycles;
+        self.summary.simulated += cycles;
         // The commands whose rows these are have not completed.
-        self.summary.busy_cycles += replayed;
+        self.summary.busy_cycles += cycles;
         self.summary.busy_falls = self.cycle;
-        replayed > 0
+        true
     }
 
     fn nothing_moved(&mut self, cycle: Cycle, busy: bool) -> Progress {
@@ -199,6 +196,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
                 Progress::Stuck => return Err(self.deadlock()),
             }
         }
+        self.machine.catch_up(&mut self.events);
         Err(RunError::Limit { limit })
     }
 

@@ -6,17 +6,16 @@
 //! are padding, and the banks of their rows. What can change is whether the control queue has room and whether the banks are
 //! ready; if one of them is not, the row is worked out in full and the streak is over.
 //!
-//! While nothing else in the accelerator moves, not even these can change. If the control queue, too, holds nothing but rows like
-//! those of the streak, all of which arrive one a cycle, and the array is in the middle of a matrix at its input and at
-//! its output, then the whole cycle repeats: it is [replayed](ExecuteController::replay).
+//! If the control queue, too, holds nothing but rows like those of the streak, all of which arrive one a cycle, and the array is
+//! in the middle of a matrix at its input and at its output, then the whole cycle of this block repeats, and
+//! what it does is known beforehand for some cycles. As long as nobody else touches its banks it need not even be done
+//! in its cycle: [`ExecuteController::replay`] does it for many cycles at once.
 
 use super::operands::Place;
-use super::{ControlSignals, ControlWires, ExResults, ExecuteController, Pass, RowCounters, RowIssueWires, record};
+use super::{ControlSignals, ExecuteController, Pass, RowCounters, RowIssueWires, next_row, record_rows};
 use crate::event::EventBuffer;
-use crate::mesh_with_delays::MeshWithDelays;
 use crate::operand_set::{A, B, D, OperandSet};
-use crate::row::SpadRow;
-use crate::wires::BankRows;
+use crate::wires::ExTarget;
 
 /// Rows on their way from the request to the head of the control queue: one at the output of its bank, one in the queue behind it.
 const ROWS_ON_THE_WAY: usize = 2;
@@ -41,12 +40,12 @@ impl RowStreak {
     pub const NONE: Self =
         Self { rows: 0, banks: 0, next: [0; 3], step: [0; 3], entry: ControlSignals::RESET };
 
-    /// A row has been issued.
+    /// Rows have been issued.
     #[inline]
-    pub fn advance(&mut self) {
-        self.rows -= 1;
+    pub fn advance(&mut self, rows: u32) {
+        self.rows -= rows;
         for (row, step) in self.next.iter_mut().zip(self.step) {
-            *row = row.wrapping_add(step);
+            *row = row.wrapping_add(step.wrapping_mul(rows));
         }
     }
 }
@@ -98,18 +97,51 @@ impl ExecuteController {
     }
 }
 
+/// The rows of a scratchpad bank that follow each other in a streak.
+#[derive(Clone, Copy, Debug)]
+pub struct RowStream {
+    /// Bank.
+    pub bank: u8,
+    /// Row within it that is requested next.
+    pub next: u32,
+    /// What is added to its number from cycle to cycle.
+    pub step: u32,
+}
+
 /// Replay.
 impl ExecuteController {
     /// Cycles for which this block does nothing but move rows, one of each operand a cycle, if it gets no command and if the
-    /// banks named by [`Self::streak_banks`] deliver and accept a row in each of them.
-    pub fn repeating_cycles(&self) -> u32 {
-        let RowStreak { rows, entry, .. } = &self.streak;
+    /// banks of [`Self::streams`] deliver and accept a row in each of them. `waits` are the scratchpad banks with a row in
+    /// their execute response queue.
+    pub fn repeating_cycles(&self, waits: u32) -> u32 {
+        let RowStreak { rows, entry, banks, .. } = &self.streak;
         if *rows == 0 || self.pending != [None; 2] || self.control_queue.len() != ROWS_ON_THE_WAY {
             return 0;
         }
         let entries_repeat = (0..ROWS_ON_THE_WAY).all(|i| self.control_queue.bits(i) == entry);
         let command_moves = self.commands.enq_ready() && self.unroller.holds_command();
-        if !entries_repeat || command_moves { 0 } else { self.mesh.middle_rows(*rows) }
+        // A row that is taken from a bank that nobody reads would always be the same.
+        let strays = self.taken(entry).iter().any(|x| waits & !banks & 1 << entry.bank[x] != 0);
+        if !entries_repeat || command_moves || strays || self.results_for_scratchpad() {
+            return 0;
+        }
+        self.mesh.middle_rows(*rows)
+    }
+
+    /// The result that the array delivers next goes to the scratchpad.
+    fn results_for_scratchpad(&self) -> bool {
+        let layout = self.parameters.layout;
+        self.mesh.tags().front().is_some_and(|entry| !entry.tag.addr.is_acc() && !entry.tag.addr.is_garbage(layout))
+    }
+
+    /// Operands for which a row at the head of a bank's queue goes to the array.
+    fn taken(&self, entry: &ControlSignals) -> OperandSet {
+        let real = OperandSet::of(entry.cols.map(|cols| cols > 0));
+        if self.config.ex_read_from_spad {
+            entry.fire & !entry.zeros & !entry.from_acc & self.fed(entry.pass) & real
+        } else {
+            OperandSet::EMPTY
+        }
     }
 
     /// Scratchpad banks that are read in the cycles of a streak.
@@ -118,22 +150,44 @@ impl ExecuteController {
         self.streak.banks
     }
 
-    /// One of the [repeating cycles](Self::repeating_cycles), with the results of this cycle and the heads of the banks' queues.
-    /// Gives the rows that are read in it.
+    /// Their rows.
+    pub fn streams(&self) -> impl Iterator<Item = RowStream> {
+        let RowStreak { entry, next, step, .. } = self.streak;
+        entry.reads.iter().map(move |x| RowStream { bank: entry.bank[x], next: next[x], step: step[x] })
+    }
+
+    /// So many of the [repeating cycles](Self::repeating_cycles). `row` gives row i of a bank, counted from the head of its execute
+    /// response queue; `write` takes the results, for the accumulator or for nobody, of each cycle.
     pub fn replay<'a>(
         &mut self,
-        results: &ExResults,
-        response: impl Fn(u8) -> Option<&'a SpadRow>,
+        cycles: u32,
+        row: impl Fn(&RowStream, u32) -> &'a [i8],
+        mut write: impl FnMut(Option<ExTarget>, &[i32], &mut EventBuffer),
         events: &mut EventBuffer,
-    ) -> BankRows {
-        let RowStreak { entry, next, .. } = self.streak;
-        let (rows, _) = self.head_rows(&entry, response);
-        let control = ControlWires { fire: entry.fire, ..ControlWires::default() };
-        record(results, &control, events);
-        self.tick_results(results);
-        self.mesh.tick(&MeshWithDelays::MIDDLE_ROW, None, entry.fire, &rows);
-        self.control_queue.tick(1, Some(&entry));
-        self.count_streak_row();
-        BankRows { operands: entry.reads, bank: entry.bank, row: next }
+    ) {
+        let entry = self.streak.entry;
+        let taken = self.taken(&entry);
+        let stream = |x: usize| self.streams().find(|stream| taken.has(x) && stream.bank == entry.bank[x]);
+        let streams: [Option<RowStream>; 3] = std::array::from_fn(stream);
+        let (writer, last_row) = (self.result_writer(), self.parameters.dim - 1);
+        let counter = &mut self.output_counter;
+        self.mesh.replay(
+            cycles,
+            entry.cols,
+            |x, cycle| streams[x].as_ref().map(|stream| row(stream, cycle)),
+            |response| {
+                record_rows(entry.fire, response.map(|response| response.last), events);
+                let Some(response) = response else { return write(None, &[], events) };
+                let Some(tag) = response.tag.filter(|tag| tag.rob_id.is_some()) else { return write(None, &[], events) };
+                write(writer.target(&response, tag, *counter), response.data, events);
+                *counter = next_row(*counter, response.total_rows.into()) & last_row;
+            },
+        );
+        for _ in 0..cycles {
+            self.control_queue.tick(1, Some(&entry));
+        }
+        self.streak.advance(cycles);
+        self.counters.a_offset += cycles * self.configuration.a_stride;
+        self.counters.next = self.counters.next.map(|row| row + cycles);
     }
 }

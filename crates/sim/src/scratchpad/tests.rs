@@ -65,7 +65,7 @@ impl Bench {
         let at = self.ex_writes.iter().position(|(at, _)| *at == cycle);
         let ex_write = at.map(|i| self.ex_writes.remove(i).1).unwrap_or_default();
         let mut wires = ScratchpadWires::default();
-        self.scratchpad.sinks(&ex_write, 0, &tlb.responses, false, &mut wires);
+        self.scratchpad.sinks(&ex_write, 0, 0, &tlb.responses, false, &mut wires);
         let reads = ExReads::default();
         self.scratchpad.dispatch(&reads, &mut wires);
         let load = self.loads.first().copied().filter(|load| self.scratchpad.load_ready(load, &wires));
@@ -85,6 +85,7 @@ impl Bench {
             ex_write: &ex_write,
             pops: 0,
             reads: &reads,
+            deferred: false,
             load: load.as_ref(),
             store: store.as_ref(),
             port_a_taken: a.is_some(),
