@@ -63,8 +63,12 @@ pub fn divide_cycles(sum: i32, count: u16) -> u32 {
 }
 
 /// `IntSqrt` and the guard behind it: the floor of the square root of the variance's bits read as unsigned, and 1 for 0.
+///
+/// The root has half the variance's bits, and its cast to the statistics register's signed type (`asTypeOf`)
+/// extends the sign: a root of 32768 or more becomes negative.
 pub fn stddev(variance: i32) -> i32 {
-    (variance as u32).isqrt().max(1) as i32
+    let root = (variance as u32).isqrt().max(1);
+    i32::from(root as u16 as i16)
 }
 
 /// Cycles from the square root being started to its result being valid: one step for two bits of the
@@ -219,9 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_variance_is_read_as_unsigned() {
-        assert_eq!(stddev(-1), 65_535);
+    fn the_root_of_a_variance_read_as_unsigned_is_a_signed_number_of_half_its_bits() {
         assert_eq!(stddev(0), 1);
+        assert_eq!(stddev(32_767 * 32_767), 32_767);
+        assert_eq!(stddev(32_768 * 32_768), -32_768);
+        assert_eq!(stddev(-1), -1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | `commands.csv` | a line for each command of the reservation station (optional) |
 //! | `memory_out.txt` | the dumped regions after the run (optional) |
 //! | `summary.json` | totals and configuration name |
+//! | `config.toml` | the configuration, if it is none of the built-in ones |
 //!
 //! Any file may be gzip-compressed, with `.gz` added to its name.
 
@@ -15,7 +16,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use pollux_isa::{RoccCommand, StreamItem};
+use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
 use pollux_sim::event::{Cycle, Event};
 use pollux_sim::setup::SetupError;
 use serde::Deserialize;
@@ -112,6 +113,8 @@ pub struct GoldenCase {
     pub name: String,
     /// Totals and configuration name.
     pub summary: Summary,
+    /// The configuration, if the case has its own.
+    pub config: Option<GemminiConfig>,
     /// Memory latency in cycles.
     pub latency: u64,
     /// The request port is ready in multiples of this cycle number.
@@ -138,11 +141,16 @@ impl GoldenCase {
     /// Reads a case folder.
     ///
     /// # Errors
-    /// A missing `program.txt`, `memory_in.txt` or `summary.json`, or a line that does not have the documented form.
+    /// A missing `program.txt`, `memory_in.txt` or `summary.json`, a line that does not have the documented form, or a
+    /// configuration that cannot be read.
     pub fn read(dir: &Path) -> Result<Self, CaseError> {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let (path, text) = required(dir, "summary.json")?;
         let summary = serde_json::from_str(&text).map_err(|source| CaseError::Summary { path, source })?;
+        let config = match optional(dir, "config.toml")? {
+            Some((_, text)) => Some(GemminiConfig::from_toml_str(&text)?),
+            None => None,
+        };
         let (path, text) = required(dir, "memory_in.txt")?;
         let memory_in = parse_lines(&path, &text, parse_region)?;
         let memory_out = match optional(dir, "memory_out.txt")? {
@@ -160,6 +168,7 @@ impl GoldenCase {
         let mut case = Self {
             name,
             summary,
+            config,
             latency: 0,
             a_period: 1,
             d_period: 1,

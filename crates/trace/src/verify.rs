@@ -85,12 +85,15 @@ pub fn bench_simulation(
     Simulation::new(config, Translation::Bare, host, memory, record)
 }
 
-/// The configuration that a case names.
+/// The configuration of a case: its own, or the one that it names.
 ///
 /// # Errors
 /// The name is none of the built-in ones.
 pub fn config_of(case: &GoldenCase) -> Result<GemminiConfig, CaseError> {
-    Ok(GemminiConfig::by_name(&case.summary.config)?)
+    match &case.config {
+        Some(config) => Ok(config.clone()),
+        None => Ok(GemminiConfig::by_name(&case.summary.config)?),
+    }
 }
 
 /// Verifies one case.

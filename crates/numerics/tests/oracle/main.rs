@@ -138,6 +138,11 @@ fn constants() -> impl Strategy<Value = IexpConstants> {
     ]
 }
 
+/// What a root of 16 bits becomes in the signed register of 32: 1 for 0, and extended by its sign.
+fn deviation_register(root: u32) -> i32 {
+    if root < 1 << 15 { root.max(1).cast_signed() } else { root.cast_signed() - (1 << 16) }
+}
+
 /// `IntSqrt`: the bit-serial unit of Normalizer.scala, register by register. Returns the root and the steps.
 fn serial_square_root(radicand: u32) -> (u32, u32) {
     let (mut x, mut a, mut q) = (radicand, 0u32, 0u32);
@@ -336,10 +341,10 @@ proptest! {
     fn deviation_equals_the_serial_unit_and_is_the_floor_of_the_root(variance in integer()) {
         let (root, steps) = serial_square_root(variance.cast_unsigned());
         prop_assert_eq!(normalizer::STDDEV_CYCLES, steps + 1);
-        let root = u64::from(root);
+        let wide = u64::from(root);
         let radicand = u64::from(variance.cast_unsigned());
-        prop_assert!(root * root <= radicand && radicand < (root + 1) * (root + 1));
-        prop_assert_eq!(normalizer::stddev(variance) as u64, root.max(1));
+        prop_assert!(wide * wide <= radicand && radicand < (wide + 1) * (wide + 1));
+        prop_assert_eq!(normalizer::stddev(variance), deviation_register(root));
     }
 
     #[test]
@@ -363,7 +368,7 @@ proptest! {
         statistics.finish_inv_stddev(last, scale);
         let squares = low32(all.iter().map(|x| (x - mean) * (x - mean)).sum());
         let variance = (i128::from(squares) / count) as i32;
-        let deviation = serial_square_root(variance.cast_unsigned()).0.max(1) as i32;
+        let deviation = deviation_register(serial_square_root(variance.cast_unsigned()).0);
         let inverse = Exact::from_integer(1).over(&Exact::from_integer(deviation)).to_float();
         prop_assert_eq!(statistics.inv_stddev, product_oracle(inverse, scale));
         prop_assert_eq!((statistics.sum, statistics.count), (0, 0));
