@@ -11,7 +11,7 @@
 //! | [`families`] | graphs of BERT, GPT-2 and ResNet configurations, with and without weights |
 //! | [`mod@evaluate`] | the float32 meaning of a graph |
 //! | [`integer`], [`mod@quantise`] | convolutional networks in INT8: integer reference, calibration |
-//! | `file` | INT8 graphs as files |
+//! | `file`, [`inputs`] | INT8 graphs and inputs as files |
 //!
 //! # Conventions
 //!
@@ -25,6 +25,7 @@ pub mod builder;
 pub mod evaluate;
 pub mod families;
 mod file;
+pub mod inputs;
 pub mod integer;
 pub mod operator;
 pub mod quantise;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::GraphBuilder;
 pub use evaluate::{Array, evaluate};
+pub use inputs::read_inputs;
 pub use integer::{IntegerGraph, IntegerOperation, Step, Tensors, Weights};
 pub use operator::{Operator, OperatorClass, Placement, Work};
 pub use quantise::GraphOptions;
