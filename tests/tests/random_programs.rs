@@ -1,4 +1,5 @@
-//! Random legal programs: the cycle-level emulator and the functional model end with the same memories.
+//! Random legal programs: the cycle-level emulator and the functional model end with the same memories, and the emulator with
+//! the same totals whether it skips and moves rows together or evaluates every cycle by itself.
 //!
 //! `POLLUX_RANDOM_CASES` sets the number of programs (500 by default); a failure is shrunk, and its genes are printed.
 
@@ -13,7 +14,7 @@ use pollux_sim::memory::{
     BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
     MemorySystem,
 };
-use pollux_sim::simulation::Simulation;
+use pollux_sim::simulation::{RunSummary, Simulation};
 use pollux_trace::random::{Gene, RandomProgram, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
@@ -73,7 +74,7 @@ fn simulate(
     config: &GemminiConfig,
     program: &RandomProgram,
     setting: &Setting,
-    mut memory: impl MemorySystem,
+    mut memory: impl MemorySystem + Clone,
     functional: &FunctionalModel,
 ) -> Option<String> {
     let host = StreamHost::new(program.items.clone().into(), setting.interval, memory.memory_mut());
@@ -81,8 +82,15 @@ fn simulate(
     let translation = setting.walk_latency.map_or(Translation::Bare, paged);
     let simulation = Simulation::new(config, translation, host, memory, false);
     let mut simulation = simulation.expect("a modelled configuration");
-    if let Err(error) = simulation.run(&mut NoObserver, LIMIT) {
-        return Some(error.to_string());
+    let mut stepping = simulation.clone();
+    stepping.skip_idle = false;
+    let totals = match simulation.run(&mut NoObserver, LIMIT) {
+        Ok(summary) => RunSummary { simulated: 0, ..summary },
+        Err(error) => return Some(error.to_string()),
+    };
+    let expected = stepping.run(&mut NoObserver, LIMIT).map(|summary| RunSummary { simulated: 0, ..summary });
+    if expected.as_ref() != Ok(&totals) {
+        return Some(format!("{totals:?}, but every cycle by itself: {expected:?}"));
     }
     let layout = config.layout();
     let (spad, dim) = (simulation.machine.scratchpad(), config.dim() as usize);
