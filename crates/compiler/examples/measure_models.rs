@@ -11,10 +11,11 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pollux_compiler::blockwise::TileMap;
-use pollux_compiler::decoder::{BigLittle, Decoder, DecoderParams, EarlyExit, generate, generate_big_little};
+use pollux_compiler::decoder::{BigLittle, Decoder, EarlyExit, compile_prompt, generate, generate_big_little};
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::{CycleSetup, Position, mismatches, run_cycles};
 use pollux_compiler::parameters;
@@ -25,6 +26,7 @@ use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::techniques::Techniques;
 use pollux_isa::GemminiConfig;
 use pollux_kernels::encoder::Mask;
+use pollux_model::decoder::QuantisedDecoder;
 use pollux_model::quantise::QuantiseOptions;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -60,7 +62,7 @@ fn minilm(directory: &Path) -> Outcome {
         println!(
             "{:2} tokens  cosine {:.4}  {} cycles  {layers:?}  {} of {} tensors differ",
             run.tokens,
-            run.cosine,
+            run.cosine.unwrap_or_default(),
             report.total.cycles,
             run.mismatches.len(),
             run.tensors
@@ -165,18 +167,18 @@ fn lower(name: &str, tokens: usize) -> Outcome {
 
 fn decoder() -> Outcome {
     let shape = Shape::new("small decoder", 128, 8, 4, 512);
-    let params = DecoderParams::synthetic(&shape, 256, 64, 3)?;
+    let model = Arc::new(synthetic::decoder(&shape, 256, 64, 3)?);
     let setup = Some(CycleSetup::default());
     let config = GemminiConfig::norm16();
-    let new = |params: DecoderParams| Decoder::new(config.clone(), &Plan::default(), params, setup);
+    let new = |model: &Arc<QuantisedDecoder>| Decoder::new(config.clone(), &Plan::default(), model.clone(), setup);
     let prompt = [3, 14, 15, 92];
     let count = 16;
-    let base = generate(&mut new(params.clone())?, &prompt, count, None)?;
+    let base = generate(&mut new(&model)?, &prompt, count, None, &mut |_, _| ())?;
     println!("greedy: prefill {}, decode {} cycles, {:?}", base.prefill_cycles, base.decode_cycles, base.tokens);
     let agreement = |tokens: &[u32]| tokens.iter().zip(&base.tokens).filter(|(a, b)| a == b).count();
     for confidence in [0.9, 0.6, 0.3] {
         let exit = EarlyExit { every: 2, confidence };
-        let run = generate(&mut new(params.clone())?, &prompt, count, Some(exit))?;
+        let run = generate(&mut new(&model)?, &prompt, count, Some(exit), &mut |_, _| ())?;
         println!(
             "early exit at {confidence}: decode {} cycles, {:.2} blocks a token, {} of {count} tokens agree",
             run.decode_cycles,
@@ -186,7 +188,7 @@ fn decoder() -> Outcome {
     }
     for (layers, confidence) in [(2, 0.0), (4, 0.0), (4, 0.5), (6, 0.0)] {
         let policy = BigLittle { draft: 4, confidence };
-        let (mut big, mut little) = (new(params.clone())?, new(params.first_layers(layers)?)?);
+        let (mut big, mut little) = (new(&model)?, new(&Arc::new(model.first_blocks(layers)?))?);
         let run = generate_big_little(&mut big, &mut little, &prompt, count, policy)?;
         println!(
             "little of {layers} blocks, confidence {confidence}: decode {} cycles, {} accepted, {} of {count} agree",
@@ -198,20 +200,41 @@ fn decoder() -> Outcome {
     Ok(())
 }
 
+/// GPT-2 small with pseudo-random weights: lowering, prefill, generation. Every tensor is compared with the reference.
 fn gpt2(prompt: usize, count: usize) -> Outcome {
-    let shape = Shape::by_name("gpt2")?;
-    let params = DecoderParams::synthetic(&shape, 50257, 1024, 3)?;
-    let setup = Some(CycleSetup::default());
-    let mut decoder = Decoder::new(GemminiConfig::norm16(), &Plan::default(), params, setup)?;
+    let start = Instant::now();
+    let model = Arc::new(synthetic::decoder(&Shape::by_name("gpt2")?, 50257, 1024, 3)?);
+    let shifts: Vec<u32> = model.blocks.iter().map(|block| block.shift).collect();
+    println!("built and quantised in {:.1?}; shifts of the stream {shifts:?}", start.elapsed());
     let prompt: Vec<u32> = (0..prompt as u32).map(|token| token * 37 % 50257).collect();
     let start = Instant::now();
-    let run = generate(&mut decoder, &prompt, count, None)?;
-    println!(
-        "gpt2, prompt of {}: prefill {} cycles, {} cycles a token, simulated in {:.1?}",
-        prompt.len(),
-        run.prefill_cycles,
-        run.decode_cycles / (count as u64 - 1).max(1),
-        start.elapsed()
-    );
+    let lowered = compile_prompt(GemminiConfig::norm16(), &Plan::default(), &model, &prompt)?;
+    let commands: u64 = lowered.compiled.operations.iter().map(|operation| operation.work.commands).sum();
+    println!("prompt of {}: {commands} commands, lowered with its reference in {:.2?}", prompt.len(), start.elapsed());
+    drop(lowered);
+    let setup = Some(CycleSetup::default());
+    let start = Instant::now();
+    let mut decoder = Decoder::new(GemminiConfig::norm16(), &Plan::default(), model.clone(), setup)?;
+    println!("weights placed in {:.2?}", start.elapsed());
+    let mut cache = model.cache();
+    let mut tokens = prompt;
+    for _ in 0..count {
+        let start = Instant::now();
+        let pass = decoder.forward(&tokens)?;
+        let (tensors, wrong) = decoder.compare(&pass, &model.traces(&tokens, &mut cache)?);
+        println!(
+            "{} new tokens at {}: {} cycles, {:.1?}; {} of {tensors} tensors differ; next {}",
+            tokens.len(),
+            decoder.len(),
+            pass.cycles,
+            start.elapsed(),
+            wrong.len(),
+            pass.token()
+        );
+        if let Some(report) = pass.report() {
+            println!("{}", report.table(false));
+        }
+        tokens = vec![pass.token()];
+    }
     Ok(())
 }

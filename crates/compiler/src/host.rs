@@ -5,7 +5,7 @@
 
 use pollux_asm::program::ElementType;
 use pollux_kernels::diagonal::DiagonalOperand;
-use pollux_kernels::{Activation, DiagonalSum, SoftmaxConstants, View};
+use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, ResidualNorm, ResidualNormViews, SoftmaxConstants, View};
 use pollux_memory::Memory;
 use pollux_numerics::{IexpConstants, IexpVariant, Readout, Statistics, read_row};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,22 @@ pub enum HostStep {
         sum: Box<DiagonalSum>,
         /// Result, int8.
         out: View,
+    },
+    /// An int32 residual addition with its LayerNorm.
+    ResidualNorm {
+        /// Diagonals and read-out.
+        norm: Box<ResidualNorm>,
+        /// The matrices.
+        views: ResidualNormViews,
+    },
+    /// A right shift of int32, rounding half up: the residual stream in a coarser unit.
+    Shift {
+        /// int32.
+        input: View,
+        /// int32.
+        out: View,
+        /// Bits, at most 31.
+        bits: u32,
     },
     /// Keeps the rows (tokens) that receive most attention, in their order. The first row is always kept: encoders
     /// give it a meaning of its own.
@@ -62,6 +78,24 @@ pub struct HostWork {
     pub memory: u64,
     /// Bytes that come from or go to memory at least once.
     pub bytes: u64,
+}
+
+impl HostWork {
+    /// This work on sums, and LayerNorm of their `n` elements in `rows` rows.
+    fn with_layer_norm(self, rows: u64, n: u64) -> Self {
+        Self {
+            // Sum; difference and sum of squares; difference.
+            integer: self.integer + n * 4,
+            multiply: self.multiply + n,
+            // Mean, variance, square root.
+            divide: rows * 3,
+            float: self.float + rows * 2,
+            float_divide: rows,
+            // The sum is kept and read three times.
+            memory: self.memory + n * 4,
+            ..self
+        }
+    }
 }
 
 /// Cycles of a host instruction of each kind.
@@ -137,6 +171,28 @@ impl HostStep {
                     write_i8(memory, out, r, &diagonal_row(sum, &branch, &residual));
                 }
             }
+            Self::ResidualNorm { norm, views } => {
+                let ResidualNormViews { stream, branch, sums, out } = *views;
+                for r in 0..out.rows {
+                    let mut row = read_i32(memory, &stream, r);
+                    if let Some(branch) = &branch {
+                        let branch = read_i8(memory, branch, r);
+                        norm.terms.iter().for_each(|diagonal| add_term(&mut row, &branch, diagonal));
+                    }
+                    if let Some(sums) = &sums {
+                        write_i32(memory, sums, r, &row);
+                    }
+                    write_i8(memory, &out, r, &read_out_groups(&row, &Activation::LayerNorm, &norm.groups));
+                }
+            }
+            Self::Shift { input, out, bits } => {
+                let half = (1i64 << bits) >> 1;
+                for r in 0..out.rows {
+                    let row = read_i32(memory, input, r);
+                    let row: Vec<i32> = row.iter().map(|&x| ((i64::from(x) + half) >> bits) as i32).collect();
+                    write_i32(memory, out, r, &row);
+                }
+            }
             Self::KeepTokens { probabilities, input, out } => {
                 for (to, from) in kept_tokens(memory, probabilities, input.rows, out.rows).into_iter().enumerate() {
                     let row = read_i8(memory, input, from);
@@ -181,24 +237,33 @@ impl HostStep {
                     bytes: n * (terms + 1),
                 };
                 match sum.activation {
-                    Activation::LayerNorm => HostWork {
-                        // Sum; difference and sum of squares; difference.
-                        integer: linear.integer + n * 4,
-                        multiply: linear.multiply + n,
-                        // Mean, variance, square root.
-                        divide: rows * 3,
-                        float: linear.float + rows * 2,
-                        float_divide: rows,
-                        // The sum is kept and read three times.
-                        memory: linear.memory + n * 4,
-                        ..linear
-                    },
+                    Activation::LayerNorm => linear.with_layer_norm(rows, n),
                     // Sign, minimum, four additions; two products.
                     Activation::Gelu(_) => {
                         HostWork { integer: linear.integer + n * 7, multiply: linear.multiply + n * 2, ..linear }
                     }
                     _ => linear,
                 }
+            }
+            Self::ResidualNorm { norm, views } => {
+                let (rows, n) = (views.out.rows as u64, (views.out.rows * views.out.cols) as u64);
+                let (terms, stored) = (norm.terms.len() as u64, u64::from(views.sums.is_some()));
+                let linear = HostWork {
+                    // Additions and the clamp.
+                    integer: n * (terms + 2),
+                    multiply: n * terms,
+                    float: n * 3,
+                    // Branch and factor of each term, stream, sum, result.
+                    memory: n * (2 * terms + 2 + stored),
+                    bytes: n * (4 + 4 * stored + terms.min(1) + 1),
+                    ..HostWork::default()
+                };
+                linear.with_layer_norm(rows, n)
+            }
+            Self::Shift { out, .. } => {
+                let n = (out.rows * out.cols) as u64;
+                // Addition and shift; load and store.
+                HostWork { integer: n * 2, memory: n * 2, bytes: n * 8, ..HostWork::default() }
             }
             Self::KeepTokens { probabilities, input, out } => {
                 let n = (probabilities.rows * probabilities.cols) as u64;
@@ -251,13 +316,21 @@ fn diagonal_row(sum: &DiagonalSum, branch: &[i8], residual: &[i8]) -> Vec<i8> {
             DiagonalOperand::Branch => branch,
             DiagonalOperand::Residual => residual,
         };
-        for (sum, (&x, &d)) in row.iter_mut().zip(operand.iter().zip(&term.diagonal)) {
-            *sum = sum.wrapping_add(i32::from(x) * i32::from(d));
-        }
+        add_term(&mut row, operand, &term.diagonal);
     }
+    read_out_groups(&row, &sum.activation, &sum.groups)
+}
+
+fn add_term(row: &mut [i32], operand: &[i8], diagonal: &[i8]) {
+    for (sum, (&x, &d)) in row.iter_mut().zip(operand.iter().zip(diagonal)) {
+        *sum = sum.wrapping_add(i32::from(x) * i32::from(d));
+    }
+}
+
+fn read_out_groups(row: &[i32], activation: &Activation, groups: &[ColumnGroup]) -> Vec<i8> {
     let mut out = Vec::with_capacity(row.len());
-    for group in &sum.groups {
-        let readout = readout(&sum.activation, &row, group.scale.to_bits());
+    for group in groups {
+        let readout = readout(activation, row, group.scale.to_bits());
         out.extend(read_out(&row[group.columns.clone()], &readout));
     }
     out
@@ -294,6 +367,11 @@ pub(crate) fn read_i32(memory: &Memory, view: &View, row: usize) -> Vec<i32> {
     debug_assert_eq!(view.element, ElementType::I32);
     let bytes = memory.read_vec(view.at(row, 0), view.cols * 4);
     bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn write_i32(memory: &mut Memory, view: &View, row: usize, data: &[i32]) {
+    let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    memory.write(view.at(row, 0), &bytes);
 }
 
 fn write_i8(memory: &mut Memory, view: &View, row: usize, data: &[i8]) {

@@ -14,7 +14,7 @@
 //! | [`execute`] | functional and cycle-level runs |
 //! | [`report`], `html` | cycles, utilisation, bytes, intensity: table, JSON, page with plots |
 //! | [`synthetic`] | Transformers of given shapes with pseudo-random weights |
-//! | [`pipeline`] | from a model directory and a text to an embedding: what `pollux model` does |
+//! | [`pipeline`] | from a model of either family and a text to a result: what `pollux model` does |
 
 pub mod blockwise;
 pub mod decoder;

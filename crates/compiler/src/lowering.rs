@@ -3,8 +3,12 @@
 use pollux_asm::program::ElementType;
 use pollux_isa::config::ExpVariant;
 use pollux_isa::{GemminiConfig, config};
-use pollux_kernels::{Activation, Dataflow, DiagonalSum, KernelError, Matmul, ProgramBuilder, Schedule, View};
-use pollux_kernels::{diagonal::PlacedDiagonalSum, encoder, encoder::PlacedLinear};
+use pollux_kernels::diagonal::{PlacedDiagonalSum, PlacedResidualNorm};
+use pollux_kernels::encoder::{self, PlacedLinear};
+use pollux_kernels::{
+    Activation, Dataflow, DiagonalSum, KernelError, Matmul, ProgramBuilder, ResidualNorm, ResidualNormViews, Schedule,
+    View,
+};
 
 use crate::blockwise::{self, TileMap};
 use crate::error::CompileError;
@@ -70,6 +74,13 @@ impl Sums {
 pub struct PlacedSum {
     placed: PlacedDiagonalSum,
     values: DiagonalSum,
+}
+
+/// An int32 residual addition in main memory; the values stay at hand for the host.
+#[derive(Clone, Debug)]
+pub struct PlacedNorm {
+    placed: PlacedResidualNorm,
+    values: ResidualNorm,
 }
 
 impl Lowering {
@@ -139,6 +150,14 @@ impl Lowering {
     /// Parameters that do not fit together, or full memory.
     pub fn place_sum(&mut self, name: &str, sum: &DiagonalSum) -> Result<PlacedSum, CompileError> {
         Ok(PlacedSum { placed: sum.place(&mut self.builder, name)?, values: sum.clone() })
+    }
+
+    /// Puts an int32 residual addition into main memory, as the buffer `NAME.diagonals`.
+    ///
+    /// # Errors
+    /// Parameters that do not fit together, or full memory.
+    pub fn place_norm(&mut self, name: &str, norm: &ResidualNorm) -> Result<PlacedNorm, CompileError> {
+        Ok(PlacedNorm { placed: norm.place(&mut self.builder, name)?, values: norm.clone() })
     }
 
     /// A dense product as an operation.
@@ -268,6 +287,25 @@ impl Lowering {
         }
         self.begin(name, class);
         Ok(sum.placed.lower(&mut self.builder, &branch, &residual, &out)?)
+    }
+
+    /// An int32 residual addition with its LayerNorm as an operation, on the accelerator or on the host.
+    ///
+    /// # Errors
+    /// Operands that do not fit together, or a plan that cannot be followed.
+    pub fn residual_norm(
+        &mut self,
+        name: &str,
+        norm: &PlacedNorm,
+        views: &ResidualNormViews,
+    ) -> Result<(), CompileError> {
+        if self.normalizes_on_host(name, &Activation::LayerNorm, views.out.cols)? {
+            let step = HostStep::ResidualNorm { norm: Box::new(norm.values.clone()), views: *views };
+            self.host(name, OperationClass::Nonlinear, step);
+            return Ok(());
+        }
+        self.begin(name, OperationClass::Nonlinear);
+        Ok(norm.placed.lower(&mut self.builder, views)?)
     }
 
     /// The program and its operations.

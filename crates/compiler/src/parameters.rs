@@ -2,9 +2,11 @@
 
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::encoder::{AttentionParams, Linear, Mask};
-use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, SoftmaxConstants};
-use pollux_model::AttentionMask;
+use pollux_kernels::{
+    Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, ResidualNorm, SoftmaxConstants,
+};
 use pollux_model::layer::{self, QuantisedLayer};
+use pollux_model::{AttentionMask, decoder};
 
 use crate::lowering::Weights;
 
@@ -85,7 +87,6 @@ pub fn diagonal_sum(sum: &layer::DiagonalSum) -> DiagonalSum {
         },
         diagonal: term.diagonal.clone(),
     };
-    let group = |group: &layer::ColumnGroup| ColumnGroup { columns: group.columns.clone(), scale: group.scale };
     DiagonalSum {
         terms: sum.terms.iter().map(term).collect(),
         bias: sum.bias.clone(),
@@ -93,8 +94,18 @@ pub fn diagonal_sum(sum: &layer::DiagonalSum) -> DiagonalSum {
             layer::Activation::Gelu(layer::GeluConstants { qb, qc }) => Activation::Gelu(GeluConstants { qb, qc }),
             layer::Activation::LayerNorm => Activation::LayerNorm,
         },
-        groups: sum.groups.iter().map(group).collect(),
+        groups: column_groups(&sum.groups),
     }
+}
+
+/// A decoder's residual addition.
+pub fn residual_norm(norm: &decoder::ResidualNorm) -> ResidualNorm {
+    let columns = norm.groups.last().map_or(0, |group| group.columns.end);
+    ResidualNorm { columns, terms: norm.terms.clone(), groups: column_groups(&norm.groups) }
+}
+
+fn column_groups(groups: &[layer::ColumnGroup]) -> Vec<ColumnGroup> {
+    groups.iter().map(|group| ColumnGroup { columns: group.columns.clone(), scale: group.scale }).collect()
 }
 
 /// Which keys a query may attend to.

@@ -1,21 +1,23 @@
-//! From a model directory and a text to an embedding, with the accelerator's cycles: what `pollux model` does.
+//! From a model and a text to a result with the accelerator's cycles: what `pollux model` does.
 
 use std::path::Path;
 
 use pollux_isa::GemminiConfig;
 use pollux_kernels::encoder::Mask;
 use pollux_memory::Memory;
-use pollux_model::bert::BertModel;
-use pollux_model::container::Origin;
+use pollux_model::bert::{BertConfig, BertModel};
+use pollux_model::gpt2::Gpt2Config;
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::quality::{Quality, cosine};
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
-use pollux_model::{AttentionMask, LayerFile, LayerTrace, Matrix, ModelError, Tensor, layer_reference};
+use pollux_model::{AttentionMask, FloatModel, LayerTrace, Matrix, ModelError, ModelFile, Tensor, layer_reference};
 use serde::Serialize;
 
+use crate::decoder::DecoderModel;
 use crate::encoder::{CompiledEncoder, TokenCounts, compile_parameters};
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Mismatch, Position, mismatches, read_matrix, run_cycles, run_functional};
+use crate::operation::Compiled;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::techniques::Techniques;
@@ -28,10 +30,177 @@ pub const SENTENCES: &str = include_str!("../../../programs/minilm/sentences.txt
 /// Outlier channels that get a read-out of their own in whole models (see `pollux_model`'s comparison).
 pub const OUTLIER_CHANNELS: usize = 16;
 
-/// A float32 model and its INT8 version.
+/// A quantised model of either family, with what it is compared with.
+pub enum AnyModel {
+    /// BERT family.
+    Encoder(Box<Model>),
+    /// GPT-2 family.
+    Decoder(DecoderModel),
+}
+
+/// How far a layer is from float32 on a sample text, its input being the float32 model's.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LayerQuality {
+    /// Number.
+    pub layer: usize,
+    /// Its result.
+    #[serde(flatten)]
+    pub quality: Quality,
+    /// Rows and elements whose 32-bit arithmetic wrapped; 0 unless the calibration is not representative.
+    pub wraps: usize,
+}
+
+impl AnyModel {
+    /// Reads a model directory of either family and quantises it on calibration sentences.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged, tensors that are missing or of the wrong shape, or options out of range.
+    pub fn load(directory: &Path, calibration: &str, options: &QuantiseOptions) -> Result<Self, CompileError> {
+        Ok(match FloatModel::load(directory)? {
+            FloatModel::Encoder(float) => Self::Encoder(Box::new(Model::quantise(*float, calibration, options)?)),
+            FloatModel::Decoder(float) => Self::Decoder(DecoderModel::quantise(*float, calibration, options)?),
+        })
+    }
+
+    /// Reads the file of a quantised model. Only with the directory of its float32 model there is something to compare
+    /// results with.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged, or a float32 model of another family or shape.
+    pub fn read(file: &Path, reference: Option<&Path>) -> Result<Self, CompileError> {
+        let quantised = ModelFile::read(file)?;
+        let reference = reference.map(FloatModel::load).transpose()?;
+        let refuse = |reason: String| Err(ModelError::ModelFile { origin: file.display().to_string(), reason }.into());
+        match (quantised, reference) {
+            (ModelFile::Encoder(quantised), None) => {
+                Ok(Self::Encoder(Box::new(Model { float: None, quantised: *quantised })))
+            }
+            (ModelFile::Decoder(quantised), None) => Ok(Self::Decoder(DecoderModel::new(*quantised, None))),
+            (ModelFile::Encoder(quantised), Some(FloatModel::Encoder(float))) => {
+                let shape = |c: &BertConfig| [c.hidden_size, c.num_hidden_layers, c.vocab_size];
+                let [found, expected] = [shape(&float.config), shape(&quantised.model.config)];
+                if found != expected {
+                    return refuse(other_shape(expected, found));
+                }
+                Ok(Self::Encoder(Box::new(Model { float: Some(*float), quantised: *quantised })))
+            }
+            (ModelFile::Decoder(quantised), Some(FloatModel::Decoder(float))) => {
+                let shape = |c: &Gpt2Config| [c.n_embd, c.n_layer, c.vocab_size];
+                let [found, expected] = [shape(&float.config), shape(&quantised.model.config)];
+                if found != expected {
+                    return refuse(other_shape(expected, found));
+                }
+                Ok(Self::Decoder(DecoderModel::new(*quantised, Some(*float))))
+            }
+            (ModelFile::Encoder(_), Some(FloatModel::Decoder(_))) => {
+                refuse("this is an encoder, but the reference is a GPT-2 model; give a BERT model".into())
+            }
+            (ModelFile::Decoder(_), Some(FloatModel::Encoder(_))) => {
+                refuse("this is a decoder, but the reference is a BERT model; give a GPT-2 model".into())
+            }
+        }
+    }
+
+    /// The model as a file.
+    ///
+    /// # Errors
+    /// If the container cannot be built.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
+        match self {
+            Self::Encoder(model) => model.quantised.to_bytes(),
+            Self::Decoder(model) => model.quantised.to_bytes(),
+        }
+    }
+
+    /// Every layer against float32 on a sample text.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised; a model without float32 layers.
+    pub fn layer_quality(&self, text: &str) -> Result<Vec<LayerQuality>, CompileError> {
+        let report = match self {
+            Self::Encoder(model) => model.quantised.error_report(&[model.quantised.model.tokenize(text)?])?,
+            Self::Decoder(model) => model.quantised.error_report(&[model.tokenize(text)?])?,
+        };
+        let layers = report.layers.iter().filter_map(|layer| {
+            let tensor = report.get(layer.layer, Tensor::Output)?;
+            Some(LayerQuality { layer: layer.layer, quality: tensor.alone, wraps: layer.wraps })
+        });
+        Ok(layers.collect())
+    }
+
+    /// Lowers all layers for a text to one program.
+    ///
+    /// # Errors
+    /// Those of [`Model::lower`] and [`DecoderModel::lower`]; techniques that a decoder does not have.
+    pub fn lower(
+        &self,
+        text: &str,
+        config: GemminiConfig,
+        plan: &Plan,
+        techniques: &Techniques,
+    ) -> Result<Compiled, CompileError> {
+        match self {
+            Self::Encoder(model) => Ok(model.lower(text, config, plan, techniques)?.encoder.compiled),
+            Self::Decoder(model) => {
+                check_decoder_techniques(techniques)?;
+                Ok(model.lower(text, config, plan)?.compiled)
+            }
+        }
+    }
+
+    /// Tokens of a text.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised.
+    pub fn tokens(&self, text: &str) -> Result<usize, CompileError> {
+        match self {
+            Self::Encoder(model) => Ok(model.quantised.model.tokenize(text)?.len()),
+            Self::Decoder(model) => Ok(model.tokenize(text)?.len()),
+        }
+    }
+
+    /// Runs a text; with a setup cycle by cycle.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`] and [`DecoderModel::run`]; techniques that a decoder does not have.
+    pub fn run(
+        &self,
+        text: &str,
+        config: GemminiConfig,
+        plan: &Plan,
+        techniques: &Techniques,
+        setup: Option<&CycleSetup>,
+        progress: &mut dyn FnMut(Position),
+    ) -> Result<TextRun, CompileError> {
+        match self {
+            Self::Encoder(model) => model.run(text, config, plan, techniques, setup, progress),
+            Self::Decoder(model) => {
+                check_decoder_techniques(techniques)?;
+                model.run(text, config, plan, setup, progress)
+            }
+        }
+    }
+}
+
+fn other_shape(expected: [usize; 3], found: [usize; 3]) -> String {
+    let [e, f] =
+        [expected, found].map(|[width, layers, words]| format!("width {width}, {layers} layers, {words} words"));
+    format!("the reference has {f}, the file {e}: give the directory that the file was quantised from")
+}
+
+fn check_decoder_techniques(techniques: &Techniques) -> Result<(), CompileError> {
+    if *techniques == Techniques::default() {
+        return Ok(());
+    }
+    let what = "heads, columns, blocks, weights and tokens are left out of BERT models only; a decoder has early exit and \
+                little models (`pollux model generate`)";
+    Err(CompileError::Technique { technique: "pruning", what: what.to_owned() })
+}
+
+/// An INT8 encoder and its float32 original.
 pub struct Model {
-    /// float32.
-    pub float: BertModel,
+    /// float32; without it there is nothing to compare embeddings with.
+    pub float: Option<BertModel>,
     /// INT8.
     pub quantised: QuantisedModel,
 }
@@ -53,33 +222,7 @@ impl Model {
         let sentences = calibration.lines().filter(|line| !line.trim().is_empty());
         let ids = sentences.map(|sentence| float.tokenize(sentence)).collect::<Result<Vec<_>, _>>()?;
         let quantised = QuantisedModel::build(float.clone(), &ids, options)?;
-        Ok(Self { float, quantised })
-    }
-
-    /// Every layer with its float32 input and output on a sample text, for its quality ([`LayerFile::evaluate`]).
-    ///
-    /// # Errors
-    /// A text that cannot be tokenised.
-    pub fn layer_files(&self, name: &str, text: &str) -> Result<Vec<LayerFile>, CompileError> {
-        let model = &self.quantised.model;
-        let tokens = model.tokenize(text)?;
-        let mut x = model.embed_tokens(&tokens)?;
-        let mut files = Vec::new();
-        for (index, layer) in self.quantised.layers.iter().enumerate() {
-            let output = model.forward_layer(index, &x, AttentionMask::Full)?.get(Tensor::Output).clone();
-            let origin = Origin {
-                model: name.to_owned(),
-                layer: index,
-                license: "unknown".to_owned(),
-                text: text.to_owned(),
-                tokens: tokens.clone(),
-            };
-            let input = layer.encoding(Tensor::Input).quantise(&x);
-            let layer = layer.clone();
-            files.push(LayerFile { origin, layer, input, float_input: x, float_output: output.clone() });
-            x = output;
-        }
-        Ok(files)
+        Ok(Self { float: Some(float), quantised })
     }
 
     /// Lowers all layers for a text. The integer reference's tensors are the buffers' expected contents: all of them, or
@@ -135,11 +278,14 @@ impl Model {
         let (mismatches, tensors) = mismatches(program, &memory);
         let layers = self.layer_runs(text, &encoder, &memory, report.as_ref())?;
         let embedding = encoder.output().map(|view| self.pool(&read_matrix(&memory, &view))).unwrap_or_default();
-        let cosine = cosine(&embedding, &self.float.embed(text)?);
-        Ok(TextRun { text: text.to_owned(), tokens, cosine, embedding, tensors, mismatches, layers, report })
+        let float = self.float.as_ref().map(|float| float.embed(text)).transpose()?;
+        let cosine = float.map(|float| cosine(&embedding, &float));
+        let text = text.to_owned();
+        Ok(TextRun { text, tokens, cosine, embedding, next: None, tensors, mismatches, layers, report })
     }
 
-    /// Each layer's result within the whole encoder against float32. With fewer tokens there is nothing to compare.
+    /// Each layer's result within the whole encoder against float32. With fewer tokens, or without float32 layers, there is
+    /// nothing to compare.
     fn layer_runs(
         &self,
         text: &str,
@@ -151,13 +297,16 @@ impl Model {
         let mut x = model.embed_tokens(&model.tokenize(text)?)?;
         let mut runs = Vec::new();
         for (index, (buffers, layer)) in encoder.layers.iter().zip(&self.quantised.layers).enumerate() {
-            x = model.forward_layer(index, &x, AttentionMask::Full)?.get(Tensor::Output).clone();
-            let output = layer.encoding(Tensor::Output).dequantise(&read_matrix(memory, &buffers.output));
-            let quality = (output.rows == x.rows).then(|| Quality::of(&output.data, &x.data));
+            let mut quality = None;
+            if !model.layers.is_empty() && buffers.output.rows == x.rows {
+                x = model.forward_layer(index, &x, AttentionMask::Full)?.get(Tensor::Output).clone();
+                let output = layer.encoding(Tensor::Output).dequantise(&read_matrix(memory, &buffers.output));
+                quality = Some(Quality::of(&output.data, &x.data));
+            }
             let figures = report.and_then(|report| report.layers.get(index));
             runs.push(LayerRun {
                 layer: index,
-                tokens: output.rows,
+                tokens: buffers.output.rows,
                 quality,
                 cycles: figures.map(|f| f.cycles),
                 utilisation: figures.map(|f| f.utilisation),
@@ -192,10 +341,11 @@ impl Model {
         sentences: &str,
         mut run: impl FnMut(&Matrix<i8>) -> Result<Matrix<i8>, CompileError>,
     ) -> Result<Accuracy, CompileError> {
+        let float = self.float.as_ref().ok_or(ModelError::NoFloatLayers)?;
         let mut pairs = Vec::new();
         for text in sentences.lines().filter(|line| !line.trim().is_empty()) {
             let input = self.quantised.embed_tokens(&self.quantised.model.tokenize(text)?)?;
-            pairs.push([self.float.embed(text)?, self.pool(&run(&input)?)]);
+            pairs.push([float.embed(text)?, self.pool(&run(&input)?)]);
         }
         Ok(Accuracy::of(&pairs))
     }
@@ -261,10 +411,14 @@ pub struct TextRun {
     pub text: String,
     /// Its tokens.
     pub tokens: usize,
-    /// Cosine of the embedding and the float32 model's.
-    pub cosine: f64,
-    /// The embedding, of length 1.
+    /// Cosine of the result (an encoder's embedding, a decoder's last logits) and the float32 model's, if that is there.
+    pub cosine: Option<f64>,
+    /// An encoder's embedding, of length 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub embedding: Vec<f32>,
+    /// A decoder's likeliest next token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextToken>,
     /// Tensors that were compared with the integer reference.
     pub tensors: usize,
     /// Those that differ.
@@ -273,6 +427,15 @@ pub struct TextRun {
     pub layers: Vec<LayerRun>,
     /// Cycles, if they were simulated.
     pub report: Option<Report>,
+}
+
+/// A token that a decoder proposes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NextToken {
+    /// Id.
+    pub token: u32,
+    /// Its text.
+    pub text: String,
 }
 
 /// One layer of a run.

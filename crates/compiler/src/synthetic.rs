@@ -1,12 +1,15 @@
-//! Transformers of given shapes with pseudo-random int8 weights: for cycles, which do not depend on the weights' values.
+//! Transformers of given shapes with pseudo-random weights: for cycles, which do not depend on the weights' values.
 //!
-//! Scales are chosen so that every tensor spreads over int8 and no int32 sum wraps.
+//! Encoders have int8 weights, with scales chosen so that every tensor spreads over int8 and no int32 sum wraps. Decoders are
+//! float32 models that are quantised like any other, so that early exit and little models have something to agree with.
 
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::encoder::{AttentionParams, Linear};
 use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, SoftmaxConstants};
-use pollux_model::Matrix;
-use pollux_model::layer;
+use pollux_model::decoder::QuantisedDecoder;
+use pollux_model::gpt2::{Gpt2Config, Gpt2Model};
+use pollux_model::quantise::QuantiseOptions;
+use pollux_model::{Matrix, layer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompileError;
@@ -26,6 +29,10 @@ const GELU_UNIT: f64 = 0.005;
 const GELU_RANGE: f64 = 5.0;
 /// Added to masked scores.
 const MASK_BIAS: i32 = -(1 << 24);
+
+/// Pseudo-random sequences that a decoder is calibrated on, and their tokens.
+const CALIBRATION_SEQUENCES: usize = 4;
+const CALIBRATION_TOKENS: usize = 16;
 
 /// Sizes of a Transformer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,18 +155,6 @@ impl Parts<'_> {
         self.sum(terms, Activation::LayerNorm, RESULT_DEVIATION)
     }
 
-    /// LayerNorm of one operand (decoders).
-    pub fn norm(&mut self) -> DiagonalSum {
-        let terms = vec![self.term(DiagonalOperand::Branch, 14, 24)];
-        self.sum(terms, Activation::LayerNorm, RESULT_DEVIATION)
-    }
-
-    /// Branch + residual as int8 (decoders): the branch changes the residual stream by about a tenth.
-    pub fn residual(&mut self) -> DiagonalSum {
-        let terms = vec![self.term(DiagonalOperand::Branch, 8, 12), self.term(DiagonalOperand::Residual, 110, 120)];
-        self.sum(terms, Activation::None, 1.0 / 120.0)
-    }
-
     fn sum(&mut self, terms: Vec<DiagonalTerm>, activation: Activation, scale: f32) -> DiagonalSum {
         let hidden = self.shape.hidden;
         let bias = self.random.between(-50, 50, hidden);
@@ -219,7 +214,39 @@ pub fn encoder(shape: &Shape, keys: usize, seed: u64) -> Result<Vec<EncoderLayer
     Ok((0..shape.layers).map(layer).collect())
 }
 
-/// An input for it.
+/// A GPT-2-family decoder of a shape, quantised on pseudo-random tokens. Its float32 blocks are dropped.
+///
+/// # Errors
+/// A shape that makes no Transformer, or an empty vocabulary or context.
+pub fn decoder(
+    shape: &Shape,
+    vocabulary: usize,
+    positions: usize,
+    seed: u64,
+) -> Result<QuantisedDecoder, CompileError> {
+    shape.check()?;
+    let config = Gpt2Config {
+        n_embd: shape.hidden,
+        n_layer: shape.layers,
+        n_head: shape.heads,
+        n_inner: Some(shape.ffn),
+        vocab_size: vocabulary,
+        n_positions: positions,
+        ..Gpt2Config::small()
+    };
+    let model = Gpt2Model::synthetic(config, seed)?;
+    let mut random = Random::new(seed);
+    let mut sequence = || -> Vec<u32> {
+        let tokens = random.between(0, vocabulary as i32 - 1, positions.min(CALIBRATION_TOKENS));
+        tokens.into_iter().map(|token| token as u32).collect()
+    };
+    let sequences: Vec<Vec<u32>> = (0..CALIBRATION_SEQUENCES).map(|_| sequence()).collect();
+    let mut decoder = QuantisedDecoder::build(model, &sequences, &QuantiseOptions::default())?;
+    decoder.model.blocks = Vec::new();
+    Ok(decoder)
+}
+
+/// An input for an encoder.
 pub fn input(shape: &Shape, tokens: usize, seed: u64) -> Matrix<i8> {
     let data = Random::new(seed).between(-64, 64, tokens * shape.hidden);
     Matrix::from_vec(tokens, shape.hidden, data.into_iter().map(|x| x as i8).collect())

@@ -19,7 +19,7 @@ const EMBEDDINGS: &[u8] = include_bytes!("../../../programs/minilm/embeddings.sa
 fn model() -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/minilm/model.safetensors");
     let quantised = QuantisedModel::load(path).unwrap();
-    Model { float: quantised.model.clone(), quantised }
+    Model { float: None, quantised }
 }
 
 fn lower(model: &Model, text: &str) -> Lowered {
@@ -84,7 +84,7 @@ fn the_sentences_keep_cosine_and_ranking_and_every_tensor_is_exact_cycle_by_cycl
             .run(text, GemminiConfig::norm16(), &Plan::default(), &Techniques::default(), Some(&setup), &mut |_| ())
             .unwrap();
         assert_eq!((run.mismatches, run.tensors), (vec![], 66), "{text}");
-        assert!(run.cosine >= 0.98, "{}: {text}", run.cosine);
+        assert!(run.cosine.is_some_and(|cosine| cosine >= 0.98), "{:?}: {text}", run.cosine);
         assert_eq!(run.report.unwrap().layers.len(), 6);
     }
     assert!(model.accuracy(&model.quantised.layers, SENTENCES).unwrap().ranking_kept);

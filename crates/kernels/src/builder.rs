@@ -205,6 +205,12 @@ impl ProgramBuilder {
         Ok(())
     }
 
+    /// Takes the contents out of all buffers made so far; they keep their places. For programs that go on with a memory that
+    /// has the contents already.
+    pub fn release_contents(&mut self) {
+        self.program.buffers.iter_mut().for_each(|buffer| buffer.data = None);
+    }
+
     /// Names rows of a local memory for readers of the listing.
     pub fn region(&mut self, name: &str, local: LocalAddr, rows: usize) {
         let layout = self.config().layout();

@@ -24,9 +24,9 @@
 //! | end | logits | last step 9 | full width |
 //!
 //! *Units.* LayerNorm's sum of squares must stay inside int32, so a row's deviation may be 46340 units at most. The
-//! stream grows from block to block; each block has the finest unit that its own deviation allows, a power of two
-//! times the one before. Where it changes, the host shifts the stream right, rounding ([`QuantisedBlock::shift`],
-//! usually 0): the full-width read-out has no scale.
+//! stream grows from block to block, and its unit by powers of two; where that changes, the host shifts the stream right,
+//! rounding ([`QuantisedBlock::shift`], usually 0), as the full-width read-out has no scale. Blocks share a unit that is up
+//! to [`QuantiseOptions::unit_slack`] bits coarser than the finest they allow.
 //!
 //! *Prefill and generation are the same function.* Every operation treats rows by themselves, and a masked
 //! probability is exactly 0; so a prompt at once and token by token give equal integers to the last bit, cache
@@ -212,24 +212,23 @@ impl QuantisedDecoder {
             model.rewrite(&rewrites);
             samples = calibrate_decoder(&model, sequences)?;
         }
-        let unit = finest_unit(samples.entry_deviation * options.deviation_margin);
+        let deviations = samples.blocks.iter().map(|block| block.attention_deviation.max(block.ffn_deviation));
+        let deviations: Vec<f32> = std::iter::once(samples.entry_deviation).chain(deviations).collect();
+        let streams = StreamUnit::of(&deviations, options);
         let entry = ResidualNorm {
             terms: Vec::new(),
             groups: NormGroups::of(&samples.blocks[0], Tensor::Input, options).read_out(),
         };
-        let mut stream = StreamUnit { unit, shift: 0 };
         let mut input = norm_encoding(&samples.blocks[0], Tensor::Input, &model.entry_norm, options);
         let mut blocks = Vec::with_capacity(model.blocks.len());
         for (index, (weights, samples)) in model.blocks.iter().zip(&samples.blocks).enumerate() {
-            stream =
-                stream.coarsened(samples.attention_deviation.max(samples.ffn_deviation) * options.deviation_margin);
             let shape = (model.config.n_head, options.max_tokens.unwrap_or(model.config.n_positions));
-            let block = quantise_block(weights, shape, samples, input, &stream, &options.for_layer(index))?;
+            let block = quantise_block(weights, shape, samples, input, &streams[index + 1], &options.for_layer(index))?;
             input = block.encoding(Tensor::Output).clone();
             blocks.push(block);
         }
         let head = Head::quantise(model.head(), &input)?;
-        Ok(Self { model, unit, entry, blocks, head })
+        Ok(Self { model, unit: streams[0].unit, entry, blocks, head })
     }
 
     /// An empty cache for this decoder.
@@ -317,9 +316,17 @@ impl QuantisedDecoder {
             last.output_norm.groups = end.output_norm.groups.clone();
             last.encodings.insert(Tensor::Output, end.encoding(Tensor::Output).clone());
         }
-        let model = Gpt2Model { blocks: Vec::new(), ..self.model.clone() };
-        let config = Gpt2Config { n_layer: count, ..model.config.clone() };
-        let model = Gpt2Model { config, ..model };
+        let m = &self.model;
+        let model = Gpt2Model {
+            config: Gpt2Config { n_layer: count, ..m.config.clone() },
+            word: m.word.clone(),
+            position: m.position.clone(),
+            entry_norm: m.entry_norm.clone(),
+            blocks: Vec::new(),
+            head: m.head.clone(),
+            tokenizer: m.tokenizer.clone(),
+            directory: m.directory.clone(),
+        };
         Ok(Self { model, unit: self.unit, entry: self.entry.clone(), blocks, head: self.head.clone() })
     }
 
@@ -384,11 +391,25 @@ struct StreamUnit {
 }
 
 impl StreamUnit {
-    /// The finest unit for rows of that deviation that a right shift leads to.
-    fn coarsened(&self, deviation: f32) -> Self {
-        let needed = finest_unit(deviation);
-        let shift = (needed / self.unit).log2().ceil().clamp(0.0, 31.0) as u32;
-        Self { unit: self.unit * (1u64 << shift) as f32, shift }
+    /// The units at the entry and in each block, for rows of these deviations: right shifts lead from one to the next. Each
+    /// one is the finest that its rows allow, or up to `unit_slack` bits coarser if the next one is coarser anyway.
+    fn of(deviations: &[f32], options: &QuantiseOptions) -> Vec<Self> {
+        let finest: Vec<f32> = deviations.iter().map(|d| finest_unit(d * options.deviation_margin)).collect();
+        let mut bits: Vec<u32> = finest
+            .iter()
+            .scan(0, |coarsest, unit| {
+                *coarsest = (unit / finest[0]).log2().ceil().clamp(*coarsest as f32, 31.0) as u32;
+                Some(*coarsest)
+            })
+            .collect();
+        for i in (1..bits.len()).rev() {
+            if bits[i] - bits[i - 1] <= options.unit_slack {
+                bits[i - 1] = bits[i];
+            }
+        }
+        let before = std::iter::once(bits[0]).chain(bits.iter().copied());
+        let unit = |bits: u32| finest[0] * (1u64 << bits) as f32;
+        bits.iter().zip(before).map(|(&bits, before)| Self { unit: unit(bits), shift: bits - before }).collect()
     }
 
     /// The residual addition of a branch, and LayerNorm.

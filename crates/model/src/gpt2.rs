@@ -302,6 +302,11 @@ impl Gpt2Model {
         self.tokenizer()?.decode(ids, false).map_err(|e| self.tokenizer_error(e.to_string()))
     }
 
+    /// Whether there is a tokenizer; a synthetic model has none.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
     fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
         self.tokenizer.as_ref().ok_or_else(|| self.tokenizer_error("a synthetic model has none; give token ids".into()))
     }

@@ -76,6 +76,9 @@ pub struct QuantiseOptions {
     /// How much larger than in calibration the deviation of a residual sum may be before LayerNorm's sum of
     /// squares wraps.
     pub deviation_margin: f32,
+    /// Bits by which the unit of a decoder's residual stream may be coarser than the finest that a block allows, so that
+    /// the stream keeps its unit: each change is a shift by the host. 0 always takes the finest, 31 never shifts.
+    pub unit_slack: u32,
     /// Most tokens for which no softmax sum wraps; the model's own limit if absent.
     pub max_tokens: Option<usize>,
 }
@@ -91,6 +94,7 @@ impl Default for QuantiseOptions {
             layer_planes: BTreeMap::new(),
             migration: None,
             deviation_margin: 1.3,
+            unit_slack: 4,
             max_tokens: None,
         }
     }

@@ -151,3 +151,15 @@ fn wrong_inputs_are_refused() {
     assert_eq!(run(Matrix::zeros(1, 16), Matrix::zeros(1, 17)), "block input: 17 columns, but the layer is 16 wide");
     assert_eq!(run(Matrix::zeros(2, 16), Matrix::zeros(0, 16)), "0 tokens; this model takes 1 to 10");
 }
+
+#[test]
+fn a_slack_keeps_the_streams_unit_at_little_cost() {
+    let quality = |unit_slack: u32| {
+        let q = quantised(config(4, 12, 96), 5, &QuantiseOptions { unit_slack, ..QuantiseOptions::default() });
+        (q.blocks.iter().map(|block| block.shift).collect::<Vec<_>>(), logits_quality(&q, &[3, 1, 4, 1, 5, 9, 2, 6]))
+    };
+    let ((finest, reference), (shared, coarser)) = (quality(0), quality(4));
+    assert!((1..=4).contains(&finest.iter().sum::<u32>()), "{finest:?}");
+    assert_eq!(shared, [0; 3]);
+    assert!(coarser.sqnr_db > reference.sqnr_db - 1.0, "{coarser:?} {reference:?}");
+}

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::run_cycles;
-use pollux_compiler::pipeline::{CALIBRATION, Model, OUTLIER_CHANNELS};
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_kernels::encoder::Mask;
-use pollux_model::quantise::QuantiseOptions;
 
-use super::model::{LoweringArguments, SimulationArguments, failure, with_progress};
+use super::model::{LoweringArguments, QuantisationArguments, SimulationArguments, failure, with_progress};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::{program_file, progress};
@@ -23,15 +21,15 @@ Examples:
   pollux report --model all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --every
   pollux report --shape minilm-l6 --tokens 64 --plan plan.toml --json";
 
-/// Where the cycles of a whole encoder go.
+/// Where the cycles of a whole model go.
 ///
 /// Cycles, multiply-accumulates, utilisation, bytes and arithmetic intensity by operation, layer and class: as a table, as
 /// JSON, and as an HTML page with plots.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Model directory.
-    #[arg(long, value_name = "MODEL_DIR", requires = "text", required_unless_present = "shape")]
+    /// Model directory, or the file that `pollux model quantize` writes.
+    #[arg(long, value_name = "MODEL", requires = "text", required_unless_present = "shape")]
     model: Option<PathBuf>,
     /// The text for the model.
     #[arg(long, value_name = "SENTENCE", requires = "model")]
@@ -76,10 +74,7 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
     let text = arguments.text.as_deref().unwrap_or_default();
-    let options = QuantiseOptions { outlier_channels: OUTLIER_CHANNELS, ..QuantiseOptions::default() };
-    let spinner = progress::spinner(out, "reading and quantising the model");
-    let model = Model::load(directory, CALIBRATION, &options).map_err(failure)?;
-    spinner.finish_and_clear();
+    let model = QuantisationArguments::default().load(directory, out)?;
     let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
     let tokens = run.tokens;
     let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;

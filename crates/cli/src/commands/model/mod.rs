@@ -1,13 +1,13 @@
 //! `pollux model`
 
+mod generate;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use pollux_compiler::decoder::{self, BigLittle, Decoder, DecoderParams, EarlyExit, Generation};
 use pollux_compiler::execute::{CycleSetup, Position};
-use pollux_compiler::pipeline::{CALIBRATION, Lowered, Model, OUTLIER_CHANNELS, TextRun};
-use pollux_compiler::synthetic::Shape;
+use pollux_compiler::pipeline::{AnyModel, CALIBRATION, OUTLIER_CHANNELS, TextRun};
 use pollux_compiler::techniques::Techniques;
 use pollux_compiler::{CompileError, Plan};
 use pollux_model::quantise::QuantiseOptions;
@@ -21,10 +21,13 @@ use crate::{program_file, progress};
 const EXAMPLES: &str = "\
 Examples:
   pollux model quantize all-MiniLM-L6-v2 -o minilm.safetensors
+  pollux model run minilm.safetensors --reference all-MiniLM-L6-v2 --text \"My cat sleeps all day.\"
   pollux model run all-MiniLM-L6-v2 --text \"A man is playing a guitar on the street.\"
   pollux model run all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --prune-heads 1 --json
   pollux model lower all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" -o cat.pbin
   pollux run cat.pbin --expect --cycles
+  pollux model run gpt2 --text \"The systolic array\"
+  pollux model generate gpt2 --text \"The systolic array\" --tokens 8
   pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4";
 
 /// Whole models: quantise, lower, run, generate.
@@ -40,24 +43,34 @@ enum Command {
     Quantize(QuantizeArguments),
     Lower(LowerArguments),
     Run(RunArguments),
-    Generate(GenerateArguments),
+    Generate(generate::Arguments),
 }
 
-/// A BERT-family model directory, and how it is quantised.
+/// A model of the BERT or GPT-2 family.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// Model directory (config.json, model.safetensors, tokenizer).
-    #[arg(value_name = "MODEL_DIR")]
-    directory: PathBuf,
+    /// Model directory (config.json, model.safetensors, tokenizer), or the file that `pollux model quantize` writes.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    #[command(flatten)]
+    quantisation: QuantisationArguments,
+}
+
+/// How a model directory is quantised, and what a quantised file is compared with.
+#[derive(Args, Default)]
+pub struct QuantisationArguments {
     /// Calibration sentences, one a line; by default sixteen that come with Pollux.
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
-    /// Channels with outliers that get a read-out of their own (a multiple of the array's width).
-    #[arg(long, value_name = "N", default_value_t = OUTLIER_CHANNELS)]
-    outlier_channels: usize,
-    /// Int8 planes of all weights; each one costs every product once more.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    weight_planes: usize,
+    /// Channels with outliers that get a read-out of their own (a multiple of the array's width); 16 by default.
+    #[arg(long, value_name = "N")]
+    outlier_channels: Option<usize>,
+    /// Int8 planes of all weights; each one costs every product once more. 1 by default.
+    #[arg(long, value_name = "N")]
+    weight_planes: Option<usize>,
+    /// For a quantised file: the directory of its float32 model, for comparison.
+    #[arg(long, value_name = "MODEL_DIR")]
+    reference: Option<PathBuf>,
 }
 
 /// How the model is lowered.
@@ -145,45 +158,6 @@ struct RunArguments {
     simulation: SimulationArguments,
 }
 
-/// Generate tokens with a decoder of a published shape and pseudo-random weights: prefill, then token by token.
-///
-/// With --early-exit or --little the same tokens are generated without it first, for comparison.
-#[derive(Args)]
-struct GenerateArguments {
-    /// Shape: gpt2, gpt2-medium, or one of the encoders' names.
-    #[arg(long, value_name = "NAME", default_value = "gpt2")]
-    shape: String,
-    /// Blocks; by default those of the shape.
-    #[arg(long, value_name = "N")]
-    layers: Option<usize>,
-    /// Tokens of the vocabulary.
-    #[arg(long, value_name = "N", default_value_t = 50257)]
-    vocabulary: usize,
-    /// Tokens of the prompt.
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    prompt: usize,
-    /// Tokens to generate.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    tokens: usize,
-    /// Look at the logits after every two blocks, and stop at this probability of the best token.
-    #[arg(long, value_name = "PROBABILITY", conflicts_with = "little")]
-    early_exit: Option<f32>,
-    /// Blocks of a little model that proposes tokens: the first ones of the big model.
-    #[arg(long, value_name = "N")]
-    little: Option<usize>,
-    /// Probability below which the little model asks the big one.
-    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, requires = "little")]
-    confidence: f32,
-    /// Seed of the weights.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Configuration: a name or a file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
-    config: String,
-    #[command(flatten)]
-    simulation: SimulationArguments,
-}
-
 /// `LAYER=FRACTION`.
 #[derive(Clone, Copy, Debug)]
 struct Keep(usize, f64);
@@ -198,21 +172,48 @@ impl FromStr for Keep {
 }
 
 impl ModelArguments {
-    /// Reads and quantises the model.
-    pub fn load(&self, out: &Output) -> Result<Model, Failure> {
+    /// Reads the model; a directory's is quantised.
+    pub fn load(&self, out: &Output) -> Result<AnyModel, Failure> {
+        self.quantisation.load(&self.model, out)
+    }
+}
+
+impl QuantisationArguments {
+    /// Reads a model; a directory's is quantised.
+    pub fn load(&self, path: &Path, out: &Output) -> Result<AnyModel, Failure> {
+        let message = if path.is_file() { "reading the model" } else { "reading and quantising the model" };
+        let spinner = progress::spinner(out, message);
+        let model = if path.is_file() { self.read(path) } else { self.quantise(path) };
+        spinner.finish_and_clear();
+        model
+    }
+
+    fn read(&self, file: &Path) -> Result<AnyModel, Failure> {
+        if self.calibration.is_some() || self.outlier_channels.is_some() || self.weight_planes.is_some() {
+            return Err(Failure::Usage(format!(
+                "{} is quantised already: --calibration, --outlier-channels and --weight-planes need a model directory",
+                file.display()
+            )));
+        }
+        AnyModel::read(file, self.reference.as_deref()).map_err(Failure::input)
+    }
+
+    fn quantise(&self, directory: &Path) -> Result<AnyModel, Failure> {
+        if self.reference.is_some() {
+            return Err(Failure::Usage(
+                "--reference is for the file of a quantised model; a model directory is its own reference".to_owned(),
+            ));
+        }
         let sentences = match &self.calibration {
             Some(path) => program_file::read_text(path)?,
             None => CALIBRATION.to_owned(),
         };
         let options = QuantiseOptions {
-            outlier_channels: self.outlier_channels,
-            weight_planes: self.weight_planes,
+            outlier_channels: self.outlier_channels.unwrap_or(OUTLIER_CHANNELS),
+            weight_planes: self.weight_planes.unwrap_or(1),
             ..QuantiseOptions::default()
         };
-        let spinner = progress::spinner(out, "reading and quantising the model");
-        let model = Model::load(&self.directory, &sentences, &options).map_err(Failure::input);
-        spinner.finish_and_clear();
-        model
+        AnyModel::load(directory, &sentences, &options).map_err(Failure::input)
     }
 }
 
@@ -278,30 +279,23 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Command::Quantize(arguments) => quantize(arguments, out),
         Command::Lower(arguments) => lower(arguments, out),
         Command::Run(arguments) => run(arguments, out),
-        Command::Generate(arguments) => generate(arguments, out),
+        Command::Generate(arguments) => generate::execute(arguments, out),
     }
 }
 
 fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Failure> {
     let model = arguments.model.load(out)?;
     let text = arguments.text.as_deref().or(CALIBRATION.lines().next()).unwrap_or_default();
-    let name = name(&arguments.model.directory);
-    let files = model.layer_files(&name, text).map_err(failure)?;
+    let layers = model.layer_quality(text).map_err(failure)?;
     let mut rows = vec![["layer", "cosine", "max error", "SQNR dB"].map(str::to_owned).to_vec()];
-    let mut layers = Vec::new();
-    for file in &files {
-        let (trace, quality) = file.evaluate().map_err(Failure::input)?;
-        let layer = file.origin.layer;
-        let [cosine, error] = [format!("{:.5}", quality.cosine), format!("{:.3}", quality.max_error)];
-        rows.push(vec![layer.to_string(), cosine, error, format!("{:.1}", quality.sqnr_db)]);
-        layers.push(json!({
-            "layer": layer, "cosine": quality.cosine, "max_error": quality.max_error, "sqnr_db": quality.sqnr_db,
-            "wraps": trace.wraps,
-        }));
+    for layer in &layers {
+        let [cosine, error] = [format!("{:.5}", layer.quality.cosine), format!("{:.3}", layer.quality.max_error)];
+        rows.push(vec![layer.layer.to_string(), cosine, error, format!("{:.1}", layer.quality.sqnr_db)]);
     }
     if let Some(path) = &arguments.output {
-        program_file::write(path, &model.quantised.to_bytes().map_err(Failure::input)?)?;
+        program_file::write(path, &model.to_bytes().map_err(Failure::input)?)?;
     }
+    let name = name(&arguments.model.model);
     out.json(&json!({ "model": name, "text": text, "output": arguments.output, "layers": layers }))?;
     out.text(&table(&rows))?;
     Ok(Outcome::Agrees)
@@ -314,9 +308,8 @@ fn name(directory: &Path) -> String {
 fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let model = arguments.model.load(out)?;
-    let lowered = model.lower(&arguments.text, config, &plan, &arguments.lowering.techniques()).map_err(failure)?;
-    let Lowered { tokens, encoder } = lowered;
-    let compiled = &encoder.compiled;
+    let compiled = model.lower(&arguments.text, config, &plan, &arguments.lowering.techniques()).map_err(failure)?;
+    let tokens = model.tokens(&arguments.text).map_err(failure)?;
     if let Some(step) = compiled.operations.iter().find(|operation| operation.host.is_some()) {
         return Err(Failure::Input(format!(
             "operation `{}` is done by the host, which a program alone does not have: use `pollux model run`, or a plan \
@@ -363,6 +356,7 @@ fn run_json(run: &TextRun) -> Value {
         "tensors": run.tensors, "mismatches": run.mismatches,
         "cycles": run.report.as_ref().map(|report| report.total.cycles), "layers": run.layers,
         "operations": run.report.as_ref().map(|report| &report.operations), "embedding": run.embedding,
+        "next": run.next,
     })
 }
 
@@ -383,7 +377,13 @@ fn run_text(run: &TextRun) -> String {
     if let Some(report) = &run.report {
         text.push_str(&format!("{} cycles\n", grouped(report.total.cycles)));
     }
-    text.push_str(&format!("cosine with the float32 embedding: {:.5}\n", run.cosine));
+    let result = if run.next.is_some() { "logits" } else { "embedding" };
+    if let Some(cosine) = run.cosine {
+        text.push_str(&format!("cosine with the float32 {result}: {cosine:.5}\n"));
+    }
+    if let Some(next) = &run.next {
+        text.push_str(&format!("next token: {} ({:?})\n", next.token, next.text));
+    }
     let differ = run.mismatches.len() as u64;
     match (run.tensors, differ) {
         (0, _) => text.push_str("tokens were left out: there is no integer reference\n"),
@@ -392,66 +392,3 @@ fn run_text(run: &TextRun) -> String {
     }
     text
 }
-
-fn generate(arguments: &GenerateArguments, out: &Output) -> Result<Outcome, Failure> {
-    let config = configuration(&arguments.config)?;
-    let mut shape = Shape::by_name(&arguments.shape).map_err(failure)?;
-    shape.layers = arguments.layers.unwrap_or(shape.layers);
-    let positions = arguments.prompt + arguments.tokens + BIG_LITTLE_DRAFT;
-    let params = DecoderParams::synthetic(&shape, arguments.vocabulary, positions, arguments.seed).map_err(failure)?;
-    let prompt: Vec<u32> = (0..arguments.prompt).map(|t| (t * 37 % arguments.vocabulary.max(1)) as u32).collect();
-    let setup = Some(arguments.simulation.setup());
-    let new = |params: &DecoderParams| Decoder::new(config.clone(), &Plan::default(), params.clone(), setup);
-    let spinner = progress::spinner(out, "generating");
-    let greedy = new(&params)
-        .and_then(|mut decoder| decoder::generate(&mut decoder, &prompt, arguments.tokens, None))
-        .map_err(failure)?;
-    let other = match (arguments.early_exit, arguments.little) {
-        (Some(confidence), _) => new(&params).and_then(|mut decoder| {
-            let exit = EarlyExit { every: EXIT_EVERY, confidence };
-            decoder::generate(&mut decoder, &prompt, arguments.tokens, Some(exit))
-        }),
-        (None, Some(layers)) => params.first_layers(layers).and_then(|little| {
-            let policy = BigLittle { draft: BIG_LITTLE_DRAFT, confidence: arguments.confidence };
-            let (mut big, mut little) = (new(&params)?, new(&little)?);
-            decoder::generate_big_little(&mut big, &mut little, &prompt, arguments.tokens, policy)
-        }),
-        (None, None) => Ok(greedy.clone()),
-    };
-    spinner.finish_and_clear();
-    let other = other.map_err(failure)?;
-    let agree = other.tokens.iter().zip(&greedy.tokens).filter(|(a, b)| a == b).count();
-    let document = |generation: &Generation| {
-        json!({
-            "tokens": generation.tokens, "prefill_cycles": generation.prefill_cycles,
-            "decode_cycles": generation.decode_cycles, "layers": generation.layers, "accepted": generation.accepted,
-        })
-    };
-    out.json(&json!({
-        "shape": shape, "config": config.name, "greedy": document(&greedy), "technique": document(&other),
-        "agreement": agree as f64 / greedy.tokens.len().max(1) as f64,
-    }))?;
-    out.text(&format!(
-        "prefill of {}: {} cycles\n{}: {} cycles, {} a token\n",
-        counted(arguments.prompt as u64, "token"),
-        grouped(greedy.prefill_cycles),
-        counted(greedy.tokens.len().saturating_sub(1) as u64, "further token"),
-        grouped(greedy.decode_cycles),
-        grouped(greedy.decode_cycles / (greedy.tokens.len() as u64).saturating_sub(1).max(1))
-    ))?;
-    if arguments.early_exit.is_some() || arguments.little.is_some() {
-        out.text(&format!(
-            "with the technique: {} cycles, {:.2} blocks a token, {} accepted, {agree} of {} tokens agree\n",
-            grouped(other.decode_cycles),
-            other.layers,
-            other.accepted,
-            greedy.tokens.len()
-        ))?;
-    }
-    Ok(Outcome::Agrees)
-}
-
-/// Tokens that the little model proposes at a time.
-const BIG_LITTLE_DRAFT: usize = 4;
-/// Blocks between two looks at the logits.
-const EXIT_EVERY: usize = 2;

@@ -1,0 +1,278 @@
+//! `pollux model generate`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use pollux_compiler::Plan;
+use pollux_compiler::decoder::{self, BigLittle, Decoder, DecoderModel, EarlyExit, Generation};
+use pollux_compiler::pipeline::AnyModel;
+use pollux_compiler::synthetic::{self, Shape};
+use pollux_model::decoder::QuantisedDecoder;
+use serde_json::{Value, json};
+
+use super::{QuantisationArguments, SimulationArguments, failure};
+use crate::arguments::configuration;
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, counted, grouped};
+use crate::progress;
+
+/// Tokens that the little model proposes at a time.
+const BIG_LITTLE_DRAFT: usize = 4;
+/// Blocks between two looks at the logits.
+const EXIT_EVERY: usize = 2;
+
+/// Generate tokens with a GPT-2-family model, or with a decoder of a published shape and pseudo-random weights: prefill,
+/// then token by token.
+///
+/// The tokens are compared with those of the integer reference and, if there is one, of the float32 model. With --early-exit
+/// or --little the same tokens are generated without it first, for comparison.
+#[derive(Args)]
+pub struct Arguments {
+    /// Model directory, or the file that `pollux model quantize` writes; without one, a shape.
+    #[arg(value_name = "MODEL", requires = "text")]
+    model: Option<PathBuf>,
+    /// Text that the model continues.
+    #[arg(long, value_name = "TEXT", requires = "model")]
+    text: Option<String>,
+    #[command(flatten)]
+    quantisation: QuantisationArguments,
+    /// Shape: gpt2, gpt2-medium, or one of the encoders' names.
+    #[arg(long, value_name = "NAME", default_value = "gpt2", conflicts_with = "model")]
+    shape: String,
+    /// Blocks; by default those of the shape.
+    #[arg(long, value_name = "N", conflicts_with = "model")]
+    layers: Option<usize>,
+    /// Tokens of the shape's vocabulary.
+    #[arg(long, value_name = "N", default_value_t = 50257, conflicts_with = "model")]
+    vocabulary: usize,
+    /// Tokens of the shape's prompt.
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "model")]
+    prompt: usize,
+    /// Tokens to generate.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    tokens: u32,
+    /// Look at the logits after every two blocks, and stop at this probability of the best token.
+    #[arg(long, value_name = "PROBABILITY", conflicts_with = "little")]
+    early_exit: Option<f32>,
+    /// Blocks of a little model that proposes tokens: the first ones of the big model.
+    #[arg(long, value_name = "N")]
+    little: Option<usize>,
+    /// Probability below which the little model asks the big one.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, requires = "little")]
+    confidence: f32,
+    /// Seed of the shape's weights.
+    #[arg(long, default_value_t = 1, conflicts_with = "model")]
+    seed: u64,
+    /// Configuration: a name or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
+    config: String,
+    /// Use the functional model: no cycles.
+    #[arg(long)]
+    functional: bool,
+    #[command(flatten)]
+    simulation: SimulationArguments,
+}
+
+/// What is continued, and by which model.
+struct Task {
+    name: String,
+    model: DecoderModel,
+    prompt: Vec<u32>,
+}
+
+impl Arguments {
+    fn count(&self) -> usize {
+        self.tokens as usize
+    }
+
+    fn task(&self, out: &Output) -> Result<Task, Failure> {
+        match (&self.model, &self.text) {
+            (Some(path), Some(text)) => {
+                let name = super::name(path);
+                let AnyModel::Decoder(model) = self.quantisation.load(path, out)? else {
+                    return Err(Failure::Input(format!(
+                        "{name} is an encoder, which generates nothing: give a GPT-2 model"
+                    )));
+                };
+                let prompt = model.tokenize(text).map_err(failure)?;
+                self.check_length(prompt.len(), model.quantised.model.config.n_positions)?;
+                Ok(Task { name, model, prompt })
+            }
+            _ => {
+                let spinner = progress::spinner(out, "making and quantising the model");
+                let task = self.synthetic();
+                spinner.finish_and_clear();
+                task
+            }
+        }
+    }
+
+    fn synthetic(&self) -> Result<Task, Failure> {
+        let mut shape = Shape::by_name(&self.shape).map_err(failure)?;
+        shape.layers = self.layers.unwrap_or(shape.layers);
+        let positions = self.prompt + self.count();
+        let model = synthetic::decoder(&shape, self.vocabulary, positions, self.seed).map_err(failure)?;
+        let prompt = (0..self.prompt).map(|t| (t * 37 % self.vocabulary.max(1)) as u32).collect();
+        Ok(Task { name: shape.name, model: DecoderModel::new(model, None), prompt })
+    }
+
+    fn check_length(&self, prompt: usize, positions: usize) -> Result<(), Failure> {
+        // The last token generated is not run.
+        if prompt + self.count() - 1 <= positions {
+            return Ok(());
+        }
+        Err(Failure::Input(format!(
+            "the prompt of {} and {} do not fit the model's context of {positions}: give a shorter text or --tokens {}",
+            counted(prompt as u64, "token"),
+            counted(self.count() as u64, "new token"),
+            (positions + 1).saturating_sub(prompt)
+        )))
+    }
+}
+
+/// Runs the command.
+pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    let config = configuration(&arguments.config)?;
+    let Task { name, model, prompt } = arguments.task(out)?;
+    let setup = (!arguments.functional).then(|| arguments.simulation.setup());
+    let new = |model: Arc<QuantisedDecoder>| Decoder::new(config.clone(), &Plan::default(), model, setup);
+    let big = || new(model.quantised.clone());
+    let count = arguments.count();
+    let bar = progress::bar(out, count as u64, "tokens");
+    let mut moved = |token: usize, _| bar.set_position(token as u64);
+    let greedy = big().and_then(|mut decoder| decoder::generate(&mut decoder, &prompt, count, None, &mut moved));
+    let greedy = greedy.map_err(failure)?;
+    let technique = match (arguments.early_exit, arguments.little) {
+        (Some(confidence), _) => Some(big().and_then(|mut decoder| {
+            let exit = EarlyExit { every: EXIT_EVERY, confidence };
+            decoder::generate(&mut decoder, &prompt, count, Some(exit), &mut moved)
+        })),
+        (None, Some(blocks)) => Some(model.quantised.first_blocks(blocks).map_err(Into::into).and_then(|little| {
+            let policy = BigLittle { draft: BIG_LITTLE_DRAFT, confidence: arguments.confidence };
+            decoder::generate_big_little(&mut big()?, &mut new(Arc::new(little))?, &prompt, count, policy)
+        })),
+        (None, None) => None,
+    };
+    bar.finish_and_clear();
+    let technique = technique.transpose().map_err(failure)?;
+    let result = Comparison::new(&model, &prompt, &greedy)?;
+    out.json(&document(arguments, &name, &model, &greedy, technique.as_ref(), &result)?)?;
+    out.text(&text(&model, prompt.len(), &greedy, technique.as_ref(), &result)?)?;
+    Ok(Outcome::of(result.exact))
+}
+
+/// Greedy tokens against the integer reference and against float32.
+struct Comparison {
+    /// The tokens are those of the integer reference.
+    exact: bool,
+    /// Tokens of the float32 model, if there is one.
+    float: Option<Vec<u32>>,
+    /// Of the logits after the prompt.
+    cosine: Option<f64>,
+}
+
+impl Comparison {
+    fn new(model: &DecoderModel, prompt: &[u32], greedy: &Generation) -> Result<Self, Failure> {
+        let count = greedy.tokens.len();
+        let exact = model.quantised.generate(prompt, count).map_err(Failure::input)? == greedy.tokens;
+        let float = model.float().map(|float| float.generate(prompt, count)).transpose().map_err(Failure::input)?;
+        Ok(Self { exact, float, cosine: model.logits_cosine(prompt, &greedy.logits).map_err(failure)? })
+    }
+}
+
+fn agreeing(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).filter(|(a, b)| a == b).count()
+}
+
+/// The text of tokens; none for pseudo-random weights, which have no words.
+fn words(model: &DecoderModel, tokens: &[u32]) -> Result<Option<String>, Failure> {
+    let model = &model.quantised.model;
+    model.has_tokenizer().then(|| model.detokenize(tokens)).transpose().map_err(Failure::input)
+}
+
+fn document(
+    arguments: &Arguments,
+    name: &str,
+    model: &DecoderModel,
+    greedy: &Generation,
+    technique: Option<&Generation>,
+    comparison: &Comparison,
+) -> Result<Value, Failure> {
+    let generation = |generation: &Generation| -> Result<Value, Failure> {
+        Ok(json!({
+            "tokens": generation.tokens, "text": words(model, &generation.tokens)?,
+            "prefill_cycles": generation.prefill_cycles, "decode_cycles": generation.decode_cycles,
+            "layers": generation.layers, "accepted": generation.accepted,
+        }))
+    };
+    let layers: Vec<Value> = match (&greedy.prefill, &greedy.last) {
+        (Some(prefill), last) => (prefill.layers.iter().enumerate())
+            .map(|(layer, figures)| {
+                let token = last.as_ref().and_then(|last| last.layers.get(layer)).map(|figures| figures.cycles);
+                json!({ "layer": layer, "prefill_cycles": figures.cycles, "token_cycles": token })
+            })
+            .collect(),
+        (None, _) => Vec::new(),
+    };
+    let float = comparison.float.as_ref();
+    let float = float.map(|tokens| -> Result<Value, Failure> {
+        Ok(json!({
+            "tokens": tokens, "text": words(model, tokens)?, "agree": agreeing(tokens, &greedy.tokens),
+        }))
+    });
+    let other = technique.unwrap_or(greedy);
+    Ok(json!({
+        "model": name, "config": arguments.config, "prompt": arguments.text, "match": comparison.exact,
+        "text": words(model, &greedy.tokens)?, "cosine": comparison.cosine,
+        "cycles": greedy.prefill.as_ref().map(|_| greedy.prefill_cycles + greedy.decode_cycles),
+        "layers": layers, "greedy": generation(greedy)?, "float": float.transpose()?,
+        "technique": technique.map(generation).transpose()?,
+        "agreement": agreeing(&other.tokens, &greedy.tokens) as f64 / greedy.tokens.len().max(1) as f64,
+    }))
+}
+
+fn text(
+    model: &DecoderModel,
+    prompt: usize,
+    greedy: &Generation,
+    technique: Option<&Generation>,
+    comparison: &Comparison,
+) -> Result<String, Failure> {
+    let count = greedy.tokens.len();
+    let mut text = match words(model, &greedy.tokens)? {
+        Some(words) => format!("{words:?}\n"),
+        None => format!("tokens {:?}\n", greedy.tokens),
+    };
+    let prompt = counted(prompt as u64, "token");
+    if greedy.prefill.is_some() {
+        let further = (count as u64).saturating_sub(1);
+        text.push_str(&format!(
+            "prefill of {prompt}: {} cycles\n{}: {} cycles, {} a token\n",
+            grouped(greedy.prefill_cycles),
+            counted(further, "further token"),
+            grouped(greedy.decode_cycles),
+            grouped(greedy.decode_cycles / further.max(1))
+        ));
+    }
+    if let Some(other) = technique {
+        text.push_str(&format!(
+            "with the technique: {} cycles, {:.2} blocks a token, {} accepted, {} of {count} tokens agree\n",
+            grouped(other.decode_cycles),
+            other.layers,
+            other.accepted,
+            agreeing(&other.tokens, &greedy.tokens)
+        ));
+    }
+    if let (Some(float), Some(cosine)) = (&comparison.float, comparison.cosine) {
+        let agree = agreeing(float, &greedy.tokens);
+        text.push_str(&format!(
+            "cosine with the float32 logits after the prompt: {cosine:.5}; {agree} of {count} tokens are float32's\n"
+        ));
+    }
+    text.push_str(match comparison.exact {
+        true => "the tokens equal those of the integer reference\n",
+        false => "the tokens differ from those of the integer reference\n",
+    });
+    Ok(text)
+}
