@@ -18,7 +18,7 @@ use crate::geometry::funct;
 use crate::loop_conv::LoopConv;
 use crate::loop_matmul::LoopMatmul;
 use crate::queue::Queue;
-use crate::reservation_station::{PerUnit, ReservationStation};
+use crate::reservation_station::{Departures, PerUnit, ReservationStation};
 use crate::unroller::UnrollerActivity;
 use crate::wires::{GemminiCmd, IssuedCmd, RobId};
 
@@ -74,6 +74,9 @@ pub struct FrontEnd {
     counters: CounterFile,
     /// The last cycle changed nothing, so neither does the next unless an input does.
     settled: bool,
+    /// Nothing moved in front of the dispatch at the last clock edge, when the unrolled queue was ready or not: so nothing will, as long
+    /// as it is the same, no command is accepted and none departs from the station.
+    stream_rests: Option<bool>,
 }
 
 impl FrontEnd {
@@ -87,6 +90,7 @@ impl FrontEnd {
             station: ReservationStation::new(config),
             counters: CounterFile::new(config),
             settled: false,
+            stream_rests: None,
         }
     }
 
@@ -230,37 +234,52 @@ impl FrontEnd {
         inputs: &FrontInputs<'_>,
         events: &mut EventBuffer,
     ) -> bool {
-        // All transfers between the stages, from the registers at the start of the cycle.
-        let dispatch = self.dispatch();
-        let matmul_ready = self.matmul.in_ready();
-        let matmul_transfer = self.matmul.transfer(self.unrolled.enq_ready(false));
-        let conv_ready = self.conv.as_ref().map(LoopConv::in_ready);
-        let conv_transfer = self.conv.as_ref().map(|conv| conv.transfer(matmul_ready));
-        let raw_out = self.raw.front().filter(|_| conv_ready.unwrap_or(matmul_ready)).copied();
-
-        let mut progress = accepted.is_some() || raw_out.is_some();
+        let (dispatch, out_ready) = (self.dispatch(), self.unrolled.enq_ready(false));
         let (alloc, access) = match dispatch {
             Dispatch::Empty | Dispatch::Blocked | Dispatch::Drop => (None, None),
             Dispatch::Counter(cmd, rd) => (None, Some((cmd, rd))),
             Dispatch::Allocate(cmd) => (Some(cmd), None),
         };
+        let mut progress = issued != [false; 3] || inputs.completed.is_some();
         if !matches!(dispatch, Dispatch::Empty | Dispatch::Blocked) {
             self.unrolled.pop();
             progress = true;
         }
+        let departures = self.station.tick(alloc, issued, inputs.completed, events);
+        progress |= self.counters.tick(access, inputs.counters, events);
+        let disturbed = accepted.is_some() || departures != Departures::default();
+        if disturbed || self.stream_rests != Some(out_ready) {
+            let moved = self.tick_stream(accepted, out_ready, &departures);
+            self.stream_rests = if moved { None } else { Some(out_ready) };
+            progress |= moved;
+        }
+        progress
+    }
+
+    /// Clock edge of what stands in front of the dispatch, given whether the unrolled queue accepted at the start of the cycle.
+    fn tick_stream(
+        &mut self,
+        accepted: Option<(RoccCommand, u8)>,
+        out_ready: bool,
+        departures: &Departures,
+    ) -> bool {
+        // All transfers between the stages, from the registers at the start of the cycle.
+        let matmul_ready = self.matmul.in_ready();
+        let matmul_transfer = self.matmul.transfer(out_ready);
+        let conv_ready = self.conv.as_ref().map(LoopConv::in_ready);
+        let raw_out = self.raw.front().filter(|_| conv_ready.unwrap_or(matmul_ready)).copied();
         if let Some(cmd) = matmul_transfer.out {
             self.unrolled.push(cmd);
         }
-        progress |= issued != [false; 3] || inputs.completed.is_some();
-        let departures = self.station.tick(alloc, issued, inputs.completed, events);
-        progress |= self.counters.tick(access, inputs.counters, events);
-
-        let into_matmul = match (&mut self.conv, &conv_transfer) {
-            (Some(conv), Some(transfer)) => {
-                progress |= conv.tick(raw_out, transfer, departures.conv);
+        let mut progress = accepted.is_some() || raw_out.is_some();
+        let into_matmul = match &mut self.conv {
+            Some(conv) if conv.busy() || raw_out.is_some() || departures.conv != [0; 3] => {
+                let transfer = conv.transfer(matmul_ready);
+                progress |= conv.tick(raw_out, &transfer, departures.conv);
                 transfer.out
             }
-            _ => raw_out,
+            Some(_) => None,
+            None => raw_out,
         };
         progress |= self.matmul.tick(into_matmul, &matmul_transfer, departures.matmul);
         if raw_out.is_some() {

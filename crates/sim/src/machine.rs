@@ -254,10 +254,10 @@ impl Machine {
     }
 
     /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
-    /// nothing: none if `cmd`, the next command presented, is. [`Machine::defer`] lets them pass.
+    /// nothing: none if one is presented, as `cmd` tells, and accepted. [`Machine::defer`] lets them pass.
     #[inline]
-    pub fn repeating_cycles(&self, cmd: bool) -> u32 {
-        if self.deferred.possible == 0 || !self.wires.spad.dma_rests || (cmd && self.front.cmd_ready()) {
+    pub fn repeating_cycles(&self, cmd: impl FnOnce() -> bool) -> u32 {
+        if self.deferred.possible == 0 || !self.wires.spad.dma_rests || (self.front.cmd_ready() && cmd()) {
             return 0;
         }
         let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
@@ -286,7 +286,7 @@ impl Machine {
     fn look_ahead(&mut self) {
         let banks = self.execute.streak_banks();
         if self.scratchpad.may_defer(banks) {
-            let possible = self.execute.repeating_cycles(self.scratchpad.ex_rows_wait());
+            let possible = self.execute.repeating_cycles(|bank| self.scratchpad.has_ex_row(bank));
             self.deferred = Deferred { possible, cycles: 0, banks };
         }
     }

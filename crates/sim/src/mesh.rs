@@ -119,14 +119,9 @@ impl Registers {
         for sum in &mut sums {
             *sum += BIAS;
         }
-        let a = widen::<f32, N>(&self.rotate(a));
         // An array of rows, whose number is known when this is compiled.
         let Some(rows) = self.weights.as_chunks::<N>().0.first_chunk::<N>() else { return widen(b) };
-        for (row, a) in rows.iter().zip(a) {
-            for (sum, w) in sums.iter_mut().zip(row) {
-                *sum += a * w;
-            }
-        }
+        multiply_accumulate(rows, &widen(&self.rotate(a)), &mut sums);
         let mut out = [0; N];
         for (out, sum) in out.iter_mut().zip(sums) {
             *out = (sum.to_bits() as i32).wrapping_sub(BIAS.to_bits() as i32);
@@ -154,6 +149,22 @@ impl Registers {
         let twice = [*a, *a];
         let (twice, start) = (twice.as_flattened(), (N - self.top) % N);
         twice[start..].first_chunk().copied().unwrap_or(*a)
+    }
+}
+
+/// `sums[j] += sum of a[r] * weights[r][j]`, four rows at a time.
+#[inline]
+fn multiply_accumulate<const N: usize>(weights: &[[f32; N]; N], a: &[f32; N], sums: &mut [f32; N]) {
+    let ((fours, rest), (fours_of_a, rest_of_a)) = (weights.as_chunks::<4>(), a.as_chunks::<4>());
+    for ([w0, w1, w2, w3], [a0, a1, a2, a3]) in fours.iter().zip(fours_of_a) {
+        for j in 0..N {
+            sums[j] += (a0 * w0[j] + a1 * w1[j]) + (a2 * w2[j] + a3 * w3[j]);
+        }
+    }
+    for (row, a) in rest.iter().zip(rest_of_a) {
+        for (sum, w) in sums.iter_mut().zip(row) {
+            *sum += a * w;
+        }
     }
 }
 

@@ -209,7 +209,17 @@ impl Table {
     }
 
     fn find_candidate(&mut self) {
-        self.candidate = ones(self.unissued).find(|&index| self.is_ready(index));
+        // Entries are seldom many, and mostly in their order.
+        let mut left = self.unissued;
+        self.candidate = None;
+        while left != 0 {
+            let index = left.trailing_zeros() as u8;
+            if self.is_ready(index) {
+                self.candidate = Some(index);
+                return;
+            }
+            left &= left - 1;
+        }
     }
 
     fn oldest(&self, among: u64) -> Option<(u8, &Entry)> {

@@ -170,6 +170,8 @@ pub struct ScratchpadWires {
     pub dma_rests: bool,
     /// The DMA side's wires are those of a side with nothing inside.
     dma_idle: bool,
+    /// So are those of its way to main memory.
+    writes_idle: bool,
     /// Scratchpad banks that accept a read.
     pub spad_read_ready: u32,
     /// Accumulator banks that accept a read, if its row is not being written (a read of the execute controller is never
@@ -229,6 +231,8 @@ pub struct Scratchpad {
     states: BankStates,
     /// The DMA side is empty, and its last clock edge changed nothing.
     dma_quiet: bool,
+    /// So is its way to main memory.
+    writes_quiet: bool,
     /// All scratchpad banks and all accumulator banks.
     all_banks: (u32, u32),
     spad_single_ported: bool,
@@ -264,6 +268,7 @@ impl Scratchpad {
             acc_banks: vec![acc_bank; config.acc_banks as usize],
             states: BankStates::default(),
             dma_quiet: false,
+            writes_quiet: false,
             all_banks: (u32::MAX >> (32 - config.sp_banks), u32::MAX >> (32 - config.acc_banks)),
             spad_single_ported: config.sp_singleported,
             acc_sub_banks,
@@ -366,10 +371,9 @@ impl Scratchpad {
         self.dma_quiet
     }
 
-    /// Scratchpad banks with a row for the execute controller at their output or in their queue.
-    pub fn ex_rows_wait(&self) -> u32 {
-        let waits = |(index, bank): (usize, &ScratchpadBank)| u32::from(!bank.is_empty(Port::Ex)) << index;
-        self.spad_banks.iter().enumerate().map(waits).sum::<u32>() | self.states.spad_out[Port::Ex as usize]
+    /// A scratchpad bank has a row for the execute controller at its output or in its queue.
+    pub fn has_ex_row(&self, bank: u8) -> bool {
+        !self.spad_banks[usize::from(bank)].is_empty(Port::Ex) || self.states.spad_out[Port::Ex as usize] >> bank & 1 == 1
     }
 
     /// Somebody else uses one of the banks in this cycle, or the accumulator, or may do so.
@@ -462,14 +466,11 @@ impl Scratchpad {
     /// The DMA side's wires, and the bank writes.
     fn dma_sinks(&self, ex_write: &ExWrite, tlb: &[TlbResponse; 2], wires: &mut ScratchpadWires) {
         let (a_ready, d) = (|client| self.tilelink.a_ready(client), |client| self.tilelink.d(client));
-        wires.writer = self.writer.wires(tlb[TLB_WRITER], a_ready(DmaClient::Writer), d(DmaClient::Writer).is_some());
-        wires.mvout = self.mvout.wires(
-            wires.writer.req_ready,
-            |bank| self.states.dma_rows >> bank & 1 == 1,
-            |bank| self.states.acc_out >> bank & 1 == 1,
-        );
-        wires.store_ready = self.mvout.store_ready();
-        (wires.dispatched, wires.mvout_read, wires.store_response) = (false, None, None);
+        if self.writes_quiet && wires.writes_idle {
+            wires.writer.stay_idle(tlb[TLB_WRITER]);
+        } else {
+            self.write_sinks(tlb[TLB_WRITER], wires);
+        }
         (wires.writes, wires.taken) = (self.ex_bank_write(ex_write), MvinTaken::default());
         if self.mvin.is_empty() {
             (wires.heads, wires.load_response) = (MvinHeads::default(), None);
@@ -482,6 +483,20 @@ impl Scratchpad {
         let d_reader = d(DmaClient::Reader);
         wires.reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, wires.resp_taken);
         wires.tlb_requests = [wires.writer.tlb_request, wires.reader.tlb_request];
+    }
+
+    /// The wires of the way to main memory.
+    fn write_sinks(&self, tlb: TlbResponse, wires: &mut ScratchpadWires) {
+        let (a_ready, d) = (self.tilelink.a_ready(DmaClient::Writer), self.tilelink.d(DmaClient::Writer));
+        wires.writer = self.writer.wires(tlb, a_ready, d.is_some());
+        wires.mvout = self.mvout.wires(
+            wires.writer.req_ready,
+            |bank| self.states.dma_rows >> bank & 1 == 1,
+            |bank| self.states.acc_out >> bank & 1 == 1,
+        );
+        wires.store_ready = self.mvout.store_ready();
+        (wires.dispatched, wires.mvout_read, wires.store_response) = (false, None, None);
+        wires.writes_idle = self.writes_quiet;
     }
 
     /// The execute controller's write, which comes first everywhere.
@@ -590,7 +605,14 @@ impl Scratchpad {
     }
 
     /// Second half: mvout reads what the execute controller leaves over, and the store controller gets its response.
+    #[inline]
     pub fn dispatch(&self, reads: &ExReads, wires: &mut ScratchpadWires) {
+        if !wires.writes_idle {
+            self.dispatch_row(reads, wires);
+        }
+    }
+
+    fn dispatch_row(&self, reads: &ExReads, wires: &mut ScratchpadWires) {
         let Some(request) = self.mvout.dispatching() else { return };
         let (source, row) = (self.mvout.source(request), self.mvout.bank_row(request));
         wires.dispatched = match source {
@@ -641,16 +663,15 @@ impl Scratchpad {
             read = self.reader.a_beat(&wires.reader);
             a[DmaClient::Reader as usize] = Some(&read);
         }
-        if wires.writer.a_fires {
-            write = self.writer.a_beat(&wires.writer);
-            a[DmaClient::Writer as usize] = write.as_ref();
+        let mut mvout_read = None;
+        let mut dma_changed = false;
+        if !wires.writes_idle || inputs.store.is_some() {
+            if wires.writer.a_fires {
+                write = self.writer.a_beat(&wires.writer);
+                a[DmaClient::Writer as usize] = write.as_ref();
+            }
+            (dma_changed, mvout_read) = self.tick_writes(wires, inputs.store);
         }
-        let mut dma_changed = self.tick_writer(wires);
-        let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
-            (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
-            _ => None,
-        };
-        dma_changed |= self.mvout.tick(&wires.mvout, wires.dispatched, inputs.store, &self.acc_banks);
         let mut changed = self.tick_acc_banks(wires, inputs, mvout_read, events);
         changed |= self.tick_spad_banks(wires, inputs, events);
         dma_changed |= self.tick_mvin(wires, inputs.load);
@@ -665,12 +686,24 @@ impl Scratchpad {
         changed | dma_changed
     }
 
+    /// The way to main memory. Gives the accumulator row that it reads, too.
+    fn tick_writes(
+        &mut self,
+        wires: &ScratchpadWires,
+        store: Option<&ScratchpadWriteRequest>,
+    ) -> (bool, Option<(u8, u32, ReadoutRequest)>) {
+        let mut changed = self.tick_writer(wires);
+        let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
+            (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
+            _ => None,
+        };
+        changed |= self.mvout.tick(&wires.mvout, wires.dispatched, store, &self.acc_banks);
+        self.writes_quiet = !changed && self.mvout.is_idle() && self.writer.is_quiet();
+        (changed, mvout_read)
+    }
+
     fn dma_is_empty(&self) -> bool {
-        self.mvin.is_empty()
-            && self.mvout.is_idle()
-            && self.reader.is_quiet()
-            && self.writer.is_quiet()
-            && self.tilelink.is_empty()
+        self.writes_quiet && self.mvin.is_empty() && self.reader.is_quiet() && self.tilelink.is_empty()
     }
 
     fn tick_writer(&mut self, wires: &ScratchpadWires) -> bool {

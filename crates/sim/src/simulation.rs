@@ -147,7 +147,10 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
     #[inline]
     fn repeat(&mut self) -> bool {
-        let repeating = self.machine.repeating_cycles(self.host.present().is_some());
+        let repeating = self.machine.repeating_cycles(|| self.host.present().is_some());
+        if repeating == 0 {
+            return false;
+        }
         // A host that counts presents its next command in a cycle of its own.
         let cycles = self.host.idle_cycles().map_or(repeating.into(), |idle| idle.min(repeating.into()));
         if cycles == 0 {

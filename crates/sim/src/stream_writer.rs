@@ -118,6 +118,14 @@ pub struct StreamWriterWires {
     tlb_q_leaves: bool,
 }
 
+impl StreamWriterWires {
+    /// The wires of an engine in which nothing is under way, once more.
+    #[inline]
+    pub fn stay_idle(&mut self, tlb: TlbResponse) {
+        self.miss = tlb.miss;
+    }
+}
+
 /// The engine.
 #[derive(Clone, Debug)]
 pub struct StreamWriter {

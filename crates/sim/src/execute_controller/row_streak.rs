@@ -111,9 +111,9 @@ pub struct RowStream {
 /// Replay.
 impl ExecuteController {
     /// Cycles for which this block does nothing but move rows, one of each operand a cycle, if it gets no command and if the
-    /// banks of [`Self::streams`] deliver and accept a row in each of them. `waits` are the scratchpad banks with a row in
-    /// their execute response queue.
-    pub fn repeating_cycles(&self, waits: u32) -> u32 {
+    /// banks of [`Self::streams`] deliver and accept a row in each of them. `waits` tells whether a scratchpad bank has a row for this
+    /// block.
+    pub fn repeating_cycles(&self, waits: impl Fn(u8) -> bool) -> u32 {
         let RowStreak { rows, entry, banks, .. } = &self.streak;
         if *rows == 0 || self.pending != [None; 2] || self.control_queue.len() != ROWS_ON_THE_WAY {
             return 0;
@@ -121,7 +121,10 @@ impl ExecuteController {
         let entries_repeat = (0..ROWS_ON_THE_WAY).all(|i| self.control_queue.bits(i) == entry);
         let command_moves = self.commands.enq_ready() && self.unroller.holds_command();
         // A row that is taken from a bank that nobody reads would always be the same.
-        let strays = self.taken(entry).iter().any(|x| waits & !banks & 1 << entry.bank[x] != 0);
+        let strays = (self.taken(entry) & !entry.reads).iter().any(|x| {
+            let bank = entry.bank[x];
+            banks >> bank & 1 == 0 && waits(bank)
+        });
         if !entries_repeat || command_moves || strays || self.results_for_scratchpad() {
             return 0;
         }
@@ -183,9 +186,7 @@ impl ExecuteController {
                 *counter = next_row(*counter, response.total_rows.into()) & last_row;
             },
         );
-        for _ in 0..cycles {
-            self.control_queue.tick(1, Some(&entry));
-        }
+        self.control_queue.replace(cycles as usize, &entry);
         self.streak.advance(cycles);
         self.counters.a_offset += cycles * self.configuration.a_stride;
         self.counters.next = self.counters.next.map(|row| row + cycles);
