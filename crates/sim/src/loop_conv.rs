@@ -968,8 +968,8 @@ impl LoopConv {
     /// The execute part has accepted a loop whose loads are not all emitted: loads of the other loop wait.
     fn ex_is_waiting_for_loads(&self) -> bool {
         let slot = &self.loops[self.loop_id(Part::Ex)].flags;
-        let loads_completed = LOADS.iter().all(|&part| slot.completed[part as usize]);
-        slot.started[Part::Ex as usize] && !slot.completed[Part::Ex as usize] && !loads_completed
+        let loads_completed = LOADS.iter().all(|&part| slot.completed.has(part as usize));
+        slot.started.has(Part::Ex as usize) && !slot.completed.has(Part::Ex as usize) && !loads_completed
     }
 
     /// A zero address leaves the part out: it falls back to idle.
@@ -992,9 +992,9 @@ impl LoopConv {
 
     /// The loop whose request the part accepts in this cycle.
     fn accepts(&self, part: Part) -> Option<LoopId> {
-        let id = if self.loops[self.head].flags.started[part as usize] { self.tail() } else { self.head };
+        let id = if self.loops[self.head].flags.started.has(part as usize) { self.tail() } else { self.head };
         let slot = &self.loops[id].flags;
-        let started = |part: &Part| slot.started[*part as usize];
+        let started = |part: &Part| slot.started.has(*part as usize);
         let in_turn = match part {
             Part::Bias | Part::Input | Part::Weights => true,
             Part::Ex => LOADS.iter().all(started),
@@ -1162,7 +1162,7 @@ impl LoopConv {
             return Some("room in the matmul unroller's queue".to_owned());
         }
         let slot = &self.loops[self.head];
-        let missing = |part: &Part| !slot.flags.completed[*part as usize];
+        let missing = |part: &Part| !slot.flags.completed.has(*part as usize);
         let parts: Vec<_> = PARTS.iter().filter(|part| missing(part)).map(|part| format!("{part:?}")).collect();
         Some(format!("the loop's parts {} to be emitted; {}", parts.join(", "), self.in_flight.describe()))
     }

@@ -26,7 +26,7 @@ use crate::event::{Origin, Unit};
 use crate::geometry::{Geometry, config_kind, dram_at, floor_add, funct, mask};
 use crate::queue::Queue;
 use crate::reservation_station::PerUnit;
-use crate::unroller::{InFlight, LOOPS, LoopFlags, LoopId, UnrollerActivity, UnrollerStall};
+use crate::unroller::{InFlight, LOOPS, LoopFlags, LoopId, PartSet, UnrollerActivity, UnrollerStall};
 use crate::wires::GemminiCmd;
 
 /// The five parts of a loop, as its flags count them.
@@ -105,7 +105,7 @@ impl LoopState {
         self.run = run;
         self.spad_only = run.spad_only;
         // A part that is skipped counts as started and completed.
-        let skipped = [run.skip_lda, run.skip_ldb, run.skip_ldd, run.skip_ex, run.skip_stc];
+        let skipped = PartSet::from([run.skip_lda, run.skip_ldb, run.skip_ldd, run.skip_ex, run.skip_stc]);
         self.flags = LoopFlags { configured: true, running: self.flags.running, started: skipped, completed: skipped };
     }
 
@@ -214,7 +214,8 @@ impl LoadUnit {
         RoccCommand { funct: self.funct, rs1: dram_at(req.dram_addr, offset), rs2: geometry.operand(rows, cols, local) }
     }
 
-    fn edge(&mut self, fire: bool, accepted: Option<LoadReq>) {
+    #[inline]
+    fn edge(&mut self, fire: bool) {
         if self.req.dram_addr == 0 {
             self.loading = false;
         } else if fire {
@@ -224,9 +225,10 @@ impl LoadUnit {
             self.slow = floor_add(self.slow, slow_step, self.req.slow_max, self.fast == 0);
             self.loading = self.fast != 0 || self.slow != 0;
         }
-        if let Some(req) = accepted {
-            *self = Self { funct: self.funct, loading: true, req, fast: 0, slow: 0 };
-        }
+    }
+
+    fn accept(&mut self, req: LoadReq) {
+        *self = Self { funct: self.funct, loading: true, req, fast: 0, slow: 0 };
     }
 }
 
@@ -376,15 +378,17 @@ impl ExecuteUnit {
         b_start(geometry, req.b_addr_end, req.max_k, req.max_j).wrapping_add(blocks_before)
     }
 
-    fn edge(&mut self, fire: bool, accepted: Option<ExecuteReq>) {
+    #[inline]
+    fn edge(&mut self, fire: bool) {
         if self.req.skip {
             self.state = ExecuteState::Idle;
         } else if fire {
             self.advance();
         }
-        if let Some(req) = accepted {
-            *self = Self { state: ExecuteState::Preload, req, i: 0, j: 0, k: 0 };
-        }
+    }
+
+    fn accept(&mut self, req: ExecuteReq) {
+        *self = Self { state: ExecuteState::Preload, req, i: 0, j: 0, k: 0 };
     }
 
     fn advance(&mut self) {
@@ -575,7 +579,8 @@ impl StoreUnit {
         passes[usize::from(self.norm_pass)][usize::from(is_last)]
     }
 
-    fn edge(&mut self, fire: bool, accepted: Option<StoreReq>, geometry: &Geometry) {
+    #[inline]
+    fn edge(&mut self, fire: bool, geometry: &Geometry) {
         if self.suppressed() {
             self.state = StoreState::Idle;
         } else if fire {
@@ -586,14 +591,15 @@ impl StoreUnit {
                 StoreState::NormStore => self.advance_norm(geometry),
             }
         }
-        if let Some(req) = accepted {
-            let state = if needs_whole_rows(req.act) && self.target == StoreTarget::Dram {
-                StoreState::NormConfig
-            } else {
-                StoreState::Store
-            };
-            *self = Self { target: self.target, state, req, ..Self::default() };
-        }
+    }
+
+    fn accept(&mut self, req: StoreReq) {
+        let state = if needs_whole_rows(req.act) && self.target == StoreTarget::Dram {
+            StoreState::NormConfig
+        } else {
+            StoreState::Store
+        };
+        *self = Self { target: self.target, state, req, ..Self::default() };
     }
 
     fn advance(&mut self, geometry: &Geometry) {
@@ -907,16 +913,16 @@ impl LoopMatmul {
 
     /// The loops whose requests idle parts accept in this cycle.
     fn accepting(&self) -> Accepting {
-        let all_started = |slot: &LoopState| !slot.flags.configured || slot.flags.started == [true; 5];
+        let all_started = |slot: &LoopState| !slot.flags.configured || slot.flags.started == PartSet::ALL;
         if self.loops.iter().all(all_started) {
             return Accepting::default();
         }
         let candidate = |part: Part, idle: bool| {
-            let id = if self.loops[self.head].flags.started[part as usize] { self.tail() } else { self.head };
+            let id = if self.loops[self.head].flags.started.has(part as usize) { self.tail() } else { self.head };
             let flags = &self.loops[id].flags;
-            (idle && flags.configured && !flags.started[part as usize]).then_some(id)
+            (idle && flags.configured && !flags.started.has(part as usize)).then_some(id)
         };
-        let started = |id: LoopId, part: Part| self.loops[id].flags.started[part as usize];
+        let started = |id: LoopId, part: Part| self.loops[id].flags.started.has(part as usize);
         let spad_only = |id: LoopId| self.loops[id].spad_only;
         let loads_started = |&id: &LoopId| [Part::A, Part::B, Part::D].iter().all(|&part| started(id, part));
         Accepting {
@@ -1066,19 +1072,39 @@ impl LoopMatmul {
     /// Clocks the parts; true if one of them starts or gets idle.
     fn tick_units(&mut self, source: Option<Source>, accepting: &Accepting) -> bool {
         let idle_before = self.units_idle_bits();
-        let (a, b) = (accepting.a.map(|id| self.load_a_req(id)), accepting.b.map(|id| self.load_b_req(id)));
-        let d = accepting.d.map(|id| self.load_d_req(id));
-        let ex = accepting.ex.map(|id| self.execute_req(id));
-        let st = accepting.st.map(|id| self.store_req(id, self.is_resadd));
-        let st_spad = accepting.st_spad.map(|id| self.store_req(id, false));
-        self.ld_a.edge(source == Some(Source::LoadA), a);
-        self.ld_b.edge(source == Some(Source::LoadB), b);
-        self.ld_d.edge(source == Some(Source::LoadD), d);
-        self.ex.edge(source == Some(Source::Execute), ex);
-        self.st.edge(source == Some(Source::Store), st, &self.geometry);
-        self.st_spad.edge(source == Some(Source::StoreSpad), st_spad, &self.geometry);
-        self.mark_started(accepting);
+        self.ld_a.edge(source == Some(Source::LoadA));
+        self.ld_b.edge(source == Some(Source::LoadB));
+        self.ld_d.edge(source == Some(Source::LoadD));
+        self.ex.edge(source == Some(Source::Execute));
+        self.st.edge(source == Some(Source::Store), &self.geometry);
+        self.st_spad.edge(source == Some(Source::StoreSpad), &self.geometry);
+        if !accepting.is_empty() {
+            self.accept(accepting);
+        }
         self.units_idle_bits() != idle_before
+    }
+
+    /// Idle parts accept their requests. These depend on no other part.
+    fn accept(&mut self, accepting: &Accepting) {
+        if let Some(id) = accepting.a {
+            self.ld_a.accept(self.load_a_req(id));
+        }
+        if let Some(id) = accepting.b {
+            self.ld_b.accept(self.load_b_req(id));
+        }
+        if let Some(id) = accepting.d {
+            self.ld_d.accept(self.load_d_req(id));
+        }
+        if let Some(id) = accepting.ex {
+            self.ex.accept(self.execute_req(id));
+        }
+        if let Some(id) = accepting.st {
+            self.st.accept(self.store_req(id, self.is_resadd));
+        }
+        if let Some(id) = accepting.st_spad {
+            self.st_spad.accept(self.store_req(id, false));
+        }
+        self.mark_started(accepting);
     }
 
     /// Flags the parts that accept a request, and moves their accumulator halves on.
@@ -1102,8 +1128,11 @@ impl LoopMatmul {
         }
     }
 
-    fn units_idle_bits(&self) -> [bool; 6] {
-        [self.ld_a.idle(), self.ld_b.idle(), self.ld_d.idle(), self.ex.idle(), self.st.idle(), self.st_spad.idle()]
+    /// The parts that are idle, one bit each.
+    fn units_idle_bits(&self) -> u32 {
+        let loads = [self.ld_a.idle(), self.ld_b.idle(), self.ld_d.idle()];
+        let others = [self.ex.idle(), self.st.idle(), self.st_spad.idle()];
+        loads.into_iter().chain(others).fold(0, |bits, idle| bits << 1 | u32::from(idle))
     }
 
     /// What this cycle is spent on, given `out.ready`.
@@ -1149,7 +1178,7 @@ impl LoopMatmul {
         if !slot.flags.running {
             return Some("a part of the loop that is not skipped: all five skip bits are set".to_owned());
         }
-        let missing = |part: &Part| !slot.flags.completed[*part as usize];
+        let missing = |part: &Part| !slot.flags.completed.has(*part as usize);
         let parts: Vec<_> = PARTS.iter().filter(|part| missing(part)).map(|part| format!("{part:?}")).collect();
         Some(format!("the loop's parts {} to be emitted; {}", parts.join(", "), self.in_flight.describe()))
     }
@@ -1164,6 +1193,15 @@ struct Accepting {
     ex: Option<LoopId>,
     st: Option<LoopId>,
     st_spad: Option<LoopId>,
+}
+
+impl Accepting {
+    /// No part accepts one.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        let Self { a, b, d, ex, st, st_spad } = self;
+        [a, b, d, ex, st, st_spad].iter().all(|id| id.is_none())
+    }
 }
 
 /// Elements missing in the last block of each dimension.

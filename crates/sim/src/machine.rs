@@ -31,6 +31,8 @@ use crate::store_controller::StoreController;
 use crate::tilelink::SourceRanges;
 use crate::wires::ExReads;
 
+const UNITS: [Unit; 3] = [Unit::Ld, Unit::Ex, Unit::St];
+
 /// The accelerator's blocks. `Clone` is a snapshot.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -143,6 +145,10 @@ impl Machine {
         let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
         let observed = activity.is_some() || self.front.reads_counters();
         let tlb_settled = self.tlb.settled();
+        let any_issues = UNITS.into_iter().any(|unit| ready[unit as usize] && self.front.issue_valid(unit));
+        if self.deferred.possible > 0 && !observed && !any_issues && self.nothing_behind_the_station_moves() {
+            return self.step_front_end(cmd.filter(|_| accepted), busy, ready, events);
+        }
         if !tlb_settled {
             self.wires.tlb = self.tlb.wires();
         }
@@ -239,10 +245,7 @@ impl Machine {
         };
         progress |= self.scratchpad.tick(spad, &inputs, events);
         if repeats {
-            self.deferred.pass(1);
-            if events.enabled() {
-                self.catch_up(events);
-            }
+            self.pass_rows(events);
         } else if self.defers && self.wires.rows.in_streak() && !observed {
             self.look_ahead();
         }
@@ -253,6 +256,47 @@ impl Machine {
         Step { progress, accepted, busy }
     }
 
+    /// Nothing that takes commands from the reservation station moves, but for rows of the execute controller that may be
+    /// left for later.
+    #[inline]
+    fn nothing_behind_the_station_moves(&self) -> bool {
+        self.wires.spad.dma_rests
+            && self.scratchpad.rests()
+            && self.tlb.settled()
+            && !self.load.busy()
+            && !self.store.busy()
+            && !self.front.tlb_flush()
+    }
+
+    /// A cycle in which nothing else moves than the front end, and rows that are left for later. `cmd` is the command that is
+    /// accepted.
+    fn step_front_end(
+        &mut self,
+        cmd: Option<RoccCommand>,
+        busy: bool,
+        ready: [bool; 3],
+        events: &mut EventBuffer,
+    ) -> Step {
+        let inputs = FrontInputs {
+            cmd: cmd.map(|cmd| (cmd, BENCH_RD)),
+            ready,
+            completed: None,
+            counters: &self.counters,
+        };
+        self.front.tick(&inputs, events);
+        self.pass_rows(events);
+        self.record(cmd, busy, events);
+        Step { progress: true, accepted: cmd.is_some(), busy }
+    }
+
+    /// A cycle of the execute controller passes, and is left for later unless its events are asked for.
+    fn pass_rows(&mut self, events: &mut EventBuffer) {
+        self.deferred.pass(1);
+        if events.enabled() {
+            self.catch_up(events);
+        }
+    }
+
     /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
     /// nothing: none if one is presented, as `cmd` tells, and accepted. [`Machine::defer`] lets them pass.
     #[inline]
@@ -261,8 +305,8 @@ impl Machine {
             return 0;
         }
         let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
-        let rest = self.front.rests(ready) && !self.load.busy() && !self.store.busy() && self.tlb.settled();
-        if rest && self.scratchpad.rests() { self.deferred.possible } else { 0 }
+        let rest = self.front.rests(ready) && self.nothing_behind_the_station_moves();
+        if rest { self.deferred.possible } else { 0 }
     }
 
     /// Lets so many of the [repeating cycles](Self::repeating_cycles) pass.

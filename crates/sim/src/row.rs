@@ -27,7 +27,7 @@ impl Default for AccRow {
 const COMMON_DIM: usize = 16;
 
 /// Copies a row of DIM lanes.
-#[inline]
+#[inline(always)] // the common case is short
 pub fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
     match (<&mut [T; COMMON_DIM]>::try_from(&mut *to), <&[T; COMMON_DIM]>::try_from(from)) {
         (Ok(to), Ok(from)) => *to = *from,
@@ -36,16 +36,20 @@ pub fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
 }
 
 /// Adds a row of DIM lanes to another one, modulo 2^32.
-#[inline]
+#[inline(always)] // the common case is short
 pub fn add_row(to: &mut [i32], from: &[i32]) {
     match (<&mut [i32; COMMON_DIM]>::try_from(&mut *to), <&[i32; COMMON_DIM]>::try_from(from)) {
-        (Ok(to), Ok(from)) => add_lanes(to, from),
-        _ => add_lanes(to, from),
+        (Ok(to), Ok(from)) => {
+            for (sum, x) in to.iter_mut().zip(from) {
+                *sum = sum.wrapping_add(*x);
+            }
+        }
+        _ => add_any_row(to, from),
     }
 }
 
-#[inline]
-fn add_lanes(to: &mut [i32], from: &[i32]) {
+#[inline(never)]
+fn add_any_row(to: &mut [i32], from: &[i32]) {
     for (sum, x) in to.iter_mut().zip(from) {
         *sum = sum.wrapping_add(*x);
     }

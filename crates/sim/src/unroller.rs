@@ -16,6 +16,33 @@ pub(crate) const PARTS: usize = 5;
 /// Which loop: index of a slot.
 pub(crate) type LoopId = usize;
 
+/// Some of the parts of a loop, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartSet(u8);
+
+impl PartSet {
+    /// All parts.
+    pub const ALL: Self = Self((1 << PARTS) - 1);
+
+    /// True if a part is in the set.
+    #[inline]
+    pub const fn has(self, part: usize) -> bool {
+        self.0 >> part & 1 == 1
+    }
+
+    /// Puts a part in.
+    #[inline]
+    pub fn insert(&mut self, part: usize) {
+        self.0 |= 1 << part;
+    }
+}
+
+impl From<[bool; PARTS]> for PartSet {
+    fn from(parts: [bool; PARTS]) -> Self {
+        Self(parts.into_iter().enumerate().map(|(part, member)| u8::from(member) << part).sum())
+    }
+}
+
 /// How far a loop is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoopFlags {
@@ -24,28 +51,30 @@ pub(crate) struct LoopFlags {
     /// A part has accepted its request.
     pub running: bool,
     /// Parts that have accepted their request.
-    pub started: [bool; PARTS],
+    pub started: PartSet,
     /// Parts that have emitted all their commands.
-    pub completed: [bool; PARTS],
+    pub completed: PartSet,
 }
 
 impl LoopFlags {
     /// The loop's slot is freed at the next edge, if it is the head.
     pub fn all_completed(&self) -> bool {
-        self.running && self.completed == [true; PARTS]
+        self.running && self.completed == PartSet::ALL
     }
 
     /// A part that is idle has emitted all, if it was started. True if that is new.
     pub fn finish(&mut self, part: usize) -> bool {
-        let finishes = self.running && self.started[part] && !self.completed[part];
-        self.completed[part] |= finishes;
+        let finishes = self.running && self.started.has(part) && !self.completed.has(part);
+        if finishes {
+            self.completed.insert(part);
+        }
         finishes
     }
 
     /// A part accepts its request.
     pub fn start(&mut self, part: usize) {
         self.running = true;
-        self.started[part] = true;
+        self.started.insert(part);
     }
 }
 
