@@ -151,6 +151,10 @@ pub struct CycleArguments {
     /// Cycles from one command of the host to the next, at least.
     #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "cycles")]
     pub interval: u64,
+    /// Translate addresses through the TLB, by 4 KiB pages that are mapped to themselves; the walk behind a miss takes so
+    /// many cycles. Without this, addresses are physical and no walk ever happens.
+    #[arg(long, value_name = "CYCLES", value_parser = clap::value_parser!(u32).range(1..), requires = "cycles")]
+    pub page_walk: Option<u32>,
     /// Stop after so many cycles; an illegal program that runs all the same is stopped after 10 million unless this says
     /// otherwise.
     #[arg(long, value_name = "CYCLES", requires = "cycles")]
