@@ -210,7 +210,7 @@ fn gpt2(prompt: usize, count: usize) -> Outcome {
     let start = Instant::now();
     let lowered = compile_prompt(GemminiConfig::norm16(), &Plan::default(), &model, &prompt)?;
     let commands: u64 = lowered.compiled.operations.iter().map(|operation| operation.work.commands).sum();
-    println!("prompt of {}: {commands} commands, lowered with its reference in {:.2?}", prompt.len(), start.elapsed());
+    println!("prompt of {}: {commands} commands, lowered in {:.2?}", prompt.len(), start.elapsed());
     drop(lowered);
     let setup = Some(CycleSetup::default());
     let start = Instant::now();

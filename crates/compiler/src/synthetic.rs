@@ -232,9 +232,16 @@ pub fn decoder(
         n_inner: Some(shape.ffn),
         vocab_size: vocabulary,
         n_positions: positions,
+        // With pseudo-random weights and a tied head the likeliest next word would always be the last one.
+        tie_word_embeddings: false,
         ..Gpt2Config::small()
     };
-    let model = Gpt2Model::synthetic(config, seed)?;
+    let mut model = Gpt2Model::synthetic(config, seed)?;
+    // As GPT-2 is initialised (Radford et al., 2019): the more branches there are, the less each one adds to the stream.
+    let share = 1.0 / (2.0 * shape.layers as f32).sqrt();
+    for branch in model.blocks.iter_mut().flat_map(|block| [&mut block.attention_output, &mut block.output]) {
+        branch.weight.data.iter_mut().chain(&mut branch.bias).for_each(|w| *w *= share);
+    }
     let mut random = Random::new(seed);
     let mut sequence = || -> Vec<u32> {
         let tokens = random.between(0, vocabulary as i32 - 1, positions.min(CALIBRATION_TOKENS));

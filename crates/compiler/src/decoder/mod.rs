@@ -399,7 +399,7 @@ fn normalised(lowering: &mut Lowering, name: &str, stream: View, groups: &[Colum
 /// A prompt as one program of its own.
 #[derive(Clone, Debug)]
 pub struct CompiledPrompt {
-    /// Program and operations; the integer reference's tensors are the buffers' expected contents.
+    /// Program and operations.
     pub compiled: Compiled,
     /// Results of each block in main memory.
     pub blocks: Vec<BlockBuffers>,
@@ -407,8 +407,22 @@ pub struct CompiledPrompt {
     pub scores: View,
 }
 
-/// Lowers a prompt: all blocks, and the logits after its last token. The program holds everything, embeddings of the
-/// tokens and expected results included.
+impl CompiledPrompt {
+    /// Makes the integer reference's tensors the expected contents of the program's buffers.
+    pub fn expect(&mut self, traces: &[BlockTrace]) {
+        for (index, (buffers, trace)) in self.blocks.iter().zip(traces).enumerate() {
+            for (_, view, contents) in results(index, buffers, trace) {
+                let buffer = self.compiled.program.buffers.iter_mut().find(|buffer| buffer.address == view.address);
+                if let Some(buffer) = buffer {
+                    buffer.expected = Some(contents);
+                }
+            }
+        }
+    }
+}
+
+/// Lowers a prompt: all blocks, and the logits after its last token. The program holds everything, the tokens' embeddings
+/// included.
 ///
 /// # Errors
 /// Tokens that cannot be embedded, or a plan that cannot be followed.
@@ -418,25 +432,14 @@ pub fn compile_prompt(
     model: &QuantisedDecoder,
     tokens: &[u32],
 ) -> Result<CompiledPrompt, CompileError> {
+    let start = model.embed_tokens(tokens, 0)?;
     let mut lowering = Lowering::new(config, plan.clone())?;
     let placed = PlacedDecoder::new(&mut lowering, model, tokens.len())?;
-    let start = model.embed_tokens(tokens, 0)?;
     let sums = lowering.builder.buffer_i32(crate::encoder::INPUT, start.rows, start.cols, &start.data)?;
     let input = placed.enter(&mut lowering, sums)?;
     let (output, blocks) = placed.lower(&mut lowering, 0..placed.blocks.len(), input, None, 0)?;
-    let last = output.normalised.rows(tokens.len() - 1..tokens.len())?;
-    let scores = placed.scores(&mut lowering, last)?;
-    let mut compiled = lowering.finish()?;
-    let traces = model.traces(tokens, &mut model.cache())?;
-    for (index, (buffers, trace)) in blocks.iter().zip(&traces).enumerate() {
-        for (_, view, contents) in results(index, buffers, trace) {
-            let buffer = compiled.program.buffers.iter_mut().find(|buffer| buffer.address == view.address);
-            if let Some(buffer) = buffer {
-                buffer.expected = Some(contents);
-            }
-        }
-    }
-    Ok(CompiledPrompt { compiled, blocks, scores })
+    let scores = placed.scores(&mut lowering, output.normalised.rows(tokens.len() - 1..tokens.len())?)?;
+    Ok(CompiledPrompt { compiled: lowering.finish()?, blocks, scores })
 }
 
 /// int32 as memory holds them.

@@ -59,12 +59,15 @@ impl DecoderModel {
         }
     }
 
-    /// Lowers a prompt to one program; see [`compile_prompt`].
+    /// Lowers a prompt to one program with the integer reference's tensors as expected contents; see [`compile_prompt`].
     ///
     /// # Errors
     /// A text that cannot be tokenised, or a plan that cannot be followed.
     pub fn lower(&self, text: &str, config: GemminiConfig, plan: &Plan) -> Result<CompiledPrompt, CompileError> {
-        compile_prompt(config, plan, &self.quantised, &self.tokenize(text)?)
+        let (model, ids) = (&self.quantised, self.tokenize(text)?);
+        let mut prompt = compile_prompt(config, plan, model, &ids)?;
+        prompt.expect(&model.traces(&ids, &mut model.cache())?);
+        Ok(prompt)
     }
 
     /// Runs a prompt and compares every tensor with the integer reference; with a setup cycle by cycle.
