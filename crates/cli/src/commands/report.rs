@@ -9,7 +9,8 @@ use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_kernels::encoder::Mask;
 
-use super::model::{LoweringArguments, QuantisationArguments, SimulationArguments, failure, with_progress};
+use super::model::graph::{self, GraphArguments};
+use super::model::{LoweringArguments, QuantisationArguments, SimulationArguments, failure, required, with_progress};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::{program_file, progress};
@@ -19,6 +20,7 @@ Examples:
   pollux report --shape bert-base --tokens 128
   pollux report --shape bert-large --layers 2 --tokens 384 --html report.html
   pollux report --model all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --every
+  pollux report --shape resnet50 --image 64
   pollux report --shape minilm-l6 --tokens 64 --plan plan.toml --json";
 
 /// Where the cycles of a whole model go.
@@ -28,13 +30,14 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Model directory, or the file that `pollux model quantize` writes.
-    #[arg(long, value_name = "MODEL", requires = "text", required_unless_present = "shape")]
+    /// Model directory, ONNX file, or the file that `pollux model quantize` writes.
+    #[arg(long, value_name = "MODEL", required_unless_present = "shape")]
     model: Option<PathBuf>,
-    /// The text for the model.
+    /// The text for a Transformer.
     #[arg(long, value_name = "SENTENCE", requires = "model")]
     text: Option<String>,
-    /// Instead of a model: a published shape with pseudo-random weights (minilm-l6, bert-base, bert-large).
+    /// Instead of a model: a published shape with pseudo-random weights (minilm-l6, bert-base, bert-large,
+    /// resnet50).
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
     /// Tokens for the shape.
@@ -49,6 +52,8 @@ pub struct Arguments {
     /// Write an HTML page with plots.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    graph: GraphArguments,
     #[command(flatten)]
     lowering: LoweringArguments,
     #[command(flatten)]
@@ -71,9 +76,13 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
 }
 
 fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Report, Failure> {
+    if graph::is_graph(directory) {
+        let setup = arguments.simulation.setup();
+        return graph::report(Some(directory), &arguments.graph, &arguments.lowering, &setup, out);
+    }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
-    let text = arguments.text.as_deref().unwrap_or_default();
+    let text = required(arguments.text.as_ref())?;
     let model = QuantisationArguments::default().load(directory, out)?;
     let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
     let tokens = run.tokens;
@@ -82,6 +91,9 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
 }
 
 fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {
+    if shape == graph::RESNET50 {
+        return graph::report(None, &arguments.graph, &arguments.lowering, &arguments.simulation.setup(), out);
+    }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     if arguments.lowering.techniques() != Default::default() {
         return Err(Failure::Usage("what to prune is chosen by the weights: give --model, not --shape".to_owned()));

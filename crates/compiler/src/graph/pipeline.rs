@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pollux_isa::GemminiConfig;
 use pollux_model::GraphModel;
 use pollux_model::graph::quantise::StepQuality;
-use pollux_model::graph::{Array, GraphOptions, IntegerGraph, Tensors, evaluate};
+use pollux_model::graph::{Array, EdgeId, Graph, GraphOptions, IntegerGraph, Step, Tensors, evaluate};
 use pollux_model::quality::Quality;
 use serde::Serialize;
 
@@ -16,11 +16,11 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::report::Report;
 
-/// A float32 network and its INT8 version.
+/// A network in INT8, and in float32 if that is at hand.
 #[derive(Clone, Debug)]
 pub struct GraphPair {
-    /// float32.
-    pub float: GraphModel,
+    /// float32, for comparison; a file of a quantised network does not have it.
+    pub float: Option<GraphModel>,
     /// INT8.
     pub quantised: IntegerGraph,
 }
@@ -29,10 +29,10 @@ pub struct GraphPair {
 pub type Inputs = BTreeMap<String, Array>;
 
 /// Pseudo-random inputs in [-1, 1) for every input of a network.
-pub fn random_inputs(model: &GraphModel, seed: u64) -> Inputs {
+pub fn random_inputs(graph: &Graph, seed: u64) -> Inputs {
     let mut random = Random::new(seed);
     let mut value = || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-    let edges = model.graph.inputs().map(|edge| model.graph.edge(edge));
+    let edges = graph.inputs().map(|edge| graph.edge(edge));
     let mut array = |shape: &[usize]| Array::new(shape, (0..shape.iter().product()).map(|_| value()).collect());
     edges.map(|edge| (edge.name.clone(), array(&edge.shape))).collect()
 }
@@ -49,7 +49,7 @@ impl GraphPair {
     pub fn quantise(float: GraphModel, samples: &[Inputs], options: &GraphOptions) -> Result<Self, CompileError> {
         let samples: Vec<_> = samples.iter().map(borrowed).collect();
         let quantised = IntegerGraph::build(&float, &samples, options)?;
-        Ok(Self { float, quantised })
+        Ok(Self { float: Some(float), quantised })
     }
 
     /// Each operation of the integer reference against float32.
@@ -57,9 +57,13 @@ impl GraphPair {
     /// # Errors
     /// Inputs that do not fit.
     pub fn quality(&self, inputs: &Inputs) -> Result<Vec<StepQuality>, CompileError> {
-        let inputs = borrowed(inputs);
-        let tensors = self.quantised.execute(&self.quantised.quantise_inputs(&inputs)?)?;
-        Ok(self.quantised.quality(&tensors, &evaluate(&self.float, &inputs)?))
+        let tensors = self.quantised.execute(&self.quantised.quantise_inputs(&borrowed(inputs))?)?;
+        Ok(self.quantised.quality(&tensors, &self.evaluate(inputs)?))
+    }
+
+    /// Every tensor of the float32 network, if that is at hand.
+    fn evaluate(&self, inputs: &Inputs) -> Result<BTreeMap<EdgeId, Array>, CompileError> {
+        Ok(self.float.as_ref().map(|model| evaluate(model, &borrowed(inputs))).transpose()?.unwrap_or_default())
     }
 
     /// Lowers the network for an input; the integer reference's tensors are the buffers' expected contents.
@@ -92,28 +96,35 @@ impl GraphPair {
             None => (run_functional(&graph.compiled, program.initial_memory())?, None),
             Some(setup) => {
                 let run = run_cycles(&graph.compiled, program.initial_memory(), setup, progress)?;
-                let report = Report::new(&self.float.graph.name, &graph.compiled, &run);
+                let report = Report::new(&self.quantised.graph.name, &graph.compiled, &run);
                 (run.memory, Some(report))
             }
         };
         let (mismatches, _) = mismatches(program, &memory);
-        let float = evaluate(&self.float, &borrowed(inputs))?;
+        let float = self.evaluate(inputs)?;
         let found: Tensors = graph.tensors.keys().filter_map(|&e| Some((e, graph.read(&memory, e)?))).collect();
-        let steps = self.quantised.steps.iter().filter(|step| found.contains_key(&step.output));
-        let layers = steps.zip(self.quantised.quality(&found, &float)).filter_map(|(step, quality)| {
-            let operations = graph.operations.get(&step.output).filter(|operations| !operations.is_empty())?;
-            let figures = report.as_ref().map(|report| &report.operations[operations.clone()]);
-            let cycles = figures.map(|figures| figures.iter().map(|o| o.figures.cycles).sum());
-            Some(LayerRun { cycles, quality })
-        });
-        let layers = layers.collect();
+        let layers = self.layers(&graph, report.as_ref(), &self.quantised.quality(&found, &float));
         let outputs = self.quantised.graph.outputs.iter().filter_map(|edge| {
             let array = self.quantised.dequantise(*edge, found.get(edge)?);
-            let quality = Quality::of(&array.data, &float[edge].data);
+            let cosine = float.get(edge).map(|float| Quality::of(&array.data, &float.data).cosine);
             let name = self.quantised.graph.edge(*edge).name.clone();
-            Some(GraphOutput { name, shape: array.shape, cosine: quality.cosine, values: array.data })
+            Some(GraphOutput { name, shape: array.shape, cosine, values: array.data })
         });
         Ok(GraphRun { outputs: outputs.collect(), tensors, mismatches, layers, report })
+    }
+
+    fn layers(&self, graph: &CompiledGraph, report: Option<&Report>, qualities: &[StepQuality]) -> Vec<LayerRun> {
+        let layer = |step: &Step| {
+            let operations = graph.operations.get(&step.output).filter(|operations| !operations.is_empty())?;
+            let figures = report.map(|report| &report.operations[operations.clone()]);
+            Some(LayerRun {
+                name: step.name.clone(),
+                operation: step.operation.name(),
+                cycles: figures.map(|figures| figures.iter().map(|o| o.figures.cycles).sum()),
+                quality: qualities.iter().find(|quality| quality.name == step.name).map(|quality| quality.quality),
+            })
+        };
+        self.quantised.steps.iter().filter_map(layer).collect()
     }
 }
 
@@ -144,9 +155,9 @@ pub struct GraphRun {
 }
 
 impl GraphRun {
-    /// Cosine of the first result and float32's.
-    pub fn cosine(&self) -> f64 {
-        self.outputs.first().map_or(0.0, |output| output.cosine)
+    /// Cosine of the first result and float32's, if that is at hand.
+    pub fn cosine(&self) -> Option<f64> {
+        self.outputs.first().and_then(|output| output.cosine)
     }
 }
 
@@ -158,7 +169,7 @@ pub struct GraphOutput {
     /// Size of each dimension.
     pub shape: Vec<usize>,
     /// Cosine with float32.
-    pub cosine: f64,
+    pub cosine: Option<f64>,
     /// Real values, row-major.
     pub values: Vec<f32>,
 }
@@ -166,9 +177,13 @@ pub struct GraphOutput {
 /// One operation of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerRun {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub operation: &'static str,
+    /// Cycles of all commands that make it, if they were simulated.
+    pub cycles: Option<u64>,
     /// Its result against float32, errors of the operations before it included.
     #[serde(flatten)]
-    pub quality: StepQuality,
-    /// Cycles of all operations that make it, if they were simulated.
-    pub cycles: Option<u64>,
+    pub quality: Option<Quality>,
 }

@@ -1,6 +1,8 @@
 //! INT8 graphs as safetensors files: `NAME.weights` I8 and `NAME.bias` I32 for each step that has some; graph, number
 //! formats and read-out scales are JSON in the metadata entry `pollux`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::IntegerGraph;
@@ -40,6 +42,12 @@ impl IntegerGraph {
         let header = Header { version: FORMAT_VERSION, integer_graph: graph };
         let json = serde_json::to_string(&header).map_err(|error| fail(error.to_string()))?;
         serialise(&tensors, json).map_err(fail)
+    }
+
+    /// Whether a file says that it holds a quantised graph.
+    pub fn is_file(bytes: &[u8]) -> bool {
+        let keys = |json: &str| serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(json).ok();
+        open(bytes, "graph").is_ok_and(|(_, json)| keys(&json).is_some_and(|keys| keys.contains_key("integer_graph")))
     }
 
     /// Reads a graph from memory; `origin` names it in errors.

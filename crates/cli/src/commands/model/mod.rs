@@ -1,6 +1,7 @@
 //! `pollux model`
 
 mod generate;
+pub mod graph;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use pollux_compiler::{CompileError, Plan};
 use pollux_model::quantise::QuantiseOptions;
 use serde_json::{Value, json};
 
+use self::graph::GraphArguments;
 use crate::arguments::{MemoryArgument, configuration};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, counted, grouped, table};
@@ -27,6 +29,7 @@ Examples:
   pollux model lower all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" -o cat.pbin
   pollux run cat.pbin --expect --cycles
   pollux model run gpt2 --text \"The systolic array\"
+  pollux model run resnet50.onnx --random-input 1 --functional
   pollux model generate gpt2 --text \"The systolic array\" --tokens 8
   pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4";
 
@@ -46,14 +49,17 @@ enum Command {
     Generate(generate::Arguments),
 }
 
-/// A model of the BERT or GPT-2 family.
+/// A model of the BERT or GPT-2 family, or a convolutional network.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// Model directory (config.json, model.safetensors, tokenizer), or the file that `pollux model quantize` writes.
+    /// Model directory (config.json, model.safetensors, tokenizer), ONNX file or ResNet directory (model.safetensors in
+    /// torchvision's names), or the file that `pollux model quantize` writes.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     #[command(flatten)]
     quantisation: QuantisationArguments,
+    #[command(flatten)]
+    graph: GraphArguments,
 }
 
 /// How a model directory is quantised, and what a quantised file is compared with.
@@ -73,12 +79,15 @@ pub struct QuantisationArguments {
     reference: Option<PathBuf>,
 }
 
+/// Configuration of Transformers: it has the normalizations.
+const DEFAULT_CONFIG: &str = "norm16";
+
 /// How the model is lowered.
 #[derive(Args)]
 pub struct LoweringArguments {
-    /// Configuration: a name or a file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
-    config: String,
+    /// Configuration: a name or a file; norm16 by default, default16 for convolutional networks.
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
     /// Plan: schedules of operations, and where rows are normalized (TOML).
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -131,9 +140,9 @@ struct QuantizeArguments {
 struct LowerArguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// The text.
+    /// The text, for a Transformer.
     #[arg(long, value_name = "SENTENCE")]
-    text: String,
+    text: Option<String>,
     #[command(flatten)]
     lowering: LoweringArguments,
     /// File to write: assembly text if it is called `*.pasm`, binary otherwise.
@@ -146,9 +155,9 @@ struct LowerArguments {
 struct RunArguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// The text.
+    /// The text, for a Transformer.
     #[arg(long, value_name = "SENTENCE")]
-    text: String,
+    text: Option<String>,
     #[command(flatten)]
     lowering: LoweringArguments,
     /// Use the functional model: no cycles.
@@ -220,7 +229,12 @@ impl QuantisationArguments {
 impl LoweringArguments {
     /// The configuration.
     pub fn config(&self) -> Result<pollux_isa::GemminiConfig, Failure> {
-        configuration(&self.config)
+        self.config_or(DEFAULT_CONFIG)
+    }
+
+    /// The configuration, by default the one of this name.
+    pub fn config_or(&self, default: &str) -> Result<pollux_isa::GemminiConfig, Failure> {
+        configuration(self.config.as_deref().unwrap_or(default))
     }
 
     /// The plan.
@@ -283,7 +297,16 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
 }
 
+/// The text of a Transformer.
+pub fn required(text: Option<&String>) -> Result<&str, Failure> {
+    text.map(String::as_str).ok_or_else(|| Failure::Usage("a Transformer needs a text: give --text".to_owned()))
+}
+
 fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Failure> {
+    let ModelArguments { model, graph, .. } = &arguments.model;
+    if graph::is_graph(model) {
+        return graph::quantize(model, graph, arguments.output.as_ref(), out);
+    }
     let model = arguments.model.load(out)?;
     let text = arguments.text.as_deref().or(CALIBRATION.lines().next()).unwrap_or_default();
     let layers = model.layer_quality(text).map_err(failure)?;
@@ -306,10 +329,15 @@ fn name(directory: &Path) -> String {
 }
 
 fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
+    let ModelArguments { model, graph, .. } = &arguments.model;
+    if graph::is_graph(model) {
+        return graph::lower(model, graph, &arguments.lowering, &arguments.output, out);
+    }
+    let text = required(arguments.text.as_ref())?;
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let model = arguments.model.load(out)?;
-    let compiled = model.lower(&arguments.text, config, &plan, &arguments.lowering.techniques()).map_err(failure)?;
-    let tokens = model.tokens(&arguments.text).map_err(failure)?;
+    let compiled = model.lower(text, config, &plan, &arguments.lowering.techniques()).map_err(failure)?;
+    let tokens = model.tokens(text).map_err(failure)?;
     if let Some(step) = compiled.operations.iter().find(|operation| operation.host.is_some()) {
         return Err(Failure::Input(format!(
             "operation `{}` is done by the host, which a program alone does not have: use `pollux model run`, or a plan \
@@ -338,13 +366,16 @@ fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
 }
 
 fn run(arguments: &RunArguments, out: &Output) -> Result<Outcome, Failure> {
+    let ModelArguments { model, graph, .. } = &arguments.model;
+    let setup = (!arguments.functional).then_some(arguments.simulation.setup());
+    if graph::is_graph(model) {
+        return graph::run(model, graph, &arguments.lowering, setup.as_ref(), out);
+    }
+    let text = required(arguments.text.as_ref())?;
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
-    let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
-    let setup = (!arguments.functional).then_some(setup);
+    let techniques = arguments.lowering.techniques();
     let model = arguments.model.load(out)?;
-    let run = with_progress(out, |progress| {
-        model.run(&arguments.text, config, &plan, &techniques, setup.as_ref(), progress)
-    })?;
+    let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, setup.as_ref(), progress))?;
     out.json(&run_json(&run))?;
     out.text(&run_text(&run))?;
     Ok(Outcome::of(run.mismatches.is_empty()))

@@ -1,0 +1,309 @@
+//! `pollux model` with convolutional networks: ONNX files, ResNet directories, and their quantised files.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use pollux_compiler::execute::CycleSetup;
+use pollux_compiler::graph::pipeline::{GraphPair, GraphRun, Inputs, random_inputs};
+use pollux_compiler::report::Report;
+use pollux_isa::GemminiConfig;
+use pollux_model::GraphModel;
+use pollux_model::calibrate::RangeMethod;
+use pollux_model::graph::families::{ResNetConfig, resnet};
+use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, read_inputs};
+use pollux_model::onnx::ImportOptions;
+use pollux_model::quality::Quality;
+use serde_json::{Value, json};
+
+use super::{LoweringArguments, failure, with_progress};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, counted, grouped, table};
+use crate::{program_file, progress};
+
+/// The input of a convolutional network, and how it is quantised.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Convolutional networks (ONNX file or ResNet directory)")]
+pub struct GraphArguments {
+    /// Input: a safetensors file with a tensor for each input, or a NumPy file (.npy) with the only one; float32.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Pseudo-random input of this seed instead.
+    #[arg(long, value_name = "SEED", conflicts_with = "input")]
+    random_input: Option<u64>,
+    /// Inputs on which ranges are measured, as --input; by default that input itself.
+    #[arg(long, value_name = "FILE")]
+    calibration_input: Vec<PathBuf>,
+    /// Range of activations: min-max, mse, or percentile:FRACTION.
+    #[arg(long, value_name = "METHOD")]
+    range: Option<Range>,
+    /// Output channels that share a scale of the weights; by default all of them.
+    #[arg(long, value_name = "N")]
+    channels_per_scale: Option<usize>,
+    /// Rows and columns of a ResNet's image; 224 by default.
+    #[arg(long, value_name = "N")]
+    image: Option<usize>,
+    /// Size of a dimension that an ONNX file only names.
+    #[arg(long, value_name = "NAME=SIZE")]
+    dimension: Vec<Dimension>,
+}
+
+/// `min-max`, `mse` or `percentile:FRACTION`.
+#[derive(Clone, Copy, Debug)]
+struct Range(RangeMethod);
+
+impl FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("percentile:").map(str::parse)) {
+            ("min-max", _) => Ok(Self(RangeMethod::MinMax)),
+            ("mse", _) => Ok(Self(RangeMethod::Mse)),
+            (_, Some(Ok(fraction))) => Ok(Self(RangeMethod::Percentile(fraction))),
+            _ => Err(format!("`{text}` is no method: choose min-max, mse or percentile:FRACTION")),
+        }
+    }
+}
+
+/// `NAME=SIZE`.
+#[derive(Clone, Debug)]
+struct Dimension(String, usize);
+
+impl FromStr for Dimension {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=').and_then(|(name, size)| Some(Self(name.to_owned(), size.parse().ok()?)));
+        parts.ok_or_else(|| format!("`{text}` is not NAME=SIZE, for example batch=1"))
+    }
+}
+
+/// Images of a ResNet at once.
+const IMAGES: usize = 1;
+/// Rows and columns of an image, as of torchvision's models.
+const IMAGE: usize = 224;
+/// Seed of the input if none is given.
+const SEED: u64 = 1;
+
+/// Configuration of convolutional networks: it has pooling and depthwise convolutions.
+pub const DEFAULT_CONFIG: &str = "default16";
+
+/// Whether a path holds a convolutional network: an ONNX file, a directory of weights without `config.json`, or a
+/// quantised one.
+pub fn is_graph(path: &Path) -> bool {
+    let is_onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    is_onnx || is_resnet(path) || is_quantised(path)
+}
+
+fn is_resnet(path: &Path) -> bool {
+    path.join("model.safetensors").is_file() && !path.join("config.json").exists()
+}
+
+fn is_quantised(path: &Path) -> bool {
+    path.is_file() && std::fs::read(path).is_ok_and(|bytes| IntegerGraph::is_file(&bytes))
+}
+
+impl GraphArguments {
+    /// The inputs of a network.
+    fn inputs(&self, graph: &Graph) -> Result<Inputs, Failure> {
+        match &self.input {
+            Some(path) => read_inputs(graph, path).map_err(Failure::input),
+            None => Ok(random_inputs(graph, self.random_input.unwrap_or(SEED))),
+        }
+    }
+
+    fn float(&self, path: &Path) -> Result<GraphModel, Failure> {
+        if is_resnet(path) {
+            let config = ResNetConfig::from_directory(path, IMAGES, self.image.unwrap_or(IMAGE));
+            return config.and_then(|config| GraphModel::load_resnet(path, &config)).map_err(Failure::input);
+        }
+        let dimensions = self.dimension.iter().map(|Dimension(name, size)| (name.clone(), *size)).collect();
+        GraphModel::load_onnx(path, &ImportOptions { dimensions }).map_err(Failure::input)
+    }
+
+    fn calibrated(&self) -> bool {
+        !self.calibration_input.is_empty() || self.range.is_some() || self.channels_per_scale.is_some()
+    }
+
+    /// A network with its input; a float32 one is quantised.
+    pub fn load(&self, path: &Path, out: &Output) -> Result<(GraphPair, Inputs), Failure> {
+        if is_quantised(path) {
+            if self.calibrated() {
+                return Err(Failure::Usage(format!(
+                    "{} is quantised already: --calibration-input, --range and --channels-per-scale need a float32 network",
+                    path.display()
+                )));
+            }
+            let bytes = program_file::read(path)?;
+            let graph = IntegerGraph::from_bytes(&bytes, &path.display().to_string()).map_err(Failure::input)?;
+            let inputs = self.inputs(&graph.graph)?;
+            return Ok((GraphPair { float: None, quantised: graph }, inputs));
+        }
+        let spinner = progress::spinner(out, "reading and quantising the network");
+        let network = self.quantise(self.float(path)?)?;
+        spinner.finish_and_clear();
+        Ok(network)
+    }
+}
+
+/// Name of the shape of ResNet-50.
+pub const RESNET50: &str = "resnet50";
+
+impl GraphArguments {
+    /// ResNet-50 with pseudo-random weights, and its input.
+    fn resnet50(&self, out: &Output) -> Result<(GraphPair, Inputs), Failure> {
+        let spinner = progress::spinner(out, "quantising the network");
+        let config = ResNetConfig { image: self.image.unwrap_or(IMAGE), ..ResNetConfig::resnet50() };
+        let model = resnet(&config).and_then(|graph| GraphModel::synthetic(graph, SEED)).map_err(Failure::input)?;
+        let network = self.quantise(model)?;
+        spinner.finish_and_clear();
+        Ok(network)
+    }
+
+    fn quantise(&self, model: GraphModel) -> Result<(GraphPair, Inputs), Failure> {
+        let inputs = self.inputs(&model.graph)?;
+        let samples = match &self.calibration_input[..] {
+            [] => vec![inputs.clone()],
+            files => {
+                let samples = files.iter().map(|file| read_inputs(&model.graph, file));
+                samples.collect::<Result<_, _>>().map_err(Failure::input)?
+            }
+        };
+        let options = GraphOptions {
+            range: self.range.map_or(RangeMethod::MinMax, |range| range.0),
+            channels_per_scale: self.channels_per_scale.unwrap_or(0),
+        };
+        Ok((GraphPair::quantise(model, &samples, &options).map_err(failure)?, inputs))
+    }
+}
+
+/// The configuration; what only Transformers have is refused.
+fn configuration(lowering: &LoweringArguments) -> Result<GemminiConfig, Failure> {
+    if lowering.techniques() != Default::default() {
+        return Err(Failure::Usage("pruning is for Transformers: leave it out for a convolutional network".to_owned()));
+    }
+    lowering.config_or(DEFAULT_CONFIG)
+}
+
+/// `pollux model quantize`
+pub fn quantize(
+    path: &Path,
+    arguments: &GraphArguments,
+    output: Option<&PathBuf>,
+    out: &Output,
+) -> Result<Outcome, Failure> {
+    let (pair, inputs) = arguments.load(path, out)?;
+    let layers = pair.quality(&inputs).map_err(failure)?;
+    if let Some(path) = output {
+        program_file::write(path, &pair.quantised.to_bytes().map_err(Failure::input)?)?;
+    }
+    let mut rows = vec![["operation", "", "cosine", "max error", "SQNR dB"].map(str::to_owned).to_vec()];
+    for layer in &layers {
+        let [cosine, error, sqnr] = quality_cells(Some(&layer.quality));
+        rows.push(vec![layer.name.clone(), layer.operation.to_owned(), cosine, error, sqnr]);
+    }
+    out.json(&json!({
+        "model": pair.quantised.graph.name, "output": output, "parameters": pair.quantised.parameters(), "layers": layers,
+    }))?;
+    out.text(&table(&rows))?;
+    Ok(Outcome::Agrees)
+}
+
+fn quality_cells(quality: Option<&Quality>) -> [String; 3] {
+    match quality {
+        Some(q) => [format!("{:.5}", q.cosine), format!("{:.3}", q.max_error), format!("{:.1}", q.sqnr_db)],
+        None => ["-"; 3].map(str::to_owned),
+    }
+}
+
+/// `pollux model lower`
+pub fn lower(
+    path: &Path,
+    arguments: &GraphArguments,
+    lowering: &LoweringArguments,
+    output: &Path,
+    out: &Output,
+) -> Result<Outcome, Failure> {
+    let (config, plan) = (configuration(lowering)?, lowering.plan()?);
+    let (pair, inputs) = arguments.load(path, out)?;
+    let compiled = pair.lower(&inputs, config, &plan).map_err(failure)?.graph.compiled;
+    program_file::save(output, &compiled.program)?;
+    let sum = |figure: fn(&pollux_kernels::OperationStatistics) -> u64| -> u64 {
+        compiled.operations.iter().map(|operation| figure(&operation.work)).sum()
+    };
+    let (commands, macs) = (sum(|work| work.commands), sum(|work| work.macs));
+    out.json(&json!({
+        "output": output, "config": compiled.program.config.name, "operations": compiled.operations.len(),
+        "commands": commands, "macs": macs,
+    }))?;
+    out.text(&format!(
+        "{}: {}, {}, {} MACs\n",
+        output.display(),
+        counted(compiled.operations.len() as u64, "operation"),
+        counted(commands, "command"),
+        grouped(macs)
+    ))?;
+    Ok(Outcome::Agrees)
+}
+
+/// The report on a network's cycles: of a file or directory, or of ResNet-50's shape.
+pub fn report(
+    path: Option<&Path>,
+    arguments: &GraphArguments,
+    lowering: &LoweringArguments,
+    setup: &CycleSetup,
+    out: &Output,
+) -> Result<Report, Failure> {
+    let (config, plan) = (configuration(lowering)?, lowering.plan()?);
+    let (pair, inputs) = match path {
+        Some(path) => arguments.load(path, out)?,
+        None => arguments.resnet50(out)?,
+    };
+    let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, Some(setup), progress))?;
+    run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))
+}
+
+/// `pollux model run`
+pub fn run(
+    path: &Path,
+    arguments: &GraphArguments,
+    lowering: &LoweringArguments,
+    setup: Option<&CycleSetup>,
+    out: &Output,
+) -> Result<Outcome, Failure> {
+    let (config, plan) = (configuration(lowering)?, lowering.plan()?);
+    let (pair, inputs) = arguments.load(path, out)?;
+    let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, setup, progress))?;
+    out.json(&run_json(&run))?;
+    out.text(&run_text(&run))?;
+    Ok(Outcome::of(run.mismatches.is_empty()))
+}
+
+fn run_json(run: &GraphRun) -> Value {
+    json!({
+        "cosine": run.cosine(), "match": run.mismatches.is_empty(), "tensors": run.tensors, "mismatches": run.mismatches,
+        "cycles": run.report.as_ref().map(|report| report.total.cycles), "layers": run.layers,
+        "operations": run.report.as_ref().map(|report| &report.operations), "outputs": run.outputs,
+    })
+}
+
+fn run_text(run: &GraphRun) -> String {
+    let mut rows = vec![["operation", "", "cycles", "cosine", "SQNR dB"].map(str::to_owned).to_vec()];
+    for layer in &run.layers {
+        let [cosine, _, sqnr] = quality_cells(layer.quality.as_ref());
+        let cycles = layer.cycles.map_or_else(|| "-".to_owned(), grouped);
+        rows.push(vec![layer.name.clone(), layer.operation.to_owned(), cycles, cosine, sqnr]);
+    }
+    let mut text = table(&rows);
+    if let Some(report) = &run.report {
+        text.push_str(&format!("{} cycles\n", grouped(report.total.cycles)));
+    }
+    if let Some(cosine) = run.cosine() {
+        text.push_str(&format!("cosine with the float32 result: {cosine:.5}\n"));
+    }
+    text.push_str(&match run.mismatches.len() {
+        0 => format!("all {} tensors equal the integer reference\n", run.tensors),
+        differ => format!("{differ} of {} tensors differ from the integer reference\n", run.tensors),
+    });
+    text
+}

@@ -1,0 +1,112 @@
+//! Convolutional networks on the command line, with the small networks of the model crate's tests.
+
+mod common;
+
+use common::{Workspace, root};
+
+const RESNET: &str = "crates/model/tests/tiny-resnet --image 32";
+const ONNX: &str = "crates/model/tests/onnx/convolutions.onnx";
+
+#[test]
+fn a_network_runs_clock_by_clock_and_every_tensor_equals_the_reference() {
+    let run = Workspace::new().pollux(&format!("model run {ONNX} --random-input 3 --json"));
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let report = run.json();
+    assert_eq!(report["match"], true);
+    assert!(report["cosine"].as_f64().is_some_and(|cosine| cosine > 0.99), "{}", report["cosine"]);
+    let layers = report["layers"].as_array().expect("layers");
+    let cycles = |value: &serde_json::Value| value["cycles"].as_u64().expect("cycles");
+    assert_eq!(layers.iter().map(cycles).sum::<u64>(), cycles(&report));
+    assert_eq!(report["outputs"][0]["shape"], serde_json::json!([2, 5]));
+}
+
+#[test]
+fn a_network_reads_its_input_from_a_file() {
+    let workspace = Workspace::new();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 32, 32), }\n";
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend((0..3072u16).flat_map(|i| (f32::from(i % 17) / 8.0 - 1.0).to_le_bytes()));
+    std::fs::write(workspace.path("image.npy"), bytes).expect("a file");
+    let run = workspace.pollux(&format!("model run {RESNET} --input image.npy --functional"));
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("all 17 tensors equal the integer reference"), "{}", run.stdout);
+    let run = workspace.pollux(&format!("model run {ONNX} --input image.npy"));
+    assert_eq!(run.code, 3);
+    assert!(
+        run.stderr.contains("has shape [3, 32, 32], but the configuration implies [2, 18, 14, 3]"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_quantised_network_is_a_file_that_runs_alike() {
+    let workspace = Workspace::new();
+    let run =
+        workspace.pollux(&format!("model quantize {RESNET} --channels-per-scale 4 -o network.safetensors --json"));
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let layers = run.json()["layers"].as_array().expect("layers").clone();
+    assert!(layers.iter().all(|layer| layer["cosine"].as_f64().is_some_and(|cosine| cosine > 0.98)), "{layers:?}");
+    let outputs = |command: &str| {
+        let run = workspace.pollux(command);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        run.json()["outputs"][0]["values"].clone()
+    };
+    let file = outputs("model run network.safetensors --functional --json");
+    assert_eq!(file, outputs(&format!("model run {RESNET} --channels-per-scale 4 --functional --json")));
+    let run = workspace.pollux("model run network.safetensors --range mse");
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("network.safetensors is quantised already"), "{}", run.stderr);
+}
+
+#[test]
+fn a_lowered_network_is_a_program_with_its_expected_results() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux(&format!("model lower {RESNET} --config small4 -o network.pbin --json"));
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let run = workspace.pollux("run network.pbin --expect --json");
+    assert_eq!((run.code, &run.json()["match"]), (0, &serde_json::Value::Bool(true)), "{}", run.stderr);
+}
+
+#[test]
+fn a_report_counts_convolutions_as_products() {
+    let run = Workspace::new().pollux("report --shape resnet50 --image 32 --limit 2000");
+    assert_eq!(run.code, 4, "{}", run.stderr);
+    assert!(run.stderr.contains("operation `conv1`"), "{}", run.stderr);
+    let run = Workspace::new().pollux(&format!("report --model {RESNET} --json"));
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let report = run.json();
+    let classes = report["classes"].as_array().expect("classes");
+    let names: Vec<&str> = classes.iter().filter_map(|c| c["name"].as_str()).collect();
+    assert_eq!(names, ["matmul", "data movement"]);
+    assert!(classes[0]["macs"].as_u64().is_some_and(|macs| macs > 240_000), "{report}");
+}
+
+#[test]
+fn what_a_network_cannot_have_is_explained() {
+    let workspace = Workspace::new();
+    let error = |command: &str| {
+        let run = workspace.pollux(command);
+        (run.code, run.stderr.replace(&format!("{}/", root().display()), ""))
+    };
+    let onnx = "crates/model/tests/onnx";
+    let errors = [
+        error(&format!("model run {onnx}/flat.onnx")),
+        error(&format!("model run {onnx}/block.onnx")),
+        error(&format!("model run {onnx}/bad-operator.onnx")),
+        error(&format!("model run {ONNX} --config norm16")),
+        error(&format!("model run {ONNX} --prune-heads 1")),
+        error("model run crates/model/tests/tiny-bert"),
+    ];
+    let lines: Vec<String> = errors.iter().map(|(code, message)| format!("{code} {}", message.trim_end())).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    3 error: crates/model/tests/onnx/flat.onnx: input `image`: dimension `batch` has no fixed size; give one for this name
+    3 error: node `/MatMul_1` (attention): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
+    3 error: crates/model/tests/onnx/bad-operator.onnx: node `recurrent` (LSTM): this operator; the importer's documentation lists what is translated; split the model before this node
+    3 error: operation `/pool/MaxPool`: this build has no pooling: it needs has_max_pool
+    2 error: pruning is for Transformers: leave it out for a convolutional network
+    2 error: a Transformer needs a text: give --text
+    ");
+}
