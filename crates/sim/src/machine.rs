@@ -64,6 +64,8 @@ struct Deferred {
     cycles: u32,
     /// Scratchpad banks that the execute controller reads in each of them.
     banks: u32,
+    /// Accumulator banks whose clock edges are left for later, too: those that it may write, and those into which a write is on its way.
+    acc_banks: u32,
 }
 
 impl Deferred {
@@ -317,11 +319,11 @@ impl Machine {
     /// The wires of a cycle that the execute controller leaves for later. False if somebody else uses its banks.
     fn repeat_rows(&mut self, tlb_settled: bool) -> bool {
         let LargeWires { results, rows, spad, tlb } = &mut self.wires;
-        let banks = self.deferred.banks;
+        let Deferred { banks, acc_banks, .. } = self.deferred;
         rows.repeat();
         results.write.target = None;
         self.scratchpad.sinks(&results.write, banks, banks, &tlb.responses, tlb_settled, spad);
-        !self.scratchpad.disturbs(banks, spad)
+        !self.scratchpad.disturbs(banks, acc_banks, spad)
     }
 
     /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Machine::step`]: most cycles need not
@@ -331,7 +333,8 @@ impl Machine {
         let banks = self.execute.streak_banks();
         if self.scratchpad.may_defer(banks) {
             let possible = self.execute.repeating_cycles(|bank| self.scratchpad.has_ex_row(bank));
-            self.deferred = Deferred { possible, cycles: 0, banks };
+            let acc_banks = self.execute.result_banks() | self.scratchpad.acc_writing();
+            self.deferred = Deferred { possible, cycles: 0, banks, acc_banks };
         }
     }
 

@@ -376,10 +376,20 @@ impl Scratchpad {
         !self.spad_banks[usize::from(bank)].is_empty(Port::Ex) || self.states.spad_out[Port::Ex as usize] >> bank & 1 == 1
     }
 
-    /// Somebody else uses one of the banks in this cycle, or the accumulator, or may do so.
+    /// Accumulator banks with a write on its way to the memory.
+    pub fn acc_writing(&self) -> u32 {
+        self.states.acc_writing
+    }
+
+    /// Somebody else uses one of the scratchpad banks in this cycle, or one of the accumulator banks, or writes into the
+    /// accumulator, or may do so.
     #[inline]
-    pub fn disturbs(&self, banks: u32, wires: &ScratchpadWires) -> bool {
-        let reads = |request| self.mvout.source(request) != RowSource::Zeros;
+    pub fn disturbs(&self, banks: u32, acc_banks: u32, wires: &ScratchpadWires) -> bool {
+        let reads = |request| match self.mvout.source(request) {
+            RowSource::Zeros => false,
+            RowSource::Spad(_) => true,
+            RowSource::Acc(bank) => acc_banks >> bank & 1 == 1,
+        };
         !wires.dma_rests
             && (wires.writes.spad_banks & banks | wires.writes.acc_banks != 0
                 || wires.heads.has_acc_row()

@@ -137,6 +137,15 @@ impl ExecuteController {
         self.mesh.tags().front().is_some_and(|entry| !entry.tag.addr.is_acc() && !entry.tag.addr.is_garbage(layout))
     }
 
+    /// Accumulator banks that the results of the matrix at the array's output may go to.
+    pub fn result_banks(&self) -> u32 {
+        let (layout, c_stride) = (self.parameters.layout, self.configuration.c_stride);
+        let Some(entry) = self.mesh.tags().front() else { return 0 };
+        let bank = |row: u32| entry.tag.addr.add(layout, row * c_stride).acc_bank(layout);
+        let (first, last) = (bank(0), bank(self.parameters.dim - 1));
+        if first == last { 1 << first } else { u32::MAX }
+    }
+
     /// Operands for which a row at the head of a bank's queue goes to the array.
     fn taken(&self, entry: &ControlSignals) -> OperandSet {
         let real = OperandSet::of(entry.cols.map(|cols| cols > 0));
