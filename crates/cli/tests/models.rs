@@ -155,6 +155,16 @@ fn a_gpt2_runs_clock_by_clock_from_its_directory_and_from_its_file() {
 }
 
 #[test]
+fn a_report_of_a_gpt2_file_has_its_blocks_and_its_head() {
+    let workspace = quantised_gpt2();
+    let run = workspace.pollux(&format!("report --model gpt2.st --text {PROMPT} --json"));
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let report = run.json();
+    assert_eq!(report["layers"].as_array().map(Vec::len), Some(2));
+    assert!(report["parts"].as_array().is_some_and(|parts| parts.iter().any(|part| part["name"] == "head")));
+}
+
+#[test]
 fn a_lowered_gpt2_prompt_is_a_program_with_its_expected_results() {
     let workspace = quantised_gpt2();
     let run = workspace.pollux(&format!("model lower gpt2.st --text {PROMPT} -o prompt.pbin"));

@@ -48,12 +48,15 @@ pub struct Shape {
     pub heads: usize,
     /// Inner width of the feed-forward network.
     pub ffn: usize,
+    /// GPT-2 family; otherwise an encoder.
+    #[serde(default)]
+    pub decoder: bool,
 }
 
 impl Shape {
-    /// A shape.
+    /// A shape of an encoder.
     pub fn new(name: &str, hidden: usize, layers: usize, heads: usize, ffn: usize) -> Self {
-        Self { name: name.to_owned(), hidden, layers, heads, ffn }
+        Self { name: name.to_owned(), hidden, layers, heads, ffn, decoder: false }
     }
 
     /// The published shapes: BERT (arXiv 1810.04805), MiniLM-L6 (arXiv 2002.10957), GPT-2 (Radford et al., 2019).
@@ -62,8 +65,8 @@ impl Shape {
             Self::new("minilm-l6", 384, 6, 12, 1536),
             Self::new("bert-base", 768, 12, 12, 3072),
             Self::new("bert-large", 1024, 24, 16, 4096),
-            Self::new("gpt2", 768, 12, 12, 3072),
-            Self::new("gpt2-medium", 1024, 24, 16, 4096),
+            Self { decoder: true, ..Self::new("gpt2", 768, 12, 12, 3072) },
+            Self { decoder: true, ..Self::new("gpt2-medium", 1024, 24, 16, 4096) },
         ]
     }
 

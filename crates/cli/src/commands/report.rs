@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use pollux_compiler::decoder::compile_prompt;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::run_cycles;
 use pollux_compiler::report::Report;
@@ -15,11 +16,15 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::{program_file, progress};
 
+/// Words of GPT-2's vocabulary.
+const GPT2_WORDS: usize = 50257;
+
 const EXAMPLES: &str = "\
 Examples:
   pollux report --shape bert-base --tokens 128
   pollux report --shape bert-large --layers 2 --tokens 384 --html report.html
   pollux report --model all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --every
+  pollux report --shape gpt2 --layers 2 --tokens 16
   pollux report --shape resnet50 --image 64
   pollux report --shape minilm-l6 --tokens 64 --plan plan.toml --json";
 
@@ -37,7 +42,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SENTENCE", requires = "model")]
     text: Option<String>,
     /// Instead of a model: a published shape with pseudo-random weights (minilm-l6, bert-base, bert-large,
-    /// resnet50).
+    /// gpt2, gpt2-medium, resnet50).
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
     /// Tokens for the shape.
@@ -102,14 +107,19 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, 
     shape.layers = arguments.layers.unwrap_or(shape.layers);
     let tokens = arguments.tokens as usize;
     let spinner = progress::spinner(out, "lowering");
-    let layers = synthetic::encoder(&shape, tokens, 1).map_err(failure)?;
-    let input = synthetic::input(&shape, tokens, 2);
-    let encoder =
-        compile_parameters(config, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failure)?;
+    let compiled = if shape.decoder {
+        let model = synthetic::decoder(&shape, GPT2_WORDS, tokens, 1).map_err(failure)?;
+        let prompt: Vec<u32> = (0..arguments.tokens).map(|token| token * 37 % GPT2_WORDS as u32).collect();
+        compile_prompt(config, &plan, &model, &prompt).map_err(failure)?.compiled
+    } else {
+        let layers = synthetic::encoder(&shape, tokens, 1).map_err(failure)?;
+        let input = synthetic::input(&shape, tokens, 2);
+        compile_parameters(config, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failure)?.compiled
+    };
     spinner.finish_and_clear();
-    let memory = encoder.compiled.program.initial_memory();
+    let memory = compiled.program.initial_memory();
     let setup = arguments.simulation.setup();
-    let run = with_progress(out, |progress| run_cycles(&encoder.compiled, memory, &setup, progress))?;
+    let run = with_progress(out, |progress| run_cycles(&compiled, memory, &setup, progress))?;
     let title = format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers);
-    Ok(Report::new(&title, &encoder.compiled, &run))
+    Ok(Report::new(&title, &compiled, &run))
 }
