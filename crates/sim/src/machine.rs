@@ -247,6 +247,7 @@ impl Machine {
         };
         progress |= self.scratchpad.tick(spad, &inputs, events);
         if repeats {
+            progress = true;
             self.pass_rows(events);
         } else if self.defers && self.wires.rows.in_streak() && !observed {
             self.look_ahead();
@@ -354,6 +355,7 @@ impl Machine {
         self.execute.replay(
             cycles,
             |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
+            |bank| &banks[usize::from(bank)].shown_to(Port::Ex).1.0,
             |target, data, events| results.write(target, data, events),
             events,
         );

@@ -66,7 +66,8 @@ struct Response {
     ack: bool,
     /// First cycle in which it may be offered.
     ready: Cycle,
-    data: [u8; MAX_TRANSFER_BYTES],
+    /// Where its bytes are.
+    slot: u32,
 }
 
 /// Performs accepted beats on the bytes and holds the responses until they are taken.
@@ -77,6 +78,9 @@ struct ResponseQueue {
     /// A beat is first offered in a multiple of this number of cycles.
     d_period: u64,
     responses: VecDeque<Response>,
+    /// Bytes of the responses, and the slots that no response has.
+    bytes: Vec<[u8; MAX_TRANSFER_BYTES]>,
+    free_slots: Vec<u32>,
     /// Beats of the first response that have been taken.
     taken: u32,
     /// Cycle after the last take.
@@ -92,6 +96,8 @@ impl ResponseQueue {
             beat_bytes: beat_bytes as u32,
             d_period: d_period.max(1),
             responses: VecDeque::with_capacity(64),
+            bytes: Vec::new(),
+            free_slots: Vec::new(),
             taken: 0,
             free: 0,
             next: DBeat::FILLER,
@@ -100,15 +106,22 @@ impl ResponseQueue {
 
     /// Performs a beat. If it completes its request, the response without its time.
     fn perform(&mut self, beat: &ABeat) -> Option<Response> {
-        let mut data = [0; MAX_TRANSFER_BYTES];
-        if beat.kind == ReqKind::Get {
-            self.memory.read(beat.address, &mut data[..beat.size as usize]);
-        } else {
+        let read = beat.kind == ReqKind::Get;
+        if !read {
             let address = beat.address + u64::from(beat.beat * self.beat_bytes);
             self.memory.write_masked(address, &beat.data[..self.beat_bytes as usize], beat.mask);
         }
-        let ack = beat.kind != ReqKind::Get;
-        beat.last.then_some(Response { source: beat.source, size: beat.size, ack, ready: 0, data })
+        if !beat.last {
+            return None;
+        }
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.bytes.push([0; MAX_TRANSFER_BYTES]);
+            self.bytes.len() as u32 - 1
+        });
+        if read {
+            self.memory.read(beat.address, &mut self.bytes[slot as usize][..beat.size as usize]);
+        }
+        Some(Response { source: beat.source, size: beat.size, ack: !read, ready: 0, slot })
     }
 
     /// Appends a response.
@@ -141,7 +154,9 @@ impl ResponseQueue {
         self.next.beat = self.taken;
         self.next.ack = response.ack;
         self.next.last = self.taken + 1 == self.beats(response);
-        self.next.data[..beat_bytes].copy_from_slice(&response.data[from..from + beat_bytes]);
+        if !response.ack {
+            self.next.data[..beat_bytes].copy_from_slice(&self.bytes[response.slot as usize][from..from + beat_bytes]);
+        }
     }
 
     /// First cycle in which the next beat is offered.
@@ -168,7 +183,7 @@ impl ResponseQueue {
         let last = self.responses.front().is_some_and(|r| self.taken == self.beats(r));
         if last {
             self.taken = 0;
-            self.responses.pop_front();
+            self.free_slots.extend(self.responses.pop_front().map(|response| response.slot));
         }
         self.prepare();
         last

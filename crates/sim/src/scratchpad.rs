@@ -288,10 +288,10 @@ impl Scratchpad {
         self.mvout.busy() || self.writer.busy() || self.reader.busy()
     }
 
-    /// Head of a scratchpad bank's queue of rows for the execute controller.
+    /// Output of a scratchpad bank's queue of rows for the execute controller, and whether it is valid.
     #[inline]
-    pub fn ex_resp(&self, bank: u8) -> Option<&SpadRow> {
-        self.spad_banks[usize::from(bank)].row_for(Port::Ex)
+    pub fn ex_resp(&self, bank: u8) -> (bool, &SpadRow) {
+        self.spad_banks[usize::from(bank)].shown_to(Port::Ex)
     }
 
     /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
@@ -658,7 +658,7 @@ impl Scratchpad {
         let enters = inputs.load.is_some() || inputs.store.is_some() || inputs.port_d.is_some();
         if wires.dma_rests && !enters {
             if inputs.deferred {
-                return true;
+                return false;
             }
             let changed = self.tick_acc_banks(wires, inputs, None, events);
             return self.tick_spad_banks(wires, inputs, events) || changed;
@@ -731,12 +731,16 @@ impl Scratchpad {
         events: &mut EventBuffer,
     ) -> bool {
         let reading = inputs.reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank);
+        let writes = self.states.acc_writing | wires.writes.acc_banks | self.consecutive_write_block;
+        if wires.outputs.acc | reading | if inputs.deferred { 0 } else { writes } == 0 {
+            return false;
+        }
         let mut changed = false;
         if wires.outputs.acc | reading != 0 {
             changed |= self.read_acc_banks(wires, inputs.reads, mvout_read, events);
         }
         if inputs.deferred {
-            return true;
+            return changed;
         }
         self.tick_acc_writes(wires, inputs.ex_write, events) || changed
     }
@@ -893,6 +897,7 @@ impl Scratchpad {
         self.consecutive_write_block != before
     }
 
+    #[inline]
     fn tick_spad_banks(
         &mut self,
         wires: &ScratchpadWires,
@@ -900,6 +905,21 @@ impl Scratchpad {
         events: &mut EventBuffer,
     ) -> bool {
         let ex_reads = inputs.reads.spad_valid & wires.spad_read_ready;
+        let moves = ex_reads | inputs.pops | wires.outputs.spad | wires.writes.spad_banks;
+        if moves == 0 && wires.mvout_read.is_none() && wires.mvout.spad_row.is_none() {
+            return false;
+        }
+        self.tick_active_spad_banks(wires, inputs, ex_reads, events);
+        true
+    }
+
+    fn tick_active_spad_banks(
+        &mut self,
+        wires: &ScratchpadWires,
+        inputs: &ScratchpadInputs,
+        ex_reads: u32,
+        events: &mut EventBuffer,
+    ) {
         self.pop_rows(inputs.pops, wires.mvout.spad_row);
         self.leave_outputs(wires.outputs.spad);
         if wires.writes.spad_banks != 0 {
@@ -918,8 +938,6 @@ impl Scratchpad {
             self.spad_banks[usize::from(bank)].read(row, port);
             self.states.spad_out[port as usize] |= 1 << bank;
         }
-        let moved = ex_reads | inputs.pops | wires.outputs.spad | wires.writes.spad_banks;
-        moved != 0 || mvout_read.is_some() || wires.mvout.spad_row.is_some()
     }
 
     /// Rows leave the banks' queues for the execute controller, and for the DMA.
