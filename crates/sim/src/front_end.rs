@@ -257,12 +257,7 @@ impl FrontEnd {
     }
 
     /// Clock edge of what stands in front of the dispatch, given whether the unrolled queue accepted at the start of the cycle.
-    fn tick_stream(
-        &mut self,
-        accepted: Option<(RoccCommand, u8)>,
-        out_ready: bool,
-        departures: &Departures,
-    ) -> bool {
+    fn tick_stream(&mut self, accepted: Option<(RoccCommand, u8)>, out_ready: bool, departures: &Departures) -> bool {
         // All transfers between the stages, from the registers at the start of the cycle.
         let matmul_ready = self.matmul.in_ready();
         let matmul_transfer = self.matmul.transfer(out_ready);

@@ -200,7 +200,8 @@ impl MeshWithDelays {
     }
 
     /// The handshakes while rows of one matrix, other than the last, enter the array one a cycle.
-    pub const MIDDLE_ROW: MeshWires = MeshWires { advance: true, last: false, req_ready: false, ready: OperandSet::ALL };
+    pub const MIDDLE_ROW: MeshWires =
+        MeshWires { advance: true, last: false, req_ready: false, ready: OperandSet::ALL };
 
     /// So many cycles with the wires [`Self::MIDDLE_ROW`]. `row` gives what an operand's buffer takes in a cycle, counted from 0: a row
     /// from a memory, or nothing for zeros; `cols` are the lanes that are not padding. `result` gets what is at the output in each

@@ -156,7 +156,13 @@ struct Table {
 impl Table {
     fn new(entries: u32) -> Self {
         let entries = entries as usize;
-        Self { entries: vec![None; entries], deps: std::array::from_fn(|_| vec![0; entries]), valid: 0, unissued: 0, candidate: None }
+        Self {
+            entries: vec![None; entries],
+            deps: std::array::from_fn(|_| vec![0; entries]),
+            valid: 0,
+            unissued: 0,
+            candidate: None,
+        }
     }
 
     fn free_entry(&self) -> Option<u8> {

@@ -373,7 +373,8 @@ impl Scratchpad {
 
     /// A scratchpad bank has a row for the execute controller at its output or in its queue.
     pub fn has_ex_row(&self, bank: u8) -> bool {
-        !self.spad_banks[usize::from(bank)].is_empty(Port::Ex) || self.states.spad_out[Port::Ex as usize] >> bank & 1 == 1
+        !self.spad_banks[usize::from(bank)].is_empty(Port::Ex)
+            || self.states.spad_out[Port::Ex as usize] >> bank & 1 == 1
     }
 
     /// Accumulator banks with a write on its way to the memory.
