@@ -48,6 +48,9 @@ pub enum CompileError {
     /// A plan file is damaged.
     #[error("the plan cannot be read: {0}")]
     PlanFile(#[from] toml::de::Error),
+    /// A list of operations that cannot be read, or has impossible sizes.
+    #[error("list of operations: {0}")]
+    List(String),
     /// A technique's parameter is outside its legal values.
     #[error("{technique}: {what}")]
     Technique {

@@ -7,6 +7,7 @@
 //! | [`lowering`] | a program builder that follows a plan and keeps what each operation is |
 //! | [`encoder`] | BERT-family encoders |
 //! | [`graph`] | convolutional networks: INT8 graphs, operation by operation |
+//! | [`list`] | lists of single operations with random operands and expected results |
 //! | [`decoder`] | GPT-2-family decoders: KV cache, generation, early exit, Big/Little decoding |
 //! | [`techniques`] | pruning of heads, columns, blocks, weights |
 //! | [`blockwise`] | products that leave out blocks of zeros, and take columns of the input twice |
@@ -24,6 +25,7 @@ pub mod execute;
 pub mod graph;
 pub mod host;
 mod html;
+pub mod list;
 pub mod lowering;
 pub mod operation;
 pub mod parameters;

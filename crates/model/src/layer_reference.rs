@@ -127,8 +127,9 @@ pub fn softmax_row(row: &[i32], constants: SoftmaxConstants, scale: f32) -> Vec<
     exponentials.into_iter().map(|e| scale_to_int8(e, factor)).collect()
 }
 
-/// Mean and standard deviation of one accumulator row, as the normalizer computes them.
-pub fn row_statistics(row: &[i32]) -> (i32, u32) {
+/// Mean and standard deviation of one accumulator row, as the normalizer computes them: the root has 16 bits, and its
+/// register extends the sign, so that a deviation of 32768 or more is negative.
+pub fn row_statistics(row: &[i32]) -> (i32, i32) {
     let count = i64::from(row.len() as u16);
     let divide = |sum: i32| (i64::from(sum) / count) as i32;
     let mean = divide(row.iter().fold(0i32, |s, &v| s.wrapping_add(v)));
@@ -136,8 +137,8 @@ pub fn row_statistics(row: &[i32]) -> (i32, u32) {
         let d = v.wrapping_sub(mean);
         s.wrapping_add(d.wrapping_mul(d))
     });
-    let deviation = (divide(squares) as u32).isqrt();
-    (mean, deviation.max(1))
+    let root = (divide(squares) as u32).isqrt().max(1);
+    (mean, i32::from(root as u16 as i16))
 }
 
 /// LayerNorm of one accumulator row, read out as int8 with the scale of column c being `scale(c)`.

@@ -2,14 +2,9 @@
 //! it must, the smaller ones run on the cycle-level emulator and leave the same, and where a run of Gemmini's program was
 //! recorded, the streams of commands are compared.
 
-mod bench;
 #[path = "../../../crates/kernels/tests/common/mod.rs"]
 mod common;
-mod lower;
-#[path = "../../../crates/kernels/tests/common/conv.rs"]
-mod naive;
 mod spec;
-mod transformer;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -19,6 +14,7 @@ use std::{fs, thread};
 
 use flate2::read::GzDecoder;
 use pollux_asm::{Program, assemble_file};
+use pollux_compiler::list::OperationList;
 use pollux_functional::FunctionalModel;
 use pollux_isa::{GemminiConfig, RoccCommand};
 use pollux_memory::Memory;
@@ -30,7 +26,7 @@ use pollux_sim::simulation::Simulation;
 use pollux_trace::GoldenCase;
 
 use common::{assert_same_buffers, run_cycles};
-use spec::{Entry, Index, Operations, Recorded};
+use spec::{Entry, Index, Recorded};
 
 fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -48,9 +44,8 @@ fn programs(name: &str, config: Option<&GemminiConfig>) -> Vec<Program> {
         return vec![assemble_file(&path).unwrap_or_else(|errors| panic!("{name}: {errors:?}"))];
     }
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let operations: Operations = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let own = GemminiConfig::by_name(&operations.config).expect("a named configuration");
-    lower::programs(&operations, config.unwrap_or(&own))
+    let list = OperationList::from_toml(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    list.programs(config).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn assert_as_expected(name: &str, program: &Program, memory: &Memory) {

@@ -91,8 +91,9 @@ pub fn read_out(row: &[i32], activation: &Activation, scale: f32) -> Vec<i8> {
             let mean = row.iter().fold(0i32, |s, &x| s.wrapping_add(x)) / n;
             let square = |x: i32| x.wrapping_sub(mean).wrapping_mul(x.wrapping_sub(mean));
             let variance = row.iter().fold(0i32, |s, &x| s.wrapping_add(square(x))) / n;
-            let deviation = (variance as u32).isqrt().max(1);
-            let factor = 1.0 / deviation as f32 * scale;
+            // The root has 16 bits, and its register extends the sign.
+            let deviation = (variance as u32).isqrt().max(1) as u16 as i16;
+            let factor = 1.0 / f32::from(deviation) * scale;
             row.iter().map(|&x| to_i8(x.wrapping_sub(mean), factor)).collect()
         }
         Activation::Softmax(s) => {
