@@ -401,9 +401,9 @@ impl ExecuteController {
         }
     }
 
-    /// Step 2: the head of the control queue, given the head of each bank's execute response queue.
+    /// Step 2: the head of the control queue, given the output of each bank's execute response queue, and whether it is valid.
     #[inline]
-    pub fn control<'a>(&self, response: impl Fn(u8) -> Option<&'a SpadRow>) -> ControlWires<'a> {
+    pub fn control<'a>(&self, response: impl Fn(u8) -> (bool, &'a SpadRow)) -> ControlWires<'a> {
         let mesh = self.mesh.wires();
         let valid = self.control_queue.valid(0);
         if !valid && self.state != State::Flush {
@@ -419,22 +419,24 @@ impl ExecuteController {
         ControlWires { pops: banks_of(taken, &head.bank), mesh, head_ready, dequeue, request, fire, rows }
     }
 
-    /// The rows that the mesh gets if it takes this entry's, and the operands that have arrived or need not.
+    /// The rows that the mesh gets if it takes this entry's, and the operands that have arrived or need not. An operand that takes
+    /// no part is no zero: the mesh gets what its bank's queue shows, valid or not.
     #[inline]
     fn head_rows<'a>(
         &self,
         head: &ControlSignals,
-        response: impl Fn(u8) -> Option<&'a SpadRow>,
+        response: impl Fn(u8) -> (bool, &'a SpadRow),
     ) -> (OperandRows<'a>, OperandSet) {
         let mut rows = OperandRows { row: [None; 3], cols: head.cols };
         let mut have = !head.reads;
         if self.config.ex_read_from_spad {
             let fed = self.fed(head.pass);
             (head.fire & !head.zeros & !head.from_acc).each(|x| {
-                if let Some(row) = response(head.bank[x]) {
+                let (valid, row) = response(head.bank[x]);
+                if valid {
                     have.insert(x);
-                    rows.row[x] = if fed.has(x) && head.cols[x] > 0 { Some(row) } else { None };
                 }
+                rows.row[x] = if fed.has(x) && head.cols[x] > 0 { Some(row) } else { None };
             });
         }
         (rows, have)

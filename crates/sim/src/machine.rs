@@ -280,12 +280,8 @@ impl Machine {
         ready: [bool; 3],
         events: &mut EventBuffer,
     ) -> Step {
-        let inputs = FrontInputs {
-            cmd: cmd.map(|cmd| (cmd, BENCH_RD)),
-            ready,
-            completed: None,
-            counters: &self.counters,
-        };
+        let inputs =
+            FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed: None, counters: &self.counters };
         self.front.tick(&inputs, events);
         self.pass_rows(events);
         self.record(cmd, busy, events);
@@ -355,7 +351,7 @@ impl Machine {
         self.execute.replay(
             cycles,
             |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
-            |bank| &banks[usize::from(bank)].shown_to(Port::Ex).1.0,
+            |bank| banks[usize::from(bank)].shown_lanes(),
             |target, data, events| results.write(target, data, events),
             events,
         );

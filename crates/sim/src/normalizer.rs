@@ -177,6 +177,47 @@ impl Iterative {
     }
 }
 
+/// A multiplier and the pipeline behind it (`MulPipe`), whose registers keep what they hold after it has left: an entry that
+/// waits copies the output register in every cycle, whether it is valid or not.
+#[derive(Clone, Copy, Debug, Default)]
+struct MulPipe {
+    stages: [u32; MUL_PIPE_CYCLES as usize],
+    /// The stage holds a product that has not left; the last one is the output.
+    valids: [bool; MUL_PIPE_CYCLES as usize],
+}
+
+impl MulPipe {
+    fn out_valid(&self) -> bool {
+        self.valids[1]
+    }
+
+    fn out_bits(&self) -> u32 {
+        self.stages[1]
+    }
+
+    fn in_ready(&self, out_ready: bool) -> bool {
+        out_ready || !(self.valids[0] && self.valids[1])
+    }
+
+    /// True if the next edge without an input changes a valid product's place.
+    fn moves(&self, out_ready: bool) -> bool {
+        self.valids.contains(&true) && (out_ready || !self.valids[1])
+    }
+
+    /// Clock edge: an accepted product enters; the output leaves iff `out_ready`.
+    fn tick(&mut self, input: Option<u32>, out_ready: bool) {
+        debug_assert!(input.is_none() || self.in_ready(out_ready), "input accepted by a stalled pipeline");
+        if out_ready || !self.valids[1] {
+            self.stages[1] = self.stages[0];
+            self.valids = [false, self.valids[0]];
+        }
+        if let Some(product) = input {
+            self.stages[0] = product;
+            self.valids[0] = true;
+        }
+    }
+}
+
 /// Which entry uses which unit in this cycle.
 #[derive(Clone, Copy, Debug, Default)]
 struct UnitFires {
@@ -201,9 +242,9 @@ struct Unit {
     divider: Iterative,
     sqrt: Iterative,
     reciprocal: Iterative,
-    inv_stddev_mul: Pipeline<u32>,
+    inv_stddev_mul: MulPipe,
     exp_divider: Iterative,
-    inv_sum_exp_mul: Pipeline<u32>,
+    inv_sum_exp_mul: MulPipe,
     variant: IexpVariant,
 }
 
@@ -303,9 +344,9 @@ impl Unit {
             divider: Iterative::default(),
             sqrt: Iterative::default(),
             reciprocal: Iterative::default(),
-            inv_stddev_mul: Pipeline::new(MUL_PIPE_CYCLES),
+            inv_stddev_mul: MulPipe::default(),
             exp_divider: Iterative::default(),
-            inv_sum_exp_mul: Pipeline::new(MUL_PIPE_CYCLES),
+            inv_sum_exp_mul: MulPipe::default(),
             variant,
         }
     }
@@ -355,7 +396,7 @@ impl Unit {
         let dividing = |stat: &Stats| matches!(stat.state, State::GetMean | State::GetVariance);
         let ready = |unit: &Iterative| unit.is_idle() || unit.result().is_some();
         let waits = |state| self.entry_in(state).is_some();
-        let mul_ready = |pipe: &Pipeline<u32>, waiting| pipe.in_ready(waits(waiting));
+        let mul_ready = |pipe: &MulPipe, waiting| pipe.in_ready(waits(waiting));
         UnitFires {
             sum,
             max,
@@ -389,8 +430,8 @@ impl Unit {
                 self.is_last_lane_input(id, fires.sum) && ends
             }
             State::WaitingForMean => self.divider.result().is_some(),
-            State::WaitingForScaledInvStddev => self.inv_stddev_mul.out().is_some(),
-            State::WaitingForScaledInvSumExp => self.inv_sum_exp_mul.out().is_some(),
+            State::WaitingForScaledInvStddev => self.inv_stddev_mul.out_valid(),
+            State::WaitingForScaledInvSumExp => self.inv_sum_exp_mul.out_valid(),
             _ => false,
         }
     }
@@ -475,7 +516,8 @@ impl Unit {
     }
 
     /// Results that are valid in this cycle go into the registers of the entries that wait for them. The
-    /// hardware copies the result wires in every waiting cycle; only the last copy is ever used.
+    /// hardware copies the result wires in every waiting cycle; only the last copy is ever used, but for the products: two
+    /// entries may wait for one, the lower one copies, and the first valid product ends the waiting of both.
     fn take_results(&mut self) {
         if let Some(&(sum, id)) = self.lanes.out() {
             let registers = &mut self.stats[id].registers;
@@ -496,12 +538,16 @@ impl Unit {
                 State::WaitingForVariance => (&mut registers.inv_stddev, self.divider.result()),
                 State::WaitingForStddev => (&mut registers.inv_stddev, self.sqrt.result()),
                 State::WaitingForInvStddev => (&mut registers.inv_stddev, self.reciprocal.result()),
-                State::WaitingForScaledInvStddev => (&mut registers.inv_stddev, self.inv_stddev_mul.out().copied()),
                 State::WaitingForInvSumExp => (&mut registers.inv_sum_exp, self.exp_divider.result()),
-                State::WaitingForScaledInvSumExp => (&mut registers.inv_sum_exp, self.inv_sum_exp_mul.out().copied()),
                 _ => continue,
             };
             *register = result.unwrap_or(*register);
+        }
+        if let Some(id) = self.entry_in(State::WaitingForScaledInvStddev) {
+            self.stats[id].registers.inv_stddev = self.inv_stddev_mul.out_bits();
+        }
+        if let Some(id) = self.entry_in(State::WaitingForScaledInvSumExp) {
+            self.stats[id].registers.inv_sum_exp = self.inv_sum_exp_mul.out_bits();
         }
     }
 
@@ -666,6 +712,26 @@ mod tests {
         unit.tick(None, false, &IexpConstants::default());
         // Accepted in cycle 2; the tree holds the maximum's row in cycles 2 to 5.
         assert_eq!(busy_cycles(&mut unit, 4, NormCmd::SumExp), 4);
+    }
+
+    #[test]
+    fn a_product_ends_the_waiting_of_both_entries_and_the_lower_one_takes_it() {
+        let constants = IexpConstants { qln2: 0, qln2_inv: 0, qb: -100, qc: 1 };
+        let Inner::Unit(mut unit) = unit().inner else { panic!("default16 has normalizations") };
+        for (id, inverse) in [(0, 2.0f32), (1, 3.0)] {
+            unit.stats[id].resp = row(0);
+            unit.stats[id].registers.inv_sum_exp = inverse.to_bits();
+        }
+        // Entry 1 starts a cycle before entry 0, so that the product of entry 1 is the first one out.
+        unit.stats[1].state = State::GetScaledInvSumExp;
+        unit.tick(None, false, &constants);
+        unit.stats[0].state = State::GetScaledInvSumExp;
+        unit.tick(None, false, &constants);
+        unit.tick(None, false, &constants);
+        assert_eq!(unit.stats.each_ref().map(|stat| stat.state), [State::Idle; STATS]);
+        // Entry 1 has the register's contents from before.
+        assert_eq!(unit.stats.each_ref().map(|stat| stat.registers.inv_sum_exp), [3.0f32.to_bits(), 0]);
+        assert!(unit.inv_sum_exp_mul.out_valid(), "the product of entry 0 waits for the next one that asks");
     }
 
     #[test]

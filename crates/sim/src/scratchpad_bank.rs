@@ -42,6 +42,14 @@ impl RowQueue {
         Self { slots: vec![SpadRow::default(); slots], mask: slots - 1, head: 0, len: 0 }
     }
 
+    /// What stands at the queue's output: its head, or, of an empty one, what the hardware's memory of `depth` slots holds where
+    /// the next row will go: the row that many rows ago.
+    #[inline]
+    fn shown(&self, depth: usize) -> &SpadRow {
+        let behind = if self.len == 0 { depth } else { 0 };
+        &self.slots[self.head.wrapping_sub(behind) & self.mask]
+    }
+
     /// The slot behind the last row of the queue.
     #[inline]
     fn next(&mut self) -> &mut SpadRow {
@@ -80,6 +88,19 @@ impl ScratchpadBank {
     pub fn row_for(&self, port: Port) -> Option<&SpadRow> {
         let queue = &self.queues[port as usize];
         if queue.len == 0 { None } else { Some(&queue.slots[queue.head & queue.mask]) }
+    }
+
+    /// Output of the queue of rows for a port, whether it is valid (`resp.valid`, `resp.bits.data`) or not.
+    #[inline]
+    pub fn shown_to(&self, port: Port) -> (bool, &SpadRow) {
+        let queue = &self.queues[port as usize];
+        (queue.len > 0, queue.shown(self.depth))
+    }
+
+    /// The lanes that the queue of rows for the execute controller shows.
+    #[inline]
+    pub fn shown_lanes(&self) -> &[i8] {
+        &self.shown_to(Port::Ex).1.0[..self.dim]
     }
 
     /// True if the queue of rows for a port is empty.
@@ -152,13 +173,14 @@ impl ScratchpadBank {
     /// So many clock edges of a bank that [`Self::streams`]: at each a row leaves, each other moves on, and the next one is read.
     pub fn stream(&mut self, cycles: u32, next: u32, step: u32) {
         let queue = &mut self.queues[Port::Ex as usize];
-        queue.head = (queue.head + cycles as usize) & queue.mask;
-        // The last two rows that were read are in the queue and at the output now.
-        for i in 2u32.saturating_sub(cycles)..2 {
-            let row = next.wrapping_add(step.wrapping_mul((cycles + i).wrapping_sub(2))) as usize * self.dim;
-            let slot = &mut queue.slots[(queue.head + i as usize) & queue.mask];
+        // The last two rows that were read are in the queue and at the output now, those before in the slots that they left.
+        let first = cycles.saturating_sub(self.depth.max(2) as u32);
+        for i in first..cycles {
+            let row = next.wrapping_add(step.wrapping_mul(i)) as usize * self.dim;
+            let slot = &mut queue.slots[(queue.head + 2 + i as usize) & queue.mask];
             copy_row(&mut slot.0[..self.dim], &self.memory[row..row + self.dim]);
         }
+        queue.head = (queue.head + cycles as usize) & queue.mask;
     }
 
     /// Clock edge, third: a write is done.
@@ -254,6 +276,22 @@ mod tests {
                 assert_eq!(at_once.row_for(Port::Ex), one_by_one.row_for(Port::Ex), "after {cycles} cycles");
                 [&mut at_once, &mut one_by_one].map(|bank| (bank.pop(Port::Ex), bank.leave()));
             }
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_shows_the_row_of_its_depth_ago() {
+        let mut bank = ScratchpadBank::new(8, 4, true, 2);
+        for row in 0..4 {
+            bank.write(&BankWrite { row, data: &row_of(10 + row as i8), mask: u64::MAX });
+        }
+        let shown = |bank: &ScratchpadBank| (bank.shown_to(Port::Ex).0, bank.shown_to(Port::Ex).1.0[0]);
+        for (row, before) in [(0, 0), (1, 0), (2, 10), (3, 11)] {
+            assert_eq!(shown(&bank), (false, before));
+            bank.read(row, Port::Ex);
+            bank.leave();
+            assert_eq!(shown(&bank), (true, 10 + row as i8));
+            bank.pop(Port::Ex);
         }
     }
 

@@ -37,8 +37,7 @@ pub(super) struct RowStreak {
 
 impl RowStreak {
     /// No row is known to repeat.
-    pub const NONE: Self =
-        Self { rows: 0, banks: 0, next: [0; 3], step: [0; 3], entry: ControlSignals::RESET };
+    pub const NONE: Self = Self { rows: 0, banks: 0, next: [0; 3], step: [0; 3], entry: ControlSignals::RESET };
 
     /// Rows have been issued.
     #[inline]
@@ -120,7 +119,7 @@ impl ExecuteController {
         }
         let entries_repeat = (0..ROWS_ON_THE_WAY).all(|i| self.control_queue.bits(i) == entry);
         let command_moves = self.commands.enq_ready() && self.unroller.holds_command();
-        // A row that is taken from a bank that nobody reads would always be the same.
+        // What is taken from a bank that nobody reads must not change.
         let strays = (self.taken(entry) & !entry.reads).iter().any(|x| {
             let bank = entry.bank[x];
             banks >> bank & 1 == 0 && waits(bank)
@@ -169,11 +168,12 @@ impl ExecuteController {
     }
 
     /// So many of the [repeating cycles](Self::repeating_cycles). `row` gives row i of a bank, counted from the head of its execute
-    /// response queue; `write` takes the results, for the accumulator or for nobody, of each cycle.
+    /// response queue, `shown` what the empty queue of a bank that nobody reads shows; `write` takes the results, for the accumulator or for nobody, of each cycle.
     pub fn replay<'a>(
         &mut self,
         cycles: u32,
         row: impl Fn(&RowStream, u32) -> &'a [i8],
+        shown: impl Fn(u8) -> &'a [i8],
         mut write: impl FnMut(Option<ExTarget>, &[i32], &mut EventBuffer),
         events: &mut EventBuffer,
     ) {
@@ -186,11 +186,16 @@ impl ExecuteController {
         self.mesh.replay(
             cycles,
             entry.cols,
-            |x, cycle| streams[x].as_ref().map(|stream| row(stream, cycle)),
+            |x, cycle| match &streams[x] {
+                Some(stream) => Some(row(stream, cycle)),
+                None => taken.has(x).then(|| shown(entry.bank[x])),
+            },
             |response| {
                 record_rows(entry.fire, response.map(|response| response.last), events);
                 let Some(response) = response else { return write(None, &[], events) };
-                let Some(tag) = response.tag.filter(|tag| tag.rob_id.is_some()) else { return write(None, &[], events) };
+                let Some(tag) = response.tag.filter(|tag| tag.rob_id.is_some()) else {
+                    return write(None, &[], events);
+                };
                 write(writer.target(&response, tag, *counter), response.data, events);
                 *counter = next_row(*counter, response.total_rows.into()) & last_row;
             },

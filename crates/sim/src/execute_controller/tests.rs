@@ -95,10 +95,14 @@ impl Bench {
     }
 
     fn cycle(&mut self) -> bool {
+        const NO_ROW: SpadRow = SpadRow([0; crate::row::MAX_DIM]);
         let mut results = ExResults::default();
         self.ex.results(&mut results);
         let responses = self.responses.clone();
-        let control = self.ex.control(|bank| responses[usize::from(bank)].front());
+        let control = self.ex.control(|bank| match responses[usize::from(bank)].front() {
+            Some(row) => (true, row),
+            None => (false, &NO_ROW),
+        });
         let written = self.write(&results);
         let moves: Vec<bool> = (0..BANKS).map(|b| self.response_ready(b, control.pops)).collect();
         let ready = (0..BANKS).filter(|&b| (self.output[b].is_none() || moves[b]) && written != Some(b));
