@@ -274,7 +274,10 @@ mod tests {
             for _ in 0..2 {
                 assert!(at_once.row_for(Port::Ex).is_some());
                 assert_eq!(at_once.row_for(Port::Ex), one_by_one.row_for(Port::Ex), "after {cycles} cycles");
-                [&mut at_once, &mut one_by_one].map(|bank| (bank.pop(Port::Ex), bank.leave()));
+                for bank in [&mut at_once, &mut one_by_one] {
+                    bank.pop(Port::Ex);
+                    bank.leave();
+                }
             }
         }
     }
