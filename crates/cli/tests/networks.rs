@@ -110,3 +110,28 @@ fn what_a_network_cannot_have_is_explained() {
     2 error: a Transformer needs a text: give --text
     ");
 }
+
+#[test]
+fn a_list_of_operations_is_a_program_with_its_expected_results_and_has_a_report() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("lower list programs/parity/conv_with_pool.toml -o list.pbin --json");
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let run = workspace.pollux("run list.pbin --expect --cycles --json");
+    assert_eq!((run.code, &run.json()["match"]), (0, &serde_json::Value::Bool(true)), "{}", run.stderr);
+    let run = workspace.pollux("report --list programs/parity/global_average.toml --json");
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let report = run.json();
+    let operations = report["operations"].as_array().expect("operations");
+    let names: Vec<&str> = operations.iter().filter_map(|o| o["name"].as_str()).collect();
+    assert_eq!(names, ["global_average1.global_average", "global_average2.global_average"]);
+    std::fs::write(
+        workspace.path("wrong.toml"),
+        "config = 'default16'\n[[conv]]\ninput = [4, 4, 1]\nout_channels = 1\nkernel = 0",
+    )
+    .expect("a file");
+    let run = workspace.pollux("lower list wrong.toml");
+    assert_eq!(
+        (run.code, run.stderr.trim_end()),
+        (3, "error: wrong.toml: list of operations: conv kernel = 0: it must be 1 to 16384")
+    );
+}

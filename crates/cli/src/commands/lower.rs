@@ -1,9 +1,11 @@
 //! `pollux lower`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use pollux_asm::{ElementType, Program, disassemble};
+use pollux_compiler::list::OperationList;
+use pollux_compiler::{CompileError, Compiled};
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::ExpVariant;
 use pollux_kernels::{Activation, Bias, Dataflow, Emission, Matmul, ProgramBuilder, Schedule, Statistics, View};
@@ -12,7 +14,7 @@ use pollux_model::layer_reference::{layer_norm_row, scale_to_int8, softmax_row};
 use pollux_model::{LayerFile, embedded_default};
 use serde_json::{Value, json};
 
-use crate::arguments::configuration;
+use crate::arguments::{configuration, optional_configuration};
 use crate::failure::{Failure, Outcome};
 use crate::layer;
 use crate::output::{Output, counted, grouped};
@@ -23,7 +25,8 @@ Examples:
   pollux lower matmul --m 64 --n 64 --k 64   assembly text
   pollux lower matmul --m 100 --n 70 --k 33 --dataflow os --bias --activation relu -o mm.pbin
   pollux run mm.pbin --expect                its result is right
-  pollux lower encoder-layer -o layer.pbin   the layer of `pollux demo`";
+  pollux lower encoder-layer -o layer.pbin   the layer of `pollux demo`
+  pollux lower list programs/parity/resnet50.toml -o resnet50.pbin";
 
 /// Lower an operation to a program.
 ///
@@ -39,6 +42,7 @@ pub struct Arguments {
 enum Operation {
     Matmul(MatmulArguments),
     EncoderLayer(EncoderLayerArguments),
+    List(ListArguments),
 }
 
 /// Where the program goes.
@@ -102,6 +106,20 @@ struct EncoderLayerArguments {
     target: Target,
 }
 
+/// Single operations with pseudo-random operands: the lists of `programs/parity`, or one's own.
+#[derive(Args)]
+struct ListArguments {
+    /// The list (TOML): products, convolutions, residual additions, averages, norms, encoder layers.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Configuration: a name or a file; by default the list's.
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
+    /// File to write: assembly text if it is called `*.pasm`, binary otherwise. By default text is printed.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum DataflowName {
     /// Weight-stationary.
@@ -136,7 +154,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Operation::Matmul(arguments) => {
             let product = Product::new(arguments, configuration(&arguments.target.config)?)?;
             let (program, statistics, schedule) = product.lower(arguments)?;
-            deliver(&arguments.target, &program, &statistics, &schedule, out)
+            deliver(arguments.target.output.as_deref(), &program, &statistics, &schedule, out)
         }
         Operation::EncoderLayer(arguments) => {
             let file = match &arguments.layer {
@@ -144,21 +162,33 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
                 None => embedded_default(),
             };
             let lowered = layer::lower(&file, configuration(&arguments.target.config)?)?;
-            deliver(&arguments.target, &lowered.program, &lowered.statistics, "", out)
+            deliver(arguments.target.output.as_deref(), &lowered.program, &lowered.statistics, "", out)
+        }
+        Operation::List(arguments) => {
+            let compiled = list(&arguments.file, arguments.config.as_ref())?;
+            let statistics = Statistics { operations: compiled.operations.into_iter().map(|o| o.work).collect() };
+            deliver(arguments.output.as_deref(), &compiled.program, &statistics, "", out)
         }
     }
 }
 
+/// A list of operations as one program, for its own configuration or another one.
+pub fn list(file: &Path, config: Option<&String>) -> Result<Compiled, Failure> {
+    let named = |error: CompileError| Failure::Input(format!("{}: {error}", file.display()));
+    let list = OperationList::from_toml(&program_file::read_text(file)?).map_err(named)?;
+    list.lower(optional_configuration(config)?.as_ref()).map_err(named)
+}
+
 /// Writes or prints the program; `schedule` is a loop nest for people, possibly empty.
 fn deliver(
-    target: &Target,
+    output: Option<&Path>,
     program: &Program,
     statistics: &Statistics,
     schedule: &str,
     out: &Output,
 ) -> Result<Outcome, Failure> {
     let total = statistics.total();
-    let text = match &target.output {
+    let text = match output {
         Some(path) => {
             program_file::save(path, program)?;
             out.text(schedule)?;
@@ -181,7 +211,7 @@ fn deliver(
         }
     };
     out.json(&json!({
-        "output": target.output, "config": program.config.name, "commands": total.commands, "macs": total.macs,
+        "output": output, "config": program.config.name, "commands": total.commands, "macs": total.macs,
         "bytes_in": total.bytes_in, "bytes_out": total.bytes_out, "operations": statistics.operations, "text": text,
     }))?;
     Ok(Outcome::Agrees)

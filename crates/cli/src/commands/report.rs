@@ -10,6 +10,7 @@ use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_kernels::encoder::Mask;
 
+use super::lower::list;
 use super::model::graph::{self, GraphArguments};
 use super::model::{LoweringArguments, QuantisationArguments, SimulationArguments, failure, required, with_progress};
 use crate::failure::{Failure, Outcome};
@@ -26,6 +27,7 @@ Examples:
   pollux report --model all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --every
   pollux report --shape gpt2 --layers 2 --tokens 16
   pollux report --shape resnet50 --image 64
+  pollux report --list programs/parity/mobilenet.toml --every
   pollux report --shape minilm-l6 --tokens 64 --plan plan.toml --json";
 
 /// Where the cycles of a whole model go.
@@ -36,7 +38,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Model directory, ONNX file, or the file that `pollux model quantize` writes.
-    #[arg(long, value_name = "MODEL", required_unless_present = "shape")]
+    #[arg(long, value_name = "MODEL", required_unless_present_any = ["shape", "list"])]
     model: Option<PathBuf>,
     /// The text for a Transformer.
     #[arg(long, value_name = "SENTENCE", requires = "model")]
@@ -45,6 +47,9 @@ pub struct Arguments {
     /// gpt2, gpt2-medium, resnet50).
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
+    /// Instead of a model: a list of operations (TOML), as in `pollux lower list`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape"])]
+    list: Option<PathBuf>,
     /// Tokens for the shape.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=8192))]
     tokens: u32,
@@ -67,10 +72,11 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
-    let report = match (&arguments.model, &arguments.shape) {
-        (Some(directory), _) => of_model(arguments, directory, out)?,
-        (None, Some(shape)) => of_shape(arguments, shape, out)?,
-        (None, None) => return Err(Failure::Usage("give --model with --text, or --shape".to_owned())),
+    let report = match (&arguments.model, &arguments.shape, &arguments.list) {
+        (Some(directory), ..) => of_model(arguments, directory, out)?,
+        (None, Some(shape), _) => of_shape(arguments, shape, out)?,
+        (None, None, Some(file)) => of_list(arguments, file, out)?,
+        (None, None, None) => return Err(Failure::Usage("give --model with --text, --shape or --list".to_owned())),
     };
     if let Some(path) = &arguments.html {
         program_file::write(path, report.html().map_err(failure)?.as_bytes())?;
@@ -93,6 +99,14 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
     let tokens = run.tokens;
     let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;
     Ok(Report { title: format!("{}, {tokens} tokens", directory.display()), ..report })
+}
+
+fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Report, Failure> {
+    let compiled = list(file, arguments.lowering.config_name())?;
+    let setup = arguments.simulation.setup();
+    let memory = compiled.program.initial_memory();
+    let run = with_progress(out, |progress| run_cycles(&compiled, memory, &setup, progress))?;
+    Ok(Report::new(&file.display().to_string(), &compiled, &run))
 }
 
 fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {

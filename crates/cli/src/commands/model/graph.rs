@@ -260,6 +260,9 @@ pub fn report(
         None => arguments.resnet50(out)?,
     };
     let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, Some(setup), progress))?;
+    if let Some(mismatch) = run.mismatches.first() {
+        return Err(Failure::Program(vec![format!("tensor `{}` differs from the integer reference", mismatch.buffer)]));
+    }
     run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))
 }
 

@@ -232,6 +232,11 @@ impl LoweringArguments {
         self.config_or(DEFAULT_CONFIG)
     }
 
+    /// The configuration's name, if it is given.
+    pub fn config_name(&self) -> Option<&String> {
+        self.config.as_ref()
+    }
+
     /// The configuration, by default the one of this name.
     pub fn config_or(&self, default: &str) -> Result<pollux_isa::GemminiConfig, Failure> {
         configuration(self.config.as_deref().unwrap_or(default))
