@@ -32,7 +32,11 @@ fn linear(random: &mut Random, inputs: usize, outputs: usize) -> Linear {
 }
 
 fn norm(random: &mut Random, columns: usize, outliers: usize) -> DiagonalSum {
-    let term = |random: &mut Random, operand| DiagonalTerm { operand, diagonal: random.i8s(columns) };
+    // Small factors: LayerNorm's sum of squares must not wrap.
+    let term = |random: &mut Random, operand| {
+        let diagonal = random.i8s(columns).into_iter().map(|factor| factor / 8).collect();
+        DiagonalTerm { operand, diagonal }
+    };
     let split = columns - outliers;
     let groups = [(0..split, 30.0), (split..columns, 9.5)];
     DiagonalSum {
