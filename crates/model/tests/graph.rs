@@ -212,7 +212,7 @@ fn quantised_models_note_their_number_formats() {
     let mut graph = gpt2(&gpt2_config(), Positions::step(3)).unwrap();
     graph.quantise_gpt2(&quantised).unwrap();
     insta::assert_snapshot!(formats(&graph).join("\n"), @r"
-    embeddings int32 1.671e-4
+    embeddings int32 3.342e-4
     entry_norm int8 x24
     layer.0.query int8 x24
     layer.0.key int8 x24
