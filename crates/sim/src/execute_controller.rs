@@ -879,6 +879,8 @@ impl ExecuteController {
             self.commands.tick(pop, command.as_ref());
             if heads_change {
                 self.decoded = Decoded::new(&self.parameters, &self.configuration, &self.commands);
+                // The preload behind a compute that runs alone is also where D's bank and columns come from.
+                self.streak.rows = 0;
             }
         }
         progress
