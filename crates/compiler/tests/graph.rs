@@ -13,6 +13,8 @@ use pollux_model::graph::operator::{Conv2d, Window};
 use pollux_model::graph::{GraphOptions, Operator};
 use pollux_model::onnx::ImportOptions;
 use pollux_model::{GraphBuilder, GraphModel};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests").join(name)
@@ -73,6 +75,11 @@ fn an_onnx_network_with_depthwise_grouped_and_dilated_convolutions_equals_the_re
 
 /// A network of one node after a convolution, so that its operand has negative values too.
 fn network(image: [usize; 4], operators: &[Operator]) -> GraphModel {
+    try_network(image, operators).unwrap()
+}
+
+/// The same, if all operators have results.
+fn try_network(image: [usize; 4], operators: &[Operator]) -> Option<GraphModel> {
     let mut b = GraphBuilder::new("network");
     let mut x = b.input("image", &image).unwrap();
     for (index, operator) in operators.iter().enumerate() {
@@ -86,10 +93,10 @@ fn network(image: [usize; 4], operators: &[Operator]) -> GraphModel {
         if let Operator::Add = operator {
             operands.push(x);
         }
-        x = b.node(&format!("node{index}"), operator.clone(), &operands).unwrap();
+        x = b.node(&format!("node{index}"), operator.clone(), &operands).ok()?;
     }
     b.output(x);
-    GraphModel::synthetic(b.finish(), 3).unwrap()
+    GraphModel::synthetic(b.finish(), 3).ok()
 }
 
 fn conv(window: Window, groups: usize) -> Operator {
@@ -196,6 +203,43 @@ fn a_synthetic_residual_network_equals_the_reference() {
     assert_eq!(report.operations.iter().map(|o| o.figures.cycles).sum::<u64>(), report.total.cycles);
     assert_eq!(report.layers.len(), 2);
     assert!(run.layers.iter().all(|layer| layer.cycles > Some(0)));
+}
+
+/// Windows of every shape that has a result on an image of 9 x 7.
+fn windows(square: bool) -> impl Strategy<Value = Window> {
+    let sides = [0usize..4, 0..4, 0..4, 0..4];
+    (1usize..5, 1usize..5, 1usize..4, sides, 1usize..3).prop_map(move |(rows, cols, stride, padding, dilation)| {
+        Window {
+            kernel: [rows, if square { rows } else { cols }],
+            stride: [stride; 2],
+            padding,
+            dilation: [if square { 1 } else { dilation }; 2],
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, rng_seed: RngSeed::Fixed(11), ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_convolution_with_a_pooling_behind_equals_the_reference(
+        window in windows(false),
+        (groups, relu, together) in (prop::sample::select(vec![1usize, 1, 2, 4]), any::<bool>(), 0usize..3),
+        pool in windows(true),
+        (kind, separate_pooling, small) in (0usize..3, any::<bool>(), any::<bool>()),
+    ) {
+        let pool = Window { padding: pool.padding.map(|p| p.min(pool.kernel[0] - 1)), ..pool };
+        let pool = match kind {
+            0 => Operator::MaxPool(Window { stride: pool.stride, ..pool }),
+            1 => Operator::AveragePool { window: pool, count_padding: true },
+            _ => Operator::GlobalAveragePool,
+        };
+        let relu = if relu { vec![Operator::Relu] } else { vec![] };
+        let operators = [vec![conv(window, groups)], relu, vec![pool]].concat();
+        let Some(model) = try_network([1, 9, 7, 4], &operators) else { return Err(TestCaseError::reject("no result")) };
+        let config = if small { GemminiConfig::small4() } else { GemminiConfig::default16() };
+        check(&quantised(model, 3 * together), &config, &Plan { separate_pooling, ..Plan::default() });
+    }
 }
 
 fn resnet_50() -> LoweredGraph {

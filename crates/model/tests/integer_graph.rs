@@ -199,12 +199,17 @@ fn what_has_no_integer_form_is_named() {
     let (x, y) = (b.input("x", &[2, 4]).unwrap(), b.input("y", &[4, 3]).unwrap());
     b.node("xy", Operator::MatMul { transpose_b: false, bias: false }, &[x, y]).unwrap();
     let product = GraphModel { graph: b.finish(), constants: BTreeMap::new() };
+    let mut b = GraphBuilder::new("shifted");
+    let (x, y) = (b.input("x", &[2, 4]).unwrap(), b.constant("y", &[2, 4]).unwrap());
+    b.node("shift", Operator::Add, &[x, y]).unwrap();
+    let shifted = GraphModel { graph: b.finish(), constants: BTreeMap::from([(y, vec![1.0; 8])]) };
     let none = IntegerGraph::build(&tiny_resnet(), &[], &GraphOptions::default()).unwrap_err().to_string();
-    let messages = [message(&onnx("block")), message(&average), message(&product), none];
+    let messages = [message(&onnx("block")), message(&average), message(&product), message(&shifted), none];
     insta::assert_snapshot!(messages.join("\n"), @r"
     node `/MatMul_1` (attention): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
     node `pool` (average_pool): each window at the border has its own divisor, the read-out has one; export with count_include_pad=1
     node `xy` (matmul): a product of two activations; only constant weights [K, J] are supported in a convolutional graph
+    node `shift` (add): an operand is constant; fold it into the weights or the bias of a product before exporting
     calibration needs at least one sample: a sentence with at least one token, or an input of the graph
     ");
 }

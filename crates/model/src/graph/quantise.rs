@@ -81,7 +81,11 @@ impl IntegerGraph {
 /// Whether the node has an integer form.
 fn supported(model: &GraphModel, node: &Node) -> Result<(), GraphError> {
     let constant = |index: usize| model.graph.edge(node.inputs[index]).source == Source::Constant;
+    let activations = if node.operator == Operator::Add { 2 } else { 1 };
     let reason = match &node.operator {
+        _ if (0..activations).any(constant) => {
+            "an operand is constant; fold it into the weights or the bias of a product before exporting"
+        }
         Operator::MatMul { .. } if !constant(1) || model.graph.edge(node.inputs[1]).shape.len() != 2 => {
             "a product of two activations; only constant weights [K, J] are supported in a convolutional graph"
         }
