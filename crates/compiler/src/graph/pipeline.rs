@@ -117,8 +117,10 @@ impl GraphPair {
         let layer = |step: &Step| {
             let operations = graph.operations.get(&step.output).filter(|operations| !operations.is_empty())?;
             let figures = report.map(|report| &report.operations[operations.clone()]);
+            // A pooling in the stores of a convolution is that operation's.
+            let last = &graph.compiled.operations[operations.end - 1].name;
             Some(LayerRun {
-                name: step.name.clone(),
+                name: if *last == step.name { last.clone() } else { format!("{last} + {}", step.name) },
                 operation: step.operation.name(),
                 cycles: figures.map(|figures| figures.iter().map(|o| o.figures.cycles).sum()),
                 quality: qualities.iter().find(|quality| quality.name == step.name).map(|quality| quality.quality),
@@ -177,7 +179,7 @@ pub struct GraphOutput {
 /// One operation of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerRun {
-    /// Its name.
+    /// Its name; of two that are one in the program, `FIRST + SECOND`.
     pub name: String,
     /// What it does.
     pub operation: &'static str,
