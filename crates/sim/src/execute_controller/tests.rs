@@ -10,7 +10,7 @@ use crate::event::Unit;
 use crate::row::AccRow;
 
 /// Cycles in which things happened.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Log {
     /// Scratchpad reads: cycle, bank, row.
     reads: Vec<(i64, usize, u32)>,
@@ -41,6 +41,10 @@ struct Bench {
     issue: RowIssueWires,
     issued: u8,
     cycle: i64,
+    /// Banks that are not ready, cycle by cycle, over and over.
+    refused: Vec<u32>,
+    /// Rows that repeat the one before are issued as such.
+    streaks: bool,
     log: Log,
 }
 
@@ -61,6 +65,8 @@ impl Bench {
             issue: RowIssueWires::default(),
             issued: 0,
             cycle: 0,
+            refused: vec![0],
+            streaks: true,
             log: Log::default(),
         }
     }
@@ -106,8 +112,10 @@ impl Bench {
         let written = self.write(&results);
         let moves: Vec<bool> = (0..BANKS).map(|b| self.response_ready(b, control.pops)).collect();
         let ready = (0..BANKS).filter(|&b| (self.output[b].is_none() || moves[b]) && written != Some(b));
+        let refused = self.refused[self.cycle as usize % self.refused.len()];
+        let ready = ready.fold(0, |mask, b| mask | 1 << b) & !refused;
         let mut issue = self.issue;
-        self.ex.row_issue(&control, ready.fold(0, |mask, b| mask | 1 << b), !0, &mut issue);
+        self.ex.row_issue(&control, ready, !0, &mut issue);
         self.issue = issue;
         self.record(&control, &issue);
         let cmd = if self.ex.cmd_ready() { self.commands.pop_front() } else { None };
@@ -120,9 +128,12 @@ impl Bench {
                 let row = self.output[b].take();
                 self.responses[b].extend(row);
             }
-            if issue.reads.spad_valid >> b & 1 == 1 && written != Some(b) {
-                self.output[b] = Some(self.spad[b][issue.reads.spad_row[b] as usize]);
+            if issue.reads.spad_valid & ready & 1 << b != 0 {
+                self.output[b] = Some(self.spad[b][issue.reads.spad_row[b] as usize % ROWS]);
             }
+        }
+        if !self.streaks {
+            self.ex.streak = RowStreak::NONE;
         }
         self.cycle += 1;
         progress
@@ -143,7 +154,7 @@ impl Bench {
             }
             ExTarget::Acc { row, cols, .. } => {
                 self.log.writes.push((self.cycle, row));
-                self.acc[row as usize].0[..cols].copy_from_slice(&results.write.acc_row.0[..cols]);
+                self.acc[row as usize % ROWS].0[..cols].copy_from_slice(&results.write.acc_row.0[..cols]);
                 None
             }
         }
@@ -502,5 +513,48 @@ proptest! {
         prop_assume!(expected.iter().flatten().all(|x| x.abs() < 1 << 19));
         prop_assert_eq!(bench.result(0), expected);
         prop_assert_eq!(bench.log.writes.len(), n);
+    }
+}
+
+/// A PRELOAD and its COMPUTE: rows and addresses of D, C, A and B; none for the garbage address.
+type Pair = [Option<(u64, u64)>; 4];
+
+fn pairs(dim: u32) -> impl Strategy<Value = Vec<Pair>> {
+    // Banks of 4096 rows: operands begin near the start of a bank, or run over its end.
+    let row = prop_oneof![0u64..40, 4080u64..4100, 8180u64..8200, 12280u64..12290];
+    let operand = proptest::option::weighted(0.7, (1..=u64::from(dim), row));
+    proptest::collection::vec(proptest::array::uniform4(operand), 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever the operands, and however the banks refuse them.
+    #[test]
+    fn rows_issued_as_a_streak_are_those_that_are_worked_out_one_by_one(
+        pairs in pairs(16),
+        ws in any::<bool>(),
+        transposes in 0u64..4,
+        a_stride in 0u64..3,
+        refused in proptest::collection::vec(prop_oneof![4 => Just(0u32), 1 => 0u32..16], 1..24),
+    ) {
+        let run = |streaks| {
+            let mut bench = Bench::new(16);
+            (bench.streaks, bench.refused) = (streaks, refused.clone());
+            bench.command(0, u64::from(ws) << 2 | transposes << 8 | a_stride << 16, 1 << 48);
+            for pair in &pairs {
+                let operand = |x: usize, base: u64| match pair[x] {
+                    Some((rows, row)) => bench.extent(rows, base | row),
+                    None => bench.garbage(),
+                };
+                let [d, c, a, b] = [operand(0, 0), operand(1, 1 << 31), operand(2, 0), operand(3, 0)];
+                bench.command(6, d, c);
+                bench.command(4, a, b);
+            }
+            // Banks that refuse every row let no pass come to its end.
+            (0..500).for_each(|_| _ = bench.cycle());
+            (bench.log, bench.acc)
+        };
+        prop_assert!(run(true) == run(false));
     }
 }
