@@ -208,10 +208,10 @@ impl MvinPath {
         })
     }
 
-    /// Whether the reader's row is taken (`reader.io.resp.ready`).
+    /// Whether the reader's row is taken (`reader.io.resp.ready`); `wide` says which way it goes.
     #[inline]
-    pub fn resp_ready(&self, resp: &StreamReadResponse) -> bool {
-        if is_wide(resp) { self.wide.req_ready() } else { self.narrow.req_ready() }
+    pub fn resp_ready(&self, wide: bool) -> bool {
+        if wide { self.wide.req_ready() } else { self.narrow.req_ready() }
     }
 
     /// The row request at the reader.
@@ -309,6 +309,9 @@ impl MvinPath {
     }
 
     fn tick_zeros(&mut self, zero_taken: bool, load: Option<&ScratchpadReadRequest>) -> bool {
+        if load.is_none() && self.zero_writer.is_empty() && self.zero_repeater.is_empty() {
+            return false;
+        }
         let leaves = self.zero_block_leaves(zero_taken);
         let block = if leaves { self.zero_request() } else { None };
         let repeated = self.zero_repeater.tick(block, zero_taken);

@@ -490,7 +490,7 @@ impl Scratchpad {
             self.mvin_bank_writes(&wires.heads, &mut wires.writes, &mut wires.taken);
             wires.load_response = self.mvin.response(&wires.heads, wires.taken);
         }
-        wires.resp_taken = self.reader.resp().is_some_and(|resp| self.mvin.resp_ready(&resp));
+        wires.resp_taken = self.reader.resp_is_wide().is_some_and(|wide| self.mvin.resp_ready(wide));
         let d_reader = d(DmaClient::Reader);
         wires.reader = self.reader.wires(tlb[TLB_READER], a_ready(DmaClient::Reader), d_reader, wires.resp_taken);
         wires.tlb_requests = [wires.writer.tlb_request, wires.reader.tlb_request];

@@ -200,6 +200,13 @@ impl StreamReader {
         self.active
     }
 
+    /// If a row is offered by the merger: whether its elements are wide, and for the accumulator.
+    #[inline]
+    pub fn resp_is_wide(&self) -> Option<bool> {
+        let entry = self.merger.entry();
+        self.merger.out_valid().then_some(entry.is_acc && entry.has_acc_bitwidth)
+    }
+
     /// The row offered by the merger.
     #[inline]
     pub fn resp(&self) -> Option<StreamReadResponse> {
