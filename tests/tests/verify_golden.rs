@@ -49,3 +49,8 @@ fn random_cases_are_exact() {
 fn software_cases_are_exact() {
     assert_exact("software", 27);
 }
+
+#[test]
+fn cases_from_the_rtl_are_exact() {
+    assert_exact("rtl", 39);
+}
