@@ -10,7 +10,9 @@
 //! the same sequence of valid rows, only later by its distance from the corner, and bubbles change nothing in it. So the
 //! whole array takes a row at once, when it is presented, and the result row waits in a delay line. What this leaves
 //! out: while rows of both dataflows are on their way, the hardware picks the output of all columns by the dataflow of
-//! column 0. Software cannot see it, because a CONFIG_EX waits for all results that are kept.
+//! column 0. A CONFIG_EX waits for all results that are kept, so that only a flush can bring the other dataflow close behind a
+//! result: it takes its dataflow from a stale entry of the control queue, which has a place more than `spad_read_delay`. At
+//! the generator's delay of 4 the two passes since the CONFIG_EX have overwritten all entries; at 8 and DIM 4 they have not.
 //!
 //! [`crate::mesh_pe::MeshPe`] is the same array register by register; its tests hold the two equal.
 
