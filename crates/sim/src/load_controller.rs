@@ -99,6 +99,7 @@ pub struct LoadController {
     queue: Queue<(Decoded, Option<RobId>)>,
     states: [LoadState; LOAD_STATES],
     state: State,
+    /// Counts up to DIM only: a load of no rows, or of more, ends when it is back at 0.
     row_counter: u32,
     tracker: DmaCommandTracker,
     /// Tracker entry of the command under way (`RegEnableThru`).
@@ -268,7 +269,7 @@ impl LoadController {
         }
         if request_fires {
             let last = rows == 1 || self.row_counter >= rows.wrapping_sub(1);
-            self.row_counter = if last { 0 } else { self.row_counter + 1 };
+            self.row_counter = if last { 0 } else { (self.row_counter + 1) & (self.config.dim() - 1) };
         }
         (alloc, request_fires || alloc.is_some() || self.state != before)
     }
@@ -404,6 +405,15 @@ mod tests {
         let taken = requests(&[config(0), mvin(0x1000, 16, 16), mvin(0, 2, 16)], 20);
         let seen: Vec<_> = taken.iter().map(|(_, r)| (r.repeats, r.all_zeros)).collect();
         assert_eq!(seen, [(15, false), (0, true), (0, true)]);
+    }
+
+    #[test]
+    fn a_load_of_no_rows_or_of_more_than_the_array_has_requests_as_many_as_the_array_has() {
+        for rows in [0, 17] {
+            let taken = requests(&[config(100), mvin(0x1000, rows, 16)], 30);
+            assert_eq!(taken.len(), 16, "{rows} rows");
+            assert_eq!(taken.last().map(|(cycle, r)| (*cycle, r.laddr.0)), Some((17, 0x2f)));
+        }
     }
 
     #[test]
