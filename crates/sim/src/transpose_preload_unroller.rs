@@ -71,11 +71,6 @@ impl TransposePreloadUnroller {
         })
     }
 
-    /// True while a pair is being split.
-    pub fn is_active(&self) -> bool {
-        self.state != State::Idle
-    }
-
     /// True if it holds a command.
     pub fn holds_command(&self) -> bool {
         !self.queue.is_empty()

@@ -137,7 +137,8 @@ impl ExecuteController {
         set([ScratchpadAWaitCycle, ScratchpadBWaitCycle, ScratchpadDWaitCycle], waits & !head.from_acc);
         set([AccAWaitCycle, AccBWaitCycle, AccDWaitCycle], waits & head.from_acc);
         set([AGarbageCycles, BGarbageCycles, DGarbageCycles], head.off);
-        events.set(CounterEvent::TransposePreloadUnrollerActiveCycles, self.unroller.is_active());
+        // TransposePreloadUnrollerActiveCycles never happens: ExecuteController initialises its counter port after it has collected
+        // the unroller's event.
     }
 
     /// What it waits for, when nothing can move any more.
