@@ -232,3 +232,35 @@ impl<'a> Builder<'a> {
         Some(ARENA + (coarse + fine).min(room) * align)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pollux_isa::legality::check_program;
+
+    use super::*;
+
+    #[test]
+    fn programs_are_legal_in_a_build_without_scalers_of_loads() {
+        let config = GemminiConfig {
+            mvin_scale_args: None,
+            mvin_scale_acc_args: None,
+            ..GemminiConfig::by_name("norm16").unwrap()
+        };
+        // Genes of a multiplicative congruential generator (Park and Miller).
+        let genes = |seed: u64| {
+            let mut state = seed;
+            std::iter::repeat_with(move || {
+                std::array::from_fn(|_| {
+                    state = state * 48_271 % 0x7fff_ffff;
+                    state as u32
+                })
+            })
+        };
+        for seed in 1..100 {
+            let genes: Vec<Gene> = genes(seed).take(12).collect();
+            let items = program(&config, seed % 2 == 0, &genes).items;
+            assert!(items.len() > 12);
+            assert_eq!(check_program(&config, &items), [], "seed {seed}");
+        }
+    }
+}

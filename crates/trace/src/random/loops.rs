@@ -2,7 +2,7 @@
 
 use pollux_isa::config::{CONCURRENT_LOOPS, Dataflow};
 
-use super::operations::scale;
+use super::operations::{load_scale, scale};
 use super::products::configure;
 use super::{Builder, Words};
 
@@ -58,8 +58,8 @@ pub fn matmul(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         return;
     }
     let block = u64::from(dim);
-    builder.config_ld(0, &[("block_stride", block), ("stride", a_cols.into()), ("scale", scale(words))]);
-    builder.config_ld(1, &[("block_stride", block), ("stride", b_cols.into()), ("scale", scale(words))]);
+    builder.config_ld(0, &[("block_stride", block), ("stride", a_cols.into()), ("scale", load_scale(builder, words))]);
+    builder.config_ld(1, &[("block_stride", block), ("stride", b_cols.into()), ("scale", load_scale(builder, words))]);
     let d_stride = u64::from(j * dim * d_bytes);
     builder.config_ld(2, &[("block_stride", block), ("stride", d_stride), ("shrink", low_d.into())]);
     let c_stride = u64::from(j * dim * c_bytes);

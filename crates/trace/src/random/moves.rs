@@ -3,7 +3,7 @@
 use pollux_isa::LocalAddr;
 
 use super::hazards::{Access, AccumulatorUse, Rows};
-use super::operations::scale;
+use super::operations::{load_scale, scale};
 use super::{Builder, Words};
 
 const CHANNELS: [&str; 3] = ["mvin", "mvin2", "mvin3"];
@@ -26,7 +26,7 @@ pub fn configure_load(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         ("shrink", u64::from(words.one_in(3))),
         ("pixel_repeats", repeats.min(dim).into()),
         ("block_stride", block_stride.into()),
-        ("scale", scale(words)),
+        ("scale", load_scale(builder, words)),
         ("stride", stride.into()),
     ];
     builder.config_ld(channel, &operands);

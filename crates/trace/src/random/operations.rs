@@ -86,6 +86,11 @@ fn host_write(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     builder.push_item(StreamItem::Write { address, bytes });
 }
 
+/// A scale factor of a load; without a scaler its field has one bit that means nothing.
+pub fn load_scale(builder: &Builder<'_>, words: &mut Words<'_>) -> u64 {
+    scale(words) & (u64::MAX >> (64 - builder.config.mvin_scale_bits()))
+}
+
 /// A scale factor as float32 bits.
 pub fn scale(words: &mut Words<'_>) -> u64 {
     words.pick(&SCALES).into()
