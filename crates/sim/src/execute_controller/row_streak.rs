@@ -72,8 +72,10 @@ impl ExecuteController {
         if !repeats {
             return RowStreak::NONE;
         }
-        // The last row of a pass ends it, which is not the same handshake.
-        let ends = plan.total_rows.wrapping_sub(1).saturating_sub(next[A]);
+        // The last row of a pass ends it, which is not the same handshake. In a pass of more than DIM rows, which only an illegal
+        // command makes, the counters wrap around before.
+        let last = plan.total_rows.wrapping_sub(1).min(self.parameters.dim - 1);
+        let ends = last.saturating_sub(next[A]);
         let stride = self.configuration.a_stride;
         let [a, b, _] = &self.decoded.places;
         let in_bank = a.rows_upwards(rows.row[A], stride).min(b.rows_upwards(rows.row[B], 1)).min(rows.row[D] + 1);
