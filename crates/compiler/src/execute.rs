@@ -321,6 +321,16 @@ pub struct Mismatch {
     pub first: usize,
 }
 
+impl Mismatch {
+    /// How a buffer's contents differ from the expected ones, if they do.
+    pub(crate) fn between(buffer: String, actual: &[u8], expected: &[u8]) -> Option<Self> {
+        let differs = |(a, b): (&u8, &u8)| a != b;
+        let first = actual.iter().zip(expected).position(differs)?;
+        let bytes = actual.iter().zip(expected).filter(|&pair| differs(pair)).count();
+        Some(Self { buffer, bytes, first })
+    }
+}
+
 /// The buffers that differ from their expected contents, and how many were compared.
 pub fn mismatches(program: &Program, memory: &Memory) -> (Vec<Mismatch>, usize) {
     let expected = program.buffers.iter().filter_map(|buffer| Some((buffer, buffer.expected.as_ref()?)));
@@ -329,11 +339,7 @@ pub fn mismatches(program: &Program, memory: &Memory) -> (Vec<Mismatch>, usize) 
     for (buffer, expected) in expected {
         compared += 1;
         let actual = memory.read_vec(buffer.address, expected.len());
-        let differs = |(a, b): (&u8, &u8)| a != b;
-        if let Some(first) = actual.iter().zip(expected).position(differs) {
-            let bytes = actual.iter().zip(expected).filter(|&pair| differs(pair)).count();
-            found.push(Mismatch { buffer: buffer.name.clone(), bytes, first });
-        }
+        found.extend(Mismatch::between(buffer.name.clone(), &actual, expected));
     }
     (found, compared)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use pollux_asm::Program;
-use pollux_kernels::{MatmulShape, OperationStatistics, Schedule};
+use pollux_kernels::{MatmulShape, OperationStatistics, Schedule, Statistics};
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostStep;
@@ -79,6 +79,11 @@ impl Compiled {
     /// Whether the host takes part; only then does the program alone not give the result.
     pub fn needs_host(&self) -> bool {
         self.operations.iter().any(|operation| operation.host.is_some())
+    }
+
+    /// Commands, multiply-accumulates and bytes by operation.
+    pub fn statistics(&self) -> Statistics {
+        Statistics { operations: self.operations.iter().map(|operation| operation.work.clone()).collect() }
     }
 
     /// Name of an operation, for messages.

@@ -16,10 +16,10 @@ use serde::Serialize;
 use crate::decoder::DecoderModel;
 use crate::encoder::{CompiledEncoder, TokenCounts, compile_parameters};
 use crate::error::CompileError;
-use crate::execute::{CycleSetup, Mismatch, Position, mismatches, read_matrix, run_cycles, run_functional};
+use crate::execute::{CycleSetup, Mismatch, Position, mismatches, read_matrix, run_functional};
 use crate::operation::Compiled;
 use crate::plan::Plan;
-use crate::report::Report;
+use crate::report::{Report, run_reported};
 use crate::techniques::Techniques;
 
 /// Sentences on which ranges are measured if the user gives none.
@@ -266,16 +266,8 @@ impl Model {
         progress: &mut dyn FnMut(Position),
     ) -> Result<TextRun, CompileError> {
         let Lowered { tokens, encoder } = self.lower(text, config, plan, techniques)?;
-        let program = &encoder.compiled.program;
-        let (memory, report) = match setup {
-            None => (run_functional(&encoder.compiled, program.initial_memory())?, None),
-            Some(setup) => {
-                let run = run_cycles(&encoder.compiled, program.initial_memory(), setup, progress)?;
-                let report = Report::new(&format!("{tokens} tokens"), &encoder.compiled, &run);
-                (run.memory, Some(report))
-            }
-        };
-        let (mismatches, tensors) = mismatches(program, &memory);
+        let (memory, report) = run_reported(&format!("{tokens} tokens"), &encoder.compiled, setup, progress)?;
+        let (mismatches, tensors) = mismatches(&encoder.compiled.program, &memory);
         let layers = self.layer_runs(text, &encoder, &memory, report.as_ref())?;
         let embedding = encoder.output().map(|view| self.pool(&read_matrix(&memory, &view))).unwrap_or_default();
         let float = self.float.as_ref().map(|float| float.embed(text)).transpose()?;
@@ -303,14 +295,7 @@ impl Model {
                 let output = layer.encoding(Tensor::Output).dequantise(&read_matrix(memory, &buffers.output));
                 quality = Some(Quality::of(&output.data, &x.data));
             }
-            let figures = report.and_then(|report| report.layers.get(index));
-            runs.push(LayerRun {
-                layer: index,
-                tokens: buffers.output.rows,
-                quality,
-                cycles: figures.map(|f| f.cycles),
-                utilisation: figures.map(|f| f.utilisation),
-            });
+            runs.push(LayerRun::new(index, buffers.output.rows, quality, report));
         }
         Ok(runs)
     }
@@ -452,6 +437,14 @@ pub struct LayerRun {
     pub cycles: Option<u64>,
     /// Share of the array's multiply-accumulates that took part.
     pub utilisation: Option<f64>,
+}
+
+impl LayerRun {
+    /// A layer with its figures in the report.
+    pub(crate) fn new(layer: usize, tokens: usize, quality: Option<Quality>, report: Option<&Report>) -> Self {
+        let figures = report.and_then(|report| report.layers.get(layer));
+        Self { layer, tokens, quality, cycles: figures.map(|f| f.cycles), utilisation: figures.map(|f| f.utilisation) }
+    }
 }
 
 /// How well embeddings agree with float32 on sentences in matched pairs (1 with 2, 3 with 4, ...).

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use pollux_memory::Memory;
 use serde::Serialize;
 
-use crate::execute::CycleRun;
+use crate::error::CompileError;
+use crate::execute::{CycleRun, CycleSetup, Position, run_cycles, run_functional};
 use crate::operation::{Compiled, OperationClass};
 
 /// Figures of an operation, or of several together.
@@ -82,6 +84,24 @@ pub struct Report {
     pub parts: Vec<Figures>,
     /// By operation.
     pub operations: Vec<OperationFigures>,
+}
+
+/// Runs a compiled model from the program's own memory: on the functional model, or with a setup cycle by cycle and with a
+/// report. The memory after the run.
+///
+/// # Errors
+/// Those of [`run_functional`] and [`run_cycles`].
+pub fn run_reported(
+    title: &str,
+    compiled: &Compiled,
+    setup: Option<&CycleSetup>,
+    progress: &mut dyn FnMut(Position),
+) -> Result<(Memory, Option<Report>), CompileError> {
+    let memory = compiled.program.initial_memory();
+    let Some(setup) = setup else { return Ok((run_functional(compiled, memory)?, None)) };
+    let run = run_cycles(compiled, memory, setup, progress)?;
+    let report = Report::new(title, compiled, &run);
+    Ok((run.memory, Some(report)))
 }
 
 impl Report {

@@ -166,8 +166,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         }
         Operation::List(arguments) => {
             let compiled = list(&arguments.file, arguments.config.as_ref())?;
-            let statistics = Statistics { operations: compiled.operations.into_iter().map(|o| o.work).collect() };
-            deliver(arguments.output.as_deref(), &compiled.program, &statistics, "", out)
+            deliver(arguments.output.as_deref(), &compiled.program, &compiled.statistics(), "", out)
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use pollux_compiler::Compiled;
 use pollux_compiler::decoder::compile_prompt;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::run_cycles;
@@ -103,10 +104,7 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
 
 fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Report, Failure> {
     let compiled = list(file, arguments.lowering.config_name())?;
-    let setup = arguments.simulation.setup();
-    let memory = compiled.program.initial_memory();
-    let run = with_progress(out, |progress| run_cycles(&compiled, memory, &setup, progress))?;
-    Ok(Report::new(&file.display().to_string(), &compiled, &run))
+    of_compiled(arguments, &file.display().to_string(), &compiled, out)
 }
 
 fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {
@@ -131,9 +129,11 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, 
         compile_parameters(config, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failure)?.compiled
     };
     spinner.finish_and_clear();
-    let memory = compiled.program.initial_memory();
-    let setup = arguments.simulation.setup();
-    let run = with_progress(out, |progress| run_cycles(&compiled, memory, &setup, progress))?;
-    let title = format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers);
-    Ok(Report::new(&title, &compiled, &run))
+    of_compiled(arguments, &format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), &compiled, out)
+}
+
+fn of_compiled(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Report, Failure> {
+    let (memory, setup) = (compiled.program.initial_memory(), arguments.simulation.setup());
+    let run = with_progress(out, |progress| run_cycles(compiled, memory, &setup, progress))?;
+    Ok(Report::new(title, compiled, &run))
 }

@@ -358,7 +358,7 @@ impl Decoder {
         for (index, (buffers, trace)) in pass.blocks.iter().zip(traces).enumerate() {
             for (name, view, expected) in results(index, buffers, trace) {
                 tensors += 1;
-                found.extend(mismatch(name, &self.memory.read_vec(view.address, expected.len()), &expected));
+                found.extend(Mismatch::between(name, &self.memory.read_vec(view.address, expected.len()), &expected));
             }
         }
         (tensors, found)
@@ -377,13 +377,6 @@ fn results(index: usize, buffers: &BlockBuffers, trace: &BlockTrace) -> Vec<(Str
         (name("ffn_sum"), buffers.ffn_sum, bytes(&trace.ffn_sum.data)),
     ];
     int8.chain(int32).collect()
-}
-
-fn mismatch(buffer: String, actual: &[u8], expected: &[u8]) -> Option<Mismatch> {
-    let differs = |(a, b): (&u8, &u8)| a != b;
-    let first = actual.iter().zip(expected).position(differs)?;
-    let bytes = actual.iter().zip(expected).filter(|&pair| differs(pair)).count();
-    Some(Mismatch { buffer, bytes, first })
 }
 
 /// The stream's LayerNorm in steps of its own, without a branch.

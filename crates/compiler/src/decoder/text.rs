@@ -10,9 +10,9 @@ use pollux_model::quality::{Quality, cosine};
 use pollux_model::quantise::QuantiseOptions;
 use pollux_model::{ModelError, Tensor};
 
-use crate::decoder::{CompiledPrompt, Decoder, Pass, PassOptions, bytes, compile_prompt, mismatch};
+use crate::decoder::{CompiledPrompt, Decoder, Pass, PassOptions, bytes, compile_prompt};
 use crate::error::CompileError;
-use crate::execute::{CycleSetup, Position, read_matrix};
+use crate::execute::{CycleSetup, Mismatch, Position, read_matrix};
 use crate::pipeline::{LayerRun, NextToken, TextRun};
 use crate::plan::Plan;
 
@@ -91,7 +91,7 @@ impl DecoderModel {
             let normalised = trace.get(Tensor::Output);
             let expected = head_reference(&model.head, normalised.row(normalised.rows - 1));
             let [actual, expected] = [scores, &expected].map(|scores| bytes(scores));
-            mismatches.extend(mismatch("logits".to_owned(), &actual, &expected));
+            mismatches.extend(Mismatch::between("logits".to_owned(), &actual, &expected));
         }
         let token = pass.token();
         let next = NextToken { token, text: model.model.detokenize(&[token])? };
@@ -136,14 +136,7 @@ impl DecoderModel {
                 let output = block.encoding(Tensor::Output).dequantise(&output);
                 quality = Some(Quality::of(&output.data, &normed.data));
             }
-            let figures = report.as_ref().and_then(|report| report.layers.get(index));
-            runs.push(LayerRun {
-                layer: index,
-                tokens: ids.len(),
-                quality,
-                cycles: figures.map(|f| f.cycles),
-                utilisation: figures.map(|f| f.utilisation),
-            });
+            runs.push(LayerRun::new(index, ids.len(), quality, report.as_ref()));
         }
         Ok(runs)
     }

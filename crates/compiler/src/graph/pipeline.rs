@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::{CompiledGraph, compile};
 use crate::error::CompileError;
-use crate::execute::{CycleSetup, Mismatch, Position, mismatches, run_cycles, run_functional};
+use crate::execute::{CycleSetup, Mismatch, Position, mismatches};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::report::Report;
+use crate::report::{Report, run_reported};
 
 /// A network in INT8, and in float32 if that is at hand.
 #[derive(Clone, Debug)]
@@ -91,16 +91,8 @@ impl GraphPair {
         progress: &mut dyn FnMut(Position),
     ) -> Result<GraphRun, CompileError> {
         let LoweredGraph { graph, tensors, .. } = self.lower(inputs, config, plan)?;
-        let program = &graph.compiled.program;
-        let (memory, report) = match setup {
-            None => (run_functional(&graph.compiled, program.initial_memory())?, None),
-            Some(setup) => {
-                let run = run_cycles(&graph.compiled, program.initial_memory(), setup, progress)?;
-                let report = Report::new(&self.quantised.graph.name, &graph.compiled, &run);
-                (run.memory, Some(report))
-            }
-        };
-        let (mismatches, _) = mismatches(program, &memory);
+        let (memory, report) = run_reported(&self.quantised.graph.name, &graph.compiled, setup, progress)?;
+        let (mismatches, _) = mismatches(&graph.compiled.program, &memory);
         let float = self.evaluate(inputs)?;
         let found: Tensors = graph.tensors.keys().filter_map(|&e| Some((e, graph.read(&memory, e)?))).collect();
         let layers = self.layers(&graph, report.as_ref(), &self.quantised.quality(&found, &float));

@@ -142,6 +142,22 @@ pub fn prepare_store(builder: &mut Builder<'_>, read: &Rows, memory: std::ops::R
     builder.hazards.note_memory(memory, true);
 }
 
+/// A store of `cols` columns and `rows` rows as its own configuration says, which plain stores then find changed back.
+fn configured_store(
+    builder: &mut Builder<'_>,
+    config: &[(&str, u64)],
+    read: &Rows,
+    memory: std::ops::Range<u64>,
+    [cols, rows]: [u32; 2],
+) {
+    let (address, dim) = (memory.start, u64::from(builder.dim));
+    prepare_store(builder, read, memory);
+    builder.config_st(config);
+    let operands = [("dram", address), ("local", read.start.0.into()), ("cols", cols.into()), ("rows", rows.into())];
+    builder.push("mvout", &operands);
+    builder.config_st(&[("stride", 4 * dim)]);
+}
+
 /// A pooled store of an image in one accumulator bank, with its own configuration.
 pub fn pooled_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     if !builder.config.has_max_pool {
@@ -164,9 +180,8 @@ pub fn pooled_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let pitch = pocols + words.below(3);
     let bytes = u64::from(((porows - 1) * pitch + pocols - 1) * stride + channels);
     let Some(address) = builder.move_place(words, bytes, 1) else { return };
-    let local = LocalAddr::accumulator(row);
-    prepare_store(builder, &Rows::consecutive(local, pixels), address..address + bytes);
-    let operands = [
+    let read = Rows::consecutive(LocalAddr::accumulator(row), pixels);
+    let config = [
         ("activation", u64::from(words.below(2))),
         ("pool_stride", step.into()),
         ("pool_size", size.into()),
@@ -180,11 +195,7 @@ pub fn pooled_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         ("stride", stride.into()),
         ("acc_scale", scale(words)),
     ];
-    builder.config_st(&operands);
-    let operands = [("dram", address), ("local", local.0.into()), ("cols", channels.into()), ("rows", 1)];
-    builder.push("mvout", &operands);
-    let dim = u64::from(builder.dim);
-    builder.config_st(&[("stride", 4 * dim)]);
+    configured_store(builder, &config, &read, address..address + bytes, [channels, 1]);
 }
 
 /// A store in the 1-D form, with its own configuration: an image with a pixel a row. The reservation station takes the
@@ -201,8 +212,7 @@ pub fn one_dimensional_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let Some(address) = builder.move_place(words, bytes, 1) else { return };
     let rows = pixels.min(builder.dim);
     let read = Rows { tracked: rows, ..Rows::consecutive(local, pixels) };
-    prepare_store(builder, &read, address..address + bytes);
-    let operands = [
+    let config = [
         ("activation", u64::from(words.below(2))),
         ("pool_size", 1),
         ("pool_out_dim", pitch.into()),
@@ -211,9 +221,5 @@ pub fn one_dimensional_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         ("stride", stride.into()),
         ("acc_scale", scale(words)),
     ];
-    builder.config_st(&operands);
-    let operands = [("dram", address), ("local", local.0.into()), ("cols", channels.into()), ("rows", rows.into())];
-    builder.push("mvout", &operands);
-    let dim = u64::from(builder.dim);
-    builder.config_st(&[("stride", 4 * dim)]);
+    configured_store(builder, &config, &read, address..address + bytes, [channels, rows]);
 }

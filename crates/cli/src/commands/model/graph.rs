@@ -13,12 +13,11 @@ use pollux_model::calibrate::RangeMethod;
 use pollux_model::graph::families::{ResNetConfig, resnet};
 use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, read_inputs};
 use pollux_model::onnx::ImportOptions;
-use pollux_model::quality::Quality;
 use serde_json::{Value, json};
 
-use super::{LoweringArguments, failure, with_progress};
+use super::{LoweringArguments, failure, quality_cells, save, totals, verdict, with_progress};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, counted, grouped, table};
+use crate::output::{Output, grouped, table};
 use crate::{program_file, progress};
 
 /// The input of a convolutional network, and how it is quantised.
@@ -92,15 +91,17 @@ pub const DEFAULT_CONFIG: &str = "default16";
 /// quantised one.
 pub fn is_graph(path: &Path) -> bool {
     let is_onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    is_onnx || is_resnet(path) || is_quantised(path)
+    is_onnx || is_resnet(path) || quantised_file(path).is_some()
 }
 
 fn is_resnet(path: &Path) -> bool {
     path.join("model.safetensors").is_file() && !path.join("config.json").exists()
 }
 
-fn is_quantised(path: &Path) -> bool {
-    path.is_file() && std::fs::read(path).is_ok_and(|bytes| IntegerGraph::is_file(&bytes))
+/// The contents of a quantised network's file; none if the path is something else.
+fn quantised_file(path: &Path) -> Option<Vec<u8>> {
+    let bytes = path.is_file().then(|| std::fs::read(path).ok()).flatten()?;
+    IntegerGraph::is_file(&bytes).then_some(bytes)
 }
 
 impl GraphArguments {
@@ -127,14 +128,13 @@ impl GraphArguments {
 
     /// A network with its input; a float32 one is quantised.
     pub fn load(&self, path: &Path, out: &Output) -> Result<(GraphPair, Inputs), Failure> {
-        if is_quantised(path) {
+        if let Some(bytes) = quantised_file(path) {
             if self.calibrated() {
                 return Err(Failure::Usage(format!(
                     "{} is quantised already: --calibration-input, --range and --channels-per-scale need a float32 network",
                     path.display()
                 )));
             }
-            let bytes = program_file::read(path)?;
             let graph = IntegerGraph::from_bytes(&bytes, &path.display().to_string()).map_err(Failure::input)?;
             let inputs = self.inputs(&graph.graph)?;
             return Ok((GraphPair { float: None, quantised: graph }, inputs));
@@ -209,13 +209,6 @@ pub fn quantize(
     Ok(Outcome::Agrees)
 }
 
-fn quality_cells(quality: Option<&Quality>) -> [String; 3] {
-    match quality {
-        Some(q) => [format!("{:.5}", q.cosine), format!("{:.3}", q.max_error), format!("{:.1}", q.sqnr_db)],
-        None => ["-"; 3].map(str::to_owned),
-    }
-}
-
 /// `pollux model lower`
 pub fn lower(
     path: &Path,
@@ -227,23 +220,7 @@ pub fn lower(
     let (config, plan) = (configuration(lowering)?, lowering.plan()?);
     let (pair, inputs) = arguments.load(path, out)?;
     let compiled = pair.lower(&inputs, config, &plan).map_err(failure)?.graph.compiled;
-    program_file::save(output, &compiled.program)?;
-    let sum = |figure: fn(&pollux_kernels::OperationStatistics) -> u64| -> u64 {
-        compiled.operations.iter().map(|operation| figure(&operation.work)).sum()
-    };
-    let (commands, macs) = (sum(|work| work.commands), sum(|work| work.macs));
-    out.json(&json!({
-        "output": output, "config": compiled.program.config.name, "operations": compiled.operations.len(),
-        "commands": commands, "macs": macs,
-    }))?;
-    out.text(&format!(
-        "{}: {}, {}, {} MACs\n",
-        output.display(),
-        counted(compiled.operations.len() as u64, "operation"),
-        counted(commands, "command"),
-        grouped(macs)
-    ))?;
-    Ok(Outcome::Agrees)
+    save(output, &compiled, None, out)
 }
 
 /// The report on a network's cycles: of a file or directory, or of ResNet-50's shape.
@@ -297,16 +274,5 @@ fn run_text(run: &GraphRun) -> String {
         let cycles = layer.cycles.map_or_else(|| "-".to_owned(), grouped);
         rows.push(vec![layer.name.clone(), layer.operation.to_owned(), cycles, cosine, sqnr]);
     }
-    let mut text = table(&rows);
-    if let Some(report) = &run.report {
-        text.push_str(&format!("{} cycles\n", grouped(report.total.cycles)));
-    }
-    if let Some(cosine) = run.cosine() {
-        text.push_str(&format!("cosine with the float32 result: {cosine:.5}\n"));
-    }
-    text.push_str(&match run.mismatches.len() {
-        0 => format!("all {} tensors equal the integer reference\n", run.tensors),
-        differ => format!("{differ} of {} tensors differ from the integer reference\n", run.tensors),
-    });
-    text
+    table(&rows) + &totals(run.report.as_ref(), run.cosine(), "result") + &verdict(run.tensors, &run.mismatches)
 }

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use pollux_compiler::execute::{CycleSetup, Position};
+use pollux_compiler::execute::{CycleSetup, Mismatch, Position};
 use pollux_compiler::pipeline::{AnyModel, CALIBRATION, OUTLIER_CHANNELS, TextRun};
+use pollux_compiler::report::Report;
 use pollux_compiler::techniques::Techniques;
-use pollux_compiler::{CompileError, Plan};
+use pollux_compiler::{CompileError, Compiled, Plan};
+use pollux_model::quality::Quality;
 use pollux_model::quantise::QuantiseOptions;
 use serde_json::{Value, json};
 
@@ -317,8 +319,8 @@ fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Fail
     let layers = model.layer_quality(text).map_err(failure)?;
     let mut rows = vec![["layer", "cosine", "max error", "SQNR dB"].map(str::to_owned).to_vec()];
     for layer in &layers {
-        let [cosine, error] = [format!("{:.5}", layer.quality.cosine), format!("{:.3}", layer.quality.max_error)];
-        rows.push(vec![layer.layer.to_string(), cosine, error, format!("{:.1}", layer.quality.sqnr_db)]);
+        let [cosine, error, sqnr] = quality_cells(Some(&layer.quality));
+        rows.push(vec![layer.layer.to_string(), cosine, error, sqnr]);
     }
     if let Some(path) = &arguments.output {
         program_file::write(path, &model.to_bytes().map_err(Failure::input)?)?;
@@ -350,22 +352,28 @@ fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
             step.name
         )));
     }
-    program_file::save(&arguments.output, &compiled.program)?;
-    let sum = |figure: fn(&pollux_kernels::OperationStatistics) -> u64| -> u64 {
-        compiled.operations.iter().map(|operation| figure(&operation.work)).sum()
-    };
-    let (commands, macs) = (sum(|work| work.commands), sum(|work| work.macs));
-    out.json(&json!({
-        "output": arguments.output, "config": compiled.program.config.name, "tokens": tokens,
-        "operations": compiled.operations.len(), "commands": commands, "macs": macs,
-    }))?;
+    save(&arguments.output, &compiled, Some(tokens), out)
+}
+
+/// Writes the program, and says what it is made of; only a text has tokens.
+fn save(output: &Path, compiled: &Compiled, tokens: Option<usize>, out: &Output) -> Result<Outcome, Failure> {
+    program_file::save(output, &compiled.program)?;
+    let (operations, total) = (compiled.operations.len(), compiled.statistics().total());
+    let mut document = json!({
+        "output": output, "config": compiled.program.config.name, "operations": operations, "commands": total.commands,
+        "macs": total.macs,
+    });
+    if let Some(tokens) = tokens {
+        document["tokens"] = tokens.into();
+    }
+    out.json(&document)?;
     out.text(&format!(
-        "{}: {}, {}, {}, {} MACs\n",
-        arguments.output.display(),
-        counted(tokens as u64, "token"),
-        counted(compiled.operations.len() as u64, "operation"),
-        counted(commands, "command"),
-        grouped(macs)
+        "{}: {}{}, {}, {} MACs\n",
+        output.display(),
+        tokens.map(|tokens| counted(tokens as u64, "token") + ", ").unwrap_or_default(),
+        counted(operations as u64, "operation"),
+        counted(total.commands, "command"),
+        grouped(total.macs)
     ))?;
     Ok(Outcome::Agrees)
 }
@@ -400,31 +408,47 @@ fn run_text(run: &TextRun) -> String {
     let mut rows = vec![["layer", "tokens", "cycles", "utilisation", "cosine", "SQNR dB"].map(str::to_owned).to_vec()];
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for layer in &run.layers {
+        let [cosine, _, sqnr] = quality_cells(layer.quality.as_ref());
         rows.push(vec![
             layer.layer.to_string(),
             layer.tokens.to_string(),
             or_dash(layer.cycles.map(grouped)),
             or_dash(layer.utilisation.map(|u| format!("{:.1} %", 100.0 * u))),
-            or_dash(layer.quality.map(|q| format!("{:.5}", q.cosine))),
-            or_dash(layer.quality.map(|q| format!("{:.1}", q.sqnr_db))),
+            cosine,
+            sqnr,
         ]);
     }
-    let mut text = table(&rows);
-    if let Some(report) = &run.report {
-        text.push_str(&format!("{} cycles\n", grouped(report.total.cycles)));
-    }
     let result = if run.next.is_some() { "logits" } else { "embedding" };
-    if let Some(cosine) = run.cosine {
-        text.push_str(&format!("cosine with the float32 {result}: {cosine:.5}\n"));
-    }
+    let mut text = table(&rows) + &totals(run.report.as_ref(), run.cosine, result);
     if let Some(next) = &run.next {
         text.push_str(&format!("next token: {} ({:?})\n", next.token, next.text));
     }
-    let differ = run.mismatches.len() as u64;
-    match (run.tensors, differ) {
-        (0, _) => text.push_str("tokens were left out: there is no integer reference\n"),
-        (tensors, 0) => text.push_str(&format!("all {tensors} tensors equal the integer reference\n")),
-        (tensors, _) => text.push_str(&format!("{differ} of {tensors} tensors differ from the integer reference\n")),
-    }
+    text.push_str(&match run.tensors {
+        0 => "tokens were left out: there is no integer reference\n".to_owned(),
+        tensors => verdict(tensors, &run.mismatches),
+    });
     text
+}
+
+/// Cosine, largest error and signal to noise of a layer, for a table.
+fn quality_cells(quality: Option<&Quality>) -> [String; 3] {
+    match quality {
+        Some(q) => [format!("{:.5}", q.cosine), format!("{:.3}", q.max_error), format!("{:.1}", q.sqnr_db)],
+        None => ["-"; 3].map(str::to_owned),
+    }
+}
+
+/// Cycles of a run and the cosine of its result, if there are any.
+fn totals(report: Option<&Report>, cosine: Option<f64>, result: &str) -> String {
+    let cycles = report.map(|report| format!("{} cycles\n", grouped(report.total.cycles)));
+    let cosine = cosine.map(|cosine| format!("cosine with the float32 {result}: {cosine:.5}\n"));
+    cycles.into_iter().chain(cosine).collect()
+}
+
+/// Whether the tensors of a run are those of the integer reference.
+fn verdict(tensors: usize, mismatches: &[Mismatch]) -> String {
+    match mismatches.len() {
+        0 => format!("all {tensors} tensors equal the integer reference\n"),
+        differ => format!("{differ} of {tensors} tensors differ from the integer reference\n"),
+    }
 }
