@@ -1,6 +1,6 @@
 //! README and book show what really happens: every command in a `console` block is run and its output compared.
 //!
-//! `POLLUX_UPDATE_DOCS=1 cargo test -p pollux --test documentation` writes the real output into the documents.
+//! `POLLUX_UPDATE_DOCS=1 cargo test -p pollux-cli --test documentation` writes the real output into the documents.
 
 mod common;
 
