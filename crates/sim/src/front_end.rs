@@ -10,17 +10,24 @@
 //! holds up is accepted in cycle T, leaves the raw queue in T+1, the conv unroller's in T+2, the matmul unroller's in T+3,
 //! is dispatched in T+4 and can issue in T+5. Without the conv unroller everything from T+2 on is one cycle earlier.
 
+pub mod counter_file;
+pub mod geometry;
+pub mod loop_conv;
+pub mod loop_matmul;
+pub mod reservation_station;
+pub mod unroller;
+
 use pollux_isa::{GemminiConfig, RoccCommand};
 
-use crate::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
-use crate::event::{EventBuffer, Origin, Unit};
-use crate::geometry::funct;
-use crate::loop_conv::LoopConv;
-use crate::loop_matmul::LoopMatmul;
-use crate::queue::Queue;
-use crate::reservation_station::{Departures, PerUnit, ReservationStation};
-use crate::unroller::UnrollerActivity;
-use crate::wires::{GemminiCmd, IssuedCmd, RobId};
+use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
+use crate::front_end::geometry::funct;
+use crate::front_end::loop_conv::LoopConv;
+use crate::front_end::loop_matmul::LoopMatmul;
+use crate::front_end::reservation_station::{Departures, PerUnit, ReservationStation};
+use crate::front_end::unroller::UnrollerActivity;
+use crate::observation::event::{EventBuffer, Origin, Unit};
+use crate::parts::queue::Queue;
+use crate::parts::wires::{GemminiCmd, IssuedCmd, RobId};
 
 /// The front end's inputs in one cycle.
 #[derive(Clone, Copy, Debug)]
@@ -313,7 +320,7 @@ impl FrontEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
+    use crate::observation::event::Event;
     use proptest::prelude::*;
 
     const READY: PerUnit<bool> = [true; 3];

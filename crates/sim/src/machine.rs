@@ -17,19 +17,19 @@
 
 use pollux_isa::{GemminiConfig, RoccCommand};
 
-use crate::counter_file::{CounterEvent, CounterEvents};
-use crate::event::{Cycle, Event, EventBuffer, Unit};
-use crate::execute_controller::{ControlWires, ExResults, ExecuteController, RowIssueWires, RowStream};
+use crate::dma::load_controller::LoadController;
+use crate::dma::store_controller::StoreController;
+use crate::execute::execute_controller::{ControlWires, ExResults, ExecuteController, RowIssueWires, RowStream};
+use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::front_end::{FrontEnd, FrontInputs};
-use crate::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
 use crate::host::BENCH_RD;
-use crate::load_controller::LoadController;
+use crate::memories::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires};
 use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
-use crate::report::{Activity, Block, Cause, Spent};
-use crate::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires};
-use crate::store_controller::StoreController;
-use crate::tilelink::SourceRanges;
-use crate::wires::ExReads;
+use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
+use crate::observation::report::{Activity, Block, Cause, Spent};
+use crate::parts::wires::ExReads;
+use crate::port::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
+use crate::port::tilelink::SourceRanges;
 
 const UNITS: [Unit; 3] = [Unit::Ld, Unit::Ex, Unit::St];
 

@@ -24,8 +24,8 @@ use std::collections::VecDeque;
 use pollux_memory::Memory;
 use serde::Serialize;
 
-use crate::event::{Cycle, Event, EventBuffer, ReqKind};
-use crate::tilelink::{ABeat, DBeat};
+use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
+use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
 pub const MAX_TRANSFER_BYTES: usize = 256;
@@ -231,7 +231,7 @@ pub struct MemoryPort {
 }
 
 impl MemoryPort {
-    /// A port for so many sources ([`crate::tilelink::SourceRanges::len`]).
+    /// A port for so many sources ([`crate::port::tilelink::SourceRanges::len`]).
     pub fn new(sources: usize) -> Self {
         Self { next_request: 0, request: vec![0; sources], in_flight: 0, traffic: PortTraffic::default() }
     }

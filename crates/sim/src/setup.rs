@@ -4,8 +4,8 @@ use pollux_isa::config::Dataflow;
 use pollux_isa::{ConfigError, GemminiConfig};
 use thiserror::Error;
 
-use crate::dma_parameters::{DmaParameters, UnsupportedDma};
-use crate::wires::MAX_BANKS;
+use crate::dma::dma_parameters::{DmaParameters, UnsupportedDma};
+use crate::parts::wires::MAX_BANKS;
 
 /// Why a configuration cannot be simulated.
 #[derive(Clone, Debug, PartialEq, Error)]

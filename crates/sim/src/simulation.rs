@@ -3,12 +3,12 @@
 use pollux_isa::GemminiConfig;
 use thiserror::Error;
 
-use crate::event::{Cycle, EventBuffer, Observer};
-use crate::frontend_tlb::{PageFault, Translation};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
-use crate::report::{Activity, Span};
+use crate::observation::event::{Cycle, EventBuffer, Observer};
+use crate::observation::report::{Activity, Span};
+use crate::port::frontend_tlb::{PageFault, Translation};
 use crate::setup::{self, SetupError};
 
 /// Why a run did not come to its end.

@@ -3,8 +3,8 @@
 use pollux_memory::Memory;
 
 use super::{MemorySystem, ResponseQueue};
-use crate::event::Cycle;
-use crate::tilelink::{ABeat, DBeat};
+use crate::observation::event::Cycle;
+use crate::port::tilelink::{ABeat, DBeat};
 
 /// Directives of a golden program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +84,8 @@ impl MemorySystem for BenchMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::ReqKind;
-    use crate::tilelink::MAX_BEAT_BYTES;
+    use crate::observation::event::ReqKind;
+    use crate::port::tilelink::MAX_BEAT_BYTES;
 
     fn get(source: u16, size: u32) -> ABeat {
         let data = [0; MAX_BEAT_BYTES];

@@ -10,8 +10,8 @@
 use pollux_memory::Memory;
 
 use super::{MemorySystem, ResponseQueue};
-use crate::event::{Cycle, ReqKind};
-use crate::tilelink::{ABeat, DBeat};
+use crate::observation::event::{Cycle, ReqKind};
+use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of a cache line and of a DRAM burst (8 transfers of 64 bits).
 const LINE_BYTES: u64 = 64;
@@ -294,7 +294,7 @@ impl MemorySystem for DramL2Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tilelink::MAX_BEAT_BYTES;
+    use crate::port::tilelink::MAX_BEAT_BYTES;
 
     const CACHE: CacheParameters = CacheParameters { bytes: 64 * 1024, ways: 8, hit_cycles: 20 };
 

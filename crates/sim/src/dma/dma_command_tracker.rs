@@ -1,0 +1,133 @@
+//! Which commands of a DMA controller are under way (`DMACommandTracker.scala`).
+//!
+//! An entry counts down the bytes (loads) or rows (stores) that its command still waits for.
+//! A response in cycle r makes the command offered as completed in r+1; if the completion is taken
+//! then, the entry can be allocated again in r+2. Only the valid bits are reset.
+
+use pollux_isa::config::log2_up;
+
+use crate::parts::wires::RobId;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    tag: Option<RobId>,
+    left: u32,
+}
+
+/// The tracker; `max_in_flight_mem_reqs / DIM + 1` entries, at most 64.
+#[derive(Clone, Debug)]
+pub struct DmaCommandTracker {
+    entries: Vec<Entry>,
+    /// Valid entries, one bit each.
+    valid: u64,
+    /// Those of them for which nothing is missing any more.
+    done: u64,
+    all: u64,
+}
+
+impl DmaCommandTracker {
+    /// An empty tracker of `commands` entries.
+    pub fn new(commands: usize) -> Self {
+        debug_assert!((1..=64).contains(&commands));
+        Self { entries: vec![Entry::default(); commands], valid: 0, done: 0, all: u64::MAX >> (64 - commands) }
+    }
+
+    /// True if a command can be allocated.
+    #[inline]
+    pub fn alloc_ready(&self) -> bool {
+        self.valid != self.all
+    }
+
+    /// Entry that an allocation takes: the lowest free one, 0 if there is none.
+    #[inline]
+    pub fn alloc_id(&self) -> u8 {
+        if self.alloc_ready() { self.valid.trailing_ones() as u8 } else { 0 }
+    }
+
+    /// True if a command is under way.
+    #[inline]
+    pub fn busy(&self) -> bool {
+        self.valid != 0
+    }
+
+    /// The finished command offered to the reservation station; the outer option is `valid`.
+    #[inline]
+    pub fn completed(&self) -> Option<Option<RobId>> {
+        if self.done == 0 { None } else { Some(self.entries[self.done.trailing_zeros() as usize].tag) }
+    }
+
+    /// Clock edge: an allocation (tag, amount), a response (entry, amount), and whether the
+    /// offered completion is taken. Returns true if a register changed.
+    #[inline]
+    pub fn tick(&mut self, alloc: Option<(Option<RobId>, u32)>, response: Option<(u8, u32)>, completed: bool) -> bool {
+        if alloc.is_none() && response.is_none() && !completed {
+            return false;
+        }
+        let (slot, taken) = (self.alloc_id(), self.done & self.done.wrapping_neg());
+        if let Some((tag, left)) = alloc {
+            self.entries[usize::from(slot)] = Entry { tag, left };
+            self.valid |= 1 << slot;
+            self.note(slot);
+        }
+        if let Some((id, amount)) = response {
+            let entry = &mut self.entries[usize::from(id)];
+            // An illegal command may get more than it asked for: the count wraps around, and it never completes.
+            entry.left = entry.left.wrapping_sub(amount);
+            self.note(id);
+        }
+        if completed {
+            self.valid &= !taken;
+            self.done &= !taken;
+        }
+        true
+    }
+
+    /// Brings `done` up to date after a change of an entry.
+    #[inline]
+    fn note(&mut self, id: u8) {
+        let done = u64::from(self.entries[usize::from(id)].left == 0) << id;
+        self.done = (self.done & !(1 << id) | done) & self.valid;
+    }
+
+    /// What is still missing, entry by entry, for the explanation of a deadlock.
+    pub fn waiting_for(&self) -> Option<u32> {
+        let valid = |(id, entry): (usize, &Entry)| (self.valid >> id & 1 == 1).then_some(entry.left);
+        self.entries.iter().enumerate().filter_map(valid).max()
+    }
+}
+
+/// Mask of a tracker's amount, which is `log2Up(largest + 1)` bits wide.
+pub fn tracker_mask(largest: u32) -> u32 {
+    ((1u64 << log2_up(u64::from(largest) + 1)) - 1) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_offered_the_cycle_after_its_last_response_and_reused_after_that() {
+        let mut t = DmaCommandTracker::new(1);
+        t.tick(Some((None, 32)), None, false);
+        assert!(!t.alloc_ready());
+        t.tick(None, Some((0, 16)), false);
+        assert_eq!(t.completed(), None);
+        t.tick(None, Some((0, 16)), false);
+        assert_eq!(t.completed(), Some(None));
+        assert!(!t.alloc_ready());
+        t.tick(None, None, true);
+        assert!(t.alloc_ready() && !t.busy());
+    }
+
+    #[test]
+    fn the_lowest_finished_entry_is_offered_first() {
+        let mut t = DmaCommandTracker::new(2);
+        t.tick(Some((None, 1)), None, false);
+        t.tick(Some((None, 2)), None, false);
+        t.tick(None, Some((1, 2)), false);
+        t.tick(None, Some((0, 1)), false);
+        t.tick(None, None, true);
+        assert_eq!(t.alloc_id(), 0);
+        assert_eq!(t.completed(), Some(None));
+    }
+}

@@ -1,0 +1,429 @@
+//! The way of a stored row from the store controller to the write DMA: the part of `Scratchpad.scala` between the
+//! `dma.write` port and the stream writer.
+//!
+//! ```text
+//!                          bank read        bank output           scale unit          scale unit output,
+//!                              |          --> normalizer          <-- normalizer      or bank output (spad)
+//! store controller --> dispatch Q(2) --> norm Q(d+2) ----> scale Q(d+2) ----> issue Q(d+1, pipe) --> writer
+//! ```
+//!
+//! with d = `spad_read_delay`, which sets nothing but these depths. Four queues carry the requests in order; the rows travel beside
+//! them. A garbage row and a row of the scratchpad pass from norm to scale to issue as soon as there is room; a row of the
+//! accumulator passes together with its data. The store controller's response is given when a row's bank read is accepted.
+
+use pollux_isa::values::{Activation, Bits};
+use pollux_isa::{AddressLayout, GemminiConfig};
+use pollux_numerics::IexpConstants;
+
+use crate::dma::store_controller::ScratchpadWriteRequest;
+use crate::dma::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest};
+use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
+use crate::memories::accumulator_scale::{AccumulatorScale, ScaledRow};
+use crate::memories::normalizer::{NormalizedInput, Normalizer};
+use crate::observation::event::Port;
+use crate::observation::report::{Cause, Spent};
+use crate::parts::queue::Queue;
+use crate::parts::row::SpadRow;
+
+/// Entries of the dispatch queue (`Queue`'s default).
+const DISPATCH_DEPTH: usize = 2;
+
+/// Where the row of a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowSource {
+    /// Garbage address: zeros.
+    Zeros,
+    /// A scratchpad bank.
+    Spad(u8),
+    /// An accumulator bank.
+    Acc(u8),
+}
+
+/// What the path did in a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MvoutActivity {
+    /// No row.
+    Idle,
+    /// A row moved by a queue, or left for the writer.
+    Busy,
+    /// Nothing moved.
+    Stalled(MvoutStall),
+}
+
+/// Why the oldest row on its way out waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MvoutStall {
+    /// The writer is still sending the row before.
+    Writer,
+    /// The row is in the scale unit.
+    ScaleUnit,
+    /// The scale unit does not take the row, or the normalizer is not done with it.
+    Normalizer,
+    /// The bank's read port is taken, or its row is being written.
+    BankRead,
+    /// The row has been read and has not reached its queue.
+    BankOutput,
+}
+
+/// What moves in this cycle.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MvoutWires {
+    /// The head of the issue queue leaves.
+    issue_leaves: bool,
+    /// It takes its row from this scratchpad bank's queue of rows for the DMA.
+    pub spad_row: Option<u8>,
+    scale_out_taken: bool,
+    /// The head of the scale queue goes to the issue queue.
+    scale_leaves: bool,
+    norm_out_taken: bool,
+    norm_leaves: bool,
+    norm_enters_scale: bool,
+    /// The normalizer takes the row at the output of this accumulator bank.
+    pub acc_row: Option<u8>,
+}
+
+impl MvoutWires {
+    /// A row leaves for the writer.
+    pub fn sends(&self) -> bool {
+        self.issue_leaves
+    }
+}
+
+/// The constants of the exponential as they stand at the normalizer's input port while no row enters.
+///
+/// The port's select has no default, which leaves bank 0 there: the constants of the row at its output, or else of the head of the
+/// dispatch queue one cycle ago, which is a slot of the queue's memory even if the queue is empty.
+#[derive(Clone, Debug, Default)]
+struct IdlePort {
+    memory: [IexpConstants; DISPATCH_DEPTH],
+    enq: usize,
+    deq: usize,
+    registered: IexpConstants,
+}
+
+impl IdlePort {
+    fn tick(&mut self, leaves: bool, enters: Option<&ScratchpadWriteRequest>) {
+        self.registered = self.memory[self.deq];
+        if leaves {
+            self.deq = (self.deq + 1) % DISPATCH_DEPTH;
+        }
+        if let Some(request) = enters {
+            self.memory[self.enq] = constants(request);
+            self.enq = (self.enq + 1) % DISPATCH_DEPTH;
+        }
+    }
+}
+
+fn spent_on_rows(empty: bool, enters: bool, held_up: Option<Cause>) -> Spent {
+    match held_up {
+        Some(cause) => Spent::Stalled(cause),
+        None if empty && !enters => Spent::Idle,
+        None => Spent::Busy,
+    }
+}
+
+fn pop_if<T>(queue: &mut Queue<T>, leaves: bool) -> Option<T> {
+    if leaves { queue.pop() } else { None }
+}
+
+fn constants(request: &ScratchpadWriteRequest) -> IexpConstants {
+    IexpConstants {
+        qln2: request.acc_iexp_qln2,
+        qln2_inv: request.acc_iexp_qln2_inv,
+        qb: request.acc_igelu_qb,
+        qc: request.acc_igelu_qc,
+    }
+}
+
+/// Queues, normalizer and scale unit.
+#[derive(Clone, Debug)]
+pub struct MvoutPath {
+    layout: AddressLayout,
+    dim: usize,
+    input_bytes: u16,
+    acc_bytes: u16,
+    dispatch: Queue<ScratchpadWriteRequest>,
+    norm: Queue<ScratchpadWriteRequest>,
+    scale: Queue<ScratchpadWriteRequest>,
+    issue: Queue<ScratchpadWriteRequest>,
+    normalizer: Normalizer,
+    acc_scale: AccumulatorScale,
+    idle_port: IdlePort,
+}
+
+impl MvoutPath {
+    /// The path of a configuration, empty.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let delay = config.spad_read_delay as usize;
+        Self {
+            layout: config.layout(),
+            dim: config.dim() as usize,
+            input_bytes: config.input_type.bytes() as u16,
+            acc_bytes: config.acc_type.bytes() as u16,
+            dispatch: Queue::plain(DISPATCH_DEPTH),
+            norm: Queue::plain(delay + 2),
+            scale: Queue::plain(delay + 2),
+            issue: Queue::pipe(delay + 1),
+            normalizer: Normalizer::new(config),
+            acc_scale: AccumulatorScale::new(config),
+            idle_port: IdlePort::default(),
+        }
+    }
+
+    /// True while a request is in one of the four queues: the path's part of `io.busy`.
+    #[inline]
+    pub fn busy(&self) -> bool {
+        !(self.dispatch.is_empty() && self.norm.is_empty() && self.scale.is_empty() && self.issue.is_empty())
+    }
+
+    /// True if no row and no statistics are on their way.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        !self.busy() && self.normalizer.is_idle() && self.acc_scale.is_empty()
+    }
+
+    /// True if the dispatch queue accepts a request.
+    #[inline]
+    pub fn store_ready(&self) -> bool {
+        self.dispatch.enq_ready(false)
+    }
+
+    /// The request that may read its row now: the head of the dispatch queue, if the norm queue has room.
+    #[inline]
+    pub fn dispatching(&self) -> Option<&ScratchpadWriteRequest> {
+        self.dispatch.front().filter(|_| self.norm.enq_ready(false))
+    }
+
+    /// Where a request's row comes from.
+    pub fn source(&self, request: &ScratchpadWriteRequest) -> RowSource {
+        let laddr = request.laddr;
+        if laddr.is_garbage(self.layout) {
+            RowSource::Zeros
+        } else if laddr.is_acc() {
+            RowSource::Acc(laddr.acc_bank(self.layout) as u8)
+        } else {
+            RowSource::Spad(laddr.sp_bank(self.layout) as u8)
+        }
+    }
+
+    /// Row within its bank that a request reads.
+    pub fn bank_row(&self, request: &ScratchpadWriteRequest) -> u32 {
+        let laddr = request.laddr;
+        if laddr.is_acc() { laddr.acc_row(self.layout) } else { laddr.sp_row(self.layout) }
+    }
+
+    /// How a request wants its accumulator row.
+    pub fn readout(&self, request: &ScratchpadWriteRequest) -> ReadoutRequest {
+        ReadoutRequest {
+            activation: Activation::from_bits(request.acc_act.into()),
+            scale: request.acc_scale,
+            constants: constants(request),
+            full: request.laddr.read_full(),
+            port: Port::Dma,
+        }
+    }
+
+    /// Moves of this cycle, sinks first: `writer_ready` is the writer's `req.ready`, `spad_row` whether a row waits in the
+    /// bank's queue of rows for the DMA, `acc_row` whether one is at the bank's output.
+    pub fn wires(&self, writer_ready: bool, spad_row: impl Fn(u8) -> bool, acc_row: impl Fn(u8) -> bool) -> MvoutWires {
+        let mut wires = MvoutWires::default();
+        if !self.busy() {
+            return wires;
+        }
+        if let Some(head) = self.issue.front().filter(|_| writer_ready) {
+            match self.source(head) {
+                RowSource::Zeros => wires.issue_leaves = true,
+                RowSource::Spad(bank) => wires.spad_row = spad_row(bank).then_some(bank),
+                // A row that the execute controller read would go to it and not to the writer.
+                RowSource::Acc(_) => {
+                    wires.scale_out_taken = self.acc_scale.out().is_some_and(|out| out.port == Port::Dma);
+                }
+            }
+            wires.issue_leaves |= wires.spad_row.is_some() || wires.scale_out_taken;
+        }
+        self.scale_wires(&mut wires);
+        self.norm_wires(&mut wires, acc_row);
+        wires
+    }
+
+    fn scale_wires(&self, wires: &mut MvoutWires) {
+        let issue_ready = self.issue.enq_ready(wires.issue_leaves);
+        let Some(head) = self.scale.front().filter(|_| issue_ready) else { return };
+        if let RowSource::Acc(_) = self.source(head) {
+            wires.norm_out_taken = self.normalizer.out().is_some() && self.acc_scale.in_ready(wires.scale_out_taken);
+            wires.scale_leaves = wires.norm_out_taken;
+        } else {
+            wires.scale_leaves = true;
+        }
+    }
+
+    fn norm_wires(&self, wires: &mut MvoutWires, acc_row: impl Fn(u8) -> bool) {
+        let Some(head) = self.norm.front().filter(|_| self.scale.enq_ready(false)) else { return };
+        if let RowSource::Acc(bank) = self.source(head) {
+            let stats_id = head.acc_norm_stats_id.into();
+            if acc_row(bank) && self.normalizer.in_ready(stats_id, wires.norm_out_taken) {
+                wires.acc_row = Some(bank);
+                wires.norm_leaves = true;
+                wires.norm_enters_scale = head.laddr.norm_cmd().writes_to_main_memory();
+            }
+        } else {
+            wires.norm_leaves = true;
+            wires.norm_enters_scale = true;
+        }
+    }
+
+    /// The row that the writer takes in this cycle; `spad_row` is the head of the queue named by `wires.spad_row`.
+    /// A request to the scratchpad itself (MVOUT_SPAD) has no sink in this build and is dropped.
+    pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadRow>) -> Option<StreamWriteRequest> {
+        let request = self.issue.front().filter(|request| wires.issue_leaves && !request.to_spad)?;
+        let mut data = [0; MAX_WRITE_BYTES];
+        let mut element = self.input_bytes;
+        if let Some(row) = spad_row {
+            self.copy_elements(row, &mut data);
+        } else if wires.scale_out_taken {
+            match self.acc_scale.out().map(|out| &out.row) {
+                Some(ScaledRow::Small(row)) => self.copy_elements(row, &mut data),
+                Some(ScaledRow::Full(row)) => {
+                    element = self.acc_bytes;
+                    for (bytes, element) in data.chunks_exact_mut(element.into()).zip(&row.0[..self.dim]) {
+                        bytes.copy_from_slice(&element.to_le_bytes());
+                    }
+                }
+                None => {}
+            }
+        }
+        Some(StreamWriteRequest {
+            vaddr: request.vaddr,
+            physical: request.to_spad,
+            data,
+            len: request.len * element,
+            block: request.block,
+            pool_en: request.pool_en,
+            store_en: request.store_en,
+        })
+    }
+
+    fn copy_elements(&self, row: &SpadRow, data: &mut [u8]) {
+        for (byte, element) in data.iter_mut().zip(&row.0[..self.dim]) {
+            *byte = element.cast_unsigned();
+        }
+    }
+
+    /// Clock edge, before that of the banks. `dispatched` says that the head of the dispatch queue leaves, `store` is the accepted
+    /// request of the store controller. Returns true if anything changed.
+    #[inline]
+    pub fn tick(
+        &mut self,
+        wires: &MvoutWires,
+        dispatched: bool,
+        store: Option<&ScratchpadWriteRequest>,
+        acc_banks: &[AccumulatorMem],
+    ) -> bool {
+        if store.is_none() && !self.busy() && self.normalizer.is_idle() {
+            self.idle_port.tick(false, None);
+            return false;
+        }
+        self.busy_tick(wires, dispatched, store, acc_banks)
+    }
+
+    fn busy_tick(
+        &mut self,
+        wires: &MvoutWires,
+        dispatched: bool,
+        store: Option<&ScratchpadWriteRequest>,
+        acc_banks: &[AccumulatorMem],
+    ) -> bool {
+        let port_constants = self.port_constants(wires, acc_banks);
+        self.idle_port.tick(dispatched, store);
+        let normalized = if wires.norm_out_taken { self.normalizer.out() } else { None };
+        let mut changed = self.acc_scale.tick(normalized, wires.scale_out_taken);
+        let input = self.normalizer_input(wires, acc_banks);
+        changed |= self.normalizer.tick(input, wires.norm_out_taken, &port_constants);
+        changed |= wires.issue_leaves || wires.scale_leaves || wires.norm_leaves || dispatched || store.is_some();
+        self.tick_queues(wires, dispatched);
+        if let Some(store) = store {
+            self.dispatch.push(*store);
+        }
+        changed
+    }
+
+    fn tick_queues(&mut self, wires: &MvoutWires, dispatched: bool) {
+        if wires.issue_leaves {
+            self.issue.pop();
+        }
+        if let Some(request) = pop_if(&mut self.scale, wires.scale_leaves) {
+            self.issue.push(request);
+        }
+        if let Some(request) = pop_if(&mut self.norm, wires.norm_leaves)
+            && wires.norm_enters_scale
+        {
+            self.scale.push(request);
+        }
+        if let Some(request) = pop_if(&mut self.dispatch, dispatched) {
+            self.norm.push(request);
+        }
+    }
+
+    fn normalizer_input<'a>(&self, wires: &MvoutWires, acc_banks: &'a [AccumulatorMem]) -> Option<NormalizedInput<'a>> {
+        let resp = acc_banks[usize::from(wires.acc_row?)].out()?;
+        let request = self.norm.front()?;
+        Some(NormalizedInput {
+            resp,
+            len: request.len.into(),
+            stats_id: request.acc_norm_stats_id.into(),
+            cmd: request.laddr.norm_cmd(),
+        })
+    }
+
+    #[inline]
+    fn port_constants(&self, wires: &MvoutWires, acc_banks: &[AccumulatorMem]) -> IexpConstants {
+        let bank = wires.acc_row.map_or(0, usize::from);
+        acc_banks[bank].out().map_or(self.idle_port.registered, |out| out.readout.constants)
+    }
+
+    /// What this cycle is spent on.
+    pub fn activity(&self, wires: &MvoutWires, dispatched: bool, writer_ready: bool) -> MvoutActivity {
+        use MvoutActivity::{Busy, Idle, Stalled};
+        if wires.issue_leaves || wires.scale_leaves || wires.norm_leaves || dispatched {
+            return Busy;
+        }
+        let stall = if let Some(head) = self.issue.front() {
+            match self.source(head) {
+                _ if !writer_ready => MvoutStall::Writer,
+                RowSource::Acc(_) => MvoutStall::ScaleUnit,
+                _ => MvoutStall::BankOutput,
+            }
+        } else if !self.scale.is_empty() || !self.norm.is_empty() {
+            MvoutStall::Normalizer
+        } else if !self.dispatch.is_empty() {
+            MvoutStall::BankRead
+        } else {
+            return Idle;
+        };
+        Stalled(stall)
+    }
+
+    /// What the normalizer spends this cycle on.
+    pub fn normalizer_activity(&self, wires: &MvoutWires) -> Spent {
+        let shows_row = self.normalizer.out().is_some() && !wires.norm_out_taken;
+        spent_on_rows(self.normalizer.is_idle(), wires.acc_row.is_some(), shows_row.then_some(Cause::ScaleUnit))
+    }
+
+    /// What the scale unit spends this cycle on.
+    pub fn scale_activity(&self, wires: &MvoutWires) -> Spent {
+        let shows_row = self.acc_scale.out().is_some() && !wires.scale_out_taken;
+        spent_on_rows(self.acc_scale.is_empty(), wires.norm_out_taken, shows_row.then_some(Cause::Writer))
+    }
+
+    /// What the path waits for, for the explanation of a deadlock.
+    pub fn waiting_for(&self) -> Option<String> {
+        let waits = |queue: &Queue<ScratchpadWriteRequest>, what: &str| {
+            queue.front().map(|head| format!("Scratchpad: the mvout of local row {:?} waits for {what}", head.laddr))
+        };
+        waits(&self.issue, "its row or the StreamWriter")
+            .or_else(|| waits(&self.scale, "its normalized row or the scale unit"))
+            .or_else(|| waits(&self.norm, "its bank's output or the Normalizer"))
+            .or_else(|| waits(&self.dispatch, "its bank's read port"))
+            .or_else(|| self.normalizer.waiting_for())
+    }
+}

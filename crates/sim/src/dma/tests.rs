@@ -1,0 +1,4 @@
+//! The DMA side alone.
+
+mod properties;
+mod traces;

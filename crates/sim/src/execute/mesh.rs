@@ -1,0 +1,358 @@
+//! The systolic array with its skew and de-skew registers, advanced by rows (`Mesh.scala`, `Tile.scala`, `PE.scala`,
+//! and the shifters of `MeshWithDelays.scala`).
+//!
+//! | port | dir | shape | back pressure |
+//! |---|---|---|---|
+//! | row | in | one [`MeshRow`] a cycle, or a bubble | none: always taken |
+//! | output | out | DIM x `spatialArrayOutputType`, with id and last, from registers | none |
+//!
+//! A row presented in cycle u is visible at the output in cycle u + [`Mesh::latency`]. Every processing element (PE) sees
+//! the same sequence of valid rows, only later by its distance from the corner, and bubbles change nothing in it. So the
+//! whole array takes a row at once, when it is presented, and the result row waits in a delay line. What this leaves
+//! out: while rows of both dataflows are on their way, the hardware picks the output of all columns by the dataflow of
+//! column 0. A CONFIG_EX waits for all results that are kept, so that only a flush can bring the other dataflow close behind a
+//! result: it takes its dataflow from a stale entry of the control queue, which has a place more than `spad_read_delay`. At
+//! the generator's delay of 4 the two passes since the CONFIG_EX have overwritten all entries; at 8 and DIM 4 they have not.
+//!
+//! [`crate::execute::mesh_pe::MeshPe`] is the same array register by register; its tests hold the two equal.
+
+use pollux_isa::GemminiConfig;
+use pollux_isa::values::DataflowMode;
+use pollux_numerics::MeshWidth;
+use pollux_numerics::mesh::propagate;
+
+use crate::parts::row::MAX_DIM;
+
+/// A row of operands as it enters the skew registers, with its control signals. Slices have DIM lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct MeshRow<'a> {
+    /// Activations, one for each row of the array.
+    pub a: &'a [i8],
+    /// WS: what the partial sums start from. OS: the right-hand matrix.
+    pub b: &'a [i8],
+    /// What enters the propagated registers at the top.
+    pub d: &'a [i8],
+    /// Signals that travel with the row.
+    pub control: MeshControl,
+}
+
+/// Control signals of a row (`PEControl`, and id and last).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeshControl {
+    /// What stays in the array.
+    pub dataflow: DataflowMode,
+    /// True: c1 propagates and c2 is computed with; false: the other way round.
+    pub propagate: bool,
+    /// Right shift of an output-stationary result in the row in which `propagate` toggles, 0..=31.
+    pub shift: u8,
+    /// Number of the matrix product, modulo the number that may be in flight.
+    pub id: u8,
+    /// Last row of its matrix.
+    pub last: bool,
+}
+
+/// A valid row at the array's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeshOutput<'a> {
+    /// Result, DIM lanes, each of the array's output width.
+    pub data: &'a [i32],
+    /// Number of the matrix product.
+    pub id: u8,
+    /// Last row of its matrix.
+    pub last: bool,
+}
+
+/// Cycles from the presentation of a row to its result: skew, one register stage of `tile_latency + 1` cycles
+/// in front of every tile on the way, and the output registers.
+pub fn mesh_latency(config: &GemminiConfig) -> usize {
+    let hops = config.mesh_rows + config.mesh_columns - 1;
+    (hops * (config.tile_latency + 1) + config.mesh_output_delay) as usize
+}
+
+/// One of the two registers, c1 or c2, of all PEs.
+///
+/// The matrix moves down by moving `top` up. Elements are kept modulo 2^32 and cut to the array's width when
+/// they are read, which is the same because every value the hardware stores has that width.
+#[derive(Clone, Debug)]
+struct Registers {
+    dim: usize,
+    /// Storage row of PE row 0; PE row r is storage row `(top + r) % dim`.
+    top: usize,
+    /// `[storage row][column]`.
+    rows: Vec<i32>,
+    /// Low eight bits of `rows` as floats. Sums of products of bytes are exact in them, and every vector unit can
+    /// multiply them.
+    weights: Vec<f32>,
+    /// `weights` is up to date.
+    weights_valid: bool,
+}
+
+impl Registers {
+    fn new(dim: usize) -> Self {
+        let cells = dim * dim;
+        Self { dim, top: 0, rows: vec![0; cells], weights: vec![0.0; cells], weights_valid: true }
+    }
+
+    /// All rows move down, `row` enters at the top.
+    #[inline]
+    fn push<const N: usize>(&mut self, row: &[i8; N]) {
+        self.top = if self.top == 0 { N } else { self.top } - 1;
+        self.rows.as_chunks_mut::<N>().0[self.top] = widen(row);
+        self.weights.as_chunks_mut::<N>().0[self.top] = widen(row);
+    }
+
+    /// Contents of PE row `row`, not yet cut to the array's width.
+    fn row(&self, row: usize) -> &[i32] {
+        &self.rows[(self.top + row) % self.dim * self.dim..][..self.dim]
+    }
+
+    /// Brings `weights` up to date.
+    fn refresh_weights(&mut self) {
+        for (weight, &x) in self.weights.iter_mut().zip(&self.rows) {
+            *weight = (x as i8).into();
+        }
+        self.weights_valid = true;
+    }
+
+    /// `b[j] + sum of a[r] * low8(register[r][j])`.
+    #[inline]
+    fn weight_stationary<const N: usize>(&self, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
+        let mut sums = widen::<f32, N>(b);
+        for sum in &mut sums {
+            *sum += BIAS;
+        }
+        // An array of rows, whose number is known when this is compiled.
+        let Some(rows) = self.weights.as_chunks::<N>().0.first_chunk::<N>() else { return widen(b) };
+        multiply_accumulate(rows, &widen(&self.rotate(a)), &mut sums);
+        let mut out = [0; N];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = (sum.to_bits() as i32).wrapping_sub(BIAS.to_bits() as i32);
+        }
+        out
+    }
+
+    /// `register[r][j] += a[r] * b[j]`.
+    #[inline]
+    fn output_stationary<const N: usize>(&mut self, a: &[i8; N], b: &[i8; N]) {
+        let a = widen::<i16, N>(&self.rotate(a));
+        let b = widen::<i16, N>(b);
+        for (row, &a) in self.rows.as_chunks_mut::<N>().0.iter_mut().zip(&a) {
+            for (cell, &b) in row.iter_mut().zip(&b) {
+                // The product of two i8 fits 16 bits.
+                *cell = cell.wrapping_add(i32::from(a * b));
+            }
+        }
+        self.weights_valid = false;
+    }
+
+    /// The lanes of `a`, lane r for PE row r, in the order of the storage rows.
+    #[inline]
+    fn rotate<const N: usize>(&self, a: &[i8; N]) -> [i8; N] {
+        let twice = [*a, *a];
+        let (twice, start) = (twice.as_flattened(), (N - self.top) % N);
+        twice[start..].first_chunk().copied().unwrap_or(*a)
+    }
+}
+
+/// `sums[j] += sum of a[r] * weights[r][j]`, four rows at a time.
+#[inline]
+fn multiply_accumulate<const N: usize>(weights: &[[f32; N]; N], a: &[f32; N], sums: &mut [f32; N]) {
+    let ((fours, rest), (fours_of_a, rest_of_a)) = (weights.as_chunks::<4>(), a.as_chunks::<4>());
+    for ([w0, w1, w2, w3], [a0, a1, a2, a3]) in fours.iter().zip(fours_of_a) {
+        for j in 0..N {
+            sums[j] += (a0 * w0[j] + a1 * w1[j]) + (a2 * w2[j] + a3 * w3[j]);
+        }
+    }
+    for (row, a) in rest.iter().zip(rest_of_a) {
+        for (sum, w) in sums.iter_mut().zip(row) {
+            *sum += a * w;
+        }
+    }
+}
+
+/// 1.5 x 2^23. Around it floats are 1 apart, so that the bits of bias + n are those of the bias, plus n: sums need no
+/// conversion, and are exact below 2^22, which is more than the largest array can reach.
+const BIAS: f32 = 12_582_912.0;
+const _: () = assert!(MAX_DIM << 14 < 1 << 22);
+
+/// The elements of `row`, converted.
+#[inline]
+fn widen<T: From<i8> + Copy + Default, const N: usize>(row: &[i8; N]) -> [T; N] {
+    let mut wide = [T::default(); N];
+    for (wide, &x) in wide.iter_mut().zip(row) {
+        *wide = x.into();
+    }
+    wide
+}
+
+/// A slot of the delay line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    valid: bool,
+    last: bool,
+    id: u8,
+}
+
+/// The array: registers c1 and c2 of all PEs, and the rows on their way out.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    dim: usize,
+    width: MeshWidth,
+    /// `[0]` = c2, `[1]` = c1: indexed by the propagate bit, the registers that move.
+    registers: [Registers; 2],
+    /// The propagate bit of the last valid row (`last_s`).
+    last_propagate: bool,
+    /// Delay line of `latency` slots; `position` is read in this cycle and written at its end.
+    slots: Vec<Slot>,
+    data: Vec<i32>,
+    position: usize,
+    /// Valid slots.
+    in_flight: usize,
+}
+
+impl Mesh {
+    /// An array of zeros.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let dim = config.dim() as usize;
+        let latency = mesh_latency(config);
+        Self {
+            dim,
+            width: mesh_width(config),
+            registers: [Registers::new(dim), Registers::new(dim)],
+            last_propagate: false,
+            slots: vec![Slot::default(); latency],
+            data: vec![0; latency * dim],
+            position: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// Cycles from the presentation of a row to its result.
+    pub fn latency(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Number of rows between presentation and output.
+    #[inline]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The row at the output in this cycle.
+    #[inline]
+    pub fn output(&self) -> Option<MeshOutput<'_>> {
+        let Slot { valid, last, id } = self.slots[self.position];
+        valid.then(|| MeshOutput { data: &self.data[self.position * self.dim..][..self.dim], id, last })
+    }
+
+    /// The row at the output is the last of its matrix.
+    #[inline]
+    pub fn ends_matrix(&self) -> bool {
+        let Slot { valid, last, .. } = self.slots[self.position];
+        valid && last
+    }
+
+    /// Of the next `rows` rows at the output, how many come before the last one of a matrix.
+    pub fn rows_before_last(&self, rows: usize) -> usize {
+        let (first, later) = (&self.slots[self.position..], &self.slots[..self.position]);
+        let last = first.iter().chain(later).take(rows).position(|slot| slot.valid && slot.last);
+        last.unwrap_or(rows.min(self.slots.len()))
+    }
+
+    /// Register c1 of the PE in `row` and `column`.
+    pub fn c1(&self, row: usize, column: usize) -> i32 {
+        self.width.wrap(self.registers[1].row(row)[column])
+    }
+
+    /// Register c2 of the PE in `row` and `column`.
+    pub fn c2(&self, row: usize, column: usize) -> i32 {
+        self.width.wrap(self.registers[0].row(row)[column])
+    }
+
+    /// Clock edge: takes the row presented in this cycle, if any. False if nothing moved.
+    pub fn tick(&mut self, row: Option<&MeshRow>) -> bool {
+        if row.is_none() && self.in_flight == 0 {
+            return false;
+        }
+        let position = self.position;
+        self.in_flight -= usize::from(self.slots[position].valid);
+        self.slots[position].valid = false;
+        if let Some(row) = row {
+            let MeshControl { id, last, .. } = row.control;
+            self.slots[position] = Slot { valid: true, last, id };
+            self.in_flight += 1;
+            match self.dim {
+                2 => self.present::<2>(row),
+                4 => self.present::<4>(row),
+                8 => self.present::<8>(row),
+                16 => self.present::<16>(row),
+                32 => self.present::<32>(row),
+                _ => self.present::<MAX_DIM>(row),
+            }
+            self.last_propagate = row.control.propagate;
+        }
+        self.position = if position + 1 == self.slots.len() { 0 } else { position + 1 };
+        true
+    }
+
+    /// All PEs take the row; its result goes into the delay line. `N` is DIM.
+    fn present<const N: usize>(&mut self, row: &MeshRow) {
+        let operands = (row.a.first_chunk::<N>(), row.b.first_chunk::<N>(), row.d.first_chunk::<N>());
+        let (Some(a), Some(b), Some(d)) = operands else { return };
+        let [c2, c1] = &mut self.registers;
+        let (moving, other) = if row.control.propagate { (c1, c2) } else { (c2, c1) };
+        let mut out = match row.control.dataflow {
+            DataflowMode::Ws => weight_stationary(other, a, b),
+            DataflowMode::Os => {
+                let toggles = row.control.propagate != self.last_propagate;
+                output_stationary(moving, other, a, b, if toggles { row.control.shift } else { 0 }, self.width)
+            }
+        };
+        moving.push(d);
+        if !self.width.never_wraps(N) || row.control.dataflow == DataflowMode::Os {
+            self.width.wrap_row(&mut out);
+        }
+        self.data.as_chunks_mut::<N>().0[self.position] = out;
+    }
+}
+
+/// The result of a row in WS: `weights` multiply.
+#[inline]
+fn weight_stationary<const N: usize>(weights: &mut Registers, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
+    // Preload passes and padding rows carry zeros.
+    if *a == [0; N] {
+        return widen(b);
+    }
+    if !weights.weights_valid {
+        weights.refresh_weights();
+    }
+    weights.weight_stationary(a, b)
+}
+
+/// The result of a row in OS: the bottom row of the registers that move, all of which shift first. The `sums`
+/// accumulate.
+#[inline]
+fn output_stationary<const N: usize>(
+    moving: &mut Registers,
+    sums: &mut Registers,
+    a: &[i8; N],
+    b: &[i8; N],
+    shift: u8,
+    width: MeshWidth,
+) -> [i32; N] {
+    if shift != 0 {
+        for x in &mut moving.rows {
+            *x = propagate(width.wrap(*x), shift.into(), width);
+        }
+        moving.weights_valid = false;
+    }
+    if *a != [0; N] {
+        sums.output_stationary(a, b);
+    }
+    moving.rows.as_chunks::<N>().0[(moving.top + N - 1) % N]
+}
+
+/// The width of `spatialArrayOutputType`.
+pub(crate) fn mesh_width(config: &GemminiConfig) -> MeshWidth {
+    MeshWidth::new(config.spatial_array_output_type.bits).unwrap_or(MeshWidth::DEFAULT)
+}

@@ -1,0 +1,284 @@
+//! Activation, scaling and clipping of accumulator rows on their way out (`AccumulatorScale.scala`).
+//!
+//! | build                      | row accepted in t is at the output in           | rows inside           |
+//! |----------------------------|-------------------------------------------------|-----------------------|
+//! | one unit a column          | t + latency: arithmetic in front of a pipeline   | latency               |
+//! | U units (four of them norm)| t + lanes a unit + latency + 2, alone            | 3                     |
+//!
+//! A full-width read passes its raw row beside the arithmetic and takes as long.
+
+use pollux_isa::GemminiConfig;
+use pollux_isa::config::{ExpVariant, ScaleUnits as UnitCount};
+use pollux_isa::values::Activation;
+use pollux_numerics::hardfloat::ONE;
+use pollux_numerics::{IexpVariant, Readout, read_row};
+
+use crate::memories::accumulator_mem::ReadoutRequest;
+use crate::memories::normalizer::NormalizedOutput;
+use crate::memories::scale_units::{ENTRIES, ScaleUnits};
+use crate::observation::event::Port;
+use crate::parts::pipeline::Pipeline;
+use crate::parts::row::{AccRow, SpadRow};
+
+/// Units with norm functions in a build with fewer units than columns (`num_units_with_norm`).
+const NORM_UNITS: usize = 4;
+
+/// The row that an entry puts out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaledRow {
+    /// Raw accumulator row.
+    Full(AccRow),
+    /// Scaled and clipped row.
+    Small(SpadRow),
+}
+
+/// A row at the output (`AccumulatorScaleResp`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccumulatorScaleResp {
+    /// The row.
+    pub row: ScaledRow,
+    /// Who read it (`fromDMA`).
+    pub port: Port,
+}
+
+#[derive(Clone, Debug)]
+enum Units {
+    PerColumn(Pipeline<AccumulatorScaleResp>),
+    Shared(Box<SharedUnits>),
+}
+
+/// A build with fewer units than columns.
+#[derive(Clone, Debug)]
+struct SharedUnits {
+    units: ScaleUnits,
+    /// Row of each entry, and whether its activation needs a norm unit.
+    rows: [Option<(AccumulatorScaleResp, bool)>; ENTRIES],
+    policy: [u8; 1 << ENTRIES],
+}
+
+/// The unit.
+#[derive(Clone, Debug)]
+pub struct AccumulatorScale {
+    units: Units,
+    dim: usize,
+    arithmetic: ReadoutArithmetic,
+}
+
+/// Which functions the build has.
+#[derive(Clone, Copy, Debug)]
+struct ReadoutArithmetic {
+    has_scale: bool,
+    has_nonlinear_activations: bool,
+    has_normalizations: bool,
+    variant: IexpVariant,
+}
+
+/// The body of the exponential that the configuration stands for.
+pub fn iexp_variant(config: &GemminiConfig) -> IexpVariant {
+    match config.softmax_exp {
+        ExpVariant::Polynomial8c3f992 => IexpVariant::GeluPolynomial,
+        ExpVariant::Released => IexpVariant::Exponential,
+    }
+}
+
+impl AccumulatorScale {
+    /// The unit of a configuration, empty. Without `acc_scale_args` there is no multiplier and one register.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let dim = config.dim() as usize;
+        let latency = config.acc_scale_args.map_or(1, |args| args.latency);
+        let units = match config.acc_scale_args.map(|args| args.units) {
+            Some(UnitCount::Count(count)) => {
+                let others = (count as usize).saturating_sub(NORM_UNITS);
+                Units::Shared(Box::new(SharedUnits {
+                    units: ScaleUnits::grouped(NORM_UNITS, others, dim, latency as usize),
+                    rows: [None; ENTRIES],
+                    policy: assignment_policy(count),
+                }))
+            }
+            Some(UnitCount::PerColumn) | None => Units::PerColumn(Pipeline::new(latency)),
+        };
+        let arithmetic = ReadoutArithmetic {
+            has_scale: config.acc_scale_args.is_some(),
+            has_nonlinear_activations: config.has_nonlinear_activations,
+            has_normalizations: config.has_normalizations && config.has_nonlinear_activations,
+            variant: iexp_variant(config),
+        };
+        Self { units, dim, arithmetic }
+    }
+
+    /// True if no row is inside.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        match &self.units {
+            Units::PerColumn(pipeline) => pipeline.is_empty(),
+            Units::Shared(shared) => shared.units.is_empty(),
+        }
+    }
+
+    /// The row at the output.
+    #[inline]
+    pub fn out(&self) -> Option<&AccumulatorScaleResp> {
+        match &self.units {
+            Units::PerColumn(pipeline) => pipeline.out(),
+            Units::Shared(shared) => shared.rows[shared.units.done()?].as_ref().map(|(resp, _)| resp),
+        }
+    }
+
+    /// `in.ready`, given whether the output is taken.
+    #[inline]
+    pub fn in_ready(&self, out_taken: bool) -> bool {
+        match &self.units {
+            Units::PerColumn(pipeline) => pipeline.in_ready(out_taken),
+            Units::Shared(shared) => {
+                let units = &shared.units;
+                !units.is_valid(units.tail()) || (units.tail_is_head() && out_taken)
+            }
+        }
+    }
+
+    /// Clock edge: `input` was accepted, the output leaves iff `out_taken`. Returns true if anything changed.
+    pub fn tick(&mut self, input: Option<NormalizedOutput<'_>>, out_taken: bool) -> bool {
+        if input.is_none() && self.is_empty() {
+            return false;
+        }
+        let accepted = input.is_some();
+        let row = input.as_ref().map(|input| self.read(input));
+        match &mut self.units {
+            Units::PerColumn(pipeline) => {
+                let moved = pipeline.moves(out_taken);
+                pipeline.tick(row, out_taken);
+                moved || accepted
+            }
+            Units::Shared(shared) => {
+                let SharedUnits { units, rows, policy } = &mut **shared;
+                let norm = (0..ENTRIES).filter(|&e| units.is_valid(e) && rows[e].is_some_and(|(_, norm)| norm));
+                let assigned = policy[norm.fold(0, |mask, e| mask | 1 << e)];
+                if let (Some(row), Some(input)) = (row, &input) {
+                    rows[units.tail()] = Some((row, input.resp.readout.activation.needs_normalizations()));
+                }
+                units.tick(out_taken, accepted.then_some(false), assigned)
+            }
+        }
+    }
+
+    /// The arithmetic, done when a row enters; only the form that the reader asks for is worked out.
+    fn read(&self, input: &NormalizedOutput<'_>) -> AccumulatorScaleResp {
+        let readout = &input.resp.readout;
+        let row = if readout.full {
+            ScaledRow::Full(input.resp.data)
+        } else {
+            let mut row = SpadRow::default();
+            read_row(&input.resp.data.0[..self.dim], &self.arithmetic.readout(readout, input), &mut row.0[..self.dim]);
+            ScaledRow::Small(row)
+        };
+        AccumulatorScaleResp { row, port: readout.port }
+    }
+}
+
+impl ReadoutArithmetic {
+    /// The function of a row. Activations that the build lacks pass the value on.
+    fn readout(&self, request: &ReadoutRequest, input: &NormalizedOutput<'_>) -> Readout {
+        let factor = |scale| if self.has_scale { scale } else { ONE };
+        let scale = factor(request.scale);
+        let constants = request.constants;
+        match request.activation {
+            Activation::Relu if self.has_nonlinear_activations => Readout::Relu { scale },
+            Activation::Layernorm if self.has_normalizations => {
+                Readout::LayerNorm { mean: input.mean, inv_stddev: factor(input.inv_stddev) }
+            }
+            Activation::Igelu if self.has_normalizations => {
+                Readout::Igelu { scale, qb: constants.qb, qc: constants.qc }
+            }
+            Activation::Softmax if self.has_normalizations => Readout::Softmax {
+                max: input.max,
+                inv_sum_exp: factor(input.inv_sum_exp),
+                constants,
+                variant: self.variant,
+            },
+            _ => Readout::None { scale },
+        }
+    }
+}
+
+/// Which entries the norm units serve, for each mask of entries that need them (`static_assignment_policy`).
+///
+/// If the entries that need them are at least as large a part of all entries as the norm units are of all units, those entries;
+/// else also others, from the highest entry down, until the parts are equal (rounded).
+fn assignment_policy(units: u32) -> [u8; 1 << ENTRIES] {
+    let unit_ratio = NORM_UNITS as f32 / units as f32;
+    std::array::from_fn(|norm| {
+        let count = norm.count_ones();
+        if count as f32 / ENTRIES as f32 >= unit_ratio {
+            return norm as u8;
+        }
+        // `Math.round` rounds halves up.
+        let wanted = (unit_ratio * ENTRIES as f32 + 0.5).floor() as u32;
+        let mut assigned = norm as u8;
+        for entry in (0..ENTRIES).rev() {
+            if assigned.count_ones() < wanted {
+                assigned |= 1 << entry;
+            }
+        }
+        assigned
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memories::accumulator_mem::AccumulatorReadResp;
+
+    fn resp(value: i32, activation: Activation, full: bool) -> AccumulatorReadResp {
+        let readout = ReadoutRequest { activation, scale: ONE, constants: Default::default(), full, port: Port::Dma };
+        AccumulatorReadResp { data: AccRow([value; 64]), readout }
+    }
+
+    fn output(resp: &AccumulatorReadResp) -> NormalizedOutput<'_> {
+        NormalizedOutput { resp, mean: 0, max: 0, inv_stddev: 0, inv_sum_exp: 0 }
+    }
+
+    fn with_units(units: u32) -> AccumulatorScale {
+        let mut config = GemminiConfig::default16();
+        config.acc_scale_args = config.acc_scale_args.map(|mut args| {
+            args.units = UnitCount::Count(units);
+            args
+        });
+        AccumulatorScale::new(&config)
+    }
+
+    /// Cycle in which a row accepted in cycle 0 is at the output.
+    fn latency(unit: &mut AccumulatorScale, row: &AccumulatorReadResp) -> u32 {
+        unit.tick(Some(output(row)), false);
+        (1..100).find(|_| unit.out().is_some() || !unit.tick(None, false)).unwrap_or(0)
+    }
+
+    #[test]
+    fn a_row_takes_the_latency_of_its_registers() {
+        let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
+        assert_eq!(latency(&mut unit, &resp(300, Activation::None, false)), 8);
+        let ScaledRow::Small(row) = unit.out().expect("a row").row else { panic!("a scaled row") };
+        assert_eq!((row.0[0], row.0[15], row.0[16]), (127, 127, 0));
+    }
+
+    #[test]
+    fn a_full_width_read_returns_the_raw_row() {
+        let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
+        assert_eq!(latency(&mut unit, &resp(-300, Activation::Relu, true)), 8);
+        assert_eq!(unit.out().map(|out| out.row), Some(ScaledRow::Full(AccRow([-300; 64]))));
+    }
+
+    #[test]
+    fn eight_units_serve_a_row_in_four_cycles_and_ten_for_their_registers() {
+        assert_eq!(latency(&mut with_units(8), &resp(1, Activation::None, false)), 4 + 8 + 2);
+        assert_eq!(latency(&mut with_units(8), &resp(1, Activation::Igelu, false)), 4 + 8 + 2);
+    }
+
+    #[test]
+    fn norm_units_also_take_other_entries_to_share_the_load() {
+        // 4 of 8 units are norm units: round(1.5) = 2 of the 3 entries.
+        assert_eq!(assignment_policy(8), [0b110, 0b101, 0b110, 0b011, 0b110, 0b101, 0b110, 0b111]);
+        // 4 of 16: round(0.75) = 1 entry.
+        assert_eq!(assignment_policy(16), [0b100, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(assignment_policy(4), [0b111; 8]);
+    }
+}

@@ -1,0 +1,747 @@
+//! Row statistics for LayerNorm and softmax (`Normalizer.scala`), between the accumulator banks and the scale unit.
+//!
+//! A build without `has_normalizations` has a two-entry queue here instead. With them there are two statistics entries; each
+//! holds the row accepted last, its running registers and a state. Rows with command RESET go on to the scale unit, all others end here.
+//!
+//! Units, shared by the entries, the lowest entry first:
+//!
+//! | unit                        | cycles from start to result | register behind it                              |
+//! |-----------------------------|-----------------------------|-------------------------------------------------|
+//! | sum tree, maximum tree      | 4                           | four-stage pipelines                            |
+//! | sum / count                 | 18, special operands 1      | `DivSqrtRecFN_small`, 32-bit significand, 2 bits a cycle |
+//! | square root                 | 17                          | `IntSqrt`, 2 bits of the operand a cycle        |
+//! | 1 / deviation, 127 / sum    | 14, special operands 1      | `DivSqrtRecFN_small`, 24-bit significand        |
+//! | inverse * scale             | 2                           | two-stage pipelines                             |
+//!
+//! Commands, for a row accepted in t ("done" is the first cycle in which the entry accepts another row, nothing else active):
+//!
+//! | command                  | course                                                                                 |
+//! |--------------------------|----------------------------------------------------------------------------------------|
+//! | RESET                    | at the output in t+1; done when it leaves                                              |
+//! | SUM, VARIANCE, SUM_EXP   | tree input t+1 (not while the maximum tree is busy); done in the same cycle            |
+//! | MAX                      | tree input t+1; done in t+2                                                            |
+//! | MEAN                     | tree input t+1, divider t+6, done t+24                                                 |
+//! | INV_STDDEV               | tree t+1, divider t+6, root t+25, reciprocal t+43, scale t+58, done t+60               |
+//! | INV_SUM_EXP              | tree t+1, divider t+6, scale t+21, done t+23                                           |
+
+use pollux_isa::GemminiConfig;
+use pollux_isa::config::NORM_STAT_IDS;
+use pollux_isa::values::{Activation, NormCmd};
+use pollux_numerics::normalizer::{self, MUL_PIPE_CYCLES, STDDEV_CYCLES};
+use pollux_numerics::{IexpConstants, IexpVariant, Statistics};
+
+use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest};
+use crate::memories::accumulator_scale::iexp_variant;
+use crate::observation::event::Port;
+use crate::parts::pipeline::Pipeline;
+use crate::parts::queue::Queue;
+use crate::parts::row::AccRow;
+
+/// Depth of the queue that replaces the unit in builds without normalizations.
+const PASSTHROUGH_DEPTH: usize = 2;
+
+/// Stages of the sum tree and of the maximum tree (`latency` in `Scratchpad.scala`).
+const LANE_STAGES: u32 = 4;
+
+const STATS: usize = NORM_STAT_IDS as usize;
+
+/// A row for the unit.
+#[derive(Clone, Copy, Debug)]
+pub struct NormalizedInput<'a> {
+    /// The row and how to read it out.
+    pub resp: &'a AccumulatorReadResp,
+    /// Valid elements.
+    pub len: u32,
+    /// Statistics entry.
+    pub stats_id: usize,
+    /// What to do with the row.
+    pub cmd: NormCmd,
+}
+
+/// A row for the scale unit, with the statistics of its entry.
+#[derive(Clone, Copy, Debug)]
+pub struct NormalizedOutput<'a> {
+    /// The row and how to read it out.
+    pub resp: &'a AccumulatorReadResp,
+    /// Mean.
+    pub mean: i32,
+    /// Maximum.
+    pub max: i32,
+    /// Bit pattern of the scaled inverse deviation.
+    pub inv_stddev: u32,
+    /// Bit pattern of the scaled inverse sum of exponentials.
+    pub inv_sum_exp: u32,
+}
+
+/// State of a statistics entry, in the hardware's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Output,
+    GetSum,
+    GetMean,
+    WaitingForMean,
+    GetVariance,
+    WaitingForVariance,
+    GetStddev,
+    WaitingForStddev,
+    GetInvStddev,
+    WaitingForInvStddev,
+    GetScaledInvStddev,
+    WaitingForScaledInvStddev,
+    GetMax,
+    GetInvSumExp,
+    WaitingForInvSumExp,
+    GetScaledInvSumExp,
+    WaitingForScaledInvSumExp,
+}
+
+/// One statistics entry.
+#[derive(Clone, Debug)]
+struct Stats {
+    /// The row accepted last.
+    resp: AccumulatorReadResp,
+    cmd: NormCmd,
+    state: State,
+    registers: Statistics,
+    elems_left: u32,
+}
+
+impl Stats {
+    fn new() -> Self {
+        let constants = IexpConstants::default();
+        let readout =
+            ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Dma };
+        Self {
+            resp: AccumulatorReadResp { data: AccRow::default(), readout },
+            cmd: NormCmd::Reset,
+            state: State::Idle,
+            registers: Statistics::default(),
+            elems_left: 0,
+        }
+    }
+
+    /// Takes a row. Its state is set with those of the other entries.
+    fn accept(&mut self, input: &NormalizedInput) {
+        self.registers.count = self.registers.count.wrapping_add(input.len as u16);
+        self.elems_left = input.len;
+        self.resp = *input.resp;
+        self.cmd = input.cmd;
+    }
+
+    /// Clears the running registers, in the cycle in which a row of `entering` elements may be accepted.
+    fn clear_running(&mut self, entering: Option<u32>) {
+        self.registers.sum = 0;
+        self.registers.count = entering.unwrap_or(0) as u16;
+        self.registers.running_max = i32::MIN;
+    }
+
+    /// No row may enter: the trees must first be empty for this entry (`waiting_for_lanes_to_drain`).
+    fn waits_for_lanes(&self) -> bool {
+        match self.cmd {
+            NormCmd::Mean => matches!(self.state, State::GetSum | State::GetMean),
+            NormCmd::InvStddev => matches!(self.state, State::GetSum | State::GetVariance),
+            NormCmd::Max => self.state == State::GetMax,
+            NormCmd::InvSumExp => self.state == State::GetSum,
+            _ => false,
+        }
+    }
+}
+
+/// An iterative unit: busy for a known number of cycles, then its result is valid.
+#[derive(Clone, Copy, Debug, Default)]
+struct Iterative {
+    /// Result and cycles until it is valid; 0 means now.
+    running: Option<(u32, u32)>,
+}
+
+impl Iterative {
+    fn result(&self) -> Option<u32> {
+        self.running.and_then(|(result, left)| (left == 0).then_some(result))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_none()
+    }
+
+    /// Clock edge: counts down, drops a result that was valid, starts.
+    fn tick(&mut self, start: Option<(u32, u32)>) {
+        self.running = match self.running {
+            Some((result, left)) if left > 0 => Some((result, left - 1)),
+            _ => None,
+        };
+        if let Some((result, cycles)) = start {
+            debug_assert!(self.running.is_none() && cycles > 0, "a busy unit was started");
+            self.running = Some((result, cycles - 1));
+        }
+    }
+}
+
+/// A multiplier and the pipeline behind it (`MulPipe`), whose registers keep what they hold after it has left: an entry that
+/// waits copies the output register in every cycle, whether it is valid or not.
+#[derive(Clone, Copy, Debug, Default)]
+struct MulPipe {
+    stages: [u32; MUL_PIPE_CYCLES as usize],
+    /// The stage holds a product that has not left; the last one is the output.
+    valids: [bool; MUL_PIPE_CYCLES as usize],
+}
+
+impl MulPipe {
+    fn out_valid(&self) -> bool {
+        self.valids[1]
+    }
+
+    fn out_bits(&self) -> u32 {
+        self.stages[1]
+    }
+
+    fn in_ready(&self, out_ready: bool) -> bool {
+        out_ready || !(self.valids[0] && self.valids[1])
+    }
+
+    /// True if the next edge without an input changes a valid product's place.
+    fn moves(&self, out_ready: bool) -> bool {
+        self.valids.contains(&true) && (out_ready || !self.valids[1])
+    }
+
+    /// Clock edge: an accepted product enters; the output leaves iff `out_ready`.
+    fn tick(&mut self, input: Option<u32>, out_ready: bool) {
+        debug_assert!(input.is_none() || self.in_ready(out_ready), "input accepted by a stalled pipeline");
+        if out_ready || !self.valids[1] {
+            self.stages[1] = self.stages[0];
+            self.valids = [false, self.valids[0]];
+        }
+        if let Some(product) = input {
+            self.stages[0] = product;
+            self.valids[0] = true;
+        }
+    }
+}
+
+/// Which entry uses which unit in this cycle.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnitFires {
+    sum: Option<usize>,
+    max: Option<usize>,
+    divide: Option<usize>,
+    sqrt: Option<usize>,
+    reciprocal: Option<usize>,
+    scale_inv_stddev: Option<usize>,
+    divide_sum_exp: Option<usize>,
+    scale_inv_sum_exp: Option<usize>,
+}
+
+/// The unit proper, of a build with `has_normalizations`.
+#[derive(Clone, Debug)]
+struct Unit {
+    stats: [Stats; STATS],
+    /// Sum and entry.
+    lanes: Pipeline<(i32, usize)>,
+    /// Maximum and entry.
+    max_lanes: Pipeline<(i32, usize)>,
+    divider: Iterative,
+    sqrt: Iterative,
+    reciprocal: Iterative,
+    inv_stddev_mul: MulPipe,
+    exp_divider: Iterative,
+    inv_sum_exp_mul: MulPipe,
+    variant: IexpVariant,
+}
+
+/// The normalizer, or the queue in its place.
+#[derive(Clone, Debug)]
+pub struct Normalizer {
+    inner: Inner,
+}
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Passthrough(Queue<AccumulatorReadResp>),
+    Unit(Box<Unit>),
+}
+
+impl Normalizer {
+    /// The unit of a configuration, idle.
+    pub fn new(config: &GemminiConfig) -> Self {
+        let inner = if config.has_normalizations {
+            Inner::Unit(Box::new(Unit::new(iexp_variant(config))))
+        } else {
+            Inner::Passthrough(Queue::plain(PASSTHROUGH_DEPTH))
+        };
+        Self { inner }
+    }
+
+    /// True if nothing is inside or under way.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        match &self.inner {
+            Inner::Passthrough(queue) => queue.is_empty(),
+            Inner::Unit(unit) => unit.is_idle(),
+        }
+    }
+
+    /// `in.ready` for entry `stats_id`, given whether the output is taken.
+    #[inline]
+    pub fn in_ready(&self, stats_id: usize, out_taken: bool) -> bool {
+        match &self.inner {
+            Inner::Passthrough(queue) => queue.enq_ready(false),
+            Inner::Unit(unit) => unit.in_ready(stats_id % STATS, out_taken),
+        }
+    }
+
+    /// The row at the output.
+    #[inline]
+    pub fn out(&self) -> Option<NormalizedOutput<'_>> {
+        match &self.inner {
+            Inner::Passthrough(queue) => {
+                queue.front().map(|resp| NormalizedOutput { resp, mean: 0, max: 0, inv_stddev: 0, inv_sum_exp: 0 })
+            }
+            Inner::Unit(unit) => unit.out(),
+        }
+    }
+
+    /// Clock edge: `input` was accepted, the output leaves iff `out_taken`. `port_constants` are the constants of the exponential
+    /// at the input port in this cycle, valid or not: the sum tree takes them from there and not from its row.
+    /// Returns true if anything changed.
+    pub fn tick(&mut self, input: Option<NormalizedInput>, out_taken: bool, port_constants: &IexpConstants) -> bool {
+        match &mut self.inner {
+            Inner::Passthrough(queue) => {
+                if out_taken {
+                    queue.pop();
+                }
+                let accepted = input.is_some();
+                if let Some(input) = input {
+                    queue.push(*input.resp);
+                }
+                accepted || out_taken
+            }
+            Inner::Unit(unit) => {
+                if input.is_none() && unit.is_idle() {
+                    return false;
+                }
+                unit.tick(input, out_taken, port_constants)
+            }
+        }
+    }
+
+    /// What the unit waits for, for the explanation of a deadlock.
+    pub fn waiting_for(&self) -> Option<String> {
+        let what = match &self.inner {
+            Inner::Passthrough(queue) => (!queue.is_empty()).then_some("the scale unit")?,
+            Inner::Unit(unit) if unit.out_entry().is_some() => "the scale unit",
+            Inner::Unit(_) => return None,
+        };
+        Some(format!("Normalizer: a row waits for {what}"))
+    }
+}
+
+impl Unit {
+    fn new(variant: IexpVariant) -> Self {
+        Self {
+            stats: std::array::from_fn(|_| Stats::new()),
+            lanes: Pipeline::new(LANE_STAGES),
+            max_lanes: Pipeline::new(LANE_STAGES),
+            divider: Iterative::default(),
+            sqrt: Iterative::default(),
+            reciprocal: Iterative::default(),
+            inv_stddev_mul: MulPipe::default(),
+            exp_divider: Iterative::default(),
+            inv_sum_exp_mul: MulPipe::default(),
+            variant,
+        }
+    }
+
+    /// Every unit but the trees works for an entry that is not idle.
+    fn is_idle(&self) -> bool {
+        self.lanes.is_empty() && self.max_lanes.is_empty() && self.stats.iter().all(|stat| stat.state == State::Idle)
+    }
+
+    /// No unit works: rows at most wait at the output.
+    fn is_quiet(&self) -> bool {
+        let waiting = |stat: &Stats| matches!(stat.state, State::Idle | State::Output);
+        self.lanes.is_empty() && self.max_lanes.is_empty() && self.stats.iter().all(waiting)
+    }
+
+    /// Lowest entry in this state.
+    fn entry_in(&self, state: State) -> Option<usize> {
+        self.stats.iter().position(|stat| stat.state == state)
+    }
+
+    fn out_entry(&self) -> Option<usize> {
+        self.entry_in(State::Output)
+    }
+
+    fn out(&self) -> Option<NormalizedOutput<'_>> {
+        let Stats { resp, registers, .. } = &self.stats[self.out_entry()?];
+        let &Statistics { mean, max, inv_stddev, inv_sum_exp, .. } = registers;
+        Some(NormalizedOutput { resp, mean, max, inv_stddev, inv_sum_exp })
+    }
+
+    fn in_ready(&self, id: usize, out_taken: bool) -> bool {
+        if self.is_quiet() {
+            return self.stats[id].state == State::Idle || (out_taken && self.out_entry() == Some(id));
+        }
+        if self.stats.iter().any(Stats::waits_for_lanes) {
+            return false;
+        }
+        self.stats[id].state == State::Idle || self.is_done(id, &self.unit_fires(), out_taken)
+    }
+
+    /// The units' `fire` signals.
+    fn unit_fires(&self) -> UnitFires {
+        let max = self.entry_in(State::GetMax).filter(|&id| self.stats[id].elems_left > 0);
+        let max_busy = max.is_some() || !self.max_lanes.is_empty();
+        let sum = self.entry_in(State::GetSum).filter(|&id| self.stats[id].elems_left > 0 && !max_busy);
+        let lanes_busy = sum.is_some() || !self.lanes.is_empty();
+        let dividing = |stat: &Stats| matches!(stat.state, State::GetMean | State::GetVariance);
+        let ready = |unit: &Iterative| unit.is_idle() || unit.result().is_some();
+        let waits = |state| self.entry_in(state).is_some();
+        let mul_ready = |pipe: &MulPipe, waiting| pipe.in_ready(waits(waiting));
+        UnitFires {
+            sum,
+            max,
+            divide: self.stats.iter().position(dividing).filter(|_| !lanes_busy && ready(&self.divider)),
+            // Unlike the dividers, IntSqrt is busy while it shows its result.
+            sqrt: self.entry_in(State::GetStddev).filter(|_| self.sqrt.is_idle()),
+            reciprocal: self.entry_in(State::GetInvStddev).filter(|_| ready(&self.reciprocal)),
+            scale_inv_stddev: self
+                .entry_in(State::GetScaledInvStddev)
+                .filter(|_| mul_ready(&self.inv_stddev_mul, State::WaitingForScaledInvStddev)),
+            divide_sum_exp: self.entry_in(State::GetInvSumExp).filter(|_| !lanes_busy && ready(&self.exp_divider)),
+            scale_inv_sum_exp: self
+                .entry_in(State::GetScaledInvSumExp)
+                .filter(|_| mul_ready(&self.inv_sum_exp_mul, State::WaitingForScaledInvSumExp)),
+        }
+    }
+
+    /// The row's only group of lanes goes into its tree in this cycle, or there is none.
+    fn is_last_lane_input(&self, id: usize, fire: Option<usize>) -> bool {
+        self.stats[id].elems_left == 0 || fire == Some(id)
+    }
+
+    /// The entry finishes in this cycle, so that it can take another row (`done_with_functional_units`).
+    fn is_done(&self, id: usize, fires: &UnitFires, out_taken: bool) -> bool {
+        let stat = &self.stats[id];
+        match stat.state {
+            State::Output => out_taken && self.out_entry() == Some(id),
+            State::GetMax => self.is_last_lane_input(id, fires.max) && stat.cmd == NormCmd::Max,
+            State::GetSum => {
+                let ends = matches!(stat.cmd, NormCmd::Sum | NormCmd::Variance | NormCmd::SumExp);
+                self.is_last_lane_input(id, fires.sum) && ends
+            }
+            State::WaitingForMean => self.divider.result().is_some(),
+            State::WaitingForScaledInvStddev => self.inv_stddev_mul.out_valid(),
+            State::WaitingForScaledInvSumExp => self.inv_sum_exp_mul.out_valid(),
+            _ => false,
+        }
+    }
+
+    /// The state after this cycle, unless a row enters.
+    fn next_state(&self, id: usize, fires: &UnitFires, out_taken: bool) -> State {
+        let stat = &self.stats[id];
+        let started = |fire: Option<usize>, next| if fire == Some(id) { next } else { stat.state };
+        let finished = |result: bool, next| if result { next } else { stat.state };
+        if self.is_done(id, fires, out_taken) {
+            return State::Idle;
+        }
+        match stat.state {
+            State::Idle => State::Idle,
+            State::Output | State::GetMax | State::WaitingForMean => stat.state,
+            State::GetSum if self.is_last_lane_input(id, fires.sum) => match stat.cmd {
+                NormCmd::Mean => State::GetMean,
+                NormCmd::InvStddev => State::GetVariance,
+                _ => State::GetInvSumExp,
+            },
+            State::GetSum => State::GetSum,
+            State::GetMean => started(fires.divide, State::WaitingForMean),
+            State::GetVariance => started(fires.divide, State::WaitingForVariance),
+            State::WaitingForVariance => finished(self.divider.result().is_some(), State::GetStddev),
+            State::GetStddev => started(fires.sqrt, State::WaitingForStddev),
+            State::WaitingForStddev => finished(self.sqrt.result().is_some(), State::GetInvStddev),
+            State::GetInvStddev => started(fires.reciprocal, State::WaitingForInvStddev),
+            State::WaitingForInvStddev => finished(self.reciprocal.result().is_some(), State::GetScaledInvStddev),
+            State::GetScaledInvStddev => started(fires.scale_inv_stddev, State::WaitingForScaledInvStddev),
+            State::GetInvSumExp => started(fires.divide_sum_exp, State::WaitingForInvSumExp),
+            State::WaitingForInvSumExp => finished(self.exp_divider.result().is_some(), State::GetScaledInvSumExp),
+            State::GetScaledInvSumExp => started(fires.scale_inv_sum_exp, State::WaitingForScaledInvSumExp),
+            State::WaitingForScaledInvStddev | State::WaitingForScaledInvSumExp => stat.state,
+        }
+    }
+
+    fn tick(&mut self, input: Option<NormalizedInput>, out_taken: bool, port_constants: &IexpConstants) -> bool {
+        if self.is_quiet() && input.as_ref().is_none_or(|input| input.cmd == NormCmd::Reset) {
+            return self.tick_rows(input, out_taken);
+        }
+        let fires = self.unit_fires();
+        let mut next: [State; STATS] = std::array::from_fn(|id| self.next_state(id, &fires, out_taken));
+        if let Some(input) = &input {
+            next[input.stats_id % STATS] = match input.cmd {
+                NormCmd::Reset => State::Output,
+                NormCmd::Max => State::GetMax,
+                _ => State::GetSum,
+            };
+        }
+        self.take_results();
+        let moved = self.tick_units(&fires, port_constants);
+        let changed = moved || input.is_some() || next != std::array::from_fn(|id| self.stats[id].state);
+        if let Some(input) = &input {
+            self.stats[input.stats_id % STATS].accept(input);
+        }
+        for (id, stat) in self.stats.iter_mut().enumerate() {
+            let leaves = |state| stat.state == state && next[id] != state;
+            if stat.state == State::Output || leaves(State::GetMean) || leaves(State::GetVariance) {
+                let entering = input.as_ref().filter(|input| input.stats_id % STATS == id);
+                stat.clear_running(entering.map(|input| input.len));
+            }
+            stat.state = next[id];
+        }
+        changed
+    }
+
+    /// [`Self::tick`] while no unit works and none starts.
+    fn tick_rows(&mut self, input: Option<NormalizedInput>, out_taken: bool) -> bool {
+        let leaving = self.out_entry().filter(|_| out_taken);
+        for stat in self.stats.iter_mut().filter(|stat| stat.state == State::Output) {
+            stat.clear_running(None);
+        }
+        if let Some(id) = leaving {
+            self.stats[id].state = State::Idle;
+        }
+        if let Some(input) = &input {
+            let stat = &mut self.stats[input.stats_id % STATS];
+            stat.accept(input);
+            stat.state = State::Output;
+        }
+        out_taken || input.is_some()
+    }
+
+    /// Results that are valid in this cycle go into the registers of the entries that wait for them. The
+    /// hardware copies the result wires in every waiting cycle; only the last copy is ever used, but for the products: two
+    /// entries may wait for one, the lower one copies, and the first valid product ends the waiting of both.
+    fn take_results(&mut self) {
+        if let Some(&(sum, id)) = self.lanes.out() {
+            let registers = &mut self.stats[id].registers;
+            registers.sum = registers.sum.wrapping_add(sum);
+        }
+        if let Some(&(max, id)) = self.max_lanes.out() {
+            let registers = &mut self.stats[id].registers;
+            registers.running_max = registers.running_max.max(max);
+            registers.max = registers.running_max;
+        }
+        for stat in &mut self.stats {
+            let registers = &mut stat.registers;
+            let (register, result) = match stat.state {
+                State::WaitingForMean => {
+                    registers.mean = self.divider.result().map_or(registers.mean, |mean| mean as i32);
+                    continue;
+                }
+                State::WaitingForVariance => (&mut registers.inv_stddev, self.divider.result()),
+                State::WaitingForStddev => (&mut registers.inv_stddev, self.sqrt.result()),
+                State::WaitingForInvStddev => (&mut registers.inv_stddev, self.reciprocal.result()),
+                State::WaitingForInvSumExp => (&mut registers.inv_sum_exp, self.exp_divider.result()),
+                _ => continue,
+            };
+            *register = result.unwrap_or(*register);
+        }
+        if let Some(id) = self.entry_in(State::WaitingForScaledInvStddev) {
+            self.stats[id].registers.inv_stddev = self.inv_stddev_mul.out_bits();
+        }
+        if let Some(id) = self.entry_in(State::WaitingForScaledInvSumExp) {
+            self.stats[id].registers.inv_sum_exp = self.inv_sum_exp_mul.out_bits();
+        }
+    }
+
+    /// Clocks the units; true if one of them moved. Operands are the registers before the edge.
+    fn tick_units(&mut self, fires: &UnitFires, port_constants: &IexpConstants) -> bool {
+        let registers = |id: usize| &self.stats[id].registers;
+        let sum = fires.sum.map(|id| (self.row_sum(id, port_constants), id));
+        let max = fires.max.map(|id| (normalizer::row_max(self.lane_inputs(id)), id));
+        let divide = fires.divide.map(|id| {
+            let &Statistics { sum, count, .. } = registers(id);
+            (normalizer::divide(sum, count) as u32, normalizer::divide_cycles(sum, count))
+        });
+        let sqrt = fires.sqrt.map(|id| (normalizer::stddev(registers(id).inv_stddev as i32) as u32, STDDEV_CYCLES));
+        let reciprocal = fires.reciprocal.map(|id| {
+            let stddev = registers(id).inv_stddev as i32;
+            (normalizer::reciprocal(stddev), normalizer::reciprocal_cycles(stddev))
+        });
+        let scaled = |inverse, id: usize| normalizer::scale_inverse(inverse, self.stats[id].resp.readout.scale);
+        let inv_stddev = fires.scale_inv_stddev.map(|id| scaled(registers(id).inv_stddev, id));
+        let divide_sum_exp = fires.divide_sum_exp.map(|id| {
+            let sum = registers(id).sum;
+            (normalizer::reciprocal_of_sum(sum), normalizer::reciprocal_of_sum_cycles(sum))
+        });
+        let inv_sum_exp = fires.scale_inv_sum_exp.map(|id| scaled(registers(id).inv_sum_exp, id));
+        let taken = |state| self.entry_in(state).is_some();
+        let (take_stddev, take_exp) =
+            (taken(State::WaitingForScaledInvStddev), taken(State::WaitingForScaledInvSumExp));
+
+        let iterating =
+            [&self.divider, &self.sqrt, &self.reciprocal, &self.exp_divider].iter().any(|unit| !unit.is_idle());
+        let flowing = self.lanes.moves(true)
+            || self.max_lanes.moves(true)
+            || self.inv_stddev_mul.moves(take_stddev)
+            || self.inv_sum_exp_mul.moves(take_exp);
+        for id in [fires.sum, fires.max].into_iter().flatten() {
+            self.stats[id].elems_left = 0;
+        }
+        self.lanes.tick(sum, true);
+        self.max_lanes.tick(max, true);
+        self.divider.tick(divide);
+        self.sqrt.tick(sqrt);
+        self.reciprocal.tick(reciprocal);
+        self.inv_stddev_mul.tick(inv_stddev, take_stddev);
+        self.exp_divider.tick(divide_sum_exp);
+        self.inv_sum_exp_mul.tick(inv_sum_exp, take_exp);
+        iterating || flowing
+    }
+
+    /// The valid elements of the entry's row.
+    fn lane_inputs(&self, id: usize) -> &[i32] {
+        let stat = &self.stats[id];
+        &stat.resp.data.0[..stat.elems_left as usize]
+    }
+
+    fn row_sum(&self, id: usize, port_constants: &IexpConstants) -> i32 {
+        let (row, registers) = (self.lane_inputs(id), &self.stats[id].registers);
+        match self.stats[id].cmd {
+            NormCmd::Variance | NormCmd::InvStddev => normalizer::row_sum_of_squares(row, registers.mean),
+            NormCmd::SumExp | NormCmd::InvSumExp => {
+                normalizer::row_sum_of_exponentials(row, registers.max, port_constants, self.variant)
+            }
+            _ => normalizer::row_sum(row),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(value: i32) -> AccumulatorReadResp {
+        let readout = ReadoutRequest {
+            activation: Activation::Layernorm,
+            scale: 1.0f32.to_bits(),
+            constants: IexpConstants::default(),
+            full: false,
+            port: Port::Dma,
+        };
+        let mut data = AccRow([value; 64]);
+        data.0[0] = value + 16;
+        AccumulatorReadResp { data, readout }
+    }
+
+    fn tick(unit: &mut Normalizer, value: i32, cmd: NormCmd, constants: &IexpConstants) {
+        unit.tick(Some(NormalizedInput { resp: &row(value), len: 16, stats_id: 0, cmd }), false, constants);
+    }
+
+    fn unit() -> Normalizer {
+        Normalizer::new(&GemminiConfig::default16())
+    }
+
+    /// Cycles after its acceptance until the entry accepts again, the output being taken at once.
+    fn busy_cycles(unit: &mut Normalizer, value: i32, cmd: NormCmd) -> u32 {
+        tick(unit, value, cmd, &IexpConstants::default());
+        let mut cycle = 1;
+        while !unit.in_ready(0, unit.out().is_some()) {
+            let taken = unit.out().is_some();
+            unit.tick(None, taken, &IexpConstants::default());
+            cycle += 1;
+            assert!(cycle < 200, "never done");
+        }
+        cycle
+    }
+
+    fn drain(unit: &mut Normalizer) {
+        for _ in 0..10 {
+            let taken = unit.out().is_some();
+            unit.tick(None, taken, &IexpConstants::default());
+        }
+        assert!(unit.is_idle());
+    }
+
+    #[test]
+    fn each_command_occupies_its_entry_for_the_cycles_of_its_units() {
+        let cases = [
+            (NormCmd::Reset, 1),
+            (NormCmd::Sum, 1),
+            (NormCmd::Variance, 1),
+            (NormCmd::SumExp, 1),
+            (NormCmd::Max, 2),
+            (NormCmd::Mean, 24),
+            (NormCmd::InvStddev, 60),
+        ];
+        for (cmd, cycles) in cases {
+            let mut unit = unit();
+            assert_eq!(busy_cycles(&mut unit, 3, cmd), cycles, "{cmd:?}");
+            drain(&mut unit);
+        }
+    }
+
+    #[test]
+    fn the_inverse_of_a_sum_of_exponentials_takes_23_cycles_and_10_if_the_sum_is_zero() {
+        let constants = IexpConstants { qln2: 0, qln2_inv: 0, qb: -100, qc: 1 };
+        let busy = |constants: &IexpConstants| {
+            let mut unit = unit();
+            busy_cycles(&mut unit, 3, NormCmd::Max);
+            drain(&mut unit);
+            tick(&mut unit, 3, NormCmd::InvSumExp, constants);
+            (1..).find(|_| unit.in_ready(0, false) || !unit.tick(None, false, constants))
+        };
+        assert_eq!(busy(&constants), Some(23));
+        assert_eq!(busy(&IexpConstants::default()), Some(10));
+    }
+
+    #[test]
+    fn a_row_goes_out_with_the_mean_and_deviation_of_the_rows_before() {
+        let mut unit = unit();
+        busy_cycles(&mut unit, 4, NormCmd::Mean);
+        drain(&mut unit);
+        busy_cycles(&mut unit, 4, NormCmd::InvStddev);
+        drain(&mut unit);
+        tick(&mut unit, 9, NormCmd::Reset, &IexpConstants::default());
+        let out = unit.out().expect("a row");
+        // (15 * 4 + 20) / 16 = 5; variance (15 * 1 + 225) / 16 = 15, deviation 3.
+        assert_eq!((out.mean, out.inv_stddev, out.resp.data.0[1]), (5, (1.0f32 / 3.0).to_bits(), 9));
+    }
+
+    #[test]
+    fn exponentials_wait_for_the_maximum_tree_to_empty() {
+        let mut unit = unit();
+        tick(&mut unit, 4, NormCmd::Max, &IexpConstants::default());
+        unit.tick(None, false, &IexpConstants::default());
+        // Accepted in cycle 2; the tree holds the maximum's row in cycles 2 to 5.
+        assert_eq!(busy_cycles(&mut unit, 4, NormCmd::SumExp), 4);
+    }
+
+    #[test]
+    fn a_product_ends_the_waiting_of_both_entries_and_the_lower_one_takes_it() {
+        let constants = IexpConstants { qln2: 0, qln2_inv: 0, qb: -100, qc: 1 };
+        let Inner::Unit(mut unit) = unit().inner else { panic!("default16 has normalizations") };
+        for (id, inverse) in [(0, 2.0f32), (1, 3.0)] {
+            unit.stats[id].resp = row(0);
+            unit.stats[id].registers.inv_sum_exp = inverse.to_bits();
+        }
+        // Entry 1 starts a cycle before entry 0, so that the product of entry 1 is the first one out.
+        unit.stats[1].state = State::GetScaledInvSumExp;
+        unit.tick(None, false, &constants);
+        unit.stats[0].state = State::GetScaledInvSumExp;
+        unit.tick(None, false, &constants);
+        unit.tick(None, false, &constants);
+        assert_eq!(unit.stats.each_ref().map(|stat| stat.state), [State::Idle; STATS]);
+        // Entry 1 has the register's contents from before.
+        assert_eq!(unit.stats.each_ref().map(|stat| stat.registers.inv_sum_exp), [3.0f32.to_bits(), 0]);
+        assert!(unit.inv_sum_exp_mul.out_valid(), "the product of entry 0 waits for the next one that asks");
+    }
+
+    #[test]
+    fn without_normalizations_a_row_only_passes_a_queue() {
+        let mut unit = Normalizer::new(&GemminiConfig::lean());
+        tick(&mut unit, 4, NormCmd::Sum, &IexpConstants::default());
+        assert!(unit.out().is_some() && unit.in_ready(0, false));
+        tick(&mut unit, 5, NormCmd::Reset, &IexpConstants::default());
+        assert!(!unit.in_ready(0, true));
+        unit.tick(None, true, &IexpConstants::default());
+        assert_eq!(unit.out().map(|out| out.resp.data.0[1]), Some(5));
+    }
+}

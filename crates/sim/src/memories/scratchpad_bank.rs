@@ -1,0 +1,308 @@
+//! One bank of the scratchpad (`ScratchpadBank` in `Scratchpad.scala`): a synchronous memory of DIM-byte rows.
+//!
+//! | port  | accepted                                                             | effect                                     |
+//! |-------|----------------------------------------------------------------------|--------------------------------------------|
+//! | read  | output register empty or leaving, and no write if single ported       | row at the output in the next cycle        |
+//! | write | always                                                               | visible to reads accepted in the next cycle |
+//!
+//! The output register is the hardware's one-entry queue (pipe and flow) behind the memory's read port: a row
+//! arriving from the memory and a row waiting in the queue look the same from outside, and both block the next read.
+//!
+//! Behind it stand two queues Q(`spad_read_delay`, pipe), for the execute controller (`ex_read_pipe`) and for the DMA
+//! (`dma_read_pipe`). A row moves from the output register to the queue of who asked for it by a count: its
+//! data is put where it will stand in the queue as it is read.
+
+use crate::observation::event::Port;
+use crate::parts::row::{SpadRow, copy_row};
+
+/// A write in this cycle: lanes enabled by `mask` (bit i = lane i).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BankWrite<'a> {
+    /// Row of the bank.
+    pub row: u32,
+    /// Data.
+    pub data: &'a SpadRow,
+    /// Lane enables.
+    pub mask: u64,
+}
+
+/// A queue of rows in front of one port, a ring with a slot more than the queue is deep: for the row in the output register.
+#[derive(Clone, Debug)]
+struct RowQueue {
+    slots: Vec<SpadRow>,
+    /// Slots minus one; their number is a power of two.
+    mask: usize,
+    head: usize,
+    len: usize,
+}
+
+impl RowQueue {
+    fn new(depth: usize) -> Self {
+        let slots = (depth + 1).next_power_of_two();
+        Self { slots: vec![SpadRow::default(); slots], mask: slots - 1, head: 0, len: 0 }
+    }
+
+    /// What stands at the queue's output: its head, or, of an empty one, what the hardware's memory of `depth` slots holds where
+    /// the next row will go: the row that many rows ago.
+    #[inline]
+    fn shown(&self, depth: usize) -> &SpadRow {
+        let behind = if self.len == 0 { depth } else { 0 };
+        &self.slots[self.head.wrapping_sub(behind) & self.mask]
+    }
+
+    /// The slot behind the last row of the queue.
+    #[inline]
+    fn next(&mut self) -> &mut SpadRow {
+        &mut self.slots[(self.head + self.len) & self.mask]
+    }
+}
+
+/// Memory, output register and row queues of one bank.
+#[derive(Clone, Debug)]
+pub struct ScratchpadBank {
+    memory: Vec<i8>,
+    dim: usize,
+    single_ported: bool,
+    /// Who read the row in the output register (`fromDMA`).
+    out: Option<Port>,
+    /// By [`Port`].
+    queues: [RowQueue; 2],
+    depth: usize,
+}
+
+impl ScratchpadBank {
+    /// A bank of `rows` rows of `dim` bytes, all 0, with row queues of `depth` entries.
+    pub fn new(rows: usize, dim: usize, single_ported: bool, depth: usize) -> Self {
+        let queues = [RowQueue::new(depth), RowQueue::new(depth)];
+        Self { memory: vec![0; rows * dim], dim, single_ported, out: None, queues, depth }
+    }
+
+    /// Who asked for the row in the output register (`read.resp`).
+    #[inline]
+    pub fn out(&self) -> Option<Port> {
+        self.out
+    }
+
+    /// Head of the queue of rows for a port.
+    #[inline]
+    pub fn row_for(&self, port: Port) -> Option<&SpadRow> {
+        let queue = &self.queues[port as usize];
+        if queue.len == 0 { None } else { Some(&queue.slots[queue.head & queue.mask]) }
+    }
+
+    /// Output of the queue of rows for a port, whether it is valid (`resp.valid`, `resp.bits.data`) or not.
+    #[inline]
+    pub fn shown_to(&self, port: Port) -> (bool, &SpadRow) {
+        let queue = &self.queues[port as usize];
+        (queue.len > 0, queue.shown(self.depth))
+    }
+
+    /// The lanes that the queue of rows for the execute controller shows.
+    #[inline]
+    pub fn shown_lanes(&self) -> &[i8] {
+        &self.shown_to(Port::Ex).1.0[..self.dim]
+    }
+
+    /// True if the queue of rows for a port is empty.
+    #[inline]
+    pub fn is_empty(&self, port: Port) -> bool {
+        self.queues[port as usize].len == 0
+    }
+
+    /// `read.req.ready`, given whether the output is taken and whether the bank is written in this cycle.
+    #[inline]
+    pub fn read_ready(&self, out_taken: bool, written: bool) -> bool {
+        (self.out.is_none() || out_taken) && !(self.single_ported && written)
+    }
+
+    /// The bytes of a row, for views and end-state checks.
+    pub fn row(&self, row: u32) -> &[i8] {
+        let start = row as usize * self.dim;
+        &self.memory[start..start + self.dim]
+    }
+
+    /// Clock edge, first: the head of the queue of rows for a port leaves.
+    #[inline]
+    pub fn pop(&mut self, port: Port) {
+        let queue = &mut self.queues[port as usize];
+        debug_assert!(queue.len > 0, "no row to take");
+        queue.head = (queue.head + 1) & queue.mask;
+        queue.len -= 1;
+    }
+
+    /// Clock edge, second: the row in the output register goes into the queue of who asked for it. Returns him, and whether his
+    /// queue is full then.
+    #[inline]
+    pub fn leave(&mut self) -> Option<(Port, bool)> {
+        let port = self.out.take()?;
+        let queue = &mut self.queues[port as usize];
+        debug_assert!(queue.len < self.depth, "push into a full queue: its wires were not honoured");
+        queue.len += 1;
+        Some((port, queue.len == self.depth))
+    }
+
+    /// Clock edge, last: an accepted read fills the output register.
+    ///
+    /// A read of a two-ported bank that is written in the same cycle at the same row sees the new row: the read
+    /// address is registered and the memory is read after the edge.
+    #[inline]
+    pub fn read(&mut self, row: u32, port: Port) {
+        debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
+        let start = row as usize * self.dim;
+        let slot = self.queues[port as usize].next();
+        copy_row(&mut slot.0[..self.dim], &self.memory[start..start + self.dim]);
+        self.out = Some(port);
+    }
+
+    /// True if one row for the execute controller is at the output and one in its queue: they can follow each other one a cycle.
+    #[inline]
+    pub fn streams(&self) -> bool {
+        self.out == Some(Port::Ex) && self.queues[Port::Ex as usize].len == 1
+    }
+
+    /// Row `i` of a bank that [`Self::streams`], counted from the head of its queue, if the reads go on at `next` in steps of `step`.
+    #[inline]
+    pub fn streamed(&self, i: u32, next: u32, step: u32) -> &[i8] {
+        if i < 2 {
+            let queue = &self.queues[Port::Ex as usize];
+            return &queue.slots[(queue.head + i as usize) & queue.mask].0[..self.dim];
+        }
+        self.row(next.wrapping_add(step.wrapping_mul(i - 2)))
+    }
+
+    /// So many clock edges of a bank that [`Self::streams`]: at each a row leaves, each other moves on, and the next one is read.
+    pub fn stream(&mut self, cycles: u32, next: u32, step: u32) {
+        let queue = &mut self.queues[Port::Ex as usize];
+        // The last two rows that were read are in the queue and at the output now, those before in the slots that they left.
+        let first = cycles.saturating_sub(self.depth.max(2) as u32);
+        for i in first..cycles {
+            let row = next.wrapping_add(step.wrapping_mul(i)) as usize * self.dim;
+            let slot = &mut queue.slots[(queue.head + 2 + i as usize) & queue.mask];
+            copy_row(&mut slot.0[..self.dim], &self.memory[row..row + self.dim]);
+        }
+        queue.head = (queue.head + cycles as usize) & queue.mask;
+    }
+
+    /// Clock edge, third: a write is done.
+    pub fn write(&mut self, write: &BankWrite) {
+        let start = write.row as usize * self.dim;
+        let lanes = &mut self.memory[start..start + self.dim];
+        let all = u64::MAX >> (64 - self.dim);
+        if write.mask & all == all {
+            return copy_row(lanes, &write.data.0[..self.dim]);
+        }
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            if write.mask >> i & 1 == 1 {
+                *lane = write.data.0[i];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row_of(value: i8) -> SpadRow {
+        SpadRow([value; crate::parts::row::MAX_DIM])
+    }
+
+    #[test]
+    fn a_single_ported_bank_refuses_reads_while_it_is_written() {
+        let bank = ScratchpadBank::new(8, 4, true, 4);
+        assert!(!bank.read_ready(false, true));
+        assert!(bank.read_ready(false, false));
+        assert!(ScratchpadBank::new(8, 4, false, 4).read_ready(false, true));
+    }
+
+    #[test]
+    fn a_row_waiting_at_the_output_blocks_the_next_read_until_it_leaves() {
+        let mut bank = ScratchpadBank::new(8, 4, true, 4);
+        bank.write(&BankWrite { row: 3, data: &row_of(5), mask: u64::MAX });
+        bank.read(3, Port::Dma);
+        assert_eq!(bank.out(), Some(Port::Dma));
+        assert!(bank.is_empty(Port::Dma) && !bank.read_ready(false, false));
+        assert!(bank.read_ready(true, false));
+        assert_eq!(bank.leave(), Some((Port::Dma, false)));
+        assert_eq!(bank.out(), None);
+        assert_eq!(bank.row_for(Port::Dma).map(|row| (row.0[3], row.0[4])), Some((5, 0)));
+    }
+
+    #[test]
+    fn rows_leave_in_the_order_of_their_reads_and_by_the_queue_of_who_asked() {
+        let mut bank = ScratchpadBank::new(8, 4, true, 2);
+        for row in 0..4 {
+            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
+        }
+        let mut full = Vec::new();
+        for (row, port) in [(0, Port::Ex), (1, Port::Dma), (2, Port::Ex)] {
+            bank.read(row, port);
+            full.extend(bank.leave());
+        }
+        bank.read(3, Port::Ex);
+        assert_eq!(full, [(Port::Ex, false), (Port::Dma, false), (Port::Ex, true)]);
+        let mut rows = Vec::new();
+        for port in [Port::Ex, Port::Ex, Port::Dma] {
+            rows.extend(bank.row_for(port).map(|row| row.0[0]));
+            bank.pop(port);
+        }
+        bank.leave();
+        rows.extend(bank.row_for(Port::Ex).map(|row| row.0[0]));
+        assert_eq!(rows, [0, 2, 1, 3]);
+    }
+
+    #[test]
+    fn rows_streamed_at_once_are_those_streamed_one_by_one() {
+        let mut bank = ScratchpadBank::new(32, 4, true, 4);
+        for row in 0..32 {
+            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
+        }
+        bank.read(20, Port::Ex);
+        bank.leave();
+        bank.read(18, Port::Ex);
+        let step = 2u32.wrapping_neg();
+        for cycles in 1..6 {
+            let (mut at_once, mut one_by_one) = (bank.clone(), bank.clone());
+            for i in 0..cycles {
+                let expected = bank.streamed(i, 16, step);
+                assert_eq!(one_by_one.row_for(Port::Ex).map(|row| &row.0[..4]), Some(expected));
+                one_by_one.pop(Port::Ex);
+                one_by_one.leave();
+                one_by_one.read(16 - 2 * i, Port::Ex);
+            }
+            at_once.stream(cycles, 16, step);
+            for _ in 0..2 {
+                assert!(at_once.row_for(Port::Ex).is_some());
+                assert_eq!(at_once.row_for(Port::Ex), one_by_one.row_for(Port::Ex), "after {cycles} cycles");
+                for bank in [&mut at_once, &mut one_by_one] {
+                    bank.pop(Port::Ex);
+                    bank.leave();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_shows_the_row_of_its_depth_ago() {
+        let mut bank = ScratchpadBank::new(8, 4, true, 2);
+        for row in 0..4 {
+            bank.write(&BankWrite { row, data: &row_of(10 + row as i8), mask: u64::MAX });
+        }
+        let shown = |bank: &ScratchpadBank| (bank.shown_to(Port::Ex).0, bank.shown_to(Port::Ex).1.0[0]);
+        for (row, before) in [(0, 0), (1, 0), (2, 10), (3, 11)] {
+            assert_eq!(shown(&bank), (false, before));
+            bank.read(row, Port::Ex);
+            bank.leave();
+            assert_eq!(shown(&bank), (true, 10 + row as i8));
+            bank.pop(Port::Ex);
+        }
+    }
+
+    #[test]
+    fn a_masked_write_changes_the_enabled_lanes_only() {
+        let mut bank = ScratchpadBank::new(2, 4, true, 4);
+        bank.write(&BankWrite { row: 1, data: &row_of(9), mask: 0b0110 });
+        assert_eq!(bank.row(1), &[0, 9, 9, 0]);
+        assert_eq!(bank.row(0), &[0; 4]);
+    }
+}

@@ -1,0 +1,7 @@
+//! What several blocks are made of.
+
+pub mod multi_headed_queue;
+pub mod pipeline;
+pub mod queue;
+pub mod row;
+pub mod wires;

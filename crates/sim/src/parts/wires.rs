@@ -1,0 +1,115 @@
+//! The wires between the three parts of the machine (front end, execute, memory), one struct each.
+//!
+//! Bank sets are bit masks (bit i = bank i). Everything here lives for one cycle.
+
+use std::ops::Index;
+
+use pollux_isa::RoccCommand;
+
+use crate::execute::operand_set::{A, B, D, OperandSet};
+use crate::observation::event::{Origin, Unit};
+use crate::parts::row::{AccRow, SpadRow};
+
+/// Largest number of scratchpad or accumulator banks.
+pub const MAX_BANKS: usize = 32;
+
+/// Number of an entry in the reservation station: which table, and the position in it (`rob_id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RobId {
+    /// Table.
+    pub unit: Unit,
+    /// Entry of the table.
+    pub index: u8,
+}
+
+/// A command on its way from the command port to the reservation station (`GemminiCmd`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GemminiCmd {
+    /// The RoCC command.
+    pub cmd: RoccCommand,
+    /// Destination register of the instruction word (used by COUNTER only).
+    pub rd: u8,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// A command issued by the reservation station to a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IssuedCmd {
+    /// The RoCC command.
+    pub cmd: RoccCommand,
+    /// Entry to report when done; none for the copies that the transpose unroller makes.
+    pub rob_id: Option<RobId>,
+}
+
+/// A result row that the execute controller writes in this cycle (at most one). The rows are written in place, cycle by
+/// cycle, and only where `target` needs them.
+#[derive(Clone, Debug, Default)]
+pub struct ExWrite {
+    /// Where the row goes; none if nothing is written.
+    pub target: Option<ExTarget>,
+    /// Data for the scratchpad, one byte a lane.
+    pub spad_row: SpadRow,
+    /// Data for the accumulator, one word a lane.
+    pub acc_row: AccRow,
+}
+
+/// Where a result row goes: lanes `0..cols`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExTarget {
+    /// Into a scratchpad bank.
+    Spad {
+        /// Bank.
+        bank: u8,
+        /// Row within the bank.
+        row: u32,
+        /// Number of lanes written.
+        cols: usize,
+    },
+    /// Into an accumulator bank.
+    Acc {
+        /// Bank.
+        bank: u8,
+        /// Row within the bank.
+        row: u32,
+        /// Number of lanes written.
+        cols: usize,
+        /// Add to the row instead of overwriting it.
+        accumulate: bool,
+    },
+}
+
+/// Read requests of the execute controller in this cycle: valid bits and rows, whatever the banks answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExReads {
+    /// Scratchpad banks with a valid request.
+    pub spad_valid: u32,
+    /// Row asked of each scratchpad bank.
+    pub spad_row: BankRows,
+    /// Accumulator banks with a valid request (accepted, but never answered in this revision).
+    pub acc_valid: u32,
+    /// Row asked of each accumulator bank.
+    pub acc_row: BankRows,
+}
+
+/// Rows by bank, for the few banks that matter: at most one for each of the operands A, B and D.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BankRows {
+    /// Operands that ask for a row.
+    pub operands: OperandSet,
+    /// The bank each of them asks.
+    pub bank: [u8; 3],
+    /// Row within the bank.
+    pub row: [u32; 3],
+}
+
+impl Index<usize> for BankRows {
+    type Output = u32;
+
+    /// The row for a bank, of the last operand if there are several; 0 for a bank that is not asked.
+    #[inline]
+    fn index(&self, bank: usize) -> &u32 {
+        let asks = |x: &usize| self.operands.has(*x) && usize::from(self.bank[*x]) == bank;
+        [D, B, A].into_iter().find(asks).map_or(&0, |x| &self.row[x])
+    }
+}
