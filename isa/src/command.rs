@@ -110,6 +110,28 @@ macro_rules! instructions {
             $(#[doc = $meaning] $variant($format),)*
         }
 
+        /// Function numbers, by the names of `GemminiISA.scala`.
+        pub mod funct {
+            $(#[doc = $meaning] pub const $gemmini_name: u8 = $funct;)*
+            /// Any of the four configurations; the low two bits of rs1 tell which.
+            pub const CONFIG_CMD: u8 = CONFIG_EX;
+        }
+
+        impl RoccCommand {
+            /// Which part of the accelerator executes the command; nothing if the function does not exist.
+            #[inline]
+            pub fn class(&self) -> Option<Class> {
+                let subtype = self.subtype();
+                $(
+                    let expected: Option<u8> = $subtype;
+                    if self.funct == $funct && expected.is_none_or(|expected| expected == subtype) {
+                        return Some(Class::$class);
+                    }
+                )*
+                None
+            }
+        }
+
         /// Position in [`INSTRUCTIONS`].
         enum Row {
             $($variant,)*
@@ -134,7 +156,7 @@ macro_rules! instructions {
             /// What the hardware keeps of a command, whatever the values; nothing if the function does not exist.
             pub fn from_rocc(cfg: &GemminiConfig, command: RoccCommand) -> Option<Self> {
                 let RoccCommand { funct, rs1, rs2 } = command;
-                let subtype = (rs1 & 3) as u8;
+                let subtype = command.subtype();
                 $(
                     let expected: Option<u8> = $subtype;
                     if funct == $funct && expected.is_none_or(|expected| expected == subtype) {
@@ -150,6 +172,16 @@ macro_rules! instructions {
                     $(Command::$variant(_) => Row::$variant,)*
                 };
                 &INSTRUCTIONS[row as usize]
+            }
+
+            /// The registers as the accelerator's own units drive them: each field cut to its width in the encoding,
+            /// everything else 0. Whether the values are legal is a matter of [`Command::encode`].
+            pub fn to_rocc(&self) -> RoccCommand {
+                let row = self.spec();
+                let (rs1, rs2) = match self {
+                    $(Command::$variant(operands) => operands.to_regs(),)*
+                };
+                RoccCommand { funct: row.funct, rs1: rs1 | u64::from(row.subtype.unwrap_or_default()), rs2 }
             }
 
             fn values(&self) -> Vec<u64> {

@@ -73,6 +73,16 @@ macro_rules! formats {
                     },)*
                 }
             }
+
+            /// The registers that hold the fields, each cut to its width in the encoding.
+            #[inline]
+            pub fn to_regs(&self) -> (u64, u64) {
+                let registers = (0, 0);
+                $(
+                    let registers = const { $spec }.insert(registers, self.$field.to_bits());
+                )*
+                registers
+            }
         }
 
         impl Format for $format {

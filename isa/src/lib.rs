@@ -26,7 +26,7 @@ pub mod stream;
 pub mod table;
 pub mod values;
 
-pub use command::{Command, DecodeError, EncodeError, OperandError};
+pub use command::{Command, DecodeError, EncodeError, OperandError, funct};
 pub use config::{ConfigError, GemminiConfig};
 pub use local_addr::{AddressLayout, LocalAddr};
 pub use rocc::{RoccCommand, RoccInstruction};

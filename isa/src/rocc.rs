@@ -15,6 +15,14 @@ pub struct RoccCommand {
     pub rs2: u64,
 }
 
+impl RoccCommand {
+    /// Which configuration a CONFIG is: the low two bits of rs1 (`GemminiISA.scala`).
+    #[inline]
+    pub const fn subtype(&self) -> u8 {
+        (self.rs1 & 3) as u8
+    }
+}
+
 /// The 32-bit instruction word of a custom opcode.
 ///
 /// `[31:25]` funct7, `[24:20]` rs2, `[19:15]` rs1, `[14]` xd, `[13]` xs1, `[12]` xs2, `[11:7]` rd, `[6:0]` opcode.

@@ -435,7 +435,7 @@ impl InstructionSpec {
 
 /// The instruction that a command is, if its function exists.
 pub fn lookup(command: RoccCommand) -> Option<&'static InstructionSpec> {
-    let subtype = (command.rs1 & 3) as u8;
+    let subtype = command.subtype();
     INSTRUCTIONS
         .iter()
         .find(|spec| spec.funct == command.funct && spec.subtype.is_none_or(|expected| expected == subtype))

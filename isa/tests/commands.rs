@@ -356,3 +356,21 @@ fn a_load_can_be_configured_by_defaults_in_a_build_without_a_scaler() {
     let command = Command::from_operands(&cfg, "config_ld", &[("stride", 16)]).unwrap();
     assert_eq!(Command::decode_exact(&cfg, command.encode(&cfg).unwrap()), Ok(command));
 }
+
+#[test]
+fn the_class_and_the_registers_of_every_instruction_come_from_its_row() {
+    let cfg = GemminiConfig::norm16();
+    for spec in table::INSTRUCTIONS {
+        let rs1 = u64::from(spec.subtype.unwrap_or_default());
+        let command = RoccCommand { funct: spec.funct, rs1: !3 | rs1, rs2: u64::MAX };
+        assert_eq!(command.class(), Some(spec.class), "{}", spec.mnemonic);
+        let wired = Command::from_rocc(&cfg, command).map(|command| command.to_rocc()).unwrap();
+        assert_eq!(table::lookup(wired).map(|row| row.mnemonic), Some(spec.mnemonic));
+        let defined = spec.defined_bits();
+        assert_eq!((wired.rs1 & !defined.0, wired.rs2 & !defined.1), (0, 0), "{}", spec.mnemonic);
+        // What the hardware keeps, it keeps again.
+        let again = Command::from_rocc(&cfg, wired).map(|command| command.to_rocc());
+        assert_eq!(again, Some(wired), "{}", spec.mnemonic);
+    }
+    assert_eq!(RoccCommand { funct: 99, rs1: 0, rs2: 0 }.class(), None);
+}

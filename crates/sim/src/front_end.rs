@@ -17,17 +17,16 @@ pub mod loop_matmul;
 pub mod reservation_station;
 pub mod unroller;
 
-use pollux_isa::{GemminiConfig, RoccCommand};
+use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
-use crate::front_end::geometry::funct;
 use crate::front_end::loop_conv::LoopConv;
 use crate::front_end::loop_matmul::LoopMatmul;
-use crate::front_end::reservation_station::{Departures, PerUnit, ReservationStation};
+use crate::front_end::reservation_station::{Departures, ReservationStation};
 use crate::front_end::unroller::UnrollerActivity;
 use crate::observation::event::{EventBuffer, Origin, Unit};
 use crate::parts::queue::Queue;
-use crate::parts::wires::{GemminiCmd, IssuedCmd, RobId};
+use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId};
 
 /// The front end's inputs in one cycle.
 #[derive(Clone, Copy, Debug)]
@@ -134,13 +133,13 @@ impl FrontEnd {
     /// FLUSH is at the head: the TLBs' and the memory unit's flush lines are high in this cycle.
     #[inline]
     pub fn tlb_flush(&self) -> bool {
-        self.unrolled.front().is_some_and(|head| head.cmd.funct == funct::FLUSH)
+        self.unrolled.front().is_some_and(|head| head.cmd.funct == funct::FLUSH_CMD)
     }
 
     /// A COUNTER that clears everything is accepted in this cycle: the external counters' reset line is high.
     #[inline]
     pub fn counter_reset(&self) -> bool {
-        let resets = |head: &GemminiCmd| head.cmd.funct == funct::COUNTER && CounterFile::resets(&head.cmd);
+        let resets = |head: &GemminiCmd| head.cmd.funct == funct::COUNTER_OP && self.counters.resets(&head.cmd);
         self.unrolled.front().is_some_and(resets) && self.counters.ready()
     }
 
@@ -148,7 +147,7 @@ impl FrontEnd {
     /// anything.
     #[inline]
     pub fn reads_counters(&self) -> bool {
-        self.counters.counting() || self.unrolled.front().is_some_and(|head| head.cmd.funct == funct::COUNTER)
+        self.counters.counting() || self.unrolled.front().is_some_and(|head| head.cmd.funct == funct::COUNTER_OP)
     }
 
     /// The front end's own event lines and external values.
@@ -178,7 +177,7 @@ impl FrontEnd {
     pub fn dispatch_activity(&self) -> DispatchActivity {
         match (self.dispatch(), self.unrolled.front()) {
             (Dispatch::Empty, _) | (_, None) => DispatchActivity::Idle,
-            (Dispatch::Blocked, Some(head)) if head.cmd.funct == funct::COUNTER => DispatchActivity::CounterResponse,
+            (Dispatch::Blocked, Some(head)) if head.cmd.funct == funct::COUNTER_OP => DispatchActivity::CounterResponse,
             (Dispatch::Blocked, Some(head)) => DispatchActivity::StationFull(ReservationStation::unit(&head.cmd)),
             _ => DispatchActivity::Busy,
         }
@@ -207,9 +206,9 @@ impl FrontEnd {
     fn dispatch(&self) -> Dispatch {
         let Some(head) = self.unrolled.front() else { return Dispatch::Empty };
         match head.cmd.funct {
-            funct::FLUSH | funct::CLKGATE_EN => Dispatch::Drop,
-            funct::COUNTER if self.counters.ready() => Dispatch::Counter(head.cmd, head.rd),
-            funct::COUNTER => Dispatch::Blocked,
+            funct::FLUSH_CMD | funct::CLKGATE_EN => Dispatch::Drop,
+            funct::COUNTER_OP if self.counters.ready() => Dispatch::Counter(head.cmd, head.rd),
+            funct::COUNTER_OP => Dispatch::Blocked,
             _ if self.station.alloc_ready(&head.cmd) => Dispatch::Allocate(*head),
             _ => Dispatch::Blocked,
         }
@@ -321,12 +320,13 @@ impl FrontEnd {
 mod tests {
     use super::*;
     use crate::observation::event::Event;
+    use crate::parts::wires::UNITS;
     use proptest::prelude::*;
 
     const READY: PerUnit<bool> = [true; 3];
 
     fn mvin(row: u64) -> RoccCommand {
-        RoccCommand { funct: funct::MVIN, rs1: 0x8000_0000, rs2: 1 << 48 | 16 << 32 | row }
+        RoccCommand { funct: funct::LOAD_CMD, rs1: 0x8000_0000, rs2: 1 << 48 | 16 << 32 | row }
     }
 
     fn command(funct: u8, rs1: u64) -> RoccCommand {
@@ -354,8 +354,6 @@ mod tests {
     fn cycle_of(events: &[(u64, Event)], wanted: impl Fn(&Event) -> bool) -> Option<u64> {
         events.iter().find(|(_, event)| wanted(event)).map(|(cycle, _)| *cycle)
     }
-
-    const UNITS: PerUnit<Unit> = [Unit::Ld, Unit::Ex, Unit::St];
 
     #[test]
     fn a_command_enters_the_station_four_cycles_after_the_port_and_issues_one_later() {
@@ -386,7 +384,7 @@ mod tests {
         let mut buffer = EventBuffer::default();
         let counters = CounterEvents::default();
         let mut flushed = Vec::new();
-        for (cycle, cmd) in [mvin(0), command(funct::FLUSH, 0)].into_iter().map(Some).chain([None; 8]).enumerate() {
+        for (cycle, cmd) in [mvin(0), command(funct::FLUSH_CMD, 0)].into_iter().map(Some).chain([None; 8]).enumerate() {
             if front.tlb_flush() {
                 flushed.push(cycle);
             }
@@ -399,7 +397,7 @@ mod tests {
 
     #[test]
     fn counter_commands_respond_in_the_next_cycle_and_every_other_cycle() {
-        let program = [command(funct::COUNTER, 0), command(funct::COUNTER, 0), mvin(0)];
+        let program = [command(funct::COUNTER_OP, 0), command(funct::COUNTER_OP, 0), mvin(0)];
         let events = run(&GemminiConfig::default16(), &program);
         let responses: Vec<_> =
             events.iter().filter(|(_, event)| matches!(event, Event::Resp { .. })).map(|e| e.0).collect();
@@ -432,7 +430,7 @@ mod tests {
         let halves = proptest::array::uniform4(prop_oneof![4 => 0..5u64, 1 => 0..=0xffffu64]);
         let register = halves.prop_map(|[a, b, c, d]| d << 48 | c << 32 | b << 16 | a);
         let funct =
-            prop_oneof![0..=25u8, 8..=21u8, Just(funct::LOOP_WS), Just(funct::LOOP_CONV_WS), Just(funct::COUNTER)];
+            prop_oneof![0..=25u8, 8..=21u8, Just(funct::LOOP_WS), Just(funct::LOOP_CONV_WS), Just(funct::COUNTER_OP)];
         (funct, register.clone(), register).prop_map(|(funct, rs1, rs2)| RoccCommand { funct, rs1, rs2 })
     }
 
@@ -452,7 +450,7 @@ mod tests {
                 next += usize::from(front.cmd_ready());
                 let completed = if running.len() > 5 { running.pop_front() } else { None };
                 // Configurations of loads and stores complete by themselves.
-                let waits = |cmd: &RoccCommand| cmd.funct != funct::CONFIG || cmd.rs1 & 3 == 0;
+                let waits = |cmd: &RoccCommand| cmd.funct != funct::CONFIG_CMD || cmd.subtype() == 0;
                 let issued = UNITS.into_iter().filter_map(|unit| front.issue(unit));
                 running.extend(issued.filter(|issued| waits(&issued.cmd)).filter_map(|issued| issued.rob_id));
                 let counters = front.counter_events();

@@ -27,11 +27,9 @@ use crate::memories::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires}
 use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 use crate::observation::report::{Activity, Block, Cause, Spent};
-use crate::parts::wires::ExReads;
+use crate::parts::wires::{ExReads, UNITS};
 use crate::port::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
 use crate::port::tilelink::SourceRanges;
-
-const UNITS: [Unit; 3] = [Unit::Ld, Unit::Ex, Unit::St];
 
 /// The accelerator's blocks. `Clone` is a snapshot.
 #[derive(Clone, Debug)]

@@ -51,11 +51,7 @@ pub struct Unrolled {
 impl Unrolled {
     /// The command's registers. Unused bits are 0, as they are in the recorded traces.
     pub fn rocc(&self) -> RoccCommand {
-        let spec = self.command.spec();
-        let start = (spec.subtype.unwrap_or_default().into(), 0);
-        let (rs1, rs2) =
-            self.command.operands().into_iter().fold(start, |registers, (field, value)| field.insert(registers, value));
-        RoccCommand { funct: spec.funct, rs1, rs2 }
+        self.command.to_rocc()
     }
 }
 

@@ -15,7 +15,7 @@
 
 use pollux_isa::config::LOAD_STATES;
 use pollux_isa::fields::{ConfigLd, MoveOperands};
-use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
+use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, funct};
 
 use crate::dma::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma::dma_parameters::core_address;
@@ -23,11 +23,6 @@ use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
-
-/// Function codes (`GemminiISA.scala`).
-const CONFIG_CMD: u8 = 0;
-const LOAD2_CMD: u8 = 1;
-const LOAD3_CMD: u8 = 14;
 
 /// A request for one row (`ScratchpadMemReadRequest`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,9 +285,9 @@ impl LoadController {
     fn decode(&self, cmd: &IssuedCmd) -> Decoded {
         let (rs1, rs2) = (cmd.cmd.rs1, cmd.cmd.rs2);
         let state_id = match cmd.cmd.funct {
-            CONFIG_CMD => return Decoded::Config(ConfigLd::from_regs(&self.config, rs1, rs2)),
-            LOAD2_CMD => 1,
-            LOAD3_CMD => 2,
+            funct::CONFIG_CMD => return Decoded::Config(ConfigLd::from_regs(&self.config, rs1, rs2)),
+            funct::LOAD2_CMD => 1,
+            funct::LOAD3_CMD => 2,
             _ => 0,
         };
         // Zeros are recognised by all 64 bits of the address, so it is not cut yet.
@@ -361,7 +356,7 @@ mod tests {
 
     /// CONFIG_LD for state 0 with block stride 16 and one pixel repeat.
     fn config(stride: u64) -> Option<IssuedCmd> {
-        issued(CONFIG_CMD, 0x3f80_0000_0010_0101, stride)
+        issued(funct::CONFIG_CMD, 0x3f80_0000_0010_0101, stride)
     }
 
     fn mvin(address: u64, rows: u64, cols: u64) -> Option<IssuedCmd> {

@@ -15,9 +15,9 @@
 //! Three orders of rows: plain (row by row, block by block), 1-D (a window of an image, by output
 //! pixel) and pooled (per output pixel, the window's pixels).
 
-use pollux_isa::fields::{ConfigNorm, ConfigSt, MoveOperands, MoveSpad};
+use pollux_isa::fields::{ConfigNorm, ConfigSt, MoveOperands};
 use pollux_isa::values::{Bits, NormCmd};
-use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
+use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr, RoccCommand};
 
 use crate::dma::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma::dma_parameters::core_address;
@@ -25,12 +25,6 @@ use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
-
-/// Function codes and configuration kinds (`GemminiISA.scala`).
-const CONFIG_CMD: u8 = 0;
-const STORE_SPAD_CMD: u8 = 23;
-const CONFIG_STORE: u64 = 2;
-const CONFIG_NORM: u64 = 3;
 
 /// Width of the row counter.
 const ROW_COUNTER_MASK: u32 = 0xfff;
@@ -463,16 +457,15 @@ impl StoreController {
     }
 
     fn decode(&self, cmd: &IssuedCmd) -> Decoded {
-        let (funct, rs1, rs2) = (cmd.cmd.funct, cmd.cmd.rs1, cmd.cmd.rs2);
-        match (funct, rs1 & 3) {
-            (CONFIG_CMD, CONFIG_STORE) => return Decoded::Config(ConfigSt::from_regs(&self.config, rs1, rs2)),
-            (CONFIG_CMD, CONFIG_NORM) if self.config.has_normalizations => {
-                return Decoded::Norm(ConfigNorm::from_regs(&self.config, rs1, rs2));
-            }
-            _ => {}
-        }
+        let RoccCommand { rs1, rs2, .. } = cmd.cmd;
+        let to_spad = match Command::from_rocc(&self.config, cmd.cmd) {
+            Some(Command::ConfigSt(fields)) => return Decoded::Config(fields),
+            Some(Command::ConfigNorm(fields)) if self.config.has_normalizations => return Decoded::Norm(fields),
+            Some(Command::MvoutSpad(fields)) => Some(fields),
+            // Whatever else arrives is taken for an MVOUT.
+            _ => None,
+        };
         let operands = MoveOperands::from_regs(&self.config, rs1, rs2);
-        let to_spad = (funct == STORE_SPAD_CMD).then(|| MoveSpad::from_regs(&self.config, rs1, rs2));
         Decoded::Store(Store {
             vaddr: to_spad.map_or(rs1, |spad| spad.dst.0.into()),
             local: operands.local,

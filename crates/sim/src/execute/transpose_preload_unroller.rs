@@ -12,9 +12,9 @@
 //! A command accepted in cycle c can leave in c + 1.
 
 use pollux_isa::config::Dataflow;
-use pollux_isa::fields::ConfigEx;
+use pollux_isa::fields::{ConfigEx, Preload};
 use pollux_isa::values::DataflowMode;
-use pollux_isa::{GemminiConfig, LocalAddr, RoccCommand};
+use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, funct};
 
 use crate::execute::execute_controller::Kind;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
@@ -64,10 +64,10 @@ impl TransposePreloadUnroller {
         }
         let (first, second) = (*self.queue.bits(0), *self.queue.bits(1));
         Some(match self.state {
-            State::Idle if self.first_preload() && self.splits() => without_destination(first),
+            State::Idle if self.first_preload() && self.splits() => without_destination(&self.config, first),
             State::Idle => first,
             State::FirstCompute => discarded_compute(second),
-            State::SecondPreload => without_weights(first),
+            State::SecondPreload => without_weights(&self.config, first),
         })
     }
 
@@ -119,27 +119,27 @@ impl TransposePreloadUnroller {
 /// What a command register holds after reset.
 pub(crate) const NO_COMMAND: IssuedCmd = IssuedCmd { cmd: RoccCommand { funct: 0, rs1: 0, rs2: 0 }, rob_id: None };
 
-fn garbage(register: u64) -> u64 {
-    register | u64::from(LocalAddr::GARBAGE.0)
-}
-
-fn without_destination(mut preload: IssuedCmd) -> IssuedCmd {
-    preload.cmd.rs2 = garbage(preload.cmd.rs2);
-    preload.rob_id = None;
-    preload
+fn without_destination(config: &GemminiConfig, issued: IssuedCmd) -> IssuedCmd {
+    IssuedCmd { rob_id: None, ..preload(config, issued, |operands| operands.c = LocalAddr::GARBAGE) }
 }
 
 /// The hardware means to give it garbage operands, but overwrites the register numbers of the instruction instead of
 /// the registers' values: it reads A and B, and only its result is discarded.
 fn discarded_compute(mut compute: IssuedCmd) -> IssuedCmd {
-    compute.cmd.funct = Kind::COMPUTE_STAY;
+    compute.cmd.funct = funct::COMPUTE_AND_STAY_CMD;
     compute.rob_id = None;
     compute
 }
 
-fn without_weights(mut preload: IssuedCmd) -> IssuedCmd {
-    preload.cmd.rs1 = garbage(preload.cmd.rs1);
-    preload
+fn without_weights(config: &GemminiConfig, issued: IssuedCmd) -> IssuedCmd {
+    preload(config, issued, |operands| operands.d = LocalAddr::GARBAGE)
+}
+
+/// A PRELOAD with other operands.
+fn preload(config: &GemminiConfig, issued: IssuedCmd, change: impl FnOnce(&mut Preload)) -> IssuedCmd {
+    let mut operands = Preload::from_regs(config, issued.cmd.rs1, issued.cmd.rs2);
+    change(&mut operands);
+    IssuedCmd { cmd: Command::Preload(operands).to_rocc(), ..issued }
 }
 
 #[cfg(test)]

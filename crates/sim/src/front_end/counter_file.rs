@@ -6,10 +6,9 @@
 //! | out (RoCC response) | out | the cycle after a COUNTER was accepted | at once: the bench's response port is always ready |
 //! | events | in | the lines and values of all blocks in this cycle | always |
 
-use pollux_isa::config::log2_ceil;
+use pollux_isa::fields::Counter as Access;
 use pollux_isa::{GemminiConfig, RoccCommand};
 
-use crate::front_end::geometry::{bit, field};
 use crate::observation::event::{Event, EventBuffer};
 
 /// Event lines (`CounterEvent`): a counter configured with a code counts the cycles in which that line is high.
@@ -130,7 +129,7 @@ impl CounterEvents {
     }
 
     fn is_high(&self, code: u8) -> bool {
-        code != 0 && usize::from(code) < EVENTS && bit(self.lines, code.into())
+        code != 0 && usize::from(code) < EVENTS && self.lines >> code & 1 != 0
     }
 }
 
@@ -152,7 +151,7 @@ struct Response {
 #[derive(Clone, Debug)]
 pub struct CounterFile {
     counters: Vec<Counter>,
-    index_bits: u32,
+    config: GemminiConfig,
     snapshot_enable: bool,
     response: Option<Response>,
     /// A counter is configured with an event.
@@ -164,7 +163,7 @@ impl CounterFile {
     pub fn new(config: &GemminiConfig) -> Self {
         Self {
             counters: vec![Counter::default(); config.num_counter as usize],
-            index_bits: log2_ceil(config.num_counter.into()),
+            config: config.clone(),
             snapshot_enable: false,
             response: None,
             counting: false,
@@ -187,8 +186,8 @@ impl CounterFile {
     }
 
     /// Whether a COUNTER, when it is accepted, also clears the external counters (`external_reset`).
-    pub fn resets(cmd: &RoccCommand) -> bool {
-        bit(cmd.rs1, 0)
+    pub fn resets(&self, cmd: &RoccCommand) -> bool {
+        Access::from_regs(&self.config, cmd.rs1, cmd.rs2).reset
     }
 
     /// Values of the counters as software would read them outside snapshot mode: `(event code, external, value)`.
@@ -224,11 +223,8 @@ impl CounterFile {
     }
 
     fn access(&mut self, cmd: &RoccCommand, register: u8, events: &CounterEvents) {
-        const RESET: u32 = 0;
-        const SNAPSHOT_RESET: u32 = 1;
-        const SNAPSHOT: u32 = 2;
-        const CONFIG: u32 = 3;
-        let index = field(cmd.rs1, 4, self.index_bits) as usize;
+        let access = Access::from_regs(&self.config, cmd.rs1, cmd.rs2);
+        let index = usize::from(access.index);
         let addressed = self.counters.get(index).copied().unwrap_or_default();
         // Which kind of value is copied or read depends on the addressed counter alone, also in a snapshot of all.
         let value_of = |counter: &Counter| {
@@ -241,21 +237,21 @@ impl CounterFile {
         let data = if self.snapshot_enable { addressed.snapshot } else { value_of(&addressed) };
         self.response = Some(Response { register, data });
 
-        let takes_snapshot = bit(cmd.rs1, SNAPSHOT) && !bit(cmd.rs1, SNAPSHOT_RESET);
+        let takes_snapshot = access.snapshot && !access.snapshot_reset;
         if takes_snapshot {
             self.counters.iter_mut().for_each(|counter| counter.snapshot = value_of(counter));
         }
-        self.snapshot_enable = takes_snapshot || (self.snapshot_enable && !bit(cmd.rs1, SNAPSHOT_RESET));
+        self.snapshot_enable = takes_snapshot || (self.snapshot_enable && !access.snapshot_reset);
         self.skip(1, events);
-        if bit(cmd.rs1, CONFIG) {
+        if access.configure {
             if let Some(counter) = self.counters.get_mut(index) {
-                counter.config = field(cmd.rs1, 12, 6) as u8;
-                counter.is_external = bit(cmd.rs1, 31);
+                counter.config = access.event;
+                counter.is_external = access.external;
                 counter.value = 0;
             }
             self.counting = self.counters.iter().any(|counter| counter.config != 0);
         }
-        if bit(cmd.rs1, RESET) {
+        if access.reset {
             for counter in &mut self.counters {
                 (counter.value, counter.snapshot) = (0, 0);
             }
@@ -287,7 +283,7 @@ mod tests {
 
         /// Issues a COUNTER command and gives the data of its response, which leaves one cycle later.
         fn access(&mut self, rs1: u64) -> u64 {
-            let cmd = RoccCommand { funct: crate::front_end::geometry::funct::COUNTER, rs1, rs2: 0 };
+            let cmd = RoccCommand { funct: pollux_isa::funct::COUNTER_OP, rs1, rs2: 0 };
             assert!(self.file.ready());
             self.file.tick(Some((cmd, 11)), &self.events, &mut self.buffer);
             assert!(!self.file.ready(), "a response is pending");

@@ -1,63 +1,16 @@
-//! What the loop unrollers need of the configuration: sizes, the addresses they compute, the operand words they build
+//! What the loop unrollers need of the configuration: sizes, the addresses they compute, the operands they build
 //! (`LocalAddr.scala`, `GemminiISA.scala`).
 //!
 //! The hardware computes on wires of fixed width and cuts every field to its width; so do the functions here.
 
 use pollux_isa::config::CORE_MAX_ADDR_BITS;
+use pollux_isa::fields::{Compute, MoveOperands, Preload};
+use pollux_isa::values::NormCmd;
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
-
-/// Function numbers of the commands that the front end tells apart or makes (`GemminiISA.scala`).
-pub(crate) mod funct {
-    pub const CONFIG: u8 = 0;
-    pub const MVIN2: u8 = 1;
-    pub const MVIN: u8 = 2;
-    pub const MVOUT: u8 = 3;
-    pub const COMPUTE_AND_FLIP: u8 = 4;
-    pub const COMPUTE_AND_STAY: u8 = 5;
-    pub const PRELOAD: u8 = 6;
-    pub const FLUSH: u8 = 7;
-    pub const LOOP_WS: u8 = 8;
-    pub const LOOP_WS_CONFIG_BOUNDS: u8 = 9;
-    pub const LOOP_WS_CONFIG_ADDRS_AB: u8 = 10;
-    pub const LOOP_WS_CONFIG_ADDRS_DC: u8 = 11;
-    pub const LOOP_WS_CONFIG_STRIDES_AB: u8 = 12;
-    pub const LOOP_WS_CONFIG_STRIDES_DC: u8 = 13;
-    pub const MVIN3: u8 = 14;
-    pub const LOOP_CONV_WS: u8 = 15;
-    pub const LOOP_CONV_WS_CONFIG_1: u8 = 16;
-    pub const LOOP_CONV_WS_CONFIG_2: u8 = 17;
-    pub const LOOP_CONV_WS_CONFIG_3: u8 = 18;
-    pub const LOOP_CONV_WS_CONFIG_4: u8 = 19;
-    pub const LOOP_CONV_WS_CONFIG_5: u8 = 20;
-    pub const LOOP_CONV_WS_CONFIG_6: u8 = 21;
-    pub const CLKGATE_EN: u8 = 22;
-    pub const MVOUT_SPAD: u8 = 23;
-    pub const LOOP_WS_CONFIG_SPAD_AB: u8 = 24;
-    pub const LOOP_WS_CONFIG_SPAD_C: u8 = 25;
-    pub const COUNTER: u8 = 126;
-}
-
-/// Values of `rs1[1:0]` of a CONFIG (`GemminiISA.scala`).
-pub(crate) mod config_kind {
-    pub const EX: u64 = 0;
-    pub const LD: u64 = 1;
-    pub const ST: u64 = 2;
-    pub const NORM: u64 = 3;
-}
 
 /// The low `bits` bits.
 pub(crate) const fn mask(bits: u32) -> u64 {
     if bits >= u64::BITS { u64::MAX } else { (1 << bits) - 1 }
-}
-
-/// Bits `low..low + width` of `value`.
-pub(crate) const fn field(value: u64, low: u32, width: u32) -> u32 {
-    (value >> low & mask(width)) as u32
-}
-
-/// Bit `index` of `value`.
-pub(crate) const fn bit(value: u64, index: u32) -> bool {
-    value >> index & 1 != 0
 }
 
 /// `u + n`, or 0 if that exceeds `max_plus_one - 1`; `u` if not `enabled` (`Util.floorAdd` on 16 bits).
@@ -117,8 +70,8 @@ impl Geometry {
 
     /// A computed scratchpad address (`cast_to_sp_addr`: fillers and control bits 0, the normalization command's bits kept).
     pub fn spad_addr(&self, address: u32) -> u32 {
-        const NORM_CMD: u32 = 7 << 26;
-        address & (NORM_CMD | mask(self.layout.max_addr_bits + 1) as u32)
+        let kept = LocalAddr::scratchpad(mask(self.layout.max_addr_bits + 1) as u32).with_norm_cmd(NormCmd::InvSumExp);
+        address & kept.0
     }
 
     /// A computed accumulator address (`cast_to_acc_addr`).
@@ -133,12 +86,28 @@ impl Geometry {
         local.0
     }
 
-    /// Operand word of a move, PRELOAD or COMPUTE, each count cut to its width (`MvinRs2`, `MvoutRs2`, `PreloadRs`,
+    /// Rows and columns of a move, PRELOAD or COMPUTE, each count cut to its width (`MvinRs2`, `MvoutRs2`, `PreloadRs`,
     /// `ComputeRs`: the unrollers build all four with the widths of a move).
-    pub fn operand(&self, rows: u32, cols: u32, local: u32) -> u64 {
-        (u64::from(rows) & mask(self.rows_bits)) << 48
-            | (u64::from(cols) & mask(self.cols_bits)) << 32
-            | u64::from(local)
+    fn extents(&self, rows: u32, cols: u32) -> (u16, u16) {
+        ((rows & mask(self.rows_bits) as u32) as u16, (cols & mask(self.cols_bits) as u32) as u16)
+    }
+
+    /// Operands of a move.
+    pub fn moved(&self, dram: u64, rows: u32, cols: u32, local: u32) -> MoveOperands {
+        let (rows, cols) = self.extents(rows, cols);
+        MoveOperands { dram, local: LocalAddr(local), cols, rows }
+    }
+
+    /// Operands of a PRELOAD, each as rows, columns, local address.
+    pub fn preload(&self, d: (u32, u32, u32), c: (u32, u32, u32)) -> Preload {
+        let ((d_rows, d_cols), (c_rows, c_cols)) = (self.extents(d.0, d.1), self.extents(c.0, c.1));
+        Preload { d: LocalAddr(d.2), d_cols, d_rows, c: LocalAddr(c.2), c_cols, c_rows }
+    }
+
+    /// Operands of a COMPUTE, each as rows, columns, local address.
+    pub fn compute(&self, a: (u32, u32, u32), bd: (u32, u32, u32)) -> Compute {
+        let ((a_rows, a_cols), (bd_rows, bd_cols)) = (self.extents(a.0, a.1), self.extents(bd.0, bd.1));
+        Compute { a: LocalAddr(a.2), a_cols, a_rows, bd: LocalAddr(bd.2), bd_cols, bd_rows }
     }
 
     /// First row of half `n` of the scratchpad.
@@ -170,43 +139,6 @@ pub(crate) fn dram_at(base: u64, offset: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pollux_isa::table;
-
-    #[test]
-    fn the_function_numbers_are_those_of_the_instruction_table() {
-        let numbers = [
-            ("config_ex", funct::CONFIG),
-            ("mvin2", funct::MVIN2),
-            ("mvin", funct::MVIN),
-            ("mvout", funct::MVOUT),
-            ("compute_preloaded", funct::COMPUTE_AND_FLIP),
-            ("compute_accumulated", funct::COMPUTE_AND_STAY),
-            ("preload", funct::PRELOAD),
-            ("flush", funct::FLUSH),
-            ("loop_ws", funct::LOOP_WS),
-            ("loop_ws_config_bounds", funct::LOOP_WS_CONFIG_BOUNDS),
-            ("loop_ws_config_addrs_ab", funct::LOOP_WS_CONFIG_ADDRS_AB),
-            ("loop_ws_config_addrs_dc", funct::LOOP_WS_CONFIG_ADDRS_DC),
-            ("loop_ws_config_strides_ab", funct::LOOP_WS_CONFIG_STRIDES_AB),
-            ("loop_ws_config_strides_dc", funct::LOOP_WS_CONFIG_STRIDES_DC),
-            ("mvin3", funct::MVIN3),
-            ("loop_conv_ws", funct::LOOP_CONV_WS),
-            ("loop_conv_ws_config_1", funct::LOOP_CONV_WS_CONFIG_1),
-            ("loop_conv_ws_config_2", funct::LOOP_CONV_WS_CONFIG_2),
-            ("loop_conv_ws_config_3", funct::LOOP_CONV_WS_CONFIG_3),
-            ("loop_conv_ws_config_4", funct::LOOP_CONV_WS_CONFIG_4),
-            ("loop_conv_ws_config_5", funct::LOOP_CONV_WS_CONFIG_5),
-            ("loop_conv_ws_config_6", funct::LOOP_CONV_WS_CONFIG_6),
-            ("clkgate_en", funct::CLKGATE_EN),
-            ("mvout_spad", funct::MVOUT_SPAD),
-            ("loop_ws_config_spad_ab", funct::LOOP_WS_CONFIG_SPAD_AB),
-            ("loop_ws_config_spad_c", funct::LOOP_WS_CONFIG_SPAD_C),
-            ("counter", funct::COUNTER),
-        ];
-        for (mnemonic, number) in numbers {
-            assert_eq!(table::by_mnemonic(mnemonic).map(|spec| spec.funct), Some(number), "{mnemonic}");
-        }
-    }
 
     #[test]
     fn the_garbage_address_of_the_unrollers_is_garbage_in_every_configuration() {
@@ -218,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_an_operand_word_are_cut_to_their_width() {
+    fn extents_of_an_operand_are_cut_to_their_width() {
         let geometry = Geometry::new(&GemminiConfig::default16());
-        assert_eq!(geometry.operand(16, 64, 5), 16 << 48 | 64 << 32 | 5);
-        assert_eq!(geometry.operand(33, 130, 5), 1 << 48 | 2 << 32 | 5);
+        assert_eq!(geometry.extents(16, 64), (16, 64));
+        assert_eq!(geometry.extents(33, 130), (1, 2));
     }
 
     #[test]

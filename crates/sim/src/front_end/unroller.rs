@@ -4,8 +4,8 @@
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::CONCURRENT_LOOPS;
 
-use crate::front_end::reservation_station::PerUnit;
 use crate::observation::event::Unit;
+use crate::parts::wires::PerUnit;
 
 /// Slots for loops.
 pub(crate) const LOOPS: usize = CONCURRENT_LOOPS as usize;

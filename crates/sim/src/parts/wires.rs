@@ -13,6 +13,12 @@ use crate::parts::row::{AccRow, SpadRow};
 /// Largest number of scratchpad or accumulator banks.
 pub const MAX_BANKS: usize = 32;
 
+/// One value for each class of commands, indexed by [`Unit`].
+pub type PerUnit<T> = [T; 3];
+
+/// The classes, in the order of [`PerUnit`].
+pub const UNITS: PerUnit<Unit> = [Unit::Ld, Unit::Ex, Unit::St];
+
 /// Number of an entry in the reservation station: which table, and the position in it (`rob_id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RobId {

@@ -4,7 +4,7 @@
 use pollux_isa::config::Dataflow;
 use pollux_isa::fields::ExecOperand;
 use pollux_isa::values::DataflowMode;
-use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, RoccCommand};
+use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, RoccCommand, funct};
 
 use super::Pass;
 use crate::execute::mesh_with_delays::transposed;
@@ -34,16 +34,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Function number of COMPUTE_ACCUMULATED.
-    pub(crate) const COMPUTE_STAY: u8 = 5;
-
     /// The kind of a function number (`GemminiISA.scala`).
     pub fn of(funct: u8) -> Self {
         match funct {
-            0 => Kind::Config,
-            4 => Kind::ComputeFlip,
-            Self::COMPUTE_STAY => Kind::ComputeStay,
-            6 => Kind::Preload,
+            funct::CONFIG_CMD => Kind::Config,
+            funct::COMPUTE_AND_FLIP_CMD => Kind::ComputeFlip,
+            funct::COMPUTE_AND_STAY_CMD => Kind::ComputeStay,
+            funct::PRELOAD_CMD => Kind::Preload,
             _ => Kind::Other,
         }
     }
