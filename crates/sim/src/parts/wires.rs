@@ -10,9 +10,6 @@ use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
 use crate::parts::row::{AccRow, SpadRow};
 
-/// Largest number of scratchpad or accumulator banks.
-pub const MAX_BANKS: usize = 32;
-
 /// Number of an entry in the reservation station: which table, and the position in it (`rob_id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RobId {
