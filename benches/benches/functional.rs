@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pollux_benches::{Workload, loop_ws_matmul, tiles};
 use pollux_functional::FunctionalModel;
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use pollux_isa::values::DataflowMode;
 use pollux_memory::Memory;
 
@@ -16,10 +16,10 @@ fn operands() -> Memory {
     memory
 }
 
-fn bench(c: &mut Criterion, name: &str, config: &GemminiConfig, workload: &Workload) {
+fn bench(c: &mut Criterion, name: &str, config: &ValidConfig, workload: &Workload) {
     let mut group = c.benchmark_group("functional");
     group.throughput(Throughput::Elements(workload.macs));
-    let mut model = FunctionalModel::new(config.clone(), operands()).expect("a named configuration is valid");
+    let mut model = FunctionalModel::new(config.clone(), operands());
     group.bench_function(name, |b| {
         b.iter(|| {
             workload.commands.iter().try_for_each(|command| model.execute(command)).expect("the stream is legal")
@@ -29,7 +29,7 @@ fn bench(c: &mut Criterion, name: &str, config: &GemminiConfig, workload: &Workl
 }
 
 fn functional(c: &mut Criterion) {
-    let config = GemminiConfig::default16();
+    let config = ValidConfig::default();
     let built = "the operands fit the default configuration";
     bench(c, "ws_tiles_16x16", &config, &tiles(&config, DataflowMode::Ws, 64).expect(built));
     bench(c, "os_tiles_16x16", &config, &tiles(&config, DataflowMode::Os, 64).expect(built));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pollux_benches::separate_loads;
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::Translation;
@@ -33,21 +33,21 @@ fn golden(c: &mut Criterion) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/directed").join(name);
         let case = GoldenCase::read(&folder).expect("a golden case");
         let config = config_of(&case).expect("a named configuration");
-        let simulation = bench_simulation(&case, &config, false).expect("a configuration that is modelled");
+        let simulation = bench_simulation(&case, &config, false);
         bench(c, BenchmarkId::from_parameter(name), &simulation);
     }
 }
 
 /// Loads of one tile each that wait for the one before, at several memory latencies.
 fn waits(c: &mut Criterion) {
-    let config = GemminiConfig::default16();
+    let config = ValidConfig::default();
     for latency in [100, 1_000, 10_000] {
         let items = separate_loads(&config, 100).expect("a tile fits the scratchpad");
         let mut memory = Memory::new();
         let host = StreamHost::new(items.into(), 1, &mut memory);
         let parameters = BenchParameters { latency, a_period: 1, d_period: 1 };
         let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
-        let simulation = Simulation::new(&config, Translation::Bare, host, memory, false).expect("a modelled machine");
+        let simulation = Simulation::new(&config, Translation::Bare, host, memory, false);
         bench(c, BenchmarkId::new("separate_loads_latency", latency), &simulation);
     }
 }

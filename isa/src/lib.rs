@@ -27,7 +27,7 @@ pub mod table;
 pub mod values;
 
 pub use command::{Command, DecodeError, EncodeError, OperandError, funct};
-pub use config::{ConfigError, GemminiConfig};
+pub use config::{ConfigError, GemminiConfig, ValidConfig};
 pub use local_addr::{AddressLayout, LocalAddr};
 pub use rocc::{RoccCommand, RoccInstruction};
 pub use stream::StreamItem;

@@ -13,7 +13,7 @@ fn command(funct: u8, rs1: u64, rs2: u64) -> RoccCommand {
 
 fn configurations() -> impl Strategy<Value = GemminiConfig> {
     let names = GemminiConfig::NAMES.into_iter().chain(["dim2", "dim8", "dim32", "dim64"]).collect::<Vec<_>>();
-    prop::sample::select(names).prop_map(|name| GemminiConfig::by_name(name).unwrap())
+    prop::sample::select(names).prop_map(|name| GemminiConfig::by_name(name).unwrap().into_inner())
 }
 
 fn mask(width: u32) -> u64 {

@@ -23,7 +23,7 @@ struct Run {
 
 fn run(case: &GoldenCase, skip_idle: bool) -> Run {
     let config = config_of(case).expect("a named configuration");
-    let mut simulation = bench_simulation(case, &config, true).expect("a configuration that is modelled");
+    let mut simulation = bench_simulation(case, &config, true);
     simulation.skip_idle = skip_idle;
     let mut events = Vec::new();
     let outcome = simulation.run(&mut |cycle: Cycle, event: &Event| events.push((cycle, *event)), LIMIT);
@@ -33,7 +33,7 @@ fn run(case: &GoldenCase, skip_idle: bool) -> Run {
 /// A run that records no events, as fast as it can be.
 fn unobserved(case: &GoldenCase) -> Simulation<StreamHost, BenchMemory> {
     let config = config_of(case).expect("a named configuration");
-    let mut simulation = bench_simulation(case, &config, false).expect("a configuration that is modelled");
+    let mut simulation = bench_simulation(case, &config, false);
     // Whether the run comes to its end is seen from the observed ones.
     let _ = simulation.run(&mut NoObserver, LIMIT);
     simulation

@@ -2,7 +2,7 @@
 
 use pollux_functional::{Action, FunctionalModel, Issue, Policy};
 use pollux_isa::legality::{Illegality, check_program};
-use pollux_isa::{Command, GemminiConfig, RoccCommand, StreamItem};
+use pollux_isa::{Command, GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::Translation;
@@ -14,13 +14,12 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 /// Runs a stream on the cycle model, with a limit.
-fn run(config: &GemminiConfig, items: Vec<StreamItem>, limit: u64) -> Result<RunSummary, RunError> {
+fn run(config: &ValidConfig, items: Vec<StreamItem>, limit: u64) -> Result<RunSummary, RunError> {
     let mut memory = Memory::new();
     let host = StreamHost::new(items.into(), 1, &mut memory);
     let parameters = BenchParameters { latency: 3, a_period: 1, d_period: 1 };
     let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
-    let simulation = Simulation::new(config, Translation::Bare, host, memory, true);
-    simulation.expect("a modelled configuration").run(&mut NoObserver, limit)
+    Simulation::new(config, Translation::Bare, host, memory, true).run(&mut NoObserver, limit)
 }
 
 /// Any 64 bits, with the extremes and small numbers more often than by chance.
@@ -84,7 +83,7 @@ proptest! {
     }
 }
 
-fn ends(config: &GemminiConfig, items: Vec<StreamItem>) -> Result<(), TestCaseError> {
+fn ends(config: &ValidConfig, items: Vec<StreamItem>) -> Result<(), TestCaseError> {
     match run(config, items, 20_000) {
         Ok(_) | Err(RunError::Limit { .. }) => Ok(()),
         Err(RunError::Deadlock { waiting, host, .. }) => {
@@ -98,9 +97,16 @@ fn cases() -> u32 {
     std::env::var("POLLUX_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
 }
 
+/// The default configuration after a change.
+fn without(change: impl FnOnce(&mut GemminiConfig)) -> ValidConfig {
+    let mut config = GemminiConfig::default16();
+    change(&mut config);
+    config.validated().expect("a valid configuration")
+}
+
 /// Programs in which the hardware itself stops, and the words that must explain it.
-fn stopping() -> Vec<(&'static str, GemminiConfig, String, &'static str)> {
-    let config = GemminiConfig::default16;
+fn stopping() -> Vec<(&'static str, ValidConfig, String, &'static str)> {
+    let config = ValidConfig::default;
     let operand =
         |preload: &str, compute: &str| format!("{WS}preload {preload} c=0x80000100\ncompute_preloaded {compute}\n");
     let pair = "preload d=0 c=0x80000000\ncompute_preloaded a=0 bd=0xffffffff\n";
@@ -143,7 +149,7 @@ fn stopping() -> Vec<(&'static str, GemminiConfig, String, &'static str)> {
         ),
         (
             "a COUNTER without counters",
-            GemminiConfig { num_counter: 0, ..config() },
+            without(|c| c.num_counter = 0),
             "raw 126 0 0\n".into(),
             "dispatch holds a command with funct 126: a COUNTER is never taken in a build without counters",
         ),
@@ -170,8 +176,8 @@ fn where_the_hardware_stops_the_run_ends_with_the_reason() {
 }
 
 /// Illegal programs, one for each way to be illegal that a stream can have in `default16` or the configuration given.
-fn illegal() -> Vec<(GemminiConfig, String)> {
-    let config = GemminiConfig::default16;
+fn illegal() -> Vec<(ValidConfig, String)> {
+    let config = ValidConfig::default;
     let moves = "config_ld stride=16\nconfig_st stride=16\n";
     let product = |config: &str, preload: &str, compute: &str| format!("{config}preload {preload}\n{compute}\n");
     let default16 = [
@@ -203,8 +209,8 @@ fn illegal() -> Vec<(GemminiConfig, String)> {
     ];
     let mut programs: Vec<_> = default16.into_iter().map(|text| (config(), text)).collect();
     programs.extend(stopping().into_iter().map(|(_, config, text, _)| (config, text)));
-    programs.push((GemminiConfig { has_normalizations: false, ..config() }, "raw 0 3 0".to_owned()));
-    programs.push((GemminiConfig { has_loop_conv: false, ..config() }, "raw 15 0 0".to_owned()));
+    programs.push((without(|c| c.has_normalizations = false), "raw 0 3 0".to_owned()));
+    programs.push((without(|c| c.has_loop_conv = false), "raw 15 0 0".to_owned()));
     programs
 }
 
@@ -216,7 +222,7 @@ fn the_functional_model_gives_the_diagnosis_of_the_check_before_a_run() {
             check_program(&config, &items).into_iter().map(|(number, found)| (number as u64, found)).collect();
         assert!(!expected.is_empty(), "{text}");
         let policy = Policy { max_loop_commands: 1 << 12, ..Policy::all(Action::Warn) };
-        let mut model = FunctionalModel::with_policy(config, Memory::new(), policy).expect("a valid configuration");
+        let mut model = FunctionalModel::with_policy(config, Memory::new(), policy);
         // A loop that is too long is an error after its diagnosis.
         let _ = model.run(&items);
         let found: Vec<(u64, Illegality)> = model
@@ -243,7 +249,7 @@ const WS: &str = "config_ex dataflow=1\n";
 const OS: &str = "config_ex dataflow=0\n";
 
 /// A stream in a simple notation: a mnemonic with its operands, `raw FUNCT RS1 RS2`, or `fence` in a line.
-fn stream(config: &GemminiConfig, text: &str) -> Vec<StreamItem> {
+fn stream(config: &ValidConfig, text: &str) -> Vec<StreamItem> {
     let number = |text: &str| match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).expect("a hexadecimal number"),
         None => text.parse().expect("a number"),

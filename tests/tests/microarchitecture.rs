@@ -77,8 +77,7 @@ fn run(config: &str, text: &str) -> (Vec<(Cycle, String)>, Cycle) {
     let mut memory = program.initial_memory();
     let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
     let memory = BenchMemory::new(BenchParameters::default(), program.config.dma_buswidth as usize / 8, memory);
-    let mut simulation =
-        Simulation::new(&program.config, Translation::Bare, host, memory, true).expect("it is modelled");
+    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, true);
     let (mut events, mut zero) = (Vec::new(), None);
     let first = first_measured(&program);
     let mut record = |cycle: Cycle, event: &Event| {

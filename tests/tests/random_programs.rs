@@ -5,7 +5,7 @@
 
 use pollux_functional::{Action, FunctionalModel, Policy};
 use pollux_isa::legality::check_program;
-use pollux_isa::{Command, GemminiConfig, StreamItem};
+use pollux_isa::{Command, GemminiConfig, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::{PageTables, Translation};
@@ -45,12 +45,12 @@ enum MemoryKind {
 }
 
 /// Main memory and local memories after a run, as far as the models differ.
-fn difference(config: &GemminiConfig, program: &RandomProgram, setting: &Setting) -> Option<String> {
+fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) -> Option<String> {
     if let Some((number, illegality)) = check_program(config, &program.items).first() {
         return Some(format!("command {number} is illegal: {illegality}"));
     }
     let mut functional =
-        FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore)).unwrap();
+        FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore));
     functional.run(&program.items).unwrap();
     let beat_bytes = config.beat_bytes() as usize;
     let memory = program.memory.clone();
@@ -71,7 +71,7 @@ fn difference(config: &GemminiConfig, program: &RandomProgram, setting: &Setting
 }
 
 fn simulate(
-    config: &GemminiConfig,
+    config: &ValidConfig,
     program: &RandomProgram,
     setting: &Setting,
     mut memory: impl MemorySystem + Clone,
@@ -80,8 +80,7 @@ fn simulate(
     let host = StreamHost::new(program.items.clone().into(), setting.interval, memory.memory_mut());
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let translation = setting.walk_latency.map_or(Translation::Bare, paged);
-    let simulation = Simulation::new(config, translation, host, memory, false);
-    let mut simulation = simulation.expect("a modelled configuration");
+    let mut simulation = Simulation::new(config, translation, host, memory, false);
     let mut stepping = simulation.clone();
     stepping.skip_idle = false;
     let totals = match simulation.run(&mut NoObserver, LIMIT) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pollux_functional::{Action, FunctionalModel, Policy};
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::report::{BlockReport, Profiler, RunReport};
 use pollux_trace::GoldenCase;
@@ -26,7 +26,7 @@ impl Observer for BankEvents {
     }
 }
 
-fn cases(group: &str) -> Vec<(GoldenCase, GemminiConfig)> {
+fn cases(group: &str) -> Vec<(GoldenCase, ValidConfig)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(group);
     let dirs: Vec<PathBuf> = GoldenCase::find(&dir).expect("the cases are part of the project");
     let read = |dir: &PathBuf| GoldenCase::read(dir).expect("a golden case is readable");
@@ -37,12 +37,12 @@ fn cases(group: &str) -> Vec<(GoldenCase, GemminiConfig)> {
     dirs.iter().map(read).map(with_config).collect()
 }
 
-fn all_cases() -> impl Iterator<Item = (GoldenCase, GemminiConfig)> {
+fn all_cases() -> impl Iterator<Item = (GoldenCase, ValidConfig)> {
     ["directed", "random", "software"].into_iter().flat_map(cases)
 }
 
-fn run(case: &GoldenCase, config: &GemminiConfig, skip_idle: bool) -> (RunReport, BankEvents) {
-    let mut simulation = bench_simulation(case, config, true).expect("a modelled configuration");
+fn run(case: &GoldenCase, config: &ValidConfig, skip_idle: bool) -> (RunReport, BankEvents) {
+    let mut simulation = bench_simulation(case, config, true);
     simulation.skip_idle = skip_idle;
     let mut observer = (Profiler::new(config, &case.items), BankEvents::default());
     let summary = simulation.run(&mut observer, Cycle::MAX).expect("a golden case ends");
@@ -94,8 +94,7 @@ fn totals_are_the_recorded_ones_and_products_those_of_the_functional_model() {
         assert_eq!((traffic.reads, traffic.read_bytes), (recorded.reads, recorded.read_bytes), "{}", case.name);
         assert_eq!((traffic.writes, traffic.written_bytes), (recorded.writes, recorded.written_bytes), "{}", case.name);
 
-        let model = FunctionalModel::with_policy(config, initial_memory(&case), Policy::all(Action::Ignore));
-        let mut model = model.expect("a valid configuration");
+        let mut model = FunctionalModel::with_policy(config, initial_memory(&case), Policy::all(Action::Ignore));
         model.run(&case.items).expect("nothing is an error");
         assert_eq!(report.mesh.macs, model.counts().macs, "{}", case.name);
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pollux_isa::table::INSTRUCTIONS;
-use pollux_isa::{GemminiConfig, LocalAddr, StreamItem};
+use pollux_isa::{GemminiConfig, LocalAddr, StreamItem, ValidConfig};
 
 use crate::ast::{
     Block, BufferStatement, ConfigSource, Data, Expr, Macro, Name, Operand, Parameter, RegionStatement,
@@ -53,7 +53,7 @@ impl Default for Limits {
 /// Assembles text with choices other than those of [`assemble`].
 pub struct Assembler<'a> {
     files: &'a dyn Files,
-    config: Option<GemminiConfig>,
+    config: Option<ValidConfig>,
     limits: Limits,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// Uses this configuration for a text without a `config` directive.
-    pub fn with_default_config(self, config: GemminiConfig) -> Self {
+    pub fn with_default_config(self, config: ValidConfig) -> Self {
         Self { config: Some(config), ..self }
     }
 
@@ -159,7 +159,7 @@ pub(crate) enum Symbol {
 /// The state of an assembly.
 pub(crate) struct Assembly<'a> {
     pub files: &'a dyn Files,
-    default_config: Option<GemminiConfig>,
+    default_config: Option<ValidConfig>,
     limits: Limits,
 
     pub sources: Sources,
@@ -167,7 +167,7 @@ pub(crate) struct Assembly<'a> {
     /// Places that have an error already: in a loop, one is enough.
     reported: HashSet<Span>,
 
-    config: Option<(Arc<GemminiConfig>, Span)>,
+    config: Option<(Arc<ValidConfig>, Span)>,
     pub symbols: HashMap<Box<str>, (Symbol, Span)>,
     /// Loop indices, parameters and constants of blocks, innermost last.
     pub locals: Vec<(Name, Value)>,
@@ -271,14 +271,14 @@ impl<'a> Assembly<'a> {
     }
 
     /// The configuration, which from now on is fixed.
-    pub fn config(&mut self, user: Span) -> Eval<Arc<GemminiConfig>> {
+    pub fn config(&mut self, user: Span) -> Eval<Arc<ValidConfig>> {
         if let Some((config, _)) = &self.config {
             return Ok(config.clone());
         }
         let default = self.default_config.take();
         let missing = default.is_none();
         // After the error, the generator's default lets the rest be checked.
-        let config = Arc::new(default.unwrap_or_else(GemminiConfig::default16));
+        let config = Arc::new(default.unwrap_or_default());
         self.config = Some((config.clone(), user));
         if missing {
             let help = format!("begin with `config NAME`; the names are {}", GemminiConfig::NAMES.join(", "));
@@ -376,7 +376,7 @@ impl Assembly<'_> {
         };
         let config = config.map_err(|error| {
             // Whatever it was meant to be, the generator's default lets the rest be checked.
-            self.config = Some((Arc::new(GemminiConfig::default16()), span));
+            self.config = Some((Arc::new(ValidConfig::default()), span));
             let mut fault = Fault::new(place, error.to_string().trim_end().to_owned());
             if let ConfigSource::Named(name) = source {
                 fault = fault.maybe_help(did_you_mean(&name.text, GemminiConfig::NAMES));

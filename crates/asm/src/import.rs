@@ -1,6 +1,6 @@
 //! Plain lists of commands, one `funct rs1 rs2` a line, as programs.
 
-use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
+use pollux_isa::{RoccCommand, StreamItem, ValidConfig};
 use thiserror::Error;
 
 use crate::program::Program;
@@ -24,7 +24,7 @@ pub struct ImportError {
 ///
 /// # Errors
 /// Every line that cannot be read.
-pub fn import_commands(config: GemminiConfig, text: &str) -> Result<Program, Vec<ImportError>> {
+pub fn import_commands(config: ValidConfig, text: &str) -> Result<Program, Vec<ImportError>> {
     let mut program = Program::new(config);
     let mut errors = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -65,10 +65,14 @@ fn register(word: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
+    fn small4() -> ValidConfig {
+        pollux_isa::GemminiConfig::by_name("small4").expect("a known name")
+    }
+
     #[test]
     fn commands_fences_and_waits_are_read() {
         let text = "# mvin\n2 80000000 0x4000400000000\n\nfence # now\nwait 10\n126 0 0\n";
-        let program = import_commands(GemminiConfig::small4(), text).unwrap();
+        let program = import_commands(small4(), text).unwrap();
         let command = |funct, rs1, rs2| StreamItem::Command(RoccCommand { funct, rs1, rs2 });
         let expected =
             [command(2, 0x8000_0000, 0x4_0004_0000_0000), StreamItem::Fence, StreamItem::Wait(10), command(126, 0, 0)];
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn every_wrong_line_is_named() {
         let text = "2 0\n128 0 0\n1 0 0\n2 xyz 0\nwait -1\n2 0 +1\n2 0 10000000000000000";
-        let errors = import_commands(GemminiConfig::small4(), text).unwrap_err();
+        let errors = import_commands(small4(), text).unwrap_err();
         let errors: Vec<String> = errors.iter().map(ImportError::to_string).collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
         line 1: 2 words; a line is `FUNCT RS1 RS2` (decimal, hexadecimal, hexadecimal), `fence` or `wait CYCLES`

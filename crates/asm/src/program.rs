@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use pollux_isa::{ConfigError, GemminiConfig, RoccCommand, StreamItem};
+use pollux_isa::{RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use thiserror::Error;
 
@@ -126,7 +126,7 @@ pub struct LocalRegion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     /// The configuration that the commands are encoded for.
-    pub config: GemminiConfig,
+    pub config: ValidConfig,
     /// DRAM buffers.
     pub buffers: Vec<Buffer>,
     /// Named local memory.
@@ -137,7 +137,7 @@ pub struct Program {
 
 impl Program {
     /// An empty program for a configuration.
-    pub fn new(config: GemminiConfig) -> Self {
+    pub fn new(config: ValidConfig) -> Self {
         Self { config, buffers: Vec::new(), regions: Vec::new(), items: Vec::new() }
     }
 
@@ -151,7 +151,6 @@ impl Program {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), ProgramError> {
-        self.config.validate()?;
         let mut names = HashSet::new();
         let symbols = self.buffers.iter().map(|b| &b.name).chain(self.regions.iter().map(|r| &r.name));
         for name in symbols {
@@ -225,9 +224,6 @@ fn check_item(item: usize, content: &StreamItem) -> Result<(), ProgramError> {
 /// A rule of well-formed programs that is broken.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ProgramError {
-    /// The configuration cannot exist.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// Two buffers or regions have one name.
     #[error("two buffers or regions are called `{0}`: rename one")]
     DuplicateName(String),

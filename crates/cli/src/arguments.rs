@@ -6,14 +6,14 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use pollux_compiler::execute::MemoryModel;
 use pollux_functional::{Action, Policy};
-use pollux_isa::GemminiConfig;
+use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramParameters};
 
 use crate::failure::Failure;
 use crate::program_file;
 
 /// The configuration of this name, or of this file (TOML, or a `gemmini_params.h`).
-pub fn configuration(name: &str) -> Result<GemminiConfig, Failure> {
+pub fn configuration(name: &str) -> Result<ValidConfig, Failure> {
     let path = Path::new(name);
     let is_file = path.is_file() || name == "-" || name.contains('/') || path.extension().is_some();
     if !is_file {
@@ -29,7 +29,7 @@ pub fn configuration(name: &str) -> Result<GemminiConfig, Failure> {
 }
 
 /// `--config`, if given.
-pub fn optional_configuration(name: Option<&String>) -> Result<Option<GemminiConfig>, Failure> {
+pub fn optional_configuration(name: Option<&String>) -> Result<Option<ValidConfig>, Failure> {
     name.map(|name| configuration(name)).transpose()
 }
 

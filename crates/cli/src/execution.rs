@@ -72,10 +72,9 @@ pub struct FunctionalRun {
 /// Runs a program on the functional model.
 ///
 /// # Errors
-/// A configuration that the model does not have, or undefined behaviour that the policy makes an error.
+/// Undefined behaviour that the policy makes an error.
 pub fn run_functional(program: &Program, policy: PolicyName) -> Result<FunctionalRun, Failure> {
-    let model = FunctionalModel::with_policy(program.config.clone(), program.initial_memory(), policy.functional());
-    let mut model = model.map_err(Failure::input)?;
+    let mut model = FunctionalModel::with_policy(program.config.clone(), program.initial_memory(), policy.functional());
     let disassembler = Disassembler::new(program);
     let show = |diagnostic: &Diagnostic| show(diagnostic, &disassembler);
     model.run(&program.items).map_err(|error| Failure::Program(vec![show(&error.0)]))?;
@@ -142,8 +141,7 @@ fn simulate<M: MemorySystem>(
     let record = profile || setup.trace.is_some() || setup.commands.is_some();
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let translation = setup.page_walk.map_or(Translation::Bare, paged);
-    let simulation = Simulation::new(&program.config, translation, host, memory, record);
-    let mut simulation = simulation.map_err(Failure::input)?;
+    let mut simulation = Simulation::new(&program.config, translation, host, memory, record);
     let may_be_endless = || !check_program(&program.config, &program.items).is_empty();
     let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
     let limit = setup.limit.unwrap_or_else(default_limit);

@@ -2,7 +2,7 @@
 
 use pollux_asm::Program;
 use pollux_compiler::{Plan, compile};
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use pollux_isa::config::ExpVariant;
 use pollux_kernels::encoder::Mask;
 use pollux_kernels::{Statistics, View};
@@ -27,7 +27,7 @@ pub struct LoweredLayer {
 ///
 /// # Errors
 /// A configuration that cannot run it, or a layer whose parts do not fit together.
-pub fn lower(file: &LayerFile, config: GemminiConfig) -> Result<LoweredLayer, Failure> {
+pub fn lower(file: &LayerFile, config: ValidConfig) -> Result<LoweredLayer, Failure> {
     if config.softmax_exp != ExpVariant::Released {
         return Err(Failure::Input(format!(
             "configuration `{}` has the polynomial of GELU in the place of the exponential, so its softmax is useless: \
@@ -37,7 +37,8 @@ pub fn lower(file: &LayerFile, config: GemminiConfig) -> Result<LoweredLayer, Fa
     }
     let reference = layer_reference(&file.layer, &file.input, AttentionMask::Full).map_err(Failure::input)?;
     let layers = std::slice::from_ref(&file.layer);
-    let mut encoder = compile(config, &Plan::default(), layers, &file.input, Mask::Full).map_err(Failure::input)?;
+    let mut encoder =
+        compile(config.into_inner(), &Plan::default(), layers, &file.input, Mask::Full).map_err(Failure::input)?;
     encoder.expect(std::slice::from_ref(&reference)).map_err(Failure::input)?;
     let output = encoder.layers[0].output;
     let operations = encoder.compiled.operations.into_iter().map(|operation| operation.work).collect();

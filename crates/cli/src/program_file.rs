@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use pollux_asm::{Assembler, Program, binary, disassemble, write_atomically};
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 
 use crate::failure::Failure;
 
@@ -34,7 +34,7 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
 
 /// A program, binary or assembly text, which the contents tell. `config` is the default of a text without a
 /// configuration, and what a binary must be made for.
-pub fn load(path: &Path, config: Option<&GemminiConfig>) -> Result<Program, Failure> {
+pub fn load(path: &Path, config: Option<&ValidConfig>) -> Result<Program, Failure> {
     let contents = read(path)?;
     if is_binary(&contents) {
         let program = match config {

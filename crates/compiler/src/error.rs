@@ -1,9 +1,8 @@
 //! Everything that can go wrong between a quantised model and its result.
 
-use pollux_functional::{ExecError, NewModelError};
+use pollux_functional::ExecError;
 use pollux_kernels::KernelError;
 use pollux_model::{GraphError, ModelError};
-use pollux_sim::setup::SetupError;
 use pollux_sim::simulation::RunError;
 use thiserror::Error;
 
@@ -59,12 +58,6 @@ pub enum CompileError {
         /// What is wrong and what would be right.
         what: String,
     },
-    /// The functional model does not have this configuration.
-    #[error(transparent)]
-    Configuration(#[from] NewModelError),
-    /// The cycle-level emulator does not have this configuration.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
     /// The functional model stopped.
     #[error("operation `{operation}`: {source}")]
     Functional {

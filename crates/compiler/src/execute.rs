@@ -62,7 +62,7 @@ fn segments(compiled: &Compiled) -> Vec<Segment> {
 /// A configuration that the model does not have, or undefined behaviour.
 pub fn run_functional(compiled: &Compiled, memory: Memory) -> Result<Memory, CompileError> {
     let config = compiled.program.config.clone();
-    let mut model = FunctionalModel::with_policy(config, memory, Policy::default())?;
+    let mut model = FunctionalModel::with_policy(config, memory, Policy::default());
     for segment in segments(compiled) {
         let mut operation = segment.operations;
         for item in segment.items.iter() {
@@ -180,7 +180,7 @@ fn simulate<M: MemorySystem>(
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    let mut simulation = Simulation::new(&compiled.program.config, Translation::Bare, host, memory, false)?;
+    let mut simulation = Simulation::new(&compiled.program.config, Translation::Bare, host, memory, false);
     let limit = setup.limit.unwrap_or(Cycle::MAX);
     let count = compiled.operations.len();
     let mut starts: Vec<Cycle> = Vec::with_capacity(count);

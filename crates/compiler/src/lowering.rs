@@ -2,7 +2,7 @@
 
 use pollux_asm::program::ElementType;
 use pollux_isa::config::ExpVariant;
-use pollux_isa::{GemminiConfig, config};
+use pollux_isa::{ConfigError, ValidConfig, config};
 use pollux_kernels::diagonal::{PlacedDiagonalSum, PlacedResidualNorm};
 use pollux_kernels::encoder::{self, PlacedLinear};
 use pollux_kernels::{
@@ -88,13 +88,13 @@ impl Lowering {
     ///
     /// # Errors
     /// The configuration is inconsistent.
-    pub fn new(config: GemminiConfig, plan: Plan) -> Result<Self, CompileError> {
+    pub fn new(config: impl TryInto<ValidConfig, Error: Into<ConfigError>>, plan: Plan) -> Result<Self, CompileError> {
         let builder = ProgramBuilder::new(config)?;
         Ok(Self { builder, plan, operations: Vec::new(), layer: None })
     }
 
     /// The configuration.
-    pub fn config(&self) -> &GemminiConfig {
+    pub fn config(&self) -> &ValidConfig {
         self.builder.config()
     }
 

@@ -118,7 +118,7 @@ proptest! {
         let tokens: Vec<u32> = (0..14).map(|t| (t * 7 + 3) % vocabulary as u32).collect();
         let config = match array {
             0 => GemminiConfig { softmax_exp: GemminiConfig::norm16().softmax_exp, ..GemminiConfig::small4() },
-            1 => GemminiConfig { softmax_exp: GemminiConfig::norm16().softmax_exp, ..GemminiConfig::with_dim(8).unwrap() },
+            1 => GemminiConfig { softmax_exp: GemminiConfig::norm16().softmax_exp, ..GemminiConfig::with_dim(8).unwrap().into_inner() },
             _ => GemminiConfig::norm16(),
         };
         let setup = (seed % 2 == 0).then(CycleSetup::default);

@@ -12,12 +12,12 @@
 //!
 //! ```
 //! use pollux_functional::FunctionalModel;
-//! use pollux_isa::{GemminiConfig, RoccCommand};
+//! use pollux_isa::{RoccCommand, ValidConfig};
 //! use pollux_memory::Memory;
 //!
 //! let mut memory = Memory::new();
 //! memory.write(0x1000, &[7; 16]);
-//! let mut model = FunctionalModel::new(GemminiConfig::default16(), memory)?;
+//! let mut model = FunctionalModel::new(ValidConfig::default(), memory);
 //! // config_ld, config_st (stride 16 each, scale 1); one row in, the same row out
 //! model.execute(&RoccCommand { funct: 0, rs1: 0x3f80_0000_0010_0101, rs2: 16 })?;
 //! model.execute(&RoccCommand { funct: 0, rs1: 2, rs2: 0x3f80_0000_0000_0010 })?;
@@ -38,5 +38,5 @@ pub mod unroll;
 
 pub use counts::{CommandCounts, Counts};
 pub use local_memory::LocalMemory;
-pub use model::{FunctionalModel, NewModelError};
+pub use model::FunctionalModel;
 pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Policy};

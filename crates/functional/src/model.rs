@@ -4,9 +4,8 @@ use pollux_isa::config::CORE_MAX_ADDR_BITS;
 use pollux_isa::fields::MoveOperands;
 use pollux_isa::legality::{Checker, LocalMemory as MemoryKind};
 use pollux_isa::stream::StreamItem;
-use pollux_isa::{AddressLayout, Command, ConfigError, GemminiConfig, LocalAddr, RoccCommand};
+use pollux_isa::{AddressLayout, Command, LocalAddr, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
-use thiserror::Error;
 
 use crate::counts::Counts;
 use crate::execute_controller::ExecuteController;
@@ -18,24 +17,6 @@ use crate::unroll::{Accepted, LoopCommands, Unroller};
 
 /// The bits of a main memory address that the accelerator keeps.
 pub(crate) const DRAM_MASK: u64 = (1 << CORE_MAX_ADDR_BITS) - 1;
-
-/// Why a model cannot be made.
-#[derive(Debug, Error)]
-pub enum NewModelError {
-    /// The configuration is inconsistent.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The model computes on 8-bit inputs and a 32-bit accumulator.
-    #[error("`{field}` has {bits} bits: the functional model computes on {expected} bits only")]
-    Element {
-        /// Field of the configuration.
-        field: &'static str,
-        /// Its width.
-        bits: u32,
-        /// The width that the model has.
-        expected: u32,
-    },
-}
 
 /// What the three controllers share: memories, counts and the record of undefined behaviour.
 #[derive(Clone, Debug)]
@@ -101,7 +82,7 @@ impl Machine {
 /// A clone is a snapshot.
 #[derive(Clone, Debug)]
 pub struct FunctionalModel {
-    config: GemminiConfig,
+    config: ValidConfig,
     machine: Machine,
     load: LoadController,
     execute: ExecuteController,
@@ -113,25 +94,14 @@ pub struct FunctionalModel {
 /// Construction and state.
 impl FunctionalModel {
     /// The accelerator after reset, all registers and local memories 0, with the default [`Policy`].
-    ///
-    /// # Errors
-    /// The configuration is inconsistent, or its elements are not 8 and 32 bits wide.
-    pub fn new(config: GemminiConfig, memory: Memory) -> Result<Self, NewModelError> {
+    pub fn new(config: ValidConfig, memory: Memory) -> Self {
         Self::with_policy(config, memory, Policy::default())
     }
 
     /// The same with a chosen policy.
-    ///
-    /// # Errors
-    /// Those of [`FunctionalModel::new`].
-    pub fn with_policy(config: GemminiConfig, memory: Memory, policy: Policy) -> Result<Self, NewModelError> {
-        config.validate()?;
-        let widths = [("input_type", config.input_type.bits, 8), ("acc_type", config.acc_type.bits, 32)];
-        if let Some(&(field, bits, expected)) = widths.iter().find(|(_, bits, expected)| bits != expected) {
-            return Err(NewModelError::Element { field, bits, expected });
-        }
+    pub fn with_policy(config: ValidConfig, memory: Memory, policy: Policy) -> Self {
         let (layout, dim) = (config.layout(), config.dim() as usize);
-        Ok(Self {
+        Self {
             load: LoadController::new(&config),
             execute: ExecuteController::new(&config),
             store: StoreController::new(&config),
@@ -147,11 +117,11 @@ impl FunctionalModel {
                 monitor: Monitor::new(policy),
             },
             config,
-        })
+        }
     }
 
     /// The configuration.
-    pub fn config(&self) -> &GemminiConfig {
+    pub fn config(&self) -> &ValidConfig {
         &self.config
     }
 

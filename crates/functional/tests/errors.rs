@@ -7,13 +7,13 @@ use std::fmt::Write;
 use pollux_functional::{Action, FunctionalModel, Issue, Policy};
 use pollux_isa::fields::{LoopWs, LoopWsBounds};
 use pollux_isa::values::DataflowMode;
-use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand};
+use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 use proptest::prelude::*;
 use support::*;
 
 fn with_policy(policy: Policy, memory: Memory) -> FunctionalModel {
-    FunctionalModel::with_policy(GemminiConfig::default16(), memory, policy).unwrap()
+    FunctionalModel::with_policy(ValidConfig::default(), memory, policy)
 }
 
 fn strict() -> FunctionalModel {
@@ -81,14 +81,6 @@ fn messages_name_the_command_the_place_and_the_remedy() {
         let mut model = with_policy(policy, Memory::new());
         // All bounds are zero.
         model.execute(&RoccCommand { funct: 8, rs1: 0, rs2: 0 }).unwrap_err().to_string()
-    });
-    show("element width", {
-        let mut config = GemminiConfig::default16();
-        config.input_type.bits = 16;
-        config.weight_type.bits = 16;
-        config.spatial_array_input_type.bits = 16;
-        config.spatial_array_weight_type.bits = 16;
-        FunctionalModel::new(config, Memory::new()).unwrap_err().to_string()
     });
     insta::assert_snapshot!(text);
 }
@@ -185,7 +177,7 @@ proptest! {
     ) {
         let policy = Policy { max_warnings: 10, max_loop_commands: 200, ..Policy::all(action) };
         let config = GemminiConfig::by_name(name).unwrap();
-        let mut model = FunctionalModel::with_policy(config, Memory::new(), policy).unwrap();
+        let mut model = FunctionalModel::with_policy(config, Memory::new(), policy);
         for command in commands {
             if let Err(error) = model.execute(&command) {
                 let is_endless_loop = matches!(error.0.issue, Issue::EndlessLoop { .. });

@@ -10,7 +10,7 @@ use pollux_isa::fields::{
     LoopWsStridesAb, LoopWsStridesDc, MoveOperands, Preload,
 };
 use pollux_isa::values::{DataflowMode, NormCmd, Scale};
-use pollux_isa::{Command, GemminiConfig, LocalAddr, StreamItem};
+use pollux_isa::{Command, ConfigError, LocalAddr, StreamItem, ValidConfig};
 
 use crate::activation::Activation;
 use crate::allocator::DramAllocator;
@@ -68,7 +68,7 @@ impl ProgramBuilder {
     ///
     /// # Errors
     /// The configuration is inconsistent.
-    pub fn new(config: GemminiConfig) -> Result<Self, KernelError> {
+    pub fn new(config: impl TryInto<ValidConfig, Error: Into<ConfigError>>) -> Result<Self, KernelError> {
         Self::with_dram(config, DRAM_BASE..1 << CORE_MAX_ADDR_BITS)
     }
 
@@ -76,8 +76,11 @@ impl ProgramBuilder {
     ///
     /// # Errors
     /// The configuration is inconsistent.
-    pub fn with_dram(config: GemminiConfig, dram: Range<u64>) -> Result<Self, KernelError> {
-        config.validate()?;
+    pub fn with_dram(
+        config: impl TryInto<ValidConfig, Error: Into<ConfigError>>,
+        dram: Range<u64>,
+    ) -> Result<Self, KernelError> {
+        let config = config.try_into().map_err(Into::into)?;
         Ok(Self {
             program: Program::new(config),
             dram: DramAllocator::new(dram.start, dram.end),
@@ -88,7 +91,7 @@ impl ProgramBuilder {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &GemminiConfig {
+    pub fn config(&self) -> &ValidConfig {
         &self.program.config
     }
 

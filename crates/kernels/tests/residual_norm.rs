@@ -94,7 +94,7 @@ fn check(case: &Case, cycles: bool) {
 /// Arrays of 4, 8 and 16, and one with little scratchpad beside a large accumulator.
 fn config(index: usize) -> GemminiConfig {
     match index {
-        0 => GemminiConfig::with_dim(8).unwrap(),
+        0 => GemminiConfig::with_dim(8).unwrap().into_inner(),
         i => configs()[i].clone(),
     }
 }

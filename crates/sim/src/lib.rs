@@ -26,7 +26,6 @@ mod observation;
 pub mod host;
 pub mod machine;
 pub mod memory;
-pub mod setup;
 pub mod simulation;
 
 pub use observation::{event, report};

@@ -15,7 +15,7 @@
 //! A cycle has two halves. First every wire is worked out from registers (`&self`), producers before consumers; then
 //! every block takes its clock edge (`&mut self`). [`Machine::step`] lists both in order.
 
-use pollux_isa::{GemminiConfig, RoccCommand};
+use pollux_isa::{RoccCommand, ValidConfig};
 
 use crate::dma::load_controller::LoadController;
 use crate::dma::store_controller::StoreController;
@@ -111,8 +111,8 @@ struct CycleWires<'a> {
 }
 
 impl Machine {
-    /// The accelerator after reset. The configuration must be one that [`crate::setup::check`] allows.
-    pub fn new(config: &GemminiConfig, translation: Translation) -> Self {
+    /// The accelerator after reset.
+    pub fn new(config: &ValidConfig, translation: Translation) -> Self {
         Self {
             front: FrontEnd::new(config),
             load: LoadController::new(config),

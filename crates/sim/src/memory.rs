@@ -21,6 +21,7 @@ pub use dram::{CacheParameters, DramL2Memory, DramParameters};
 
 use std::collections::VecDeque;
 
+use pollux_isa::config::limits;
 use pollux_memory::Memory;
 use serde::Serialize;
 
@@ -28,7 +29,7 @@ use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
-pub const MAX_TRANSFER_BYTES: usize = 256;
+pub const MAX_TRANSFER_BYTES: usize = limits::REQUEST_BYTES as usize;
 
 /// A memory system at the accelerator's port. Per cycle the port asks `a_ready` and `d_front`, then applies
 /// `accept` and `take_d` where the handshakes took place.

@@ -1,6 +1,6 @@
 //! Running a machine: host and memory around it, idle time skipped, deadlocks explained.
 
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use thiserror::Error;
 
 use crate::host::Host;
@@ -9,7 +9,6 @@ use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::event::{Cycle, EventBuffer, Observer};
 use crate::observation::report::{Activity, Span};
 use crate::port::frontend_tlb::{PageFault, Translation};
-use crate::setup::{self, SetupError};
 
 /// Why a run did not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -90,18 +89,8 @@ pub enum Progress {
 
 impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// A simulation at cycle 0; `record` turns the events on.
-    ///
-    /// # Errors
-    /// The configuration is inconsistent, or not one that the emulator models.
-    pub fn new(
-        config: &GemminiConfig,
-        translation: Translation,
-        host: H,
-        memory: M,
-        record: bool,
-    ) -> Result<Self, SetupError> {
-        setup::check(config)?;
-        Ok(Self {
+    pub fn new(config: &ValidConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
+        Self {
             machine: Machine::new(config, translation),
             host,
             memory,
@@ -110,7 +99,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             activity: Activity::default(),
             summary: RunSummary::default(),
             skip_idle: true,
-        })
+        }
     }
 
     /// The cycle that comes next.

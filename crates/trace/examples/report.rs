@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let case = GoldenCase::read(Path::new(&folder))?;
     let config = config_of(&case)?;
     let mut profiler = Profiler::new(&config, &case.items);
-    let mut simulation = bench_simulation(&case, &config, true)?;
+    let mut simulation = bench_simulation(&case, &config, true);
     let summary = simulation.run(&mut profiler, Cycle::MAX)?;
     print!("{}", render(&profiler.finish(&summary), format));
     Ok(())

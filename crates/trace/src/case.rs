@@ -16,9 +16,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
+use pollux_isa::{GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use pollux_sim::event::{Cycle, Event};
-use pollux_sim::setup::SetupError;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -48,9 +47,6 @@ pub enum CaseError {
     /// The case names a configuration that is not built in.
     #[error(transparent)]
     Config(#[from] pollux_isa::ConfigError),
-    /// The cycle emulator does not model the configuration.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
     /// `summary.json` does not have the documented form.
     #[error("{path}: {source}")]
     Summary {
@@ -114,7 +110,7 @@ pub struct GoldenCase {
     /// Totals and configuration name.
     pub summary: Summary,
     /// The configuration, if the case has its own.
-    pub config: Option<GemminiConfig>,
+    pub config: Option<ValidConfig>,
     /// Memory latency in cycles.
     pub latency: u64,
     /// The request port is ready in multiples of this cycle number.

@@ -241,11 +241,7 @@ mod tests {
 
     #[test]
     fn programs_are_legal_in_a_build_without_scalers_of_loads() {
-        let config = GemminiConfig {
-            mvin_scale_args: None,
-            mvin_scale_acc_args: None,
-            ..GemminiConfig::by_name("norm16").unwrap()
-        };
+        let config = GemminiConfig { mvin_scale_args: None, mvin_scale_acc_args: None, ..GemminiConfig::norm16() };
         // Genes of a multiplicative congruential generator (Park and Miller).
         let genes = |seed: u64| {
             let mut state = seed;

@@ -3,13 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use pollux_isa::GemminiConfig;
+use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::frontend_tlb::Translation;
 use pollux_sim::host::StreamHost;
 use pollux_sim::memory::{BenchMemory, BenchParameters, MemorySystem};
-use pollux_sim::setup::SetupError;
 use pollux_sim::simulation::{Progress, RunError, Simulation};
 use serde::Serialize;
 
@@ -70,14 +69,7 @@ pub fn initial_memory(case: &GoldenCase) -> Memory {
 }
 
 /// A simulation of a case at cycle 0, on the golden bench.
-///
-/// # Errors
-/// The emulator does not model the configuration.
-pub fn bench_simulation(
-    case: &GoldenCase,
-    config: &GemminiConfig,
-    record: bool,
-) -> Result<Simulation<StreamHost, BenchMemory>, SetupError> {
+pub fn bench_simulation(case: &GoldenCase, config: &ValidConfig, record: bool) -> Simulation<StreamHost, BenchMemory> {
     let mut memory = initial_memory(case);
     let host = StreamHost::new(case.items.clone().into(), 1, &mut memory);
     let parameters = BenchParameters { latency: case.latency, a_period: case.a_period, d_period: case.d_period };
@@ -89,7 +81,7 @@ pub fn bench_simulation(
 ///
 /// # Errors
 /// The name is none of the built-in ones.
-pub fn config_of(case: &GoldenCase) -> Result<GemminiConfig, CaseError> {
+pub fn config_of(case: &GoldenCase) -> Result<ValidConfig, CaseError> {
     match &case.config {
         Some(config) => Ok(config.clone()),
         None => Ok(GemminiConfig::by_name(&case.summary.config)?),
@@ -102,7 +94,7 @@ pub fn config_of(case: &GoldenCase) -> Result<GemminiConfig, CaseError> {
 /// The case names an unknown configuration, or one that the emulator does not model.
 pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
     let config = config_of(case)?;
-    let mut simulation = bench_simulation(case, &config, true)?;
+    let mut simulation = bench_simulation(case, &config, true);
     let mut recorder = Recorder::new(case);
     let mut report = CaseReport {
         name: case.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Capacity, ConfigError, ExpVariant, GemminiConfig, Opcode, SInt};
+use super::{Capacity, ConfigError, ExpVariant, GemminiConfig, Opcode, SInt, ValidConfig};
 
 /// Macros without arguments and type definitions of a header.
 struct Header<'a> {
@@ -52,7 +52,7 @@ impl GemminiConfig {
     ///
     /// # Errors
     /// A macro or type is missing or has an unusable value, or the result is not consistent.
-    pub fn from_params_h(text: &str) -> Result<Self, ConfigError> {
+    pub fn from_params_h(text: &str) -> Result<ValidConfig, ConfigError> {
         let header = Header::parse(text);
         let base = Self::default16();
         let (dim, acc_rows, banks) = (header.number("DIM")?, header.number("ACC_ROWS")?, header.number("BANK_NUM")?);
@@ -85,8 +85,7 @@ impl GemminiConfig {
             softmax_exp: ExpVariant::Polynomial8c3f992,
             ..base
         };
-        config.validate()?;
-        Ok(config)
+        config.validated()
     }
 }
 

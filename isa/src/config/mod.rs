@@ -2,6 +2,7 @@
 
 mod header;
 mod types;
+mod valid;
 mod validate;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::local_addr::AddressLayout;
 use types::Setting;
 pub use types::{Capacity, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
-pub use validate::{ConfigError, Reason};
+pub use valid::ValidConfig;
+pub use validate::{ConfigError, Reason, limits};
 
 /// Width of addresses and strides in the command path (`coreMaxAddrBits` of a Rocket core with Sv39 virtual memory).
 pub const CORE_MAX_ADDR_BITS: u32 = 40;
@@ -208,21 +210,22 @@ impl GemminiConfig {
     ///
     /// # Errors
     /// [`ConfigError::UnknownName`] lists the names.
-    pub fn by_name(name: &str) -> Result<Self, ConfigError> {
-        match name {
-            "default16" => Ok(Self::default16()),
-            "small4" => Ok(Self::small4()),
-            "norm16" => Ok(Self::norm16()),
-            "lean" => Ok(Self::lean()),
-            "chip" => Ok(Self::chip()),
-            "large_chip" => Ok(Self::large_chip()),
-            "survey_baseline" => Ok(Self::survey_baseline()),
-            "survey_rebalanced" => Ok(Self::survey_rebalanced()),
+    pub fn by_name(name: &str) -> Result<ValidConfig, ConfigError> {
+        let config = match name {
+            "default16" => Self::default16(),
+            "small4" => Self::small4(),
+            "norm16" => Self::norm16(),
+            "lean" => Self::lean(),
+            "chip" => Self::chip(),
+            "large_chip" => Self::large_chip(),
+            "survey_baseline" => Self::survey_baseline(),
+            "survey_rebalanced" => Self::survey_rebalanced(),
             _ => match name.strip_prefix("dim").and_then(|dim| dim.parse().ok()) {
-                Some(dim) => Self::with_dim(dim),
-                None => Err(ConfigError::UnknownName(name.to_owned())),
+                Some(dim) => return Self::with_dim(dim),
+                None => return Err(ConfigError::UnknownName(name.to_owned())),
             },
-        }
+        };
+        config.validated()
     }
 
     /// The golden cases' `small4`: `default16` with a 4x4 array, a 64 KiB scratchpad and a 16 KiB accumulator.
@@ -319,10 +322,8 @@ impl GemminiConfig {
     ///
     /// # Errors
     /// `dim` is not a power of two from 2 to 64.
-    pub fn with_dim(dim: u32) -> Result<Self, ConfigError> {
-        let config = Self { name: format!("dim{dim}"), ..Self::square(dim) };
-        config.validate()?;
-        Ok(config)
+    pub fn with_dim(dim: u32) -> Result<ValidConfig, ConfigError> {
+        Self { name: format!("dim{dim}"), ..Self::square(dim) }.validated()
     }
 
     fn square(dim: u32) -> Self {
@@ -332,6 +333,8 @@ impl GemminiConfig {
             matrices => matrices,
         };
         Self {
+            // Two rows are too few for a weight-stationary pass (see `validate`).
+            dataflow: if dim == 2 { Dataflow::Os } else { base.dataflow },
             mesh_rows: dim,
             mesh_columns: dim,
             sp_capacity: scaled(base.sp_capacity),
@@ -348,15 +351,14 @@ impl GemminiConfig {
     ///
     /// # Errors
     /// Syntax, unknown or missing fields, wrong types, an unknown base, or an inconsistent configuration.
-    pub fn from_toml_str(text: &str) -> Result<Self, ConfigError> {
+    pub fn from_toml_str(text: &str) -> Result<ValidConfig, ConfigError> {
         let mut table: toml::Table = text.parse()?;
-        let config = match table.remove("base") {
+        let config: Self = match table.remove("base") {
             None => toml::from_str(text)?,
-            Some(toml::Value::String(base)) => Self::by_name(&base)?.overridden(table)?,
+            Some(toml::Value::String(base)) => Self::by_name(&base)?.into_inner().overridden(table)?,
             Some(other) => return Err(ConfigError::UnknownName(other.to_string())),
         };
-        config.validate()?;
-        Ok(config)
+        config.validated()
     }
 
     fn overridden(self, changes: toml::Table) -> Result<Self, ConfigError> {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Capacity, GemminiConfig, SInt};
+use super::{Capacity, Dataflow, GemminiConfig, SInt};
 use crate::local_addr::METADATA_BITS;
 
 /// Why a configuration could not be read or is not usable.
@@ -142,6 +142,32 @@ pub enum Reason {
     /// External memories are not modelled.
     #[error("`{0}` is on: external scratchpads are not modelled")]
     ExternalMemory(&'static str),
+    /// Gemmini can be built so, but is not modelled.
+    #[error("`{field}` is {value}: {reason}; choose {supported}")]
+    NotModelled {
+        /// Field of the configuration.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not.
+        reason: &'static str,
+        /// What is modelled.
+        supported: &'static str,
+    },
+}
+
+/// Sizes that the cycle emulator's registers are made for.
+pub mod limits {
+    /// Banks of the scratchpad and of the accumulator: a mask has a bit for each.
+    pub const BANKS: u32 = 32;
+    /// Bytes of a beat on the memory port.
+    pub const BEAT_BYTES: u32 = 64;
+    /// Bytes of a request.
+    pub const REQUEST_BYTES: u32 = 256;
+    /// Requests of the reader or the writer in flight.
+    pub const REQUESTS: u32 = 64;
+    /// Entries of the translation buffer.
+    pub const TLB_ENTRIES: u32 = 128;
 }
 
 /// Commands at the head of the execute queue that the controller decodes together (`cmd_q_heads`).
@@ -167,6 +193,9 @@ impl GemminiConfig {
         }
         if reasons.is_empty() {
             self.check_memories(&mut reasons);
+        }
+        if reasons.is_empty() {
+            self.check_modelled(&mut reasons);
         }
         if reasons.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { name: self.name.clone(), reasons }) }
     }
@@ -313,5 +342,45 @@ impl GemminiConfig {
         if max_addr_bits + METADATA_BITS >= 32 {
             reasons.push(Reason::AddressBits(max_addr_bits));
         }
+    }
+
+    /// What the generator builds and Pollux does not model.
+    fn check_modelled(&self, reasons: &mut Vec<Reason>) {
+        const BANKS: &str = "one bit a bank in a 32-bit word";
+        const ELEMENTS: &str = "Pollux computes on 8-bit inputs and a 32-bit accumulator only";
+        const CLOCK: &str = "CLKGATE_EN would stop the clock of everything behind the command port";
+        const ROWS: &str = "a weight-stationary pass has at least 4 rows, more than Gemmini's row counter for this DIM \
+                            holds, so that it never ends";
+        const SIZE: &str = "larger than the emulator's registers";
+        let pages = self.tlb_size / 4;
+        let tlb = self.tlb_size.is_multiple_of(4) && pages.is_power_of_two() && self.tlb_size <= limits::TLB_ENTRIES;
+        let countable = self.dim() >= 4 || self.dataflow == Dataflow::Os;
+        let requests = self.max_in_flight_mem_reqs <= limits::REQUESTS;
+        let rules: [(_, String, bool, _, _); 10] = [
+            ("mesh_rows * tile_rows", self.dim().to_string(), countable, ROWS, "4 to 64, or dataflow = \"os\""),
+            ("clock_gate", self.clock_gate.to_string(), !self.clock_gate, CLOCK, "false"),
+            ("input_type", self.input_type.to_string(), self.input_type.bits == 8, ELEMENTS, "SInt<8>"),
+            ("acc_type", self.acc_type.to_string(), self.acc_type.bits == 32, ELEMENTS, "SInt<32>"),
+            ("sp_banks", self.sp_banks.to_string(), self.sp_banks <= limits::BANKS, BANKS, "up to 32"),
+            ("acc_banks", self.acc_banks.to_string(), self.acc_banks <= limits::BANKS, BANKS, "up to 32"),
+            ("dma_buswidth", self.dma_buswidth.to_string(), self.beat_bytes() <= limits::BEAT_BYTES, SIZE, "up to 512"),
+            (
+                "dma_maxbytes",
+                self.dma_maxbytes.to_string(),
+                self.dma_maxbytes <= limits::REQUEST_BYTES,
+                SIZE,
+                "up to 256",
+            ),
+            ("max_in_flight_mem_reqs", self.max_in_flight_mem_reqs.to_string(), requests, SIZE, "up to 64"),
+            ("tlb_size", self.tlb_size.to_string(), tlb, SIZE, "4 times a power of two, up to 128"),
+        ];
+        reasons.extend(
+            rules.into_iter().filter(|rule| !rule.2).map(|(field, value, _, reason, supported)| Reason::NotModelled {
+                field,
+                value,
+                reason,
+                supported,
+            }),
+        );
     }
 }

@@ -16,7 +16,7 @@ use flate2::read::GzDecoder;
 use pollux_asm::{Program, assemble_file};
 use pollux_compiler::list::OperationList;
 use pollux_functional::FunctionalModel;
-use pollux_isa::{GemminiConfig, RoccCommand};
+use pollux_isa::{GemminiConfig, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::Event;
 use pollux_sim::frontend_tlb::Translation;
@@ -38,7 +38,7 @@ fn index() -> Vec<Entry> {
 }
 
 /// The programs of a file. Kernels make them for the file's configuration, or for another one.
-fn programs(name: &str, config: Option<&GemminiConfig>) -> Vec<Program> {
+fn programs(name: &str, config: Option<&ValidConfig>) -> Vec<Program> {
     let path = project("programs/parity").join(name);
     if name.ends_with(".pasm") {
         return vec![assemble_file(&path).unwrap_or_else(|errors| panic!("{name}: {errors:?}"))];
@@ -62,7 +62,7 @@ fn assert_as_expected(name: &str, program: &Program, memory: &Memory) {
 
 /// The memory that the functional model leaves; undefined behaviour is an error.
 fn functional(name: &str, program: &Program) -> Memory {
-    let mut model = FunctionalModel::new(program.config.clone(), program.initial_memory()).expect("a valid program");
+    let mut model = FunctionalModel::new(program.config.clone(), program.initial_memory());
     model.run(&program.items).unwrap_or_else(|error| panic!("{name}: {error}"));
     model.into_memory()
 }
@@ -151,7 +151,7 @@ fn functions(name: &str) -> Option<Vec<Option<Vec<RoccCommand>>>> {
 
 #[test]
 fn streams_are_those_of_gemminis_functions() {
-    let config = GemminiConfig::default16();
+    let config = GemminiConfig::by_name("default16").unwrap();
     let (mut files, mut compared) = (0, 0);
     for entry in index() {
         let Some(theirs) = functions(&entry.ours) else { continue };
@@ -177,8 +177,7 @@ fn the_counters_count_freeze_and_reset() {
     let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
     let parameters = BenchParameters { latency: 40, a_period: 1, d_period: 1 };
     let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
-    let mut simulation =
-        Simulation::new(&program.config, Translation::Bare, host, memory, true).expect("a modelled configuration");
+    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, true);
     let mut responses = Vec::new();
     let mut observer = |_, event: &Event| {
         if let Event::Resp { data, .. } = event {

@@ -13,7 +13,7 @@ fn example_programs_leave_the_memory_that_they_expect() {
     assert!(paths.len() >= 6);
     for path in paths {
         let program = assemble_file(&path).unwrap_or_else(|errors| panic!("{}", errors.render()));
-        let mut model = FunctionalModel::new(program.config.clone(), program.initial_memory()).unwrap();
+        let mut model = FunctionalModel::new(program.config.clone(), program.initial_memory());
         model.run(&program.items).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut compared = 0;
         for buffer in &program.buffers {

@@ -3,14 +3,14 @@
 use pollux_asm::{Buffer, ElementType, LocalRegion, Program, binary, disassemble, fuzz};
 use pollux_isa::config::Capacity;
 use pollux_isa::table::{FieldKind, INSTRUCTIONS};
-use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
+use pollux_isa::{GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::support::{seeded, small4};
 
 /// Named configurations, every DIM, and one without a name.
-fn configs() -> Vec<GemminiConfig> {
+fn configs() -> Vec<ValidConfig> {
     let named = GemminiConfig::NAMES.iter().map(|name| GemminiConfig::by_name(name).unwrap());
     let dims = [2, 4, 8, 16, 32, 64].map(|dim| GemminiConfig::with_dim(dim).unwrap());
     let own = GemminiConfig {
@@ -18,8 +18,9 @@ fn configs() -> Vec<GemminiConfig> {
         acc_capacity: Capacity::Kilobytes(32),
         has_loop_conv: false,
         num_counter: 0,
-        ..small4()
+        ..small4().into_inner()
     };
+    let own = own.validated().unwrap();
     named.chain(dims).chain([own]).collect()
 }
 
@@ -40,7 +41,7 @@ fn legal_command(config: &GemminiConfig, instruction: usize, seeds: &[u64]) -> R
     RoccCommand { funct: spec.funct, rs1: registers.0, rs2: registers.1 }
 }
 
-fn item(config: GemminiConfig) -> impl Strategy<Value = StreamItem> {
+fn item(config: ValidConfig) -> impl Strategy<Value = StreamItem> {
     let seeds = prop::collection::vec(any::<u64>(), 17);
     let legal = (0..INSTRUCTIONS.len(), seeds).prop_map(move |(i, seeds)| legal_command(&config, i, &seeds));
     let any_command =

@@ -52,8 +52,8 @@ pub fn brief(text: &str, files: &[(&str, &[u8])]) -> String {
 }
 
 /// The configuration of most tests: DIM is 4.
-pub fn small4() -> pollux_isa::GemminiConfig {
-    pollux_isa::GemminiConfig::small4()
+pub fn small4() -> pollux_isa::ValidConfig {
+    pollux_isa::GemminiConfig::by_name("small4").expect("a known name")
 }
 
 /// The commands of a program for `small4`, decoded.

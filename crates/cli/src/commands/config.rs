@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pollux_isa::GemminiConfig;
+use pollux_isa::{GemminiConfig, ValidConfig};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::configuration;
@@ -83,8 +83,8 @@ fn config_json(config: &GemminiConfig) -> Result<Value, Failure> {
 
 fn list(out: &Output) -> Result<Outcome, Failure> {
     let named = GemminiConfig::NAMES.iter().map(|name| GemminiConfig::by_name(name).map_err(Failure::input));
-    let named: Vec<GemminiConfig> = named.collect::<Result<_, _>>()?;
-    out.json(&named.iter().map(config_json).collect::<Result<Vec<_>, _>>()?)?;
+    let named: Vec<ValidConfig> = named.collect::<Result<_, _>>()?;
+    out.json(&named.iter().map(|config| config_json(config)).collect::<Result<Vec<_>, _>>()?)?;
     let mut rows =
         vec![["name", "DIM", "scratchpad KiB", "accumulator KiB", "normalizations"].map(str::to_owned).to_vec()];
     for config in &named {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pollux_asm::{Buffer, ElementType, Program, disassemble, import_commands};
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use pollux_isa::config::CORE_MAX_ADDR_BITS;
 use pollux_memory::Memory;
 use pollux_trace::GoldenCase;
@@ -74,7 +74,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     Ok(Outcome::Agrees)
 }
 
-fn list(path: &Path, config: Option<GemminiConfig>) -> Result<Program, Failure> {
+fn list(path: &Path, config: Option<ValidConfig>) -> Result<Program, Failure> {
     let config = config.map_or_else(|| configuration("default16"), Ok)?;
     let text = program_file::read_text(path)?;
     import_commands(config, &text).map_err(|errors| {
@@ -84,7 +84,7 @@ fn list(path: &Path, config: Option<GemminiConfig>) -> Result<Program, Failure> 
 }
 
 /// The case as a program, and the memory system that it was recorded with.
-fn golden_case(dir: &Path, config: Option<GemminiConfig>) -> Result<(Program, Option<String>), Failure> {
+fn golden_case(dir: &Path, config: Option<ValidConfig>) -> Result<(Program, Option<String>), Failure> {
     let case = GoldenCase::read(dir).map_err(Failure::input)?;
     let config = config.map_or_else(|| config_of(&case).map_err(Failure::input), Ok)?;
     let mut program = Program::new(config);

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use pollux_asm::{ElementType, Program, disassemble};
 use pollux_compiler::list::OperationList;
 use pollux_compiler::{CompileError, Compiled};
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use pollux_isa::config::ExpVariant;
 use pollux_kernels::{Activation, Bias, Dataflow, Emission, Matmul, ProgramBuilder, Schedule, Statistics, View};
 use pollux_model::layer::SoftmaxConstants;
@@ -218,7 +218,7 @@ fn deliver(
 
 /// A product with its data.
 struct Product {
-    config: GemminiConfig,
+    config: ValidConfig,
     m: usize,
     n: usize,
     k: usize,
@@ -242,7 +242,7 @@ const PLAIN_SCALE: f32 = 0.0078125;
 const LAYER_NORM_SCALE: f32 = 32.0;
 
 impl Product {
-    fn new(arguments: &MatmulArguments, config: GemminiConfig) -> Result<Self, Failure> {
+    fn new(arguments: &MatmulArguments, config: ValidConfig) -> Result<Self, Failure> {
         let [m, n, k] = [arguments.m, arguments.n, arguments.k].map(|extent| extent as usize);
         let normalizes = matches!(arguments.activation, ActivationName::Layernorm | ActivationName::Softmax);
         let limit = if normalizes { SMALL_OPERAND } else { LARGE_OPERAND };

@@ -28,7 +28,7 @@ mod transformer;
 
 use pollux_asm::Program;
 use pollux_asm::program::ElementType;
-use pollux_isa::GemminiConfig;
+use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_kernels::Dataflow;
 
 use crate::error::CompileError;
@@ -107,7 +107,7 @@ impl OperationList {
     ///
     /// # Errors
     /// No configuration has that name.
-    pub fn config(&self) -> Result<GemminiConfig, CompileError> {
+    pub fn config(&self) -> Result<ValidConfig, CompileError> {
         GemminiConfig::by_name(&self.0.config).map_err(|error| CompileError::List(error.to_string()))
     }
 
@@ -115,7 +115,7 @@ impl OperationList {
     ///
     /// # Errors
     /// An operation that the configuration cannot do.
-    pub fn lower(&self, config: Option<&GemminiConfig>) -> Result<Compiled, CompileError> {
+    pub fn lower(&self, config: Option<&ValidConfig>) -> Result<Compiled, CompileError> {
         let mut lowering = Lowering::new(self.config_or(config)?, Plan::default())?;
         let mut before: Vec<&str> = Vec::new();
         for item in self.items() {
@@ -130,7 +130,7 @@ impl OperationList {
     ///
     /// # Errors
     /// As [`OperationList::lower`].
-    pub fn programs(&self, config: Option<&GemminiConfig>) -> Result<Vec<Program>, CompileError> {
+    pub fn programs(&self, config: Option<&ValidConfig>) -> Result<Vec<Program>, CompileError> {
         let config = self.config_or(config)?;
         let program = |item: Item<'_>| {
             let mut lowering = Lowering::new(config.clone(), Plan::default())?;
@@ -140,7 +140,7 @@ impl OperationList {
         self.items().into_iter().map(program).collect()
     }
 
-    fn config_or(&self, config: Option<&GemminiConfig>) -> Result<GemminiConfig, CompileError> {
+    fn config_or(&self, config: Option<&ValidConfig>) -> Result<ValidConfig, CompileError> {
         config.map_or_else(|| self.config(), |config| Ok(config.clone()))
     }
 

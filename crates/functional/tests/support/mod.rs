@@ -129,7 +129,8 @@ pub fn loop_ws_commands(bounds: LoopWsBounds, addresses: [u64; 4], strides: [u64
 /// A model that reports every kind of undefined behaviour as an error but reads of rows never written.
 pub fn model(config: &GemminiConfig, memory: Memory) -> FunctionalModel {
     let policy = Policy { unwritten_row: Action::Ignore, ..Policy::default() };
-    FunctionalModel::with_policy(config.clone(), memory, policy).expect("valid configuration")
+    let config = config.clone().validated().expect("a valid configuration");
+    FunctionalModel::with_policy(config, memory, policy)
 }
 
 /// Encodes and executes.

@@ -157,7 +157,7 @@ pub fn read_out_all(sums: &Dense<i32>, activation: &Activation, scale: f32) -> D
 
 /// Runs on the functional model; undefined behaviour is an error.
 pub fn run(program: &Program) -> (Memory, Counts) {
-    let mut model = FunctionalModel::new(program.config.clone(), program.initial_memory()).expect("a valid program");
+    let mut model = FunctionalModel::new(program.config.clone(), program.initial_memory());
     model.run(&program.items).expect("a legal program");
     let counts = *model.counts();
     (model.into_memory(), counts)
@@ -200,8 +200,7 @@ pub fn run_cycles_on(program: &Program, parameters: BenchParameters) -> (Memory,
     let mut memory = program.initial_memory();
     let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
     let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
-    let mut simulation =
-        Simulation::new(&program.config, Translation::Bare, host, memory, false).expect("a modelled configuration");
+    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, false);
     let summary = simulation.run(&mut NoObserver, 1_000_000_000).expect("no deadlock");
     (simulation.memory.memory().clone(), summary.busy_falls)
 }

@@ -2,22 +2,6 @@
 
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::CORE_MAX_ADDR_BITS;
-use thiserror::Error;
-
-use crate::memory::MAX_TRANSFER_BYTES;
-use crate::port::tilelink::MAX_BEAT_BYTES;
-
-/// A configuration that Gemmini could be built with but that the cycle emulator's DMA does not model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{field} is {value}: the cycle emulator models {supported}; choose such a value or run the functional model")]
-pub struct UnsupportedDma {
-    /// Field of the configuration.
-    pub field: &'static str,
-    /// Its value.
-    pub value: u32,
-    /// What is modelled.
-    pub supported: &'static str,
-}
 
 /// Sizes of the DMA, all in bytes unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,34 +49,6 @@ impl DmaParameters {
         }
     }
 
-    /// Whether the DMA can model this configuration.
-    ///
-    /// # Errors
-    /// The first field whose value exceeds what the engines' registers are made for.
-    pub fn check(config: &GemminiConfig) -> Result<(), UnsupportedDma> {
-        let pages = config.tlb_size / 4;
-        let limits = [
-            ("dma_buswidth", config.dma_buswidth, config.beat_bytes() as usize <= MAX_BEAT_BYTES, "up to 512 bits"),
-            (
-                "dma_maxbytes",
-                config.dma_maxbytes,
-                config.dma_maxbytes as usize <= MAX_TRANSFER_BYTES,
-                "up to 256 bytes",
-            ),
-            ("max_in_flight_mem_reqs", config.max_in_flight_mem_reqs, config.max_in_flight_mem_reqs <= 64, "up to 64"),
-            (
-                "tlb_size",
-                config.tlb_size,
-                config.tlb_size.is_multiple_of(4) && pages.is_power_of_two() && pages <= 32,
-                "4 times a power of two, up to 128",
-            ),
-        ];
-        match limits.into_iter().find(|(_, _, modelled, _)| !modelled) {
-            Some((field, value, _, supported)) => Err(UnsupportedDma { field, value, supported }),
-            None => Ok(()),
-        }
-    }
-
     /// Sizes of a TileLink request, ascending: powers of two from the smallest to the largest
     /// (`read_sizes` and `write_sizes`, `DMA.scala`).
     pub fn request_sizes(&self) -> impl Iterator<Item = u32> + use<> {
@@ -117,15 +73,5 @@ mod tests {
         assert_eq!(sizes(&GemminiConfig::default16()), [16, 32, 64]);
         let wide = GemminiConfig { dma_buswidth: 512, dma_maxbytes: 128, ..GemminiConfig::default16() };
         assert_eq!(sizes(&wide), [64, 128]);
-    }
-
-    #[test]
-    fn named_configurations_are_modelled_and_larger_ones_are_refused_with_the_limit() {
-        for name in GemminiConfig::NAMES {
-            assert_eq!(DmaParameters::check(&GemminiConfig::by_name(name).unwrap()), Ok(()), "{name}");
-        }
-        let config = GemminiConfig { max_in_flight_mem_reqs: 128, ..GemminiConfig::default16() };
-        let error = DmaParameters::check(&config).unwrap_err();
-        assert!(error.to_string().starts_with("max_in_flight_mem_reqs is 128: the cycle emulator models up to 64"));
     }
 }

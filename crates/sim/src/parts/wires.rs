@@ -10,9 +10,6 @@ use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
 use crate::parts::row::{AccRow, SpadRow};
 
-/// Largest number of scratchpad or accumulator banks.
-pub const MAX_BANKS: usize = 32;
-
 /// One value for each class of commands, indexed by [`Unit`].
 pub type PerUnit<T> = [T; 3];
 

@@ -23,10 +23,12 @@
 //! | `port_d_ready()` | out | from registers | - |
 //! | `port_d` | in | beat that the memory delivers | only while `port_d_ready` |
 
+use pollux_isa::config::limits;
+
 use crate::observation::event::ReqKind;
 
 /// Widest beat that Pollux models: a DMA bus of 512 bits.
-pub const MAX_BEAT_BYTES: usize = 64;
+pub const MAX_BEAT_BYTES: usize = limits::BEAT_BYTES as usize;
 
 /// The two masters of the crossbar, in the order in which they are connected to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

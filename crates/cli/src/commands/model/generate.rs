@@ -136,7 +136,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let config = configuration(&arguments.config)?;
     let Task { name, model, prompt } = arguments.task(out)?;
     let setup = (!arguments.functional).then(|| arguments.simulation.setup());
-    let new = |model: Arc<QuantisedDecoder>| Decoder::new(config.clone(), &Plan::default(), model, setup);
+    let new = |model: Arc<QuantisedDecoder>| Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup);
     let big = || new(model.quantised.clone());
     let count = arguments.count();
     let bar = progress::bar(out, count as u64, "tokens");

@@ -241,7 +241,7 @@ impl LoweringArguments {
 
     /// The configuration, by default the one of this name.
     pub fn config_or(&self, default: &str) -> Result<pollux_isa::GemminiConfig, Failure> {
-        configuration(self.config.as_deref().unwrap_or(default))
+        Ok(configuration(self.config.as_deref().unwrap_or(default))?.into_inner())
     }
 
     /// The plan.
