@@ -10,6 +10,9 @@
 //! with d = `spad_read_delay`, which sets nothing but these depths. Four queues carry the requests in order; the rows travel beside
 //! them. A garbage row and a row of the scratchpad pass from norm to scale to issue as soon as there is room; a row of the
 //! accumulator passes together with its data. The store controller's response is given when a row's bank read is accepted.
+//!
+//! The normalizer may let a row overtake another one, but not its request: address, length and width are those of the
+//! request at the head, data and their function (activation, scale, statistics) those of the row that comes out.
 
 use pollux_isa::values::{Activation, Bits};
 use pollux_isa::{AddressLayout, GemminiConfig};
@@ -18,7 +21,7 @@ use pollux_numerics::IexpConstants;
 use crate::dma::store_controller::ScratchpadWriteRequest;
 use crate::dma::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest};
 use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
-use crate::memories::accumulator_scale::{AccumulatorScale, ScaledRow};
+use crate::memories::accumulator_scale::AccumulatorScale;
 use crate::memories::normalizer::{NormalizedInput, Normalizer};
 use crate::observation::event::Port;
 use crate::observation::report::{Cause, Spent};
@@ -218,7 +221,6 @@ impl MvoutPath {
             activation: Activation::from_bits(request.acc_act.into()),
             scale: request.acc_scale,
             constants: constants(request),
-            full: request.laddr.read_full(),
             port: Port::Dma,
         }
     }
@@ -272,31 +274,30 @@ impl MvoutPath {
         }
     }
 
-    /// The row that the writer takes in this cycle; `spad_row` is the head of the queue named by `wires.spad_row`.
+    /// The row that the writer takes in this cycle, at the width that the request asks for (`writeData_is_full_width`), whichever
+    /// store the row was read for; `spad_row` is the head of the queue named by `wires.spad_row`.
     /// A request to the scratchpad itself (MVOUT_SPAD) has no sink in this build and is dropped.
     pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadRow>) -> Option<StreamWriteRequest> {
         let request = self.issue.front().filter(|request| wires.issue_leaves && !request.to_spad)?;
         let mut data = [0; MAX_WRITE_BYTES];
-        let mut element = self.input_bytes;
+        let full = request.laddr.is_acc() && request.laddr.read_full() && !request.laddr.is_garbage(self.layout);
         if let Some(row) = spad_row {
             self.copy_elements(row, &mut data);
-        } else if wires.scale_out_taken {
-            match self.acc_scale.out().map(|out| &out.row) {
-                Some(ScaledRow::Small(row)) => self.copy_elements(row, &mut data),
-                Some(ScaledRow::Full(row)) => {
-                    element = self.acc_bytes;
-                    for (bytes, element) in data.chunks_exact_mut(element.into()).zip(&row.0[..self.dim]) {
-                        bytes.copy_from_slice(&element.to_le_bytes());
-                    }
+        } else if let Some(row) = self.acc_scale.out().filter(|_| wires.scale_out_taken) {
+            if full {
+                let row = self.acc_scale.full_data(row);
+                for (bytes, element) in data.chunks_exact_mut(self.acc_bytes.into()).zip(&row.0[..self.dim]) {
+                    bytes.copy_from_slice(&element.to_le_bytes());
                 }
-                None => {}
+            } else {
+                self.copy_elements(&self.acc_scale.data(row), &mut data);
             }
         }
         Some(StreamWriteRequest {
             vaddr: request.vaddr,
             physical: request.to_spad,
             data,
-            len: request.len * element,
+            len: request.len * if full { self.acc_bytes } else { self.input_bytes },
             block: request.block,
             pool_en: request.pool_en,
             store_en: request.store_en,

@@ -40,8 +40,6 @@ pub struct ReadoutRequest {
     pub scale: u32,
     /// Constants of the GELU and of the exponential.
     pub constants: IexpConstants,
-    /// Raw row instead of a scaled one.
-    pub full: bool,
     /// Who reads (`fromDMA`).
     pub port: Port,
 }
@@ -376,7 +374,6 @@ mod tests {
         activation: Activation::None,
         scale: 0,
         constants: IexpConstants { qln2: 0, qln2_inv: 0, qb: 0, qc: 0 },
-        full: true,
         port: Port::Dma,
     };
 

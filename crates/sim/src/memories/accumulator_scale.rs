@@ -5,7 +5,8 @@
 //! | one unit a column          | t + latency: arithmetic in front of a pipeline   | latency               |
 //! | U units (four of them norm)| t + lanes a unit + latency + 2, alone            | 3                     |
 //!
-//! A full-width read passes its raw row beside the arithmetic and takes as long.
+//! The raw row passes beside the arithmetic, and both forms are at the output. Which one goes to main memory is not the row's
+//! choice but that of the store that it leaves for, which may be another one than it was read for (`normalizer`).
 
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::{ExpVariant, ScaleUnits as UnitCount};
@@ -13,7 +14,7 @@ use pollux_isa::values::Activation;
 use pollux_numerics::hardfloat::ONE;
 use pollux_numerics::{IexpVariant, Readout, read_row};
 
-use crate::memories::accumulator_mem::ReadoutRequest;
+use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest};
 use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::observation::event::Port;
@@ -23,20 +24,12 @@ use crate::parts::row::{AccRow, SpadRow};
 /// Units with norm functions in a build with fewer units than columns (`num_units_with_norm`).
 const NORM_UNITS: usize = 4;
 
-/// The row that an entry puts out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScaledRow {
-    /// Raw accumulator row.
-    Full(AccRow),
-    /// Scaled and clipped row.
-    Small(SpadRow),
-}
-
-/// A row at the output (`AccumulatorScaleResp`).
+/// A row at the output (`AccumulatorScaleResp`), with [`AccumulatorScale::data`] and [`AccumulatorScale::full_data`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccumulatorScaleResp {
-    /// The row.
-    pub row: ScaledRow,
+    row: AccRow,
+    /// The row's own function. It is applied as the row leaves, and only if its small form is asked for.
+    function: Readout,
     /// Who read it (`fromDMA`).
     pub port: Port,
 }
@@ -62,6 +55,8 @@ pub struct AccumulatorScale {
     units: Units,
     dim: usize,
     arithmetic: ReadoutArithmetic,
+    has_small_width: bool,
+    has_full_width: bool,
 }
 
 /// Which functions the build has.
@@ -103,7 +98,13 @@ impl AccumulatorScale {
             has_normalizations: config.has_normalizations && config.has_nonlinear_activations,
             variant: iexp_variant(config),
         };
-        Self { units, dim, arithmetic }
+        Self {
+            units,
+            dim,
+            arithmetic,
+            has_small_width: config.acc_read_small_width,
+            has_full_width: config.acc_read_full_width,
+        }
     }
 
     /// True if no row is inside.
@@ -124,6 +125,20 @@ impl AccumulatorScale {
         }
     }
 
+    /// A row in its scaled and clipped form (`data`); the wires of a build without it are tied to 0.
+    pub fn data(&self, resp: &AccumulatorScaleResp) -> SpadRow {
+        let mut data = SpadRow::default();
+        if self.has_small_width {
+            read_row(&resp.row.0[..self.dim], &resp.function, &mut data.0[..self.dim]);
+        }
+        data
+    }
+
+    /// A row as it was read (`full_data`); the wires of a build without it are tied to 0.
+    pub fn full_data(&self, resp: &AccumulatorScaleResp) -> AccRow {
+        if self.has_full_width { resp.row } else { AccRow::default() }
+    }
+
     /// `in.ready`, given whether the output is taken.
     #[inline]
     pub fn in_ready(&self, out_taken: bool) -> bool {
@@ -142,7 +157,10 @@ impl AccumulatorScale {
             return false;
         }
         let accepted = input.is_some();
-        let row = input.as_ref().map(|input| self.read(input));
+        let row = input.as_ref().map(|input| {
+            let &AccumulatorReadResp { data: row, readout } = input.resp;
+            AccumulatorScaleResp { row, function: self.arithmetic.readout(&readout, input), port: readout.port }
+        });
         match &mut self.units {
             Units::PerColumn(pipeline) => {
                 let moved = pipeline.moves(out_taken);
@@ -159,19 +177,6 @@ impl AccumulatorScale {
                 units.tick(out_taken, accepted.then_some(false), assigned)
             }
         }
-    }
-
-    /// The arithmetic, done when a row enters; only the form that the reader asks for is worked out.
-    fn read(&self, input: &NormalizedOutput<'_>) -> AccumulatorScaleResp {
-        let readout = &input.resp.readout;
-        let row = if readout.full {
-            ScaledRow::Full(input.resp.data)
-        } else {
-            let mut row = SpadRow::default();
-            read_row(&input.resp.data.0[..self.dim], &self.arithmetic.readout(readout, input), &mut row.0[..self.dim]);
-            ScaledRow::Small(row)
-        };
-        AccumulatorScaleResp { row, port: readout.port }
     }
 }
 
@@ -226,10 +231,9 @@ fn assignment_policy(units: u32) -> [u8; 1 << ENTRIES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memories::accumulator_mem::AccumulatorReadResp;
 
-    fn resp(value: i32, activation: Activation, full: bool) -> AccumulatorReadResp {
-        let readout = ReadoutRequest { activation, scale: ONE, constants: Default::default(), full, port: Port::Dma };
+    fn resp(value: i32, activation: Activation) -> AccumulatorReadResp {
+        let readout = ReadoutRequest { activation, scale: ONE, constants: Default::default(), port: Port::Dma };
         AccumulatorReadResp { data: AccRow([value; 64]), readout }
     }
 
@@ -253,24 +257,35 @@ mod tests {
     }
 
     #[test]
-    fn a_row_takes_the_latency_of_its_registers() {
+    fn a_row_takes_the_latency_of_its_registers_and_has_both_forms_at_the_output() {
         let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
-        assert_eq!(latency(&mut unit, &resp(300, Activation::None, false)), 8);
-        let ScaledRow::Small(row) = unit.out().expect("a row").row else { panic!("a scaled row") };
+        assert_eq!(latency(&mut unit, &resp(-300, Activation::Relu)), 8);
+        let out = unit.out().expect("a row");
+        assert_eq!(unit.data(out), SpadRow::default());
+        assert_eq!(unit.full_data(out), AccRow([-300; 64]));
+        let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
+        latency(&mut unit, &resp(300, Activation::None));
+        let row = unit.data(unit.out().expect("a row"));
         assert_eq!((row.0[0], row.0[15], row.0[16]), (127, 127, 0));
     }
 
     #[test]
-    fn a_full_width_read_returns_the_raw_row() {
-        let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
-        assert_eq!(latency(&mut unit, &resp(-300, Activation::Relu, true)), 8);
-        assert_eq!(unit.out().map(|out| out.row), Some(ScaledRow::Full(AccRow([-300; 64]))));
+    fn the_wires_of_a_form_that_is_not_built_are_zero() {
+        let small = GemminiConfig { acc_read_full_width: false, ..GemminiConfig::default16() };
+        let full = GemminiConfig { acc_read_small_width: false, ..GemminiConfig::default16() };
+        let outputs = [small, full].map(|config| {
+            let mut unit = AccumulatorScale::new(&config);
+            latency(&mut unit, &resp(9, Activation::None));
+            let out = unit.out().expect("a row");
+            (unit.data(out).0[0], unit.full_data(out).0[0])
+        });
+        assert_eq!(outputs, [(9, 0), (0, 9)]);
     }
 
     #[test]
     fn eight_units_serve_a_row_in_four_cycles_and_ten_for_their_registers() {
-        assert_eq!(latency(&mut with_units(8), &resp(1, Activation::None, false)), 4 + 8 + 2);
-        assert_eq!(latency(&mut with_units(8), &resp(1, Activation::Igelu, false)), 4 + 8 + 2);
+        assert_eq!(latency(&mut with_units(8), &resp(1, Activation::None)), 4 + 8 + 2);
+        assert_eq!(latency(&mut with_units(8), &resp(1, Activation::Igelu)), 4 + 8 + 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A build without `has_normalizations` has a two-entry queue here instead. With them there are two statistics entries; each
 //! holds the row accepted last, its running registers and a state. Rows with command RESET go on to the scale unit, all others end here.
+//! If both entries hold such a row, that of entry 0 leaves first even if that of entry 1 came before (`out_stats_id`): it overtakes.
 //!
 //! Units, shared by the entries, the lowest entry first:
 //!
@@ -110,8 +111,7 @@ struct Stats {
 impl Stats {
     fn new() -> Self {
         let constants = IexpConstants::default();
-        let readout =
-            ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Dma };
+        let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, port: Port::Dma };
         Self {
             resp: AccumulatorReadResp { data: AccRow::default(), readout },
             cmd: NormCmd::Reset,
@@ -623,7 +623,6 @@ mod tests {
             activation: Activation::Layernorm,
             scale: 1.0f32.to_bits(),
             constants: IexpConstants::default(),
-            full: false,
             port: Port::Dma,
         };
         let mut data = AccRow([value; 64]);

@@ -859,7 +859,7 @@ impl Scratchpad {
         }
         let row = reads.acc_row[usize::from(bank)];
         let constants = IexpConstants::default();
-        let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, full: false, port: Port::Ex };
+        let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, port: Port::Ex };
         self.acc_read_ready(bank, row, wires).then_some((row, readout))
     }
 
