@@ -13,13 +13,14 @@ use pollux_isa::{GemminiConfig, LocalAddr, StreamItem, ValidConfig};
 
 use crate::ast::{
     Block, BufferStatement, ConfigSource, Data, Expr, Macro, Name, Operand, Parameter, RegionStatement,
-    RepeatStatement, Statement, StatementKind, Text, TypeExpr,
+    RepeatStatement, Statement, StatementKind, Text, TypeExpr, WriteStatement,
 };
-use crate::diagnostic::{Diagnostics, Fault};
+use crate::diagnostic::{Diagnostics, Fault, MAX_FAULTS};
 use crate::expression::BUILTINS;
-use crate::parser::{KEYWORDS, parse};
-use crate::program::{Buffer, ElementType, LocalRegion, Program};
-use crate::source::{Disk, Files, Sources, Span, resolve};
+use crate::parser::{KEYWORDS, Parser};
+use crate::program::{Buffer, ElementType, LocalRegion, MAX_RANK, Program};
+use crate::ranges::{RangeSet, overlap};
+use crate::source::{self, Disk, Files, Sources, Span, resolve};
 use crate::suggest::did_you_mean;
 use crate::value::{Value, memory_of};
 
@@ -30,8 +31,11 @@ pub const FIRST_BUFFER_ADDRESS: u64 = 0x8000_0000;
 const MAX_TEXT: u64 = 1 << 30;
 /// Levels of includes, macros and blocks in execution.
 const MAX_DEPTH: usize = 64;
-/// Errors after which an assembly stops.
-const MAX_FAULTS: usize = 50;
+/// Constants, indices and parameters that a block sees, at most: each name is looked for among them.
+const MAX_LOCALS: usize = 1024;
+
+/// Parts of expressions whose evaluation counts as one step.
+const STEP_PARTS: u64 = 16;
 
 /// What an assembly may use, so that a faulty loop ends with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +88,14 @@ impl<'a> Assembler<'a> {
     /// # Errors
     /// All errors found.
     pub fn assemble(&self, name: &str, text: &str) -> Result<Program, Diagnostics> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if let Err(reason) = source::without_control(text.as_bytes()) {
+            return Err(Diagnostics::not_text(name, &reason));
+        }
+        if text.len() as u64 > MAX_TEXT {
+            let reason = format!("it has {} bytes, and a text has at most {MAX_TEXT}", text.len());
+            return Err(Diagnostics::unreadable(name.to_owned(), &reason));
+        }
         let mut state = Assembly::new(self);
         state.includes.push(resolve("", name));
         // An error ends the run early; it has been reported.
@@ -97,10 +109,20 @@ impl<'a> Assembler<'a> {
     /// The file cannot be read, or all errors found in it.
     pub fn assemble_file(&self, path: &Path) -> Result<Program, Diagnostics> {
         let name = path.display().to_string();
-        let text = self.files.read(path, MAX_TEXT).map_err(|error| error.to_string());
-        match text.and_then(|text| String::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())) {
-            Ok(text) => self.assemble(&name, &text),
-            Err(reason) => Err(Diagnostics::unreadable(name, &reason)),
+        match self.files.read(path, MAX_TEXT) {
+            Ok(contents) => self.assemble_contents(&name, contents),
+            Err(error) => Err(Diagnostics::unreadable(name, &error.to_string())),
+        }
+    }
+
+    /// Assembles the contents of a file that has been read already.
+    ///
+    /// # Errors
+    /// The contents are not text, or all errors found in it.
+    pub fn assemble_contents(&self, name: &str, contents: Vec<u8>) -> Result<Program, Diagnostics> {
+        match source::text(contents) {
+            Ok(text) => self.assemble(name, &text),
+            Err(reason) => Err(Diagnostics::not_text(name, &reason)),
         }
     }
 }
@@ -168,7 +190,7 @@ pub(crate) struct Assembly<'a> {
     reported: HashSet<Span>,
 
     config: Option<(Arc<ValidConfig>, Span)>,
-    pub symbols: HashMap<Box<str>, (Symbol, Span)>,
+    pub symbols: HashMap<Arc<str>, (Symbol, Span)>,
     /// Loop indices, parameters and constants of blocks, innermost last.
     pub locals: Vec<(Name, Value)>,
     /// Where the current macro's locals begin.
@@ -180,9 +202,16 @@ pub(crate) struct Assembly<'a> {
     includes: Vec<PathBuf>,
 
     pub buffers: Vec<Buffer>,
+    /// Addresses that buffers have, and the highest end of one.
+    used: RangeSet,
+    buffers_end: Option<u64>,
     pub regions: Vec<LocalRegion>,
+    /// The row behind all regions of the scratchpad and of the accumulator.
+    regions_end: [u64; 2],
     items: Vec<StreamItem>,
     steps: u64,
+    /// Parts of expressions evaluated since the last step was counted for them.
+    parts: u64,
     data: u64,
 }
 
@@ -204,9 +233,13 @@ impl<'a> Assembly<'a> {
             calls: Vec::new(),
             includes: Vec::new(),
             buffers: Vec::new(),
+            used: RangeSet::default(),
+            buffers_end: None,
             regions: Vec::new(),
+            regions_end: [0; 2],
             items: Vec::new(),
             steps: 0,
+            parts: 0,
             data: 0,
         }
     }
@@ -219,6 +252,7 @@ impl<'a> Assembly<'a> {
                 return Ok(Program { config, buffers: self.buffers, regions: self.regions, items: self.items });
             }
         }
+        self.faults.truncate(MAX_FAULTS);
         self.faults.sort_by_key(|fault| (fault.span.source, fault.span.start));
         Err(Diagnostics(self.faults.into_iter().map(|fault| fault.finish(&self.sources)).collect()))
     }
@@ -238,6 +272,11 @@ impl<'a> Assembly<'a> {
         if self.faults.len() < MAX_FAULTS { Abort::Statement } else { Abort::Assembly }
     }
 
+    /// Whether the place has an error already, so that no other one is worth the work.
+    pub fn is_reported(&self, span: Span) -> bool {
+        self.reported.contains(&span)
+    }
+
     /// Counts steps of work.
     pub fn step(&mut self, steps: u64, span: Span) -> Eval<()> {
         self.steps = self.steps.saturating_add(steps);
@@ -249,13 +288,26 @@ impl<'a> Assembly<'a> {
         Err(Abort::Assembly)
     }
 
+    /// Counts parts of an expression; so many of them are a step, since a statement or element is usually short.
+    pub fn parts(&mut self, parts: usize, span: Span) -> Eval<()> {
+        self.parts += parts as u64;
+        if self.parts < STEP_PARTS {
+            return Ok(());
+        }
+        let steps = std::mem::take(&mut self.parts) / STEP_PARTS;
+        self.step(steps, span)
+    }
+
     /// Counts bytes of data.
     pub fn reserve(&mut self, bytes: u64, span: Span) -> Eval<()> {
         self.data = self.data.saturating_add(bytes);
         if self.data <= self.limits.data {
             return Ok(());
         }
-        let message = format!("the program's data exceed {} bytes", self.limits.data);
+        let message = format!(
+            "the program's data need {} bytes with these {bytes}; it may have {} at most",
+            self.data, self.limits.data
+        );
         self.report(Fault::new(span, message).help("a buffer without data takes no space"));
         Err(Abort::Assembly)
     }
@@ -302,8 +354,18 @@ fn local_text((name, value): &(Name, Value)) -> Option<String> {
 impl Assembly<'_> {
     fn text(&mut self, name: String, text: Arc<str>) -> Eval<()> {
         let source = self.sources.add(name, text.clone());
-        let block = parse(source, &text, &mut self.faults);
-        self.block(&block)
+        let mut parser = Parser::new(source, &text);
+        loop {
+            let statement = parser.next_statement();
+            self.faults.extend(parser.take_faults());
+            if self.faults.len() >= MAX_FAULTS {
+                return Err(Abort::Assembly);
+            }
+            let Some(statement) = statement else { return Ok(()) };
+            if let Err(Abort::Assembly) = self.statement(&statement) {
+                return Err(Abort::Assembly);
+            }
+        }
     }
 
     fn block(&mut self, block: &Block) -> Eval<()> {
@@ -334,14 +396,14 @@ impl Assembly<'_> {
         match &statement.kind {
             StatementKind::Config(source) => self.config_statement(source, span),
             StatementKind::Include(path) => self.include(path),
-            StatementKind::Const(name, value) => self.constant(name, value),
+            StatementKind::Const(constant) => self.constant(&constant.0, &constant.1),
             StatementKind::Buffer(buffer) => self.buffer(buffer),
-            StatementKind::Expect(name, data) => self.expect(name, data),
+            StatementKind::Expect(expect) => self.expect(&expect.0, &expect.1),
             StatementKind::Region(region) => self.region(region),
             StatementKind::Macro(definition) => self.macro_definition(definition),
             StatementKind::Repeat(repeat) => self.repeat(repeat, span),
-            StatementKind::If { condition, then, otherwise } => {
-                let block = if self.int(condition)? != 0 { then } else { otherwise };
+            StatementKind::If(choice) => {
+                let block = if self.int(&choice.condition)? != 0 { &choice.then } else { &choice.otherwise };
                 self.inner_block(block, span)
             }
             StatementKind::Fence => self.emit(StreamItem::Fence, span),
@@ -350,7 +412,7 @@ impl Assembly<'_> {
                 self.emit(StreamItem::Wait(cycles), span)
             }
             StatementKind::Mark(name) => self.emit(StreamItem::Mark(name.value.clone()), span),
-            StatementKind::Write(address, ty, data) => self.write(address, ty, data, span),
+            StatementKind::Write(write) => self.write(write, span),
             StatementKind::Invoke(name, operands) => self.invoke(name, operands, span),
             StatementKind::Broken(name) => {
                 if let Some(name) = name {
@@ -390,8 +452,8 @@ impl Assembly<'_> {
     /// The text of a file that the program names.
     fn read_text(&mut self, path: &Text) -> Eval<String> {
         let contents = self.read_file(path, MAX_TEXT)?;
-        let not_text = |_| self.report(Fault::new(path.span, format!("`{}` is not UTF-8 text", path.value)));
-        String::from_utf8(contents).map_err(not_text)
+        source::text(contents)
+            .map_err(|reason| self.report(Fault::new(path.span, format!("`{}` is not text: {reason}", path.value))))
     }
 
     /// The contents of a file that the program names.
@@ -442,6 +504,11 @@ impl Assembly<'_> {
         let earlier = self.locals[self.frame..].iter().find(|(local, _)| local.text == name.text);
         if let Some(span) = earlier.map(|(local, _)| local.span) {
             return Err(self.redeclared(name, span));
+        }
+        if self.locals.len() - self.frame == MAX_LOCALS {
+            let message = format!("a block has more than {MAX_LOCALS} constants, indices and parameters");
+            self.report(Fault::new(name.span, message));
+            return Err(Abort::Assembly);
         }
         self.locals.push((name.clone(), value));
         Ok(())
@@ -527,7 +594,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn write(&mut self, address: &Expr, ty: &TypeExpr, data: &Data, span: Span) -> Eval<()> {
+    fn write(&mut self, WriteStatement { address, ty, data }: &WriteStatement, span: Span) -> Eval<()> {
         let place = address.span;
         let address = self.unsigned(address, "an address")?;
         let (element, shape) = self.type_value(ty)?;
@@ -548,6 +615,9 @@ impl Assembly<'_> {
             fault.help(format!("the element types are {}", names.join(" and ")))
         };
         let element = ElementType::by_name(&ty.element.text).ok_or_else(|| self.report(unknown()))?;
+        if ty.shape.len() > MAX_RANK {
+            return Err(self.report(Fault::new(ty.span, format!("a shape has at most {MAX_RANK} extents"))));
+        }
         let shape = ty.shape.iter().map(|extent| self.unsigned(extent, "an extent")).collect::<Eval<_>>()?;
         Ok((element, shape))
     }
@@ -555,13 +625,15 @@ impl Assembly<'_> {
     fn buffer(&mut self, statement: &BufferStatement) -> Eval<()> {
         let buffer = self.placed_buffer(statement);
         self.declare_result(&statement.name, buffer, |assembly, buffer| {
+            assembly.used.add(buffer.range());
+            assembly.buffers_end = assembly.buffers_end.max(Some(buffer.range().end));
             assembly.buffers.push(buffer);
             Symbol::Buffer(assembly.buffers.len() - 1)
         })
     }
 
     fn placed_buffer(&mut self, statement: &BufferStatement) -> Eval<Buffer> {
-        let name = statement.name.text.clone().into_string();
+        let name = statement.name.text.to_string();
         let (element, shape) = self.type_value(&statement.ty)?;
         let address = match &statement.place {
             Some(place) => self.unsigned(place, "an address")?,
@@ -572,12 +644,10 @@ impl Assembly<'_> {
             let message = "the buffer reaches beyond the 64-bit address space";
             return Err(self.report(Fault::new(statement.ty.span, message)));
         }
-        let overlapping = |other: &&Buffer| {
-            let (a, b) = (other.range(), buffer.range());
-            a.start.max(b.start) < a.end.min(b.end)
-        };
+        let shares = |other: &&Buffer| overlap(&other.range(), &buffer.range());
         if !statement.overlay
-            && let Some(other) = self.buffers.iter().find(overlapping)
+            && self.used.overlaps(&buffer.range())
+            && let Some(other) = self.buffers.iter().find(shares)
         {
             let message = format!("the buffer shares memory with `{}`", other.name);
             let place = statement.place.as_ref().map_or(statement.name.span, |place| place.span);
@@ -596,8 +666,7 @@ impl Assembly<'_> {
     /// The first aligned address behind all buffers.
     fn next_address(&mut self, user: Span) -> Eval<u64> {
         let alignment = u64::from(self.config(user)?.dma_maxbytes).max(1);
-        let end = self.buffers.iter().map(|buffer| buffer.range().end).max();
-        let address = end.unwrap_or(FIRST_BUFFER_ADDRESS).checked_next_multiple_of(alignment);
+        let address = self.buffers_end.unwrap_or(FIRST_BUFFER_ADDRESS).checked_next_multiple_of(alignment);
         address.ok_or_else(|| self.report(Fault::new(user, "no address is left behind the other buffers")))
     }
 
@@ -624,6 +693,8 @@ impl Assembly<'_> {
     fn region(&mut self, statement: &RegionStatement) -> Eval<()> {
         let region = self.placed_region(statement);
         self.declare_result(&statement.name, region, |assembly, region| {
+            let end = &mut assembly.regions_end[usize::from(region.accumulator)];
+            *end = (*end).max(u64::from(region.row) + u64::from(region.rows));
             assembly.regions.push(region);
             Symbol::Region(assembly.regions.len() - 1)
         })
@@ -635,10 +706,7 @@ impl Assembly<'_> {
         let rows = self.unsigned(&statement.rows, "a number of rows")?;
         let row = match &statement.place {
             Some(place) => self.unsigned(place, "a row")?,
-            None => {
-                let same = self.regions.iter().filter(|region| region.accumulator == accumulator);
-                same.map(|region| u64::from(region.row + region.rows)).max().unwrap_or(0)
-            }
+            None => self.regions_end[usize::from(accumulator)],
         };
         let (memory, memory_rows) = memory_of(config.layout(), accumulator);
         let end = row.saturating_add(rows);
@@ -647,7 +715,7 @@ impl Assembly<'_> {
             let message = format!("the region ends at row {end}, but the {memory} has {memory_rows} rows");
             return Err(self.report(Fault::new(span, message).label(format!("{rows} rows from row {row} on"))));
         }
-        let name = statement.name.text.clone().into_string();
+        let name = statement.name.text.to_string();
         Ok(LocalRegion { name, accumulator, row: row as u32, rows: rows as u32 })
     }
 }
@@ -672,6 +740,9 @@ impl Assembly<'_> {
     }
 
     fn unknown_instruction(&mut self, name: &Name) -> Abort {
+        if self.is_reported(name.span) {
+            return Abort::Statement;
+        }
         let macros = self.symbols.iter().filter(|(_, (symbol, _))| matches!(symbol, Symbol::Macro(_)));
         let words = INSTRUCTIONS.iter().map(|spec| spec.mnemonic).chain(KEYWORDS);
         let help = did_you_mean(&name.text, words.chain(macros.map(|(name, _)| &**name)));

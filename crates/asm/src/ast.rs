@@ -1,4 +1,4 @@
-//! Assembly text as a tree.
+//! Assembly text as a tree. The types are small, because the body of a block may have millions of lines.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use crate::source::Span;
 /// A name where it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Name {
-    pub text: Box<str>,
+    /// Shared by all places of the name.
+    pub text: Arc<str>,
     /// In backquotes, so that it cannot be taken for anything but a symbol.
     pub quoted: bool,
     pub span: Span,
@@ -37,29 +38,29 @@ pub(crate) enum StatementKind {
     /// `include "FILE"`.
     Include(Text),
     /// `const NAME = VALUE`.
-    Const(Name, Expr),
+    Const(Box<(Name, Expr)>),
     /// `buffer NAME: TYPE[...] at ADDRESS overlay = DATA`.
     Buffer(Box<BufferStatement>),
     /// `expect NAME = DATA`.
-    Expect(Name, Data),
+    Expect(Box<(Name, Data)>),
     /// `spad NAME[ROWS] at ROW`, `acc NAME[ROWS] at ROW`.
-    Region(RegionStatement),
+    Region(Box<RegionStatement>),
     /// `macro NAME PARAMETERS` ... `end`.
     Macro(Arc<Macro>),
     /// `repeat INDEX in FIRST..END step STEP` ... `end`.
     Repeat(Box<RepeatStatement>),
     /// `if CONDITION` ... `else` ... `end`.
-    If { condition: Expr, then: Block, otherwise: Block },
+    If(Box<IfStatement>),
     /// `fence`.
     Fence,
     /// `wait CYCLES`.
-    Wait(Expr),
+    Wait(Box<Expr>),
     /// `mark "NAME"`.
     Mark(Text),
     /// `write ADDRESS: TYPE[...] = DATA`.
-    Write(Expr, TypeExpr, Data),
+    Write(Box<WriteStatement>),
     /// An instruction, `raw`, or the use of a macro.
-    Invoke(Name, Vec<Operand>),
+    Invoke(Name, Box<[Operand]>),
     /// Text that could not be read, and the name that it would have declared.
     Broken(Option<Name>),
 }
@@ -95,6 +96,20 @@ pub(crate) struct RepeatStatement {
     pub end: Expr,
     pub step: Option<Expr>,
     pub body: Block,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct IfStatement {
+    pub condition: Expr,
+    pub then: Block,
+    pub otherwise: Block,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WriteStatement {
+    pub address: Expr,
+    pub ty: TypeExpr,
+    pub data: Data,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -137,11 +152,13 @@ pub(crate) enum Data {
     Hex(Text),
 }
 
-/// An element of a list.
+/// An element of a list. A list may have millions of numbers, so these take no tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Item {
-    Value(Expr),
-    List(Vec<Item>, Span),
+    /// A number, and where it begins and ends in its list's source.
+    Number(i64, u32, u32),
+    Value(Box<Expr>),
+    List(Box<(Vec<Item>, Span)>),
 }
 
 /// An expression where it stands.
@@ -155,15 +172,15 @@ pub(crate) struct Expr {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ExprKind {
-    Int(i128),
+    Int(u64),
     Float(f64),
     Name(Name),
     /// `NAME.ATTRIBUTE`.
-    Attribute(Name, Name),
+    Attribute(Box<(Name, Name)>),
     /// `NAME[I, J]`.
-    Index(Name, Vec<Expr>),
+    Index(Box<(Name, Vec<Expr>)>),
     /// `FUNCTION(X, Y)`.
-    Call(Name, Vec<Expr>),
+    Call(Box<(Name, Vec<Expr>)>),
     Unary(&'static str, Box<Expr>),
     Binary(&'static str, Box<(Expr, Expr)>),
     /// `CONDITION ? A : B`.

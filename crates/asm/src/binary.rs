@@ -68,6 +68,7 @@ const MIN_ITEM_LEN: usize = 1;
 
 /// Why a file is refused.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum BinaryError {
     /// Another kind of file.
     #[error("not a Pollux program: the file does not begin with the magic bytes; programs are made by `pollux asm`")]
@@ -279,8 +280,17 @@ pub fn read(file: &[u8]) -> Result<Program, BinaryError> {
 /// Those of [`read`], or another configuration.
 pub fn read_for(file: &[u8], config: &GemminiConfig) -> Result<Program, BinaryError> {
     let program = read(file)?;
+    check_configuration(&program, config)?;
+    Ok(program)
+}
+
+/// Checks that a program, from wherever it comes, is for this configuration (whatever its name).
+///
+/// # Errors
+/// Another configuration.
+pub fn check_configuration(program: &Program, config: &GemminiConfig) -> Result<(), BinaryError> {
     if program.config.digest() == config.digest() {
-        return Ok(program);
+        return Ok(());
     }
     let pairs = program.config.settings().into_iter().zip(config.settings());
     let differences: Vec<String> = pairs

@@ -46,7 +46,6 @@ impl Assembly<'_> {
 
     /// Appends an element.
     fn element(&mut self, expr: &Expr, element: ElementType, bytes: &mut Vec<u8>) -> Eval<()> {
-        self.step(1, expr.span)?;
         let value = match self.eval(expr)? {
             Value::Int(value) => value,
             other @ Value::Float(_) => {
@@ -55,10 +54,16 @@ impl Assembly<'_> {
             }
             other => return Err(self.wrong_kind(expr.span, "a whole number", other)),
         };
+        self.number(value, expr.span, element, bytes)
+    }
+
+    /// Appends an element of this value.
+    fn number(&mut self, value: i128, span: Span, element: ElementType, bytes: &mut Vec<u8>) -> Eval<()> {
+        self.step(1, span)?;
         let (min, max) = element.limits();
         if !(min.into()..=max.into()).contains(&value) {
             let message = format!("{value} does not fit {}, which holds {min} to {max}", element.name());
-            return Err(self.report(Fault::new(expr.span, message)));
+            return Err(self.report(Fault::new(span, message)));
         }
         element.append(bytes, value as i64);
         Ok(())
@@ -73,7 +78,7 @@ impl Assembly<'_> {
         shape: &[u64],
         bytes: &mut Vec<u8>,
     ) -> Eval<()> {
-        let nested = items.iter().any(|item| matches!(item, Item::List(..)));
+        let nested = items.iter().any(|item| matches!(item, Item::List(_)));
         let expected = if nested { shape.first().copied().unwrap_or(1) } else { shape.iter().product() };
         if items.len() as u64 != expected {
             let parts = if nested { "rows" } else { "elements" };
@@ -82,12 +87,18 @@ impl Assembly<'_> {
             return Err(self.report(Fault::new(span, message)));
         }
         for item in items {
+            let place = match item {
+                Item::Number(_, start, end) => Span { source: span.source, start: *start, end: *end },
+                Item::Value(expr) => expr.span,
+                Item::List(list) => list.1,
+            };
             match item {
+                Item::Number(value, ..) if !nested => self.number((*value).into(), place, element, bytes)?,
                 Item::Value(expr) if !nested => self.element(expr, element, bytes)?,
-                Item::List(items, span) if shape.len() > 1 => self.list(items, *span, element, &shape[1..], bytes)?,
-                Item::Value(Expr { span, .. }) | Item::List(_, span) => {
+                Item::List(list) if shape.len() > 1 => self.list(&list.0, list.1, element, &shape[1..], bytes)?,
+                _ => {
                     let message = format!("the list is not nested as {}", type_text(element, shape));
-                    return Err(self.report(Fault::new(*span, message)));
+                    return Err(self.report(Fault::new(place, message)));
                 }
             }
         }

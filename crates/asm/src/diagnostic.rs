@@ -7,7 +7,15 @@ use std::sync::Arc;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteSpanContents, SourceCode};
 use thiserror::Error;
 
-use crate::source::{SourceFile, Sources, Span};
+use crate::source::{NotText, SourceFile, Sources, Span};
+
+/// Errors after which an assembly stops.
+pub(crate) const MAX_FAULTS: usize = 50;
+/// Bytes of a line before and behind an error that are drawn, and of the error's place itself.
+const DRAWN_AROUND: usize = 400;
+const MAX_LABEL: usize = 1000;
+/// Characters of a message or remark, which may quote the text.
+const MAX_MESSAGE: usize = 4000;
 
 /// One error in assembly text. It implements [`miette::Diagnostic`], so that `miette` can draw it.
 #[derive(Debug, Clone, Error)]
@@ -74,10 +82,36 @@ impl SourceCode for SourceFile {
         lines_before: usize,
         lines_after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        let inner = self.text.read_span(span, lines_before, lines_after)?;
-        let (line, column, lines) = (inner.line(), inner.column(), inner.line_count());
-        let span = *inner.span();
-        Ok(Box::new(MietteSpanContents::new_named(self.name.clone(), inner.data(), span, line, column, lines)))
+        let window = self.window(span.offset(), span.offset() + span.len());
+        let Range { start, .. } = window;
+        let shifted = (span.offset() - start, span.len()).into();
+        let inner = self.text[window].as_bytes().read_span(&shifted, lines_before, lines_after)?;
+        let before = self.text[..start].as_bytes();
+        let line = inner.line() + before.iter().filter(|byte| **byte == b'\n').count();
+        // Only without lines before has the column a meaning.
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let cut = if lines_before == 0 && inner.line() == 0 { start - line_start } else { 0 };
+        let place = (inner.span().offset() + start, inner.span().len()).into();
+        let (data, column, lines) = (inner.data(), inner.column() + cut, inner.line_count());
+        Ok(Box::new(MietteSpanContents::new_named(self.name.clone(), data, place, line, column, lines)))
+    }
+}
+
+impl SourceFile {
+    /// The part of the text that is enough to draw a place with a line before and behind; of a very long line, as of a
+    /// file that is no text for people, only what is near.
+    fn window(&self, start: usize, end: usize) -> Range<usize> {
+        let text = &*self.text;
+        let near = text.floor_char_boundary(start.min(text.len()).saturating_sub(DRAWN_AROUND));
+        let before = &text[near..start.min(text.len())];
+        // From the start of the line before, or of the place's own line, if they are near.
+        let own_line = before.rfind('\n').map(|newline| newline + 1);
+        let line_before = own_line.and_then(|line| before[..line - 1].rfind('\n')).map(|newline| newline + 1);
+        let first = match line_before.or(own_line) {
+            Some(line) if near > 0 => near + line,
+            _ => near,
+        };
+        first..text.ceil_char_boundary(end.saturating_add(DRAWN_AROUND).min(text.len()))
     }
 }
 
@@ -89,11 +123,21 @@ pub struct Diagnostics(pub Vec<Diagnostic>);
 fn summary(diagnostics: &[Diagnostic]) -> String {
     match diagnostics.len() {
         1 => "the program has an error".to_owned(),
+        MAX_FAULTS.. => {
+            format!("the program has at least {MAX_FAULTS} errors; these were found before the assembler gave up")
+        }
         n => format!("the program has {n} errors"),
     }
 }
 
 impl Diagnostics {
+    /// The one error of what is no text, however long it is.
+    pub(crate) fn not_text(name: &str, reason: &NotText) -> Self {
+        let message = format!("`{name}` is not assembly text: {reason}");
+        let file = Arc::new(SourceFile { name: name.to_owned(), text: "".into() });
+        Self(vec![Diagnostic { message, file, labels: Vec::new(), help: None }])
+    }
+
     /// The error of a file that cannot be read.
     pub(crate) fn unreadable(name: String, reason: &str) -> Self {
         let message = format!("cannot read `{name}`: {reason}");
@@ -165,7 +209,8 @@ impl Fault {
     /// The diagnostic. Remarks on other files become help, since a drawing shows one file.
     pub fn finish(self, sources: &Sources) -> Diagnostic {
         let file = sources.get(self.span.source);
-        let mut labels = vec![Label { span: range(self.span), text: self.label }];
+        let range = |span: Span| range(&sources.get(span.source).text, span);
+        let mut labels = vec![Label { span: range(self.span), text: short(self.label) }];
         let mut help = self.help;
         for (span, text) in self.also {
             if span.source == self.span.source {
@@ -176,11 +221,22 @@ impl Fault {
                 help.push(format!("{}:{line}:{column}: {text}", other.name));
             }
         }
-        let help = (!help.is_empty()).then(|| help.join("\n"));
-        Diagnostic { message: self.message, file: file.clone(), labels, help }
+        let help = (!help.is_empty()).then(|| short(help.join("\n")));
+        Diagnostic { message: short(self.message), file: file.clone(), labels, help }
     }
 }
 
-fn range(span: Span) -> Range<usize> {
-    span.start as usize..span.end as usize
+/// The place; of a long one, the beginning.
+fn range(text: &str, span: Span) -> Range<usize> {
+    let (start, end) = (span.start as usize, span.end as usize);
+    start..end.min(text.ceil_char_boundary((start + MAX_LABEL).min(text.len())))
+}
+
+/// A message that may quote a text of any length.
+fn short(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push('\u{2026}');
+    }
+    message
 }

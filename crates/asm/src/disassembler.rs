@@ -9,6 +9,7 @@ use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, StreamItem};
 use crate::assembler::region_address;
 use crate::expression::BUILTINS;
 use crate::program::{Buffer, ElementType, LocalRegion, Program};
+use crate::ranges::RangeSet;
 use crate::token::{is_plain_name, quote};
 use crate::value::memory_of;
 
@@ -22,8 +23,10 @@ const LINE_ELEMENTS: usize = 32;
 pub fn disassemble(program: &Program) -> String {
     let mut out = String::new();
     config(&mut out, &program.config);
+    let mut used = RangeSet::default();
     for buffer in &program.buffers {
-        buffer_lines(&mut out, program, buffer);
+        buffer_lines(&mut out, buffer, used.overlaps(&buffer.range()));
+        used.add(buffer.range());
     }
     for region in &program.regions {
         let memory = if region.accumulator { "acc" } else { "spad" };
@@ -57,13 +60,10 @@ fn config(out: &mut String, config: &GemminiConfig) {
     }
 }
 
-fn buffer_lines(out: &mut String, program: &Program, buffer: &Buffer) {
+/// `overlays`: an earlier buffer has some of the addresses.
+fn buffer_lines(out: &mut String, buffer: &Buffer, overlays: bool) {
     let Buffer { name, address, element, shape, data, expected } = buffer;
     let (name, extents) = (symbol(name), extents(shape));
-    // Only buffers with bytes can share memory.
-    let range = buffer.range();
-    let earlier = program.buffers.iter().take_while(|other| other.name != buffer.name);
-    let overlays = earlier.map(Buffer::range).any(|other| other.start.max(range.start) < other.end.min(range.end));
     let overlay = if overlays { " overlay" } else { "" };
     let _ = write!(out, "buffer {name}: {}[{extents}] at {address:#x}{overlay}", element.name());
     if let Some(data) = data {
@@ -82,16 +82,16 @@ fn extents(shape: &[u64]) -> String {
 
 /// Elements as a list with a line for each row, or as `fill` if all are equal.
 fn data_text(element: ElementType, shape: &[u64], data: &[u8]) -> String {
-    let elements: Vec<i64> = element.elements(data).collect();
-    match elements.first() {
-        Some(first) if elements.len() > 1 && elements.iter().all(|e| e == first) => return format!("fill {first}"),
-        None => return "[]".to_owned(),
-        _ => {}
+    let mut elements = element.elements(data);
+    let Some(first) = elements.next() else { return "[]".to_owned() };
+    let size = element.size() as usize;
+    if data.len() > size && elements.all(|element| element == first) {
+        return format!("fill {first}");
     }
-    let row = shape.last().map_or(1, |extent| *extent as usize).max(1);
+    let row = shape.last().map_or(1, |extent| *extent as usize).max(1).saturating_mul(size);
     let mut out = String::from("[\n");
-    for line in elements.chunks(row).flat_map(|row| row.chunks(LINE_ELEMENTS)) {
-        let line: Vec<String> = line.iter().map(i64::to_string).collect();
+    for line in data.chunks(row).flat_map(|row| row.chunks(LINE_ELEMENTS * size)) {
+        let line: Vec<String> = element.elements(line).map(|element| element.to_string()).collect();
         let _ = writeln!(out, "    {},", line.join(", "));
     }
     out.push(']');
@@ -119,6 +119,8 @@ pub struct Disassembler<'p> {
     program: &'p Program,
     /// Buffers with at least one byte, by address; of equal ones the first declared.
     buffers: Vec<&'p Buffer>,
+    /// The first declared region of each row of the scratchpad and of the accumulator.
+    regions: [Vec<Option<&'p LocalRegion>>; 2],
 }
 
 impl<'p> Disassembler<'p> {
@@ -127,7 +129,8 @@ impl<'p> Disassembler<'p> {
         let mut buffers: Vec<&Buffer> = program.buffers.iter().filter(|buffer| !buffer.is_empty()).collect();
         buffers.sort_by_key(|buffer| buffer.address);
         buffers.dedup_by_key(|buffer| buffer.address);
-        Self { program, buffers }
+        let regions = [false, true].map(|accumulator| regions_by_row(&program.regions, accumulator));
+        Self { program, buffers, regions }
     }
 
     /// A line of text for an item, without the line's end.
@@ -231,16 +234,40 @@ impl<'p> Disassembler<'p> {
     }
 
     fn row(&self, address: LocalAddr, row: u32) -> String {
-        let holds = |region: &&LocalRegion| {
-            region.accumulator == address.is_acc() && row >= region.row && row - region.row < region.rows
-        };
-        match self.program.regions.iter().find(holds) {
+        match self.regions[usize::from(address.is_acc())].get(row as usize).copied().flatten() {
             Some(region) if region_address(region) == address => symbol(&region.name),
             Some(region) => format!("{}[{}]", symbol(&region.name), row - region.row),
             None if address.is_acc() => format!("acc({row})"),
             None => format!("spad({row})"),
         }
     }
+}
+
+/// The first declared region of each row of a memory, up to the last row of a region.
+fn regions_by_row(regions: &[LocalRegion], accumulator: bool) -> Vec<Option<&LocalRegion>> {
+    let regions = regions.iter().filter(|region| region.accumulator == accumulator);
+    let range = |region: &LocalRegion| region.row as usize..region.row as usize + region.rows as usize;
+    let end = regions.clone().map(|region| range(region).end).max().unwrap_or(0);
+    let mut owners = vec![None; end];
+    // From each row to one not before it that has no owner, as far as known: no row is looked at again and again.
+    let mut free: Vec<usize> = (0..=end).collect();
+    for region in regions {
+        let mut row = range(region).start;
+        while row < range(region).end {
+            let mut next = row;
+            while free[next] != next {
+                free[next] = free[free[next]];
+                next = free[next];
+            }
+            free[row] = next;
+            if next < range(region).end {
+                owners[next] = Some(region);
+                free[next] = next + 1;
+            }
+            row = next + 1;
+        }
+    }
+    owners
 }
 
 #[cfg(test)]

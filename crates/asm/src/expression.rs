@@ -78,23 +78,31 @@ impl Assembly<'_> {
     /// The value of an expression.
     pub fn eval(&mut self, expr: &Expr) -> Eval<Value> {
         match &expr.kind {
-            ExprKind::Int(value) => Ok(Value::Int(*value)),
+            ExprKind::Int(value) => Ok(Value::Int((*value).into())),
             ExprKind::Float(value) => Ok(Value::Float(*value)),
             ExprKind::Name(name) => self.name_value(name),
-            ExprKind::Attribute(name, attribute) => self.attribute(name, attribute),
-            ExprKind::Index(name, indices) => self.index(name, indices, expr.span),
-            ExprKind::Call(name, arguments) => self.call(name, arguments, expr.span),
+            ExprKind::Attribute(parts) => self.attribute(&parts.0, &parts.1),
+            ExprKind::Index(parts) => {
+                self.parts(parts.1.len(), expr.span)?;
+                self.index(&parts.0, &parts.1, expr.span)
+            }
+            ExprKind::Call(parts) => {
+                self.parts(parts.1.len(), expr.span)?;
+                self.call(&parts.0, &parts.1, expr.span)
+            }
             ExprKind::Unary(sign, operand) => {
                 let operand = self.eval(operand)?;
                 value::unary(sign, operand).map_err(|problem| self.report(Fault::new(expr.span, problem)))
             }
             ExprKind::Binary(sign @ ("&&" | "||"), operands) => {
+                self.parts(1, expr.span)?;
                 // The right side is evaluated only if the left one leaves the answer open.
                 let left = self.int(&operands.0)? != 0;
                 let result = if left == (*sign == "&&") { self.int(&operands.1)? != 0 } else { left };
                 Ok(Value::Int(result.into()))
             }
             ExprKind::Binary(sign, operands) => {
+                self.parts(1, expr.span)?;
                 let (left, right) = (self.eval(&operands.0)?, self.eval(&operands.1)?);
                 let result = match (left, right) {
                     (Value::Int(left), Value::Int(right)) => value::int(sign, left, right),
@@ -151,6 +159,9 @@ impl Assembly<'_> {
     }
 
     fn unknown_name(&mut self, name: &Name) -> Abort {
+        if self.is_reported(name.span) {
+            return Abort::Statement;
+        }
         let locals = self.locals[self.frame..].iter().map(|(local, _)| &*local.text);
         let symbols = self.symbols.keys().map(|symbol| &**symbol);
         let builtins = BUILTINS.iter().map(|builtin| builtin.name);

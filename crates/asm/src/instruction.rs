@@ -33,6 +33,7 @@ impl Assembly<'_> {
             let value = self.once(&operands[..index], operand).and_then(|()| self.operand(&config, spec, operand));
             match value {
                 Ok(value) => values.push(value),
+                Err(Abort::Assembly) => return Err(Abort::Assembly),
                 Err(abort) => failed = Err(abort),
             }
         }

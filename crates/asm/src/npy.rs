@@ -25,6 +25,7 @@ pub struct Array {
 
 /// Why a file is not a usable array.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum NpyError {
     /// Not the format at all.
     #[error("not an .npy file: it does not begin with \\x93NUMPY and a version from 1.0 to 3.0")]

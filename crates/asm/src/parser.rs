@@ -1,16 +1,18 @@
 //! From assembly text to its tree: recursive descent over lines, precedence climbing over expressions.
 //!
 //! A line that cannot be read is reported, becomes [`StatementKind::Broken`], and reading goes on with the next line.
+//! One statement is read at a time, so that a long text is never in memory as a tree.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::ast::{
-    Block, BufferStatement, ConfigSource, Data, Expr, ExprKind, Item, Macro, Name, Operand, Parameter, RegionStatement,
-    RepeatStatement, Statement, StatementKind, Text, TypeExpr,
+    Block, BufferStatement, ConfigSource, Data, Expr, ExprKind, IfStatement, Item, Macro, Name, Operand, Parameter,
+    RegionStatement, RepeatStatement, Statement, StatementKind, Text, TypeExpr, WriteStatement,
 };
-use crate::diagnostic::Fault;
+use crate::diagnostic::{Fault, MAX_FAULTS};
 use crate::source::Span;
-use crate::token::{Token, TokenKind, tokens};
+use crate::token::{Lexer, Token, TokenKind};
 
 /// Words that begin a statement.
 pub(crate) const KEYWORDS: [&str; 17] = [
@@ -23,6 +25,12 @@ const MAX_NESTING: u32 = 64;
 
 /// Levels of an expression's tree.
 const MAX_HEIGHT: u32 = 128;
+
+/// Parameters of a macro.
+const MAX_PARAMETERS: usize = 256;
+
+/// Words behind which a statement has the name that it declares.
+const DECLARATIONS: [&str; 5] = ["const", "buffer", "spad", "acc", "macro"];
 
 /// Binary operators by rising precedence; all associate to the left.
 const BINARY: [&[&str]; 9] = [
@@ -37,42 +45,90 @@ const BINARY: [&[&str]; 9] = [
     &["*", "/", "%"],
 ];
 
-/// The statements of a text.
-pub(crate) fn parse(source: u32, text: &str, faults: &mut Vec<Fault>) -> Block {
-    let tokens = tokens(source, text, faults);
-    let mut parser = Parser { tokens: &tokens, position: 0, nesting: 0, faults };
-    parser.block(&[]).0
-}
-
 type Parse<T> = Result<T, Fault>;
 
-/// The name that a token is.
-fn symbol(token: &Token<'_>) -> Option<Name> {
-    match token.kind {
-        TokenKind::Name(text) => Some(Name { text: text.into(), quoted: false, span: token.span }),
-        TokenKind::Quoted(text) => Some(Name { text: text.into(), quoted: true, span: token.span }),
-        _ => None,
-    }
+/// Reads the statements of a text.
+pub(crate) struct Parser<'t> {
+    lexer: Lexer<'t>,
+    /// The first token that is not taken.
+    current: Token<'t>,
+    /// The one behind it, if it has been looked at.
+    ahead: Option<Token<'t>>,
+    /// Where the last token stands that was taken.
+    previous: Span,
+    /// Tokens taken that were none; they have been reported.
+    wrong: u64,
+    nesting: u32,
+    /// The names so far, each once.
+    names: HashSet<Arc<str>>,
+    faults: Vec<Fault>,
 }
 
-struct Parser<'t, 'f> {
-    tokens: &'t [Token<'t>],
-    position: usize,
-    nesting: u32,
-    faults: &'f mut Vec<Fault>,
+/// The text as a whole.
+impl<'t> Parser<'t> {
+    pub fn new(source: u32, text: &'t str) -> Self {
+        let mut lexer = Lexer::new(source, text);
+        let current = lexer.next();
+        let previous = Span { source, start: 0, end: 0 };
+        let (ahead, names, faults) = (None, HashSet::new(), Vec::new());
+        Self { lexer, current, ahead, previous, wrong: 0, nesting: 0, names, faults }
+    }
+
+    /// The next statement outside of blocks, with the blocks in it.
+    pub fn next_statement(&mut self) -> Option<Statement> {
+        self.skip_newlines();
+        (self.current.kind != TokenKind::End).then(|| self.line())
+    }
+
+    /// What was wrong since the last call.
+    pub fn take_faults(&mut self) -> impl Iterator<Item = Fault> {
+        std::mem::take(&mut self.lexer.faults).into_iter().chain(std::mem::take(&mut self.faults))
+    }
+
+    fn report(&mut self, fault: Fault) {
+        self.faults.push(fault);
+        if self.faults.len() >= MAX_FAULTS {
+            self.lexer.skip_to_end();
+        }
+    }
 }
 
 /// Tokens.
-impl<'t> Parser<'t, '_> {
-    fn peek(&self) -> &'t Token<'t> {
-        &self.tokens[self.position]
+impl<'t> Parser<'t> {
+    fn peek(&self) -> &Token<'t> {
+        &self.current
     }
 
-    fn next(&mut self) -> &'t Token<'t> {
-        let token = self.peek();
-        // The last token, the end of the text, stays.
-        self.position = (self.position + 1).min(self.tokens.len() - 1);
+    fn next(&mut self) -> Token<'t> {
+        let following = self.ahead.take().unwrap_or_else(|| self.lexer.next());
+        let token = std::mem::replace(&mut self.current, following);
+        self.previous = token.span;
+        self.wrong += u64::from(token.kind == TokenKind::Wrong);
         token
+    }
+
+    /// The token behind the current one.
+    fn peek_ahead(&mut self) -> &Token<'t> {
+        self.ahead.get_or_insert_with(|| self.lexer.next())
+    }
+
+    /// The name that a token is.
+    fn symbol(&mut self, kind: &TokenKind<'t>, span: Span) -> Option<Name> {
+        let (text, quoted) = match *kind {
+            TokenKind::Name(text) => (text, false),
+            TokenKind::Quoted(text) => (text, true),
+            _ => return None,
+        };
+        Some(Name { text: self.shared(text), quoted, span })
+    }
+
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(name) = self.names.get(text) {
+            return name.clone();
+        }
+        let name: Arc<str> = text.into();
+        self.names.insert(name.clone());
+        name
     }
 
     fn is_sign(&self, sign: &str) -> bool {
@@ -120,19 +176,20 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn name(&mut self, what: &str) -> Parse<Name> {
-        let name = symbol(self.peek()).ok_or_else(|| self.unexpected(what))?;
-        self.next();
-        Ok(name)
+        if !matches!(self.current.kind, TokenKind::Name(_) | TokenKind::Quoted(_)) {
+            return Err(self.unexpected(what));
+        }
+        let token = self.next();
+        self.symbol(&token.kind, token.span).ok_or_else(|| self.unexpected(what))
     }
 
     fn text(&mut self, what: &str) -> Parse<Text> {
-        match &self.peek().kind {
-            TokenKind::Text(value) => {
-                let span = self.next().span;
-                Ok(Text { value: value.clone(), span })
-            }
-            _ => Err(self.unexpected(&format!("{what} in double quotes"))),
+        if !matches!(self.current.kind, TokenKind::Text(_)) {
+            return Err(self.unexpected(&format!("{what} in double quotes")));
         }
+        let Token { kind, span } = self.next();
+        let value = if let TokenKind::Text(value) = kind { value } else { String::new() };
+        Ok(Text { value, span })
     }
 
     fn skip_newlines(&mut self) {
@@ -149,12 +206,12 @@ impl<'t> Parser<'t, '_> {
 
     /// The span from a start to the token before the current one.
     fn since(&self, start: Span) -> Span {
-        start.to(self.tokens[self.position.saturating_sub(1)].span)
+        start.to(self.previous)
     }
 }
 
 /// Lines and blocks.
-impl Parser<'_, '_> {
+impl Parser<'_> {
     /// Statements up to one of the words, which is taken, or to the end of the text; the word's index.
     fn block(&mut self, terminators: &[&str]) -> (Block, Option<usize>) {
         let mut block = Vec::new();
@@ -171,18 +228,18 @@ impl Parser<'_, '_> {
     }
 
     fn line(&mut self) -> Statement {
-        let start = self.position;
+        let (start, wrong) = (self.current.span, self.wrong);
+        let declared = self.declared();
         let statement = self.statement().and_then(|statement| {
             if self.peek().kind == TokenKind::Newline { Ok(statement) } else { Err(self.trailing(&statement.kind)) }
         });
         statement.unwrap_or_else(|fault| {
             self.skip_line();
             // A token that is wrong in itself has been reported, and the rest follows from it.
-            if !self.tokens[start..self.position].iter().any(|token| token.kind == TokenKind::Wrong) {
-                self.faults.push(fault);
+            if self.wrong == wrong {
+                self.report(fault);
             }
-            let span = self.since(self.tokens[start].span);
-            Statement { kind: StatementKind::Broken(self.declared_at(start)), span }
+            Statement { kind: StatementKind::Broken(declared), span: self.since(start) }
         })
     }
 
@@ -196,12 +253,12 @@ impl Parser<'_, '_> {
     }
 
     /// The name that the line which begins here declares, as far as can be told.
-    fn declared_at(&self, start: usize) -> Option<Name> {
-        let declares = ["const", "buffer", "spad", "acc", "macro"];
-        match self.tokens[start].kind {
-            TokenKind::Name(word) if declares.contains(&word) => symbol(self.tokens.get(start + 1)?),
-            _ => None,
+    fn declared(&mut self) -> Option<Name> {
+        if !matches!(self.current.kind, TokenKind::Name(word) if DECLARATIONS.contains(&word)) {
+            return None;
         }
+        let Token { kind, span } = self.peek_ahead().clone();
+        self.symbol(&kind, span)
     }
 
     fn statement(&mut self) -> Parse<Statement> {
@@ -219,33 +276,36 @@ impl Parser<'_, '_> {
             "const" => {
                 let name = self.name("a name")?;
                 self.sign("=")?;
-                StatementKind::Const(name, self.expr()?)
+                StatementKind::Const(Box::new((name, self.expr()?)))
             }
             "buffer" => self.buffer(start)?,
             "expect" => {
                 let name = self.name("the name of a buffer")?;
                 self.sign("=")?;
-                StatementKind::Expect(name, self.data()?)
+                StatementKind::Expect(Box::new((name, self.data()?)))
             }
             "spad" | "acc" => self.region(start, word == "acc")?,
             "macro" => self.macro_definition(start)?,
             "repeat" => self.repeat(start)?,
             "if" => self.condition(start)?,
             "fence" => StatementKind::Fence,
-            "wait" => StatementKind::Wait(self.expr()?),
+            "wait" => StatementKind::Wait(Box::new(self.expr()?)),
             "mark" => StatementKind::Mark(self.text("a name")?),
             "write" => {
                 let address = self.expr()?;
                 self.sign(":")?;
                 let ty = self.type_expr()?;
                 self.sign("=")?;
-                StatementKind::Write(address, ty, self.data()?)
+                StatementKind::Write(Box::new(WriteStatement { address, ty, data: self.data()? }))
             }
             "end" | "else" => {
                 let help = "`end` closes a `repeat`, `if` or `macro`; `else` stands in an `if`";
                 return Err(Fault::new(start, format!("`{word}` without a block that it could belong to")).help(help));
             }
-            _ => StatementKind::Invoke(Name { text: word.into(), quoted: false, span: start }, self.operands()?),
+            _ => {
+                let name = Name { text: self.shared(word), quoted: false, span: start };
+                StatementKind::Invoke(name, self.operands()?.into_boxed_slice())
+            }
         };
         Ok(Statement { kind, span: self.since(start) })
     }
@@ -288,7 +348,7 @@ impl Parser<'_, '_> {
         let rows = self.expr()?;
         self.sign("]")?;
         let place = if self.eat_word("at") { Some(self.expr()?) } else { None };
-        Ok(StatementKind::Region(RegionStatement { name, accumulator, rows, place }))
+        Ok(StatementKind::Region(Box::new(RegionStatement { name, accumulator, rows, place })))
     }
 
     fn type_expr(&mut self) -> Parse<TypeExpr> {
@@ -360,6 +420,9 @@ impl Parser<'_, '_> {
         while self.peek().kind != TokenKind::Newline {
             let name = self.name("a parameter")?;
             let default = if self.eat_sign("=") { Some(self.expr()?) } else { None };
+            if parameters.len() == MAX_PARAMETERS {
+                return Err(Fault::new(name.span, format!("a macro has at most {MAX_PARAMETERS} parameters")));
+            }
             parameters.push(Parameter { name, default });
         }
         Ok((name, parameters))
@@ -372,7 +435,7 @@ impl Parser<'_, '_> {
     }
 
     fn repeat_header(&mut self) -> Parse<RepeatStatement> {
-        let has_index = matches!(self.tokens.get(self.position + 1), Some(Token { kind: TokenKind::Name("in"), .. }));
+        let has_index = self.peek_ahead().kind == TokenKind::Name("in");
         let index = if has_index { Some(self.name("an index")?) } else { None };
         if has_index {
             self.next();
@@ -393,12 +456,12 @@ impl Parser<'_, '_> {
             Some(1) => self.headed(start, |_| Ok(()), &["end"])?.1,
             _ => Vec::new(),
         };
-        Ok(StatementKind::If { condition, then, otherwise })
+        Ok(StatementKind::If(Box::new(IfStatement { condition, then, otherwise })))
     }
 }
 
 /// Data.
-impl Parser<'_, '_> {
+impl Parser<'_> {
     fn data(&mut self) -> Parse<Data> {
         let start = self.peek().span;
         if self.is_sign("[") {
@@ -434,9 +497,9 @@ impl Parser<'_, '_> {
         self.nesting += 1;
         let items = self.list("]", |parser| {
             if parser.is_sign("[") {
-                parser.item_list().map(|(items, span)| Item::List(items, span))
+                parser.item_list().map(|list| Item::List(Box::new(list)))
             } else {
-                parser.expr().map(Item::Value)
+                parser.expr().map(item)
             }
         });
         self.nesting -= 1;
@@ -445,7 +508,7 @@ impl Parser<'_, '_> {
 
     /// Things separated by commas up to a closing bracket, possibly over several lines; a last comma is allowed.
     fn list<T>(&mut self, close: &str, item: impl Fn(&mut Self) -> Parse<T>) -> Parse<Vec<T>> {
-        let open = self.tokens[self.position.saturating_sub(1)].span;
+        let open = self.previous;
         let mut items = Vec::new();
         loop {
             self.skip_newlines();
@@ -462,7 +525,7 @@ impl Parser<'_, '_> {
 }
 
 /// Expressions. `depth` counts the calls that are not finished, `height` the levels of the tree so far.
-impl Parser<'_, '_> {
+impl Parser<'_> {
     fn expr(&mut self) -> Parse<Expr> {
         self.choice(0)
     }
@@ -515,9 +578,8 @@ impl Parser<'_, '_> {
     }
 
     fn primary(&mut self, depth: u32) -> Parse<Expr> {
-        let token = self.peek();
-        let start = token.span;
-        let kind = match &token.kind {
+        let start = self.current.span;
+        let kind = match &self.current.kind {
             TokenKind::Int(value) => ExprKind::Int(*value),
             TokenKind::Float(value) => ExprKind::Float(*value),
             TokenKind::Name(_) | TokenKind::Quoted(_) => {
@@ -541,19 +603,35 @@ impl Parser<'_, '_> {
         let start = name.span;
         if self.eat_sign(".") {
             let attribute = self.name("an attribute")?;
-            return self.node(start, 0, ExprKind::Attribute(name, attribute));
+            return self.node(start, 0, ExprKind::Attribute(Box::new((name, attribute))));
         }
         let part = |parser: &mut Self| parser.choice(depth + 1);
         let height = |parts: &[Expr]| parts.iter().map(|part| part.height).max().unwrap_or(0);
         if self.eat_sign("[") {
             let indices = self.list("]", part)?;
-            self.node(start, height(&indices), ExprKind::Index(name, indices))
+            self.node(start, height(&indices), ExprKind::Index(Box::new((name, indices))))
         } else if self.eat_sign("(") {
             let arguments = self.list(")", part)?;
-            self.node(start, height(&arguments), ExprKind::Call(name, arguments))
+            self.node(start, height(&arguments), ExprKind::Call(Box::new((name, arguments))))
         } else {
             self.node(start, 0, ExprKind::Name(name))
         }
+    }
+}
+
+/// An element of a list; a plain number in its small form.
+fn item(expr: Expr) -> Item {
+    let number = match &expr.kind {
+        ExprKind::Int(value) => i64::try_from(*value).ok(),
+        ExprKind::Unary("-", operand) => match operand.kind {
+            ExprKind::Int(value) => i64::try_from(value).ok().map(|value| -value),
+            _ => None,
+        },
+        _ => None,
+    };
+    match number {
+        Some(value) => Item::Number(value, expr.span.start, expr.span.end),
+        None => Item::Value(Box::new(expr)),
     }
 }
 

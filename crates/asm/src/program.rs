@@ -13,6 +13,9 @@ use thiserror::Error;
 /// Largest function number that a RoCC instruction word can carry (7 bits).
 const MAX_FUNCT: u8 = 127;
 
+/// Most dimensions of a buffer.
+pub const MAX_RANK: usize = 32;
+
 /// Element type of a DRAM buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementType {
@@ -196,6 +199,9 @@ impl Program {
 
 fn check_buffer(buffer: &Buffer) -> Result<(), ProgramError> {
     let name = || buffer.name.clone();
+    if buffer.shape.len() > MAX_RANK {
+        return Err(ProgramError::Rank { buffer: name(), rank: buffer.shape.len() });
+    }
     let expected = buffer.checked_len().ok_or_else(|| ProgramError::BufferTooLarge { buffer: name() })?;
     for (data, what) in [(&buffer.data, "initial"), (&buffer.expected, "expected")] {
         match data {
@@ -223,6 +229,7 @@ fn check_item(item: usize, content: &StreamItem) -> Result<(), ProgramError> {
 
 /// A rule of well-formed programs that is broken.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum ProgramError {
     /// Two buffers or regions have one name.
     #[error("two buffers or regions are called `{0}`: rename one")]
@@ -230,6 +237,14 @@ pub enum ProgramError {
     /// A name that assembly text cannot express.
     #[error("{0:?} is not a name: it must not be empty, nor contain a backquote or control characters")]
     Name(String),
+    /// A buffer has too many dimensions.
+    #[error("buffer `{buffer}` has {rank} dimensions: it may have {MAX_RANK}")]
+    Rank {
+        /// Buffer.
+        buffer: String,
+        /// Its dimensions.
+        rank: usize,
+    },
     /// A buffer does not fit the address space.
     #[error("buffer `{buffer}` reaches beyond the 64-bit address space: make its shape or address smaller")]
     BufferTooLarge {

@@ -1,10 +1,18 @@
 //! "Did you mean": the known name that is closest to an unknown one.
 
+/// Longest name that is worth a suggestion; comparing takes the product of two lengths.
+const MAX_LETTERS: usize = 64;
+
 /// Help that names the closest candidate, if one is close enough to be meant. Upper and lower case are the same.
 pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let letters = name.chars().count();
+    if letters > MAX_LETTERS {
+        return None;
+    }
     // A third of the letters may be wrong.
-    let limit = name.chars().count() / 3;
-    let closest = candidates.into_iter().map(|candidate| (distance(name, candidate), candidate)).min()?;
+    let limit = letters / 3;
+    let candidates = candidates.into_iter().filter(|candidate| candidate.len() <= 2 * MAX_LETTERS);
+    let closest = candidates.map(|candidate| (distance(name, candidate), candidate)).min()?;
     (closest.0 <= limit).then(|| format!("did you mean `{}`?", closest.1))
 }
 

@@ -1,6 +1,6 @@
 //! Tokens of assembly text.
 
-use crate::diagnostic::Fault;
+use crate::diagnostic::{Fault, MAX_FAULTS};
 use crate::source::Span;
 
 /// What a token is. Names borrow from the text.
@@ -11,7 +11,7 @@ pub(crate) enum TokenKind<'t> {
     /// A name in backquotes: always a symbol.
     Quoted(&'t str),
     /// A whole number.
-    Int(i128),
+    Int(u64),
     /// A number with a point or an exponent.
     Float(f64),
     /// A string, its escapes replaced.
@@ -54,28 +54,44 @@ pub(crate) fn is_plain_name(text: &str) -> bool {
     text.starts_with(begins_name) && text.chars().all(continues_name)
 }
 
-/// Divides a text into tokens. What is no token is reported.
-pub(crate) fn tokens<'t>(source: u32, text: &'t str, faults: &mut Vec<Fault>) -> Vec<Token<'t>> {
-    let mut lexer = Lexer { source, text, position: 0, faults };
-    let mut tokens = Vec::new();
-    while let Some(token) = lexer.next() {
-        tokens.push(token);
-    }
-    // The last line need not end with a newline.
-    let end = lexer.span(text.len());
-    tokens.push(Token { kind: TokenKind::Newline, span: end });
-    tokens.push(Token { kind: TokenKind::End, span: end });
-    tokens
-}
-
-struct Lexer<'t, 'f> {
+/// Divides a text into tokens, one at a time.
+pub(crate) struct Lexer<'t> {
     source: u32,
     text: &'t str,
     position: usize,
-    faults: &'f mut Vec<Fault>,
+    /// The text has ended, and its last line with it.
+    ended: bool,
+    /// What was no token, to be taken by who reads the tokens.
+    pub faults: Vec<Fault>,
 }
 
-impl<'t> Lexer<'t, '_> {
+impl<'t> Lexer<'t> {
+    pub fn new(source: u32, text: &'t str) -> Self {
+        Self { source, text, position: 0, ended: false, faults: Vec::new() }
+    }
+
+    /// The next token; at the end of the text a newline, since the last line need not have one, then
+    /// [`TokenKind::End`] for ever.
+    pub fn next(&mut self) -> Token<'t> {
+        self.token().unwrap_or_else(|| {
+            let kind = if self.ended { TokenKind::End } else { TokenKind::Newline };
+            self.ended = true;
+            Token { kind, span: self.span(self.text.len()) }
+        })
+    }
+
+    /// Leaves out the rest of the text.
+    pub fn skip_to_end(&mut self) {
+        self.position = self.text.len();
+    }
+
+    fn report(&mut self, fault: Fault) {
+        // More are not shown.
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
     fn rest(&self) -> &'t str {
         &self.text[self.position..]
     }
@@ -93,7 +109,7 @@ impl<'t> Lexer<'t, '_> {
         &rest[..len]
     }
 
-    fn next(&mut self) -> Option<Token<'t>> {
+    fn token(&mut self) -> Option<Token<'t>> {
         self.skip_blanks();
         let start = self.position;
         let first = self.rest().chars().next()?;
@@ -133,7 +149,7 @@ impl<'t> Lexer<'t, '_> {
         let start = self.position;
         self.position += first.len_utf8();
         let fault = Fault::new(self.span(start), format!("unexpected character {first:?}"));
-        self.faults.push(match first {
+        self.report(match first {
             '\'' => fault.help("strings are written in double quotes"),
             '\\' => fault.help("a backslash joins lines only as the last character of a line"),
             _ => fault.help("a name with such characters is written in backquotes"),
@@ -146,13 +162,13 @@ impl<'t> Lexer<'t, '_> {
         self.position += 1;
         let name = self.take(|c| c != '`' && c != '\n');
         if !self.rest().starts_with('`') {
-            self.faults.push(Fault::new(self.span(start), "the backquoted name does not end on this line"));
+            self.report(Fault::new(self.span(start), "the backquoted name does not end on this line"));
             return None;
         }
         self.position += 1;
         if name.is_empty() || name.contains(char::is_control) {
             let message = "a name in backquotes must not be empty, nor contain control characters";
-            self.faults.push(Fault::new(self.span(start), message));
+            self.report(Fault::new(self.span(start), message));
             return None;
         }
         Some(TokenKind::Quoted(name))
@@ -182,7 +198,7 @@ impl<'t> Lexer<'t, '_> {
         if fraction || exponent || number.contains(['e', 'E']) {
             let value = number.parse().ok().filter(|value: &f64| value.is_finite());
             if value.is_none() {
-                self.faults.push(Fault::new(self.span(start), format!("`{number}` is not a number")));
+                self.report(Fault::new(self.span(start), format!("`{number}` is not a number")));
             }
             return value.map(TokenKind::Float);
         }
@@ -193,11 +209,11 @@ impl<'t> Lexer<'t, '_> {
     fn int(&mut self, start: usize, value: Option<i128>) -> Option<TokenKind<'t>> {
         let text = &self.text[start..self.position];
         let problem = match value {
-            Some(value) if value <= u64::MAX.into() => return Some(TokenKind::Int(value)),
-            Some(_) => format!("`{text}` does not fit 64 bits"),
-            None => format!("`{text}` is not a number"),
+            Some(value) if u64::try_from(value).is_ok() => return Some(TokenKind::Int(value as u64)),
+            None if !is_long_number(text) => format!("`{text}` is not a number"),
+            _ => format!("`{text}` does not fit 64 bits"),
         };
-        self.faults.push(Fault::new(self.span(start), problem));
+        self.report(Fault::new(self.span(start), problem));
         None
     }
 
@@ -218,7 +234,7 @@ impl<'t> Lexer<'t, '_> {
                 Some('\\') => value.push(self.escape()),
                 _ => {
                     let fault = Fault::new(self.span(start), "the string does not end on this line");
-                    self.faults.push(fault.help("text over several lines stands between three double quotes"));
+                    self.report(fault.help("text over several lines stands between three double quotes"));
                     return None;
                 }
             }
@@ -251,7 +267,7 @@ impl<'t> Lexer<'t, '_> {
             return c;
         }
         let fault = Fault::new(self.span(start), "unknown escape in a string");
-        self.faults.push(fault.help("the escapes are \\\" \\\\ \\n \\r \\t \\0 and \\u{HEX}"));
+        self.report(fault.help("the escapes are \\\" \\\\ \\n \\r \\t \\0 and \\u{HEX}"));
         '\\'
     }
 
@@ -262,13 +278,24 @@ impl<'t> Lexer<'t, '_> {
             self.position += 3;
             let span = self.span(start);
             self.position = self.text.len();
-            self.faults.push(Fault::new(span, "the text that begins here has no closing three double quotes"));
+            self.report(Fault::new(span, "the text that begins here has no closing three double quotes"));
             return None;
         };
         let value = self.rest()[3..3 + len].to_owned();
         self.position += len + 6;
         Some(TokenKind::Text(value))
     }
+}
+
+/// Whether a text consists of digits, so that it is a number, however large.
+fn is_long_number(text: &str) -> bool {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', b'o' | b'O', ..] => (&text[2..], 8),
+        [b'0', b'b' | b'B', ..] => (&text[2..], 2),
+        _ => (text, 10),
+    };
+    digits.contains(|c: char| c.is_digit(radix)) && digits.chars().all(|c| c == '_' || c.is_digit(radix))
 }
 
 /// A string literal for a text, quotes included.
@@ -293,11 +320,18 @@ mod tests {
 
     use super::*;
 
+    /// The tokens before the last newline, and what was none.
+    fn read(text: &str) -> (Vec<TokenKind<'_>>, Vec<Fault>) {
+        let mut lexer = Lexer::new(0, text);
+        let mut kinds: Vec<_> =
+            std::iter::from_fn(|| Some(lexer.next().kind).filter(|kind| *kind != TokenKind::End)).collect();
+        assert_eq!(kinds.pop(), Some(TokenKind::Newline));
+        (kinds, lexer.faults)
+    }
+
     fn kinds(text: &str) -> Vec<TokenKind<'_>> {
-        let mut faults = Vec::new();
-        let mut kinds: Vec<_> = tokens(0, text, &mut faults).into_iter().map(|token| token.kind).collect();
+        let (kinds, faults) = read(text);
         assert!(faults.is_empty(), "{faults:?}");
-        kinds.truncate(kinds.len() - 2);
         kinds
     }
 
@@ -331,9 +365,7 @@ mod tests {
             "1e999",
             "\"\\q\"",
         ] {
-            let mut faults = Vec::new();
-            tokens(0, text, &mut faults);
-            assert!(!faults.is_empty(), "{text}");
+            assert!(!read(text).1.is_empty(), "{text}");
         }
     }
 

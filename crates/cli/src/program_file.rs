@@ -24,7 +24,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// The same as text.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(read(path)?).map_err(|_| Failure::Input(format!("`{}` is not UTF-8 text", path.display())))
+    pollux_asm::text(read(path)?)
+        .map_err(|reason| Failure::Input(format!("`{}` is not text: {reason}", path.display())))
 }
 
 /// Writes a file whole or not at all.
@@ -33,9 +34,9 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
 }
 
 /// A program, binary or assembly text, which the contents tell. `config` is the default of a text without a
-/// configuration, and what a binary must be made for.
+/// configuration, and what every other program must be made for.
 pub fn load(path: &Path, config: Option<&ValidConfig>) -> Result<Program, Failure> {
-    let contents = read(path)?;
+    let contents = read_program(path)?;
     if is_binary(&contents) {
         let program = match config {
             None => binary::read(&contents),
@@ -43,14 +44,29 @@ pub fn load(path: &Path, config: Option<&ValidConfig>) -> Result<Program, Failur
         };
         return program.map_err(|error| Failure::Input(format!("{}: {error}", path.display())));
     }
-    let text = String::from_utf8(contents).map_err(|_| {
-        Failure::Input(format!(
-            "`{}` is neither a binary (made by `pollux asm`) nor assembly text (UTF-8)",
-            path.display()
-        ))
-    })?;
     let assembler = config.map_or_else(Assembler::default, |c| Assembler::default().with_default_config(c.clone()));
-    assembler.assemble(&path.display().to_string(), &text).map_err(Failure::Assembly)
+    let program = assembler.assemble_contents(&path.display().to_string(), contents).map_err(Failure::Assembly)?;
+    if let Some(config) = config {
+        binary::check_configuration(&program, config)
+            .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
+    }
+    Ok(program)
+}
+
+/// The contents of a file that should be a program. Of one that can be none, only the beginning is read: it could be a
+/// device without end.
+fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
+    const BEGINNING: u64 = 1 << 16;
+    let mut file: Box<dyn Read> = match path.as_os_str() == STDIN {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(File::open(path).map_err(Failure::reading(path))?),
+    };
+    let mut contents = Vec::new();
+    file.by_ref().take(BEGINNING).read_to_end(&mut contents).map_err(Failure::reading(path))?;
+    if is_binary(&contents) || contents.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()) {
+        file.read_to_end(&mut contents).map_err(Failure::reading(path))?;
+    }
+    Ok(contents)
 }
 
 /// Whether a file wants to be a binary, even if it is cut short.
