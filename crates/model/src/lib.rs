@@ -5,6 +5,7 @@
 //! | [`mod@graph`] | any network as a graph of typed operators: BERT, GPT-2, ResNet, ONNX |
 //! | [`onnx`] | ONNX files as graphs |
 //! | [`bert`] | BERT-family model directories and the float32 encoder |
+//! | [`word_table`] | word embeddings in float32, or in int8 with a scale each row |
 //! | [`gpt2`] | GPT-2-family model directories and the float32 decoder with its key and value cache |
 //! | [`rewrite`] | exact rewrites of the float32 network that make it easier to quantise |
 //! | [`mod@calibrate`] | ranges of all tensors on sample sentences |
@@ -111,6 +112,7 @@ pub mod report;
 pub mod rewrite;
 pub mod tensor;
 mod weights;
+pub mod word_table;
 
 pub use container::{LayerFile, embedded_default};
 pub use error::ModelError;

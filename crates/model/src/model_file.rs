@@ -1,9 +1,9 @@
 //! Whole models: a float32 model directory of either family, and the quantised model as one file.
 //!
 //! The file is a safetensors container, as that of a layer (see [`crate::container`]): arrays are tensors
-//! (`layer.3.query.weights` I8, `embeddings.word` F32 or F16, `head.weights` I8, ...), everything else is JSON in the metadata
-//! entry `pollux`, and the tokenizer is the U8 tensor `tokenizer.json`. It holds all that a text needs to run; only
-//! the float32 layers stay behind in the model's directory.
+//! (`layer.3.query.weights` I8, `embeddings.word` F32, or I8 with `embeddings.word.scale` F32, `head.weights` I8, ...),
+//! everything else is JSON in the metadata entry `pollux`, and the tokenizer is the U8 tensor
+//! `tokenizer.json`. It holds all that a text needs to run; only the float32 layers stay behind in the model's directory.
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +21,12 @@ use crate::gpt2::{Gpt2Config, Gpt2Model};
 use crate::layer::QuantisedLayer;
 use crate::matrix::Matrix;
 use crate::quantise::QuantiseOptions;
+use crate::word_table::WordTable;
 
 /// Version of the file's layout.
 pub const FORMAT_VERSION: u32 = 1;
 const TOKENIZER: &str = "tokenizer.json";
+const WORDS: &str = "embeddings.word";
 
 /// A float32 model of any family that can be quantised.
 #[derive(Clone)]
@@ -105,9 +107,6 @@ enum Header {
         config: BertConfig,
         max_tokens: usize,
         hidden_order: Vec<usize>,
-        /// [`Embeddings::words`]
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        words: Vec<u32>,
         layers: Vec<QuantisedLayer>,
     },
     Decoder {
@@ -149,10 +148,10 @@ impl ModelFile {
         }
         let tokenizer = read_tokenizer(&file)?;
         match serde_json::from_str(&json).map_err(|e| e.to_string())? {
-            Header::Encoder { config, max_tokens, hidden_order, words, layers, .. } => {
+            Header::Encoder { config, max_tokens, hidden_order, layers, .. } => {
                 config.check(Path::new(origin)).map_err(|e| e.to_string())?;
                 let model = BertModel {
-                    embeddings: empty_embeddings(&config, words)?,
+                    embeddings: empty_embeddings(&config, &file),
                     layers: Vec::new(),
                     max_tokens,
                     hidden_order,
@@ -221,7 +220,6 @@ impl QuantisedModel {
             config: copy.model.config,
             max_tokens: copy.model.max_tokens,
             hidden_order: copy.model.hidden_order,
-            words: copy.model.embeddings.words,
             layers: copy.layers,
         };
         finish(&mut tensors, &header, self.model.tokenizer.as_ref(), &self.model.directory)
@@ -268,12 +266,20 @@ impl QuantisedModel {
         }
         let mut order = self.model.hidden_order.clone();
         order.sort_unstable();
-        let norm = &self.model.embeddings.norm;
+        let Embeddings { word, norm, .. } = &self.model.embeddings;
         if !order.into_iter().eq(0..c.hidden_size) {
             return Err("hidden_order is not a permutation of the hidden channels".into());
         }
         if [norm.gamma.len(), norm.beta.len()] != [c.hidden_size; 2] {
             return Err(format!("embeddings.norm has {} channels, expected {}", norm.gamma.len(), c.hidden_size));
+        }
+        if let WordTable::Int8 { elements, scales } = word {
+            if scales.len() != elements.rows {
+                return Err(format!("embeddings.word.scale has {} scales for {} rows", scales.len(), elements.rows));
+            }
+            if let Some(row) = scales.iter().position(|scale| !scale.is_finite()) {
+                return Err(format!("embeddings.word.scale: row {row} has the scale {}", scales[row]));
+            }
         }
         Ok(())
     }
@@ -352,29 +358,39 @@ fn without_layers(model: &BertModel) -> BertModel {
     }
 }
 
-fn empty_embeddings(config: &BertConfig, words: Vec<u32>) -> Result<Embeddings, String> {
-    if !words.is_sorted_by(|a, b| a < b) || words.last().is_some_and(|&id| id as usize >= config.vocab_size) {
-        return Err(format!("`words` are not ascending token ids of a vocabulary of {}", config.vocab_size));
+/// Tables of the sizes that the configuration gives; the word table has the element type that the file has.
+fn empty_embeddings(config: &BertConfig, file: &SafeTensors<'_>) -> Embeddings {
+    // Elements are read, not allocated: a damaged configuration may give any size.
+    fn sized<T>(rows: usize, cols: usize) -> Matrix<T> {
+        Matrix { rows, cols, data: Vec::new() }
     }
-    let table = |rows| Matrix::zeros(rows, config.hidden_size);
-    Ok(Embeddings {
-        word: table(if words.is_empty() { config.vocab_size } else { words.len() }),
-        words,
-        position: table(config.max_position_embeddings),
-        segment: table(config.type_vocab_size),
+    let hidden = config.hidden_size;
+    let word = match file.tensor(WORDS).map(|tensor| tensor.dtype()) {
+        Ok(Dtype::I8) => WordTable::Int8 { elements: sized(config.vocab_size, hidden), scales: Vec::new() },
+        _ => WordTable::Float(sized(config.vocab_size, hidden)),
+    };
+    Embeddings {
+        word,
+        position: sized(config.max_position_embeddings, hidden),
+        segment: sized(config.type_vocab_size, hidden),
         norm: Norm { gamma: Vec::new(), beta: Vec::new() },
-    })
+    }
 }
 
 fn encoder_arrays(model: &mut QuantisedModel) -> Arrays<'_> {
     let e = &mut model.model.embeddings;
-    let mut list: Arrays<'_> = vec![
-        ("embeddings.word".into(), Array::Table(&mut e.word)),
+    let mut list: Arrays<'_> = match &mut e.word {
+        WordTable::Float(table) => vec![(WORDS.into(), Array::Table(table))],
+        WordTable::Int8 { elements, scales } => {
+            vec![(WORDS.into(), Array::Weights(elements)), (format!("{WORDS}.scale"), Array::F32(scales))]
+        }
+    };
+    list.extend([
         ("embeddings.position".into(), Array::Table(&mut e.position)),
         ("embeddings.segment".into(), Array::Table(&mut e.segment)),
         ("embeddings.norm.gamma".into(), Array::F32(&mut e.norm.gamma)),
         ("embeddings.norm.beta".into(), Array::F32(&mut e.norm.beta)),
-    ];
+    ]);
     for (index, layer) in model.layers.iter_mut().enumerate() {
         list.extend(arrays(layer).into_iter().map(|(name, a)| (format!("layer.{index}.{name}"), a)));
     }
@@ -383,7 +399,7 @@ fn encoder_arrays(model: &mut QuantisedModel) -> Arrays<'_> {
 
 fn decoder_arrays(model: &mut QuantisedDecoder) -> Arrays<'_> {
     let mut list: Arrays<'_> = vec![
-        ("embeddings.word".into(), Array::Table(&mut model.model.word)),
+        (WORDS.into(), Array::Table(&mut model.model.word)),
         ("embeddings.position".into(), Array::Table(&mut model.model.position)),
         ("entry_norm.gamma".into(), Array::F32(&mut model.model.entry_norm.gamma)),
         ("entry_norm.beta".into(), Array::F32(&mut model.model.entry_norm.beta)),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use pollux_model::decoder::QuantisedDecoder;
 use pollux_model::gpt2::{Gpt2Config, Gpt2Model};
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
+use pollux_model::word_table::WordTable;
 use pollux_model::{AttentionMask, FloatModel, Matrix, ModelFile, embedded_default};
 
 const TEXTS: [&str; 2] = ["The unhappy cats sat on a mat, playing unhappily.", "a dog ran"];
@@ -50,20 +51,42 @@ fn an_encoder_read_back_gives_equal_embeddings_and_bytes() {
 }
 
 #[test]
-fn a_small_file_carries_its_words_in_half_precision_and_names_one_that_is_left_out() {
+fn a_small_file_carries_all_words_in_int8_with_a_scale_each() {
     let (whole, mut small) = (encoder(), encoder());
-    let ids = whole.model.tokenize(TEXTS[1]).unwrap();
-    small.model.keep_words(&ids.iter().copied().chain([u32::MAX]).collect());
+    small.model.embeddings.word = whole.model.embeddings.word.to_int8();
     let bytes = small.to_bytes().unwrap();
-    assert!(bytes.len() < whole.to_bytes().unwrap().len());
+    let saved = whole.to_bytes().unwrap().len() - bytes.len();
+    let config = &whole.model.config;
+    // Three of four bytes an element, less a scale a row and the tensors' heads.
+    assert!(saved > config.vocab_size * (3 * config.hidden_size - 4) - 100, "{saved}");
     let ModelFile::Encoder(back) = ModelFile::from_bytes(&bytes, "memory").unwrap() else { panic!("an encoder") };
-    assert_eq!(back.embed(TEXTS[1]).unwrap(), small.embed(TEXTS[1]).unwrap());
+    assert_eq!(back.model.embeddings, small.model.embeddings);
     assert_eq!(back.to_bytes().unwrap(), bytes);
-    // Half precision is far below a step of int8: hardly an element of the input moves, and by one at most.
-    let [a, b] = [&whole, &*back].map(|model| model.embed_tokens(&ids).unwrap().data);
-    assert!(a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1));
-    let message = back.embed(TEXTS[0]).unwrap_err().to_string();
-    assert!(message.starts_with("the word piece `the` has no embedding: the file carries"), "{message}");
+    for text in TEXTS {
+        assert_eq!(back.embed(text).unwrap(), small.embed(text).unwrap());
+        let ids = whole.model.tokenize(text).unwrap();
+        let [a, b] = [&whole, &*back].map(|model| model.embed_tokens(&ids).unwrap().data);
+        // The table's step is below that of the layer's input.
+        assert!(a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1));
+    }
+    let WordTable::Int8 { scales, .. } = &mut small.model.embeddings.word else { panic!("int8") };
+    scales[3] = f32::NAN;
+    let read =
+        |model: &QuantisedModel| ModelFile::from_bytes(&model.to_bytes().unwrap(), "bad").err().unwrap().to_string();
+    assert_eq!(read(&small), "quantised model bad: embeddings.word.scale: row 3 has the scale NaN");
+    let WordTable::Int8 { scales, .. } = &mut small.model.embeddings.word else { panic!("int8") };
+    scales.pop();
+    assert_eq!(read(&small), "quantised model bad: embeddings.word.scale has 24 scales for 25 rows");
+}
+
+#[test]
+fn tokens_behind_the_limit_are_counted() {
+    let model = encoder().model;
+    assert_eq!(model.tokens_left_out(TEXTS[0]).unwrap(), 0);
+    let words = model.max_tokens + 40;
+    let text = "cat ".repeat(words);
+    assert_eq!(model.tokenize(&text).unwrap().len(), model.max_tokens);
+    assert_eq!(model.tokens_left_out(&text).unwrap(), words - (model.max_tokens - 2));
 }
 
 #[test]

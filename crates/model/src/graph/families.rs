@@ -333,7 +333,8 @@ impl GraphModel {
     pub fn from_bert(model: &BertModel, tokens: usize) -> Result<Self, GraphError> {
         let mut f = Filler::new(bert(&model.config, tokens)?);
         let e = &model.embeddings;
-        for (name, table) in [("word", &e.word), ("position", &e.position), ("segment", &e.segment)] {
+        f.put("embeddings.word", e.word.to_floats())?;
+        for (name, table) in [("position", &e.position), ("segment", &e.segment)] {
             f.put(&format!("embeddings.{name}"), table.data.clone())?;
         }
         f.norm("embeddings.norm", &e.norm)?;
