@@ -360,7 +360,7 @@ fn a_load_can_be_configured_by_defaults_in_a_build_without_a_scaler() {
 #[test]
 fn the_class_and_the_registers_of_every_instruction_come_from_its_row() {
     let cfg = GemminiConfig::norm16();
-    for spec in table::INSTRUCTIONS {
+    for spec in INSTRUCTIONS {
         let rs1 = u64::from(spec.subtype.unwrap_or_default());
         let command = RoccCommand { funct: spec.funct, rs1: !3 | rs1, rs2: u64::MAX };
         assert_eq!(command.class(), Some(spec.class), "{}", spec.mnemonic);
