@@ -7,7 +7,7 @@ use pollux_isa::GemminiConfig;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::report::{BlockReport, Profiler, RunReport};
 use pollux_trace::GoldenCase;
-use pollux_trace::verify::{bench_simulation, config_of, initial_memory};
+use pollux_trace::verify::{bench, config_of, initial_memory};
 
 /// Counts bank events.
 #[derive(Default)]
@@ -42,11 +42,10 @@ fn all_cases() -> impl Iterator<Item = (GoldenCase, GemminiConfig)> {
 }
 
 fn run(case: &GoldenCase, config: &GemminiConfig, skip_idle: bool) -> (RunReport, BankEvents) {
-    let mut simulation = bench_simulation(case, config, true).expect("a modelled configuration");
-    simulation.skip_idle = skip_idle;
+    let mut runner = bench(case, config).expect("a modelled configuration").plain(!skip_idle);
     let mut observer = (Profiler::new(config, &case.items), BankEvents::default());
-    let summary = simulation.run(&mut observer, Cycle::MAX).expect("a golden case ends");
-    (observer.0.finish(&summary), observer.1)
+    let outcome = runner.run(case.items.clone(), initial_memory(case), &mut observer).expect("a golden case ends");
+    (observer.0.finish(&outcome.summary), observer.1)
 }
 
 fn assert_complete(name: &str, blocks: &[BlockReport], cycles: u64) {
