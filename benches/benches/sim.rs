@@ -4,7 +4,7 @@ use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pollux_benches::separate_loads;
-use pollux_isa::ValidConfig;
+use pollux_isa::{GemminiConfig, StreamItem};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::Translation;
@@ -12,9 +12,21 @@ use pollux_sim::host::StreamHost;
 use pollux_sim::memory::{BenchMemory, BenchParameters};
 use pollux_sim::simulation::{RunSummary, Simulation};
 use pollux_trace::GoldenCase;
-use pollux_trace::verify::{bench_simulation, config_of};
+use pollux_trace::verify::{config_of, initial_memory};
 
 type BenchSimulation = Simulation<StreamHost, BenchMemory>;
+
+/// A simulation at cycle 0: what is measured is the run of a copy of it.
+fn simulation(
+    config: &GemminiConfig,
+    parameters: BenchParameters,
+    items: Vec<StreamItem>,
+    mut memory: Memory,
+) -> BenchSimulation {
+    let host = StreamHost::new(items.into(), 1, &mut memory);
+    let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
+    Simulation::new(config, Translation::Bare, host, memory, false).expect("a configuration that is modelled")
+}
 
 fn run(simulation: &BenchSimulation) -> RunSummary {
     simulation.clone().run(&mut NoObserver, u64::MAX).expect("the stream comes to its end")
@@ -33,7 +45,8 @@ fn golden(c: &mut Criterion) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/directed").join(name);
         let case = GoldenCase::read(&folder).expect("a golden case");
         let config = config_of(&case).expect("a named configuration");
-        let simulation = bench_simulation(&case, &config, false);
+        let parameters = BenchParameters { latency: case.latency, a_period: case.a_period, d_period: case.d_period };
+        let simulation = simulation(&config, parameters, case.items.clone(), initial_memory(&case));
         bench(c, BenchmarkId::from_parameter(name), &simulation);
     }
 }
@@ -43,11 +56,8 @@ fn waits(c: &mut Criterion) {
     let config = ValidConfig::default();
     for latency in [100, 1_000, 10_000] {
         let items = separate_loads(&config, 100).expect("a tile fits the scratchpad");
-        let mut memory = Memory::new();
-        let host = StreamHost::new(items.into(), 1, &mut memory);
         let parameters = BenchParameters { latency, a_period: 1, d_period: 1 };
-        let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
-        let simulation = Simulation::new(&config, Translation::Bare, host, memory, false);
+        let simulation = simulation(&config, parameters, items, Memory::new());
         bench(c, BenchmarkId::new("separate_loads_latency", latency), &simulation);
     }
 }

@@ -3,40 +3,40 @@
 
 use std::path::Path;
 
-use pollux_memory::Memory;
-use pollux_sim::event::{Cycle, Event, NoObserver};
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BenchMemory, MemorySystem};
-use pollux_sim::simulation::{RunError, RunSummary, Simulation};
+use pollux_sim::event::{Cycle, Event, NoObserver, Observer};
+use pollux_sim::runner::Outcome;
+use pollux_sim::simulation::{RunError, RunSummary};
 use pollux_trace::GoldenCase;
-use pollux_trace::verify::{bench_simulation, config_of};
+use pollux_trace::verify::{bench, config_of, initial_memory};
 
 /// Runs longer than this are those of streams on which the hardware itself stops.
 const LIMIT: Cycle = 1_000_000;
 
 struct Run {
-    events: Vec<(Cycle, Event)>,
-    summary: RunSummary,
-    outcome: Result<RunSummary, RunError>,
-    memory: Memory,
+    outcome: Outcome,
+    error: Option<RunError>,
 }
 
-fn run(case: &GoldenCase, skip_idle: bool) -> Run {
+fn run(case: &GoldenCase, plain: bool, observer: &mut impl Observer) -> Run {
     let config = config_of(case).expect("a named configuration");
-    let mut simulation = bench_simulation(case, &config, true);
-    simulation.skip_idle = skip_idle;
+    let mut runner = bench(case, &config).expect("a configuration that is modelled").plain(plain).limit(LIMIT);
+    match runner.run(case.items.clone(), initial_memory(case), observer) {
+        Ok(outcome) => Run { outcome, error: None },
+        Err(stopped) => Run { outcome: stopped.outcome, error: Some(stopped.error) },
+    }
+}
+
+fn recorded(case: &GoldenCase, plain: bool) -> (Run, Vec<(Cycle, Event)>) {
     let mut events = Vec::new();
-    let outcome = simulation.run(&mut |cycle: Cycle, event: &Event| events.push((cycle, *event)), LIMIT);
-    Run { events, summary: simulation.summary(), outcome, memory: simulation.memory.memory().clone() }
+    let run = run(case, plain, &mut |cycle: Cycle, event: &Event| events.push((cycle, *event)));
+    (run, events)
 }
 
-/// A run that records no events, as fast as it can be.
-fn unobserved(case: &GoldenCase) -> Simulation<StreamHost, BenchMemory> {
-    let config = config_of(case).expect("a named configuration");
-    let mut simulation = bench_simulation(case, &config, false);
-    // Whether the run comes to its end is seen from the observed ones.
-    let _ = simulation.run(&mut NoObserver, LIMIT);
-    simulation
+/// Totals without the number of cycles that were simulated, which skipping is to change.
+fn totals(run: &Run) -> RunSummary {
+    let mut summary = run.outcome.summary;
+    summary.simulated = 0;
+    summary
 }
 
 fn assert_equal(group: &str) {
@@ -44,20 +44,18 @@ fn assert_equal(group: &str) {
     let (mut simulated, mut cycles) = (0, 0);
     for folder in GoldenCase::find(&dir).expect("the cases are part of the project") {
         let case = GoldenCase::read(&folder).expect("a golden case");
-        let (skipping, stepping) = (run(&case, true), run(&case, false));
+        let ((skipping, events), (stepping, expected)) = (recorded(&case, false), recorded(&case, true));
         let name = &case.name;
-        let differs = skipping.events.iter().zip(&stepping.events).find(|(a, b)| a != b);
+        let differs = events.iter().zip(&expected).find(|(a, b)| a != b);
         assert_eq!(differs, None, "{name}: first event that differs");
-        assert_eq!(skipping.events.len(), stepping.events.len(), "{name}");
-        assert_eq!(skipping.outcome.is_ok(), stepping.outcome.is_ok(), "{name}");
-        simulated += skipping.summary.simulated;
-        cycles += skipping.summary.cycles;
-        let [a, b] = [&skipping, &stepping].map(|run| RunSummary { simulated: 0, ..run.summary });
-        assert_eq!(a, b, "{name}");
-
-        let unobserved = unobserved(&case);
-        assert_eq!(RunSummary { simulated: 0, ..unobserved.summary() }, b, "{name}");
-        assert!(unobserved.memory.memory() == &stepping.memory, "{name}: memory of the unobserved run");
+        assert_eq!(events.len(), expected.len(), "{name}");
+        simulated += skipping.outcome.summary.simulated;
+        cycles += skipping.outcome.summary.cycles;
+        for run in [&skipping, &run(&case, false, &mut NoObserver)] {
+            assert_eq!(run.error, stepping.error, "{name}");
+            assert_eq!(totals(run), totals(&stepping), "{name}");
+            assert!(run.outcome.memory == stepping.outcome.memory, "{name}: memory");
+        }
     }
     assert!(simulated < cycles, "nothing was skipped");
 }

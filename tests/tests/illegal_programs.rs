@@ -5,21 +5,20 @@ use pollux_isa::legality::{Illegality, check_program};
 use pollux_isa::{Command, GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
-use pollux_sim::frontend_tlb::Translation;
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BenchMemory, BenchParameters};
-use pollux_sim::simulation::{RunError, RunSummary, Simulation};
+use pollux_sim::runner::Runner;
+use pollux_sim::simulation::{RunError, RunSummary};
 use pollux_trace::random::{self, Gene};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 /// Runs a stream on the cycle model, with a limit.
-fn run(config: &ValidConfig, items: Vec<StreamItem>, limit: u64) -> Result<RunSummary, RunError> {
-    let mut memory = Memory::new();
-    let host = StreamHost::new(items.into(), 1, &mut memory);
-    let parameters = BenchParameters { latency: 3, a_period: 1, d_period: 1 };
-    let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
-    Simulation::new(config, Translation::Bare, host, memory, true).run(&mut NoObserver, limit)
+fn run(config: &GemminiConfig, items: Vec<StreamItem>, limit: u64) -> Result<RunSummary, RunError> {
+    let mut runner = Runner::new(config).expect("a modelled configuration").limit(limit);
+    runner = runner.memory("bench:latency=3".parse().expect("a memory system"));
+    match runner.run(items, Memory::new(), &mut NoObserver) {
+        Ok(outcome) => Ok(outcome.summary),
+        Err(stopped) => Err(stopped.error),
+    }
 }
 
 /// Any 64 bits, with the extremes and small numbers more often than by chance.
@@ -86,10 +85,11 @@ proptest! {
 fn ends(config: &ValidConfig, items: Vec<StreamItem>) -> Result<(), TestCaseError> {
     match run(config, items, 20_000) {
         Ok(_) | Err(RunError::Limit { .. }) => Ok(()),
-        Err(RunError::Deadlock { waiting, host, .. }) => {
-            prop_assert!(!waiting.is_empty(), "a deadlock without a reason; {host}");
+        Err(RunError::Deadlock { position, .. }) => {
+            prop_assert!(!position.waiting.is_empty(), "a deadlock without a reason; {}", position.host);
             Ok(())
         }
+        Err(other) => Err(TestCaseError::fail(other.to_string())),
     }
 }
 

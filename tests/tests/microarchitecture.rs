@@ -9,10 +9,7 @@
 use pollux_asm::Program;
 use pollux_isa::StreamItem;
 use pollux_sim::event::{Cycle, Event};
-use pollux_sim::frontend_tlb::Translation;
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BenchMemory, BenchParameters};
-use pollux_sim::simulation::Simulation;
+use pollux_sim::runner::Runner;
 use pollux_trace::event_csv;
 
 const CHAPTER: &str = include_str!("../../docs/src/microarchitecture.md");
@@ -74,10 +71,6 @@ fn run(config: &str, text: &str) -> (Vec<(Cycle, String)>, Cycle) {
         false => format!("config {config}\n{text}"),
     };
     let program = pollux_asm::assemble("table", &source).expect("the chapter's programs are legal");
-    let mut memory = program.initial_memory();
-    let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
-    let memory = BenchMemory::new(BenchParameters::default(), program.config.dma_buswidth as usize / 8, memory);
-    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, true);
     let (mut events, mut zero) = (Vec::new(), None);
     let first = first_measured(&program);
     let mut record = |cycle: Cycle, event: &Event| {
@@ -88,7 +81,8 @@ fn run(config: &str, text: &str) -> (Vec<(Cycle, String)>, Cycle) {
         let (_, event) = line.split_once(',').expect("a line begins with the cycle");
         events.push((cycle, event.to_owned()));
     };
-    simulation.run(&mut record, LIMIT).expect("the chapter's programs end");
+    let mut runner = Runner::new(&program.config).expect("it is modelled").limit(LIMIT);
+    runner.run(program.items.clone(), program.initial_memory(), &mut record).expect("the chapter's programs end");
     (events, zero.expect("a command stands behind the fence"))
 }
 

@@ -9,12 +9,8 @@ use pollux_isa::{Command, GemminiConfig, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::{PageTables, Translation};
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{
-    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
-    MemorySystem,
-};
-use pollux_sim::simulation::{RunSummary, Simulation};
+use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramL2Parameters, MemoryModel};
+use pollux_sim::runner::{Outcome, Runner};
 use pollux_trace::random::{Gene, RandomProgram, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
@@ -26,22 +22,11 @@ const LIMIT: u64 = 10_000_000;
 #[derive(Clone, Debug)]
 struct Setting {
     config: &'static str,
-    memory: MemoryKind,
+    memory: MemoryModel,
     /// Cycles of a page-table walk; none without translation.
     walk_latency: Option<u32>,
     interval: u64,
     dense: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum MemoryKind {
-    Bench(BenchParameters),
-    Bandwidth(BandwidthParameters),
-    /// A cache and DRAM, which answer out of order.
-    Dram {
-        clock_mhz: u64,
-        outstanding: usize,
-    },
 }
 
 /// Main memory and local memories after a run, as far as the models differ.
@@ -52,47 +37,31 @@ fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) 
     let mut functional =
         FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore));
     functional.run(&program.items).unwrap();
-    let beat_bytes = config.beat_bytes() as usize;
-    let memory = program.memory.clone();
-    match setting.memory {
-        MemoryKind::Bench(p) => {
-            simulate(config, program, setting, BenchMemory::new(p, beat_bytes, memory), &functional)
-        }
-        MemoryKind::Bandwidth(p) => {
-            simulate(config, program, setting, BandwidthMemory::new(p, beat_bytes, memory), &functional)
-        }
-        MemoryKind::Dram { clock_mhz, outstanding } => {
-            let cache = CacheParameters { bytes: 16 << 10, ways: 2, hit_cycles: 20 };
-            let dram = DramParameters::ddr3_1866();
-            let memory = DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory);
-            simulate(config, program, setting, memory, &functional)
-        }
-    }
-}
-
-fn simulate(
-    config: &ValidConfig,
-    program: &RandomProgram,
-    setting: &Setting,
-    mut memory: impl MemorySystem + Clone,
-    functional: &FunctionalModel,
-) -> Option<String> {
-    let host = StreamHost::new(program.items.clone().into(), setting.interval, memory.memory_mut());
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
-    let translation = setting.walk_latency.map_or(Translation::Bare, paged);
-    let mut simulation = Simulation::new(config, translation, host, memory, false);
-    let mut stepping = simulation.clone();
-    stepping.skip_idle = false;
-    let totals = match simulation.run(&mut NoObserver, LIMIT) {
-        Ok(summary) => RunSummary { simulated: 0, ..summary },
-        Err(error) => return Some(error.to_string()),
+    let runner = || {
+        Runner::new(config)
+            .expect("a modelled configuration")
+            .memory(setting.memory)
+            .translation(setting.walk_latency.map_or(Translation::Bare, paged))
+            .interval(setting.interval)
+            .limit(LIMIT)
     };
-    let expected = stepping.run(&mut NoObserver, LIMIT).map(|summary| RunSummary { simulated: 0, ..summary });
-    if expected.as_ref() != Ok(&totals) {
-        return Some(format!("{totals:?}, but every cycle by itself: {expected:?}"));
+    let run = |plain: bool| runner().plain(plain).run(program.items.clone(), program.memory.clone(), &mut NoObserver);
+    let outcome = match run(false) {
+        Ok(outcome) => outcome,
+        Err(stopped) => return Some(stopped.to_string()),
+    };
+    let totals = |outcome: &Outcome| {
+        let mut summary = outcome.summary;
+        summary.simulated = 0;
+        summary
+    };
+    let expected = run(true).map(|expected| totals(&expected)).map_err(|stopped| stopped.to_string());
+    if expected.as_ref() != Ok(&totals(&outcome)) {
+        return Some(format!("{:?}, but every cycle by itself: {expected:?}", totals(&outcome)));
     }
     let layout = config.layout();
-    let (spad, dim) = (simulation.machine.scratchpad(), config.dim() as usize);
+    let (spad, dim) = (outcome.machine.scratchpad(), config.dim() as usize);
     for row in 0..layout.sp_rows {
         let (cycle, expected) = (spad.spad_row(row), functional.scratchpad().row(row as usize));
         if cycle.map(|cycle| &cycle[..dim]) != Some(expected) {
@@ -105,23 +74,24 @@ fn simulate(
             return Some(format!("accumulator row {row}: cycle model {cycle:?}, functional model {expected:?}"));
         }
     }
-    let difference = simulation.memory.memory().first_difference_anywhere(functional.memory());
-    difference.map(|address| format!("main memory from {address:#x} on: {}", bytes(address, &simulation, functional)))
-}
-
-fn bytes<H, M: MemorySystem>(address: u64, simulation: &Simulation<H, M>, functional: &FunctionalModel) -> String {
-    let read = |memory: &Memory| memory.read_vec(address, 16);
-    format!("cycle model {:?}, functional model {:?}", read(simulation.memory.memory()), read(functional.memory()))
+    let difference = outcome.memory.first_difference_anywhere(functional.memory());
+    let read = |memory: &Memory, address| memory.read_vec(address, 16);
+    difference.map(|address| {
+        let (cycle, expected) = (read(&outcome.memory, address), read(functional.memory(), address));
+        format!("main memory from {address:#x} on: cycle model {cycle:?}, functional model {expected:?}")
+    })
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
     let bench = (1u64..=150, 1u64..=4, 1u64..=4)
-        .prop_map(|(latency, a_period, d_period)| MemoryKind::Bench(BenchParameters { latency, a_period, d_period }));
-    let bandwidth = (1u64..=100, 4u64..=32, 1usize..=24).prop_map(|(latency, bytes, outstanding)| {
-        MemoryKind::Bandwidth(BandwidthParameters { latency, bytes, cycles: 1, outstanding })
+        .prop_map(|(latency, a_period, d_period)| MemoryModel::Bench(BenchParameters { latency, a_period, d_period }));
+    let bandwidth = (1u64..=100, 4u64..=32, 1u64..=24).prop_map(|(latency, bytes, outstanding)| {
+        MemoryModel::Bandwidth(BandwidthParameters { latency, bytes, cycles: 1, outstanding })
     });
-    let dram =
-        (200u64..=2000, 1usize..=24).prop_map(|(clock_mhz, outstanding)| MemoryKind::Dram { clock_mhz, outstanding });
+    let dram = (200u64..=2000, 1u64..=24).prop_map(|(clock_mhz, outstanding)| {
+        let cache = CacheParameters { kib: 16, ways: 2, hit_cycles: 20 };
+        MemoryModel::Dram(DramL2Parameters { cache, clock_mhz, outstanding, ..DramL2Parameters::default() })
+    });
     let memory = prop_oneof![3 => bench, 1 => bandwidth, 1 => dram];
     let walk_latency = prop_oneof![3 => Just(None), 1 => (1u32..100).prop_map(Some)];
     let configs: &[&str] = &["default16", "small4", "norm16", "lean", "chip", "large_chip", "dim8", "dim64"];

@@ -7,7 +7,7 @@ use pollux_isa::ValidConfig;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::report::{BlockReport, Profiler, RunReport};
 use pollux_trace::GoldenCase;
-use pollux_trace::verify::{bench_simulation, config_of, initial_memory};
+use pollux_trace::verify::{bench, config_of, initial_memory};
 
 /// Counts bank events.
 #[derive(Default)]
@@ -41,12 +41,11 @@ fn all_cases() -> impl Iterator<Item = (GoldenCase, ValidConfig)> {
     ["directed", "random", "software"].into_iter().flat_map(cases)
 }
 
-fn run(case: &GoldenCase, config: &ValidConfig, skip_idle: bool) -> (RunReport, BankEvents) {
-    let mut simulation = bench_simulation(case, config, true);
-    simulation.skip_idle = skip_idle;
+fn run(case: &GoldenCase, config: &GemminiConfig, skip_idle: bool) -> (RunReport, BankEvents) {
+    let mut runner = bench(case, config).expect("a modelled configuration").plain(!skip_idle);
     let mut observer = (Profiler::new(config, &case.items), BankEvents::default());
-    let summary = simulation.run(&mut observer, Cycle::MAX).expect("a golden case ends");
-    (observer.0.finish(&summary), observer.1)
+    let outcome = runner.run(case.items.clone(), initial_memory(case), &mut observer).expect("a golden case ends");
+    (observer.0.finish(&outcome.summary), observer.1)
 }
 
 fn assert_complete(name: &str, blocks: &[BlockReport], cycles: u64) {

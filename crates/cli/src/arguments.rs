@@ -1,13 +1,11 @@
 //! Argument values that several commands take.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use pollux_compiler::execute::MemoryModel;
 use pollux_functional::{Action, Policy};
-use pollux_isa::{GemminiConfig, ValidConfig};
-use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramParameters};
+use pollux_isa::GemminiConfig;
+use pollux_sim::memory::MemoryModel;
 
 use crate::failure::Failure;
 use crate::program_file;
@@ -64,82 +62,6 @@ impl PolicyName {
     }
 }
 
-/// The memory system behind the accelerator's port, as `KIND[:KEY=VALUE,...]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryArgument(pub MemoryModel);
-
-const BANDWIDTH: BandwidthParameters = BandwidthParameters { latency: 40, bytes: 16, cycles: 1, outstanding: 16 };
-
-/// The second-level cache and DDR3 of a system with a 1 GHz clock.
-const DRAM: MemoryModel = MemoryModel::Dram {
-    cache: CacheParameters { bytes: 512 << 10, ways: 8, hit_cycles: 20 },
-    dram: DramParameters::ddr3_1866(),
-    clock_mhz: 1000,
-    outstanding: 16,
-};
-
-impl FromStr for MemoryArgument {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, options) = text.split_once(':').unwrap_or((text, ""));
-        let mut memory = match kind {
-            "bench" => MemoryModel::Bench(BenchParameters::default()),
-            "bandwidth" => MemoryModel::Bandwidth(BANDWIDTH),
-            "dram" => DRAM,
-            other => return Err(format!("`{other}` is no memory system: choose bench, bandwidth or dram")),
-        };
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            let (key, value) = option.split_once('=').ok_or_else(|| format!("`{option}` is not KEY=VALUE"))?;
-            set(&mut memory, key, value)?;
-        }
-        Ok(Self(memory))
-    }
-}
-
-/// Sets one parameter of a memory system.
-fn set(memory: &mut MemoryModel, key: &str, value: &str) -> Result<(), String> {
-    let number = || match value.parse() {
-        Ok(0) if key != "latency" => Err(format!("{key} must be at least 1")),
-        Ok(number) => Ok(number),
-        Err(_) => Err(format!("{key}: `{value}` is not a number")),
-    };
-    let size = || number().and_then(|n| usize::try_from(n).map_err(|_| format!("{key}: `{value}` is too large")));
-    match (memory, key) {
-        (MemoryModel::Bench(p), "latency") => p.latency = number()?,
-        (MemoryModel::Bench(p), "a_period") => p.a_period = number()?,
-        (MemoryModel::Bench(p), "d_period") => p.d_period = number()?,
-        (MemoryModel::Bandwidth(p), "latency") => p.latency = number()?,
-        (MemoryModel::Bandwidth(p), "bytes") => p.bytes = number()?,
-        (MemoryModel::Bandwidth(p), "cycles") => p.cycles = number()?,
-        (MemoryModel::Bandwidth(p), "outstanding") => p.outstanding = size()?,
-        (MemoryModel::Dram { dram, .. }, "type") => *dram = dram_type(value)?,
-        (MemoryModel::Dram { clock_mhz, .. }, "clock_mhz") => *clock_mhz = number()?,
-        (MemoryModel::Dram { outstanding, .. }, "outstanding") => *outstanding = size()?,
-        (MemoryModel::Dram { cache, .. }, "l2_kib") => cache.bytes = number()?.saturating_mul(1024),
-        (MemoryModel::Dram { cache, .. }, "l2_ways") => cache.ways = size()?,
-        (MemoryModel::Dram { cache, .. }, "l2_hit") => cache.hit_cycles = number()?,
-        (memory, _) => return Err(format!("`{key}` is no parameter: {}", keys(memory))),
-    }
-    Ok(())
-}
-
-fn keys(memory: &MemoryModel) -> &'static str {
-    match memory {
-        MemoryModel::Bench(_) => "bench has latency, a_period and d_period",
-        MemoryModel::Bandwidth(_) => "bandwidth has latency, bytes, cycles and outstanding",
-        MemoryModel::Dram { .. } => "dram has type, clock_mhz, outstanding, l2_kib, l2_ways and l2_hit",
-    }
-}
-
-fn dram_type(name: &str) -> Result<DramParameters, String> {
-    match name {
-        "ddr3" => Ok(DramParameters::ddr3_1866()),
-        "lpddr3" => Ok(DramParameters::lpddr3_1600()),
-        other => Err(format!("`{other}` is no type of DRAM: choose ddr3 or lpddr3")),
-    }
-}
-
 /// How the cycle-level emulator is set up.
 #[derive(Args, Clone, Debug)]
 pub struct CycleArguments {
@@ -147,7 +69,7 @@ pub struct CycleArguments {
     /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]` or
     /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]`.
     #[arg(long, value_name = "KIND", default_value = "bench", requires = "cycles")]
-    pub memory: MemoryArgument,
+    pub memory: MemoryModel,
     /// Cycles from one command of the host to the next, at least.
     #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "cycles")]
     pub interval: u64,
@@ -166,30 +88,4 @@ pub struct CycleArguments {
     /// CSV to others.
     #[arg(long, value_name = "OUT", requires = "cycles")]
     pub commands: Option<PathBuf>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_systems_are_read_with_their_parameters() {
-        let bench = BenchParameters { latency: 100, d_period: 3, ..BenchParameters::default() };
-        assert_eq!("bench:latency=100,d_period=3".parse(), Ok(MemoryArgument(MemoryModel::Bench(bench))));
-        assert_eq!("bandwidth".parse(), Ok(MemoryArgument(MemoryModel::Bandwidth(BANDWIDTH))));
-        let MemoryArgument(memory) = "dram:type=lpddr3,clock_mhz=500".parse().unwrap();
-        let expected = (DramParameters::lpddr3_1600(), 500);
-        assert!(matches!(memory, MemoryModel::Dram { dram, clock_mhz, .. } if (dram, clock_mhz) == expected));
-    }
-
-    #[test]
-    fn wrong_memory_systems_are_refused_with_what_is_possible() {
-        let error = |text: &str| text.parse::<MemoryArgument>().unwrap_err();
-        assert_eq!(error("sram"), "`sram` is no memory system: choose bench, bandwidth or dram");
-        assert_eq!(error("bench:speed=1"), "`speed` is no parameter: bench has latency, a_period and d_period");
-        assert_eq!(error("bench:latency=x"), "latency: `x` is not a number");
-        assert_eq!(error("bandwidth:bytes=0"), "bytes must be at least 1");
-        assert_eq!(error("dram:type=hbm"), "`hbm` is no type of DRAM: choose ddr3 or lpddr3");
-        assert_eq!(error("dram:fast"), "`fast` is not KEY=VALUE");
-    }
 }

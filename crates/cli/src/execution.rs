@@ -1,20 +1,19 @@
 //! Running programs: legality, the functional model, the cycle-level emulator, and what they leave in memory.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use pollux_asm::{Disassembler, ElementType, Program};
-use pollux_compiler::execute::MemoryModel;
 use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel};
 use pollux_isa::RoccCommand;
 use pollux_isa::legality::{Illegality, check_program};
 use pollux_memory::Memory;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::frontend_tlb::{PageTables, Translation};
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemorySystem};
 use pollux_sim::report::{Profiler, RunReport};
-use pollux_sim::simulation::{Progress, RunError, RunSummary, Simulation};
+use pollux_sim::runner::Runner;
+use pollux_sim::simulation::RunSummary;
 use pollux_trace::event_csv;
 use pollux_trace::report::CommandLog;
 use serde::Serialize;
@@ -29,8 +28,6 @@ use crate::progress;
 const SHOWN: usize = 20;
 /// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
 const ILLEGAL_LIMIT: Cycle = 10_000_000;
-/// Simulated cycles between two looks at the progress counter.
-const PROGRESS_INTERVAL: u32 = 1 << 16;
 
 /// Checks a program before it runs, in the same way for both models. The warnings.
 ///
@@ -113,76 +110,36 @@ pub struct CycleRun {
 /// # Errors
 /// A configuration that the emulator does not have, a deadlock, the limit, or a file that cannot be written.
 pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out: &Output) -> Result<CycleRun, Failure> {
-    let memory = program.initial_memory();
-    let beat_bytes = program.config.beat_bytes() as usize;
-    match setup.memory.0 {
-        MemoryModel::Bench(parameters) => {
-            simulate(program, BenchMemory::new(parameters, beat_bytes, memory), setup, profile, out)
-        }
-        MemoryModel::Bandwidth(parameters) => {
-            simulate(program, BandwidthMemory::new(parameters, beat_bytes, memory), setup, profile, out)
-        }
-        MemoryModel::Dram { cache, dram, clock_mhz, outstanding } => {
-            let memory = DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory);
-            simulate(program, memory, setup, profile, out)
-        }
+    let mut observer = (None, Files::create(setup)?);
+    if profile {
+        observer.0 = Some(Profiler::new(&program.config, &program.items));
     }
-}
-
-fn simulate<M: MemorySystem>(
-    program: &Program,
-    mut memory: M,
-    setup: &CycleArguments,
-    profile: bool,
-    out: &Output,
-) -> Result<CycleRun, Failure> {
-    let host = StreamHost::new(program.items.clone().into(), setup.interval, memory.memory_mut());
-    let mut files = Files::create(setup)?;
-    let record = profile || setup.trace.is_some() || setup.commands.is_some();
-    let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
-    let translation = setup.page_walk.map_or(Translation::Bare, paged);
-    let mut simulation = Simulation::new(&program.config, translation, host, memory, record);
     let may_be_endless = || !check_program(&program.config, &program.items).is_empty();
     let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
     let limit = setup.limit.unwrap_or_else(default_limit);
-    let (summary, report) = if profile {
-        let mut observer = (Profiler::new(&program.config, &program.items), files);
-        let summary = drive(&mut simulation, &mut observer, limit, out)?;
-        files = observer.1;
-        (summary, Some(observer.0.finish(&summary)))
-    } else {
-        (drive(&mut simulation, &mut files, limit, out)?, None)
-    };
-    files.finish()?;
-    Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, report })
-}
-
-/// Runs to the end, with a counter of the cycles for who waits.
-fn drive<M: MemorySystem>(
-    simulation: &mut Simulation<StreamHost, M>,
-    observer: &mut impl Observer,
-    limit: Cycle,
-    out: &Output,
-) -> Result<RunSummary, Failure> {
+    let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let counter = progress::counter(out, "cycles");
-    let mut steps = 0u32;
-    let stopped = loop {
-        match simulation.step(observer) {
-            Progress::Running if simulation.cycle() >= limit => break RunError::Limit { limit },
-            Progress::Running => {}
-            Progress::Finished => {
-                counter.finish_and_clear();
-                return Ok(simulation.summary());
-            }
-            Progress::Stuck => break simulation.deadlock(),
-        }
-        steps = steps.wrapping_add(1);
-        if steps.is_multiple_of(PROGRESS_INTERVAL) {
-            counter.set_position(simulation.cycle());
-        }
+    let mut runner = Runner::new(&program.config)
+        .map_err(Failure::input)?
+        .memory(setup.memory)
+        .interval(setup.interval)
+        .translation(setup.page_walk.map_or(Translation::Bare, paged))
+        .limit(limit)
+        .watch(|position| {
+            counter.set_position(position.cycle);
+            ControlFlow::Continue(())
+        });
+    let (items, memory) = (program.items.clone(), program.initial_memory());
+    let outcome = match &mut observer {
+        (Some(_), _) => runner.run(items, memory, &mut observer),
+        (None, files) => runner.run(items, memory, files),
     };
     counter.finish_and_clear();
-    Err(Failure::Program(vec![stopped.to_string()]))
+    let outcome = outcome.map_err(|stopped| Failure::Program(vec![stopped.to_string()]))?;
+    let (profiler, files) = observer;
+    files.finish()?;
+    let report = profiler.map(|profiler| profiler.finish(&outcome.summary));
+    Ok(CycleRun { memory: outcome.memory, summary: outcome.summary, report })
 }
 
 /// The files that are written while a simulation runs.
@@ -215,6 +172,10 @@ impl Files {
 }
 
 impl Observer for Files {
+    fn wants_events(&self) -> bool {
+        self.trace.is_some() || self.commands.is_some()
+    }
+
     fn event(&mut self, cycle: Cycle, event: &Event) {
         if let Some(trace) = &mut self.trace {
             trace.event(cycle, event);

@@ -1,5 +1,6 @@
 //! Running a compiled model: on the functional model, or cycle by cycle.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pollux_asm::Program;
@@ -8,22 +9,16 @@ use pollux_isa::{RoccCommand, StreamItem};
 use pollux_kernels::View;
 use pollux_memory::Memory;
 use pollux_model::Matrix;
-use pollux_sim::event::{Cycle, NoObserver};
-use pollux_sim::frontend_tlb::Translation;
+use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::host::{Host, StreamHost};
-use pollux_sim::memory::{
-    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
-    MemorySystem,
-};
-use pollux_sim::simulation::{Progress, RunError, RunSummary, Simulation};
+use pollux_sim::memory::MemoryModel;
+use pollux_sim::runner::Runner;
+use pollux_sim::simulation::RunSummary;
 use serde::Serialize;
 
 use crate::error::CompileError;
 use crate::host::{HostModel, HostStep};
 use crate::operation::{Compiled, Operation};
-
-/// Steps of the emulator between two calls of the progress callback.
-const PROGRESS_INTERVAL: u32 = 1 << 16;
 
 /// The operations of one side of a host step: items of the program, and the step behind them.
 #[derive(Clone, Debug)]
@@ -75,32 +70,6 @@ pub fn run_functional(compiled: &Compiled, memory: Memory) -> Result<Memory, Com
         }
     }
     Ok(model.into_memory())
-}
-
-/// The memory system behind the accelerator's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryModel {
-    /// Fixed latency, in order: the golden bench.
-    Bench(BenchParameters),
-    /// Latency, bandwidth and a bound on outstanding requests.
-    Bandwidth(BandwidthParameters),
-    /// A shared L2 in front of banked DRAM.
-    Dram {
-        /// The L2.
-        cache: CacheParameters,
-        /// The channel.
-        dram: DramParameters,
-        /// Clock of the accelerator.
-        clock_mhz: u64,
-        /// Requests that the L2 accepts before the first is answered.
-        outstanding: usize,
-    },
-}
-
-impl Default for MemoryModel {
-    fn default() -> Self {
-        Self::Bench(BenchParameters::default())
-    }
 }
 
 /// How the cycle-level run is set up.
@@ -160,53 +129,19 @@ pub fn run_cycles(
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
     let host = StepHost::new(segments(compiled), setup, &mut memory);
-    let beat_bytes = compiled.program.config.beat_bytes() as usize;
-    match setup.memory {
-        MemoryModel::Bench(p) => simulate(compiled, host, BenchMemory::new(p, beat_bytes, memory), setup, progress),
-        MemoryModel::Bandwidth(p) => {
-            simulate(compiled, host, BandwidthMemory::new(p, beat_bytes, memory), setup, progress)
-        }
-        MemoryModel::Dram { cache, dram, clock_mhz, outstanding } => {
-            let memory = DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory);
-            simulate(compiled, host, memory, setup, progress)
-        }
-    }
-}
-
-fn simulate<M: MemorySystem>(
-    compiled: &Compiled,
-    host: StepHost,
-    memory: M,
-    setup: &CycleSetup,
-    progress: &mut dyn FnMut(Position),
-) -> Result<CycleRun, CompileError> {
-    let mut simulation = Simulation::new(&compiled.program.config, Translation::Bare, host, memory, false);
-    let limit = setup.limit.unwrap_or(Cycle::MAX);
     let count = compiled.operations.len();
-    let mut starts: Vec<Cycle> = Vec::with_capacity(count);
-    let mut steps = 0u32;
-    loop {
-        let reached = simulation.host.mark().map_or(0, |mark| mark + 1);
-        if reached > starts.len() {
-            starts.resize(reached, simulation.cycle());
-        }
-        let stopped = match simulation.step(&mut NoObserver) {
-            Progress::Running if simulation.cycle() >= limit => Some(RunError::Limit { limit }),
-            Progress::Running => None,
-            Progress::Finished => break,
-            Progress::Stuck => Some(simulation.deadlock()),
-        };
-        if let Some(source) = stopped {
-            let operation = compiled.operation_name(simulation.host.mark());
-            return Err(CompileError::Cycles { operation, source });
-        }
-        steps = steps.wrapping_add(1);
-        if steps.is_multiple_of(PROGRESS_INTERVAL) {
-            let operation = simulation.host.mark().unwrap_or(0);
-            progress(Position { cycle: simulation.cycle(), operation, operations: count });
-        }
-    }
-    let summary = simulation.summary();
+    let watch = |position: pollux_sim::simulation::Position| {
+        progress(Position { cycle: position.cycle, operation: position.mark.unwrap_or(0), operations: count });
+        ControlFlow::Continue(())
+    };
+    let limit = setup.limit.unwrap_or(Cycle::MAX);
+    let mut runner = Runner::new(&compiled.program.config)?.memory(setup.memory).limit(limit).watch(watch);
+    let mut starts = Starts(Vec::with_capacity(count));
+    let outcome = runner.run_host(host, memory, &mut starts).map_err(|stopped| {
+        let operation = compiled.operation_name(starts.0.len().checked_sub(1));
+        CompileError::Cycles { operation, source: stopped.error }
+    })?;
+    let (summary, Starts(mut starts)) = (outcome.summary, starts);
     starts.resize(count, summary.cycles);
     let end = end(&summary, &compiled.operations);
     let ends = starts.iter().skip(1).copied().chain([end]);
@@ -214,7 +149,22 @@ fn simulate<M: MemorySystem>(
         starts.iter().zip(ends).map(|(&start, end)| OperationCycles { start, cycles: end.saturating_sub(start) });
     let operations = operations.collect();
     let cycles = end.saturating_sub(starts.first().copied().unwrap_or(0));
-    Ok(CycleRun { memory: simulation.memory.memory().clone(), summary, cycles, operations })
+    Ok(CycleRun { memory: outcome.memory, summary, cycles, operations })
+}
+
+/// First cycle of each operation that has begun.
+struct Starts(Vec<Cycle>);
+
+impl Observer for Starts {
+    fn wants_events(&self) -> bool {
+        false
+    }
+
+    fn event(&mut self, _: Cycle, _: &Event) {}
+
+    fn mark(&mut self, cycle: Cycle, mark: usize) {
+        self.0.resize(mark + 1, cycle);
+    }
 }
 
 /// The cycle in which the last operation ends: the accelerator becomes idle, or the host has finished.
@@ -262,10 +212,11 @@ impl Host for StepHost {
     fn edge(&mut self, accepted: bool, busy: bool, memory: &mut Memory) -> bool {
         if self.waiting > 0 {
             self.waiting -= 1;
-            if self.waiting == 0 {
+            let over = self.waiting == 0;
+            if over {
                 self.next_segment(memory);
             }
-            return true;
+            return over;
         }
         match self.step() {
             Some((_, step)) if !busy => {

@@ -14,7 +14,8 @@ pub trait Host {
     fn present(&self) -> Option<RoccCommand>;
 
     /// Clock edge: whether the presented command was accepted and whether the accelerator was busy in this cycle.
-    /// Writes of the processor reach `memory` here. Returns whether anything changed.
+    /// Writes of the processor reach `memory` here. Returns whether anything changed; what [`Host::idle_cycles`] counts down does not
+    /// matter.
     fn edge(&mut self, accepted: bool, busy: bool, memory: &mut Memory) -> bool;
 
     /// How many cycles nothing but counting happens here (`None`: for ever, unless the accelerator moves).
@@ -91,8 +92,15 @@ impl Host for StreamHost {
     }
 
     fn edge(&mut self, accepted: bool, busy: bool, memory: &mut Memory) -> bool {
+        if self.waiting > 0 {
+            self.waiting -= 1;
+            let over = self.waiting == 0;
+            if over && matches!(self.current(), Some(StreamItem::Wait(_))) {
+                self.advance(memory);
+            }
+            return over;
+        }
         match self.current() {
-            Some(StreamItem::Command(_)) if self.waiting > 0 => self.waiting -= 1,
             Some(StreamItem::Command(_)) if accepted => {
                 self.advance(memory);
                 if let Some(StreamItem::Command(_)) = self.current() {
@@ -100,12 +108,6 @@ impl Host for StreamHost {
                 }
             }
             Some(StreamItem::Fence) if !busy => self.advance(memory),
-            Some(StreamItem::Wait(_)) => {
-                self.waiting -= 1;
-                if self.waiting == 0 {
-                    self.advance(memory);
-                }
-            }
             _ => return false,
         }
         true

@@ -13,7 +13,8 @@
 //! | `parts` | queues, pipelines, rows, wires: what several blocks are made of |
 //! | `observation` | events and reports |
 //!
-//! [`machine`] wires them in one place; [`simulation`] runs a machine with its [`host`] and its [`memory`].
+//! [`machine`] wires them in one place; [`runner`] runs a program on it, [`simulation`] a machine with its
+//! [`host`] and its [`memory`].
 
 mod front_end;
 mod execute;
@@ -26,6 +27,8 @@ mod observation;
 pub mod host;
 pub mod machine;
 pub mod memory;
+pub mod runner;
+pub mod setup;
 pub mod simulation;
 
 pub use observation::{event, report};

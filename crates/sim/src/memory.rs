@@ -8,16 +8,20 @@
 //! * [`BandwidthMemory`]: latency, bandwidth and a bound on outstanding requests.
 //! * [`DramL2Memory`]: a shared L2 cache in front of banked DRAM with published timing parameters.
 //!
+//! [`MemoryModel`] is any of them as a value, with a text form.
+//!
 //! [`MemoryPort`] stands between the accelerator and any of them: it numbers requests, makes the `req` and `rsp` events
 //! and counts traffic.
 
 mod bandwidth;
 mod bench;
 mod dram;
+mod model;
 
 pub use bandwidth::{BandwidthMemory, BandwidthParameters};
 pub use bench::{BenchMemory, BenchParameters};
-pub use dram::{CacheParameters, DramL2Memory, DramParameters};
+pub use dram::{CacheParameters, DramL2Memory, DramL2Parameters, DramParameters};
+pub use model::{MemoryModel, ParseMemoryError};
 
 use std::collections::VecDeque;
 
@@ -46,8 +50,9 @@ pub trait MemorySystem {
     /// Takes the offered beat.
     fn take_d(&mut self, cycle: Cycle);
 
-    /// The earliest later cycle in which `a_ready` or `d_front` may become true without a handshake before.
-    fn next_event(&self, cycle: Cycle) -> Option<Cycle>;
+    /// The earliest later cycle in which `d_front` or, if a beat waits on channel A, `a_ready` may become true without a handshake
+    /// before.
+    fn next_event(&self, cycle: Cycle, a_valid: bool) -> Option<Cycle>;
 
     /// True if a request waits for its response.
     fn busy(&self) -> bool;
@@ -57,6 +62,11 @@ pub trait MemorySystem {
 
     /// The bytes, for the host processor.
     fn memory_mut(&mut self) -> &mut Memory;
+
+    /// The bytes after a run.
+    fn into_memory(self) -> Memory
+    where
+        Self: Sized;
 }
 
 /// A response on its way.

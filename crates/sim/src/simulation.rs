@@ -1,6 +1,9 @@
 //! Running a machine: host and memory around it, idle time skipped, deadlocks explained.
 
-use pollux_isa::ValidConfig;
+use std::fmt;
+use std::ops::ControlFlow;
+
+use pollux_isa::GemminiConfig;
 use thiserror::Error;
 
 use crate::host::Host;
@@ -12,31 +15,62 @@ use crate::port::frontend_tlb::{PageFault, Translation};
 
 /// Why a run did not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// Nothing can move any more, but work is left.
-    #[error("deadlock in cycle {cycle}: nothing can move any more\n  host: {host}\n{}", list(.waiting))]
+    #[error("deadlock in cycle {cycle}: nothing can move any more{position}")]
     Deadlock {
         /// First cycle in which nothing moved and nothing was to come.
         cycle: Cycle,
-        /// Where the command stream stands.
-        host: String,
-        /// What each block that holds work waits for.
-        waiting: Vec<String>,
+        /// Where the run stands.
+        position: Standstill,
     },
     /// The limit was reached.
-    #[error("the run was stopped at its limit of {limit} cycles; raise the limit if the program is meant to be longer")]
+    #[error("{}{position}", limit_text(.limit))]
     Limit {
         /// The limit in cycles.
         limit: Cycle,
+        /// Where the run stands.
+        position: Standstill,
+    },
+    /// Whoever watches the run did not want it to go on.
+    #[error("the run was cancelled in cycle {cycle}{position}")]
+    Cancelled {
+        /// First cycle that was not simulated.
+        cycle: Cycle,
+        /// Where the run stands.
+        position: Standstill,
     },
 }
 
-fn list(waiting: &[String]) -> String {
-    waiting.iter().map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned()
+/// Where a run stands that does not go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standstill {
+    /// Place in the command stream.
+    pub host: String,
+    /// What each block that holds work waits for.
+    pub waiting: Vec<String>,
+}
+
+/// Lines behind a message.
+impl fmt::Display for Standstill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n  host: {}", self.host)?;
+        self.waiting.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+fn limit_text(limit: &Cycle) -> String {
+    if *limit == Cycle::MAX {
+        return "the run takes more than 2^64 - 1 cycles, which is all that can be counted; shorten its waits and latencies".into();
+    }
+    format!("the run was stopped at its limit of {limit} cycles; raise the limit if the program is meant to be longer")
 }
 
 /// Totals of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RunSummary {
     /// First cycle of the last idle stretch: the headline figure.
     pub busy_falls: Cycle,
@@ -71,14 +105,29 @@ pub struct Simulation<H, M> {
     events: EventBuffer,
     activity: Activity,
     summary: RunSummary,
+    /// The mark that the observer was told of last.
+    mark: Option<usize>,
     /// Cycles in which nothing moves are skipped, and rows of the execute controller that move as known beforehand are moved together.
     /// It can be turned off, to test that it changes nothing.
     pub skip_idle: bool,
 }
 
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Position {
+    /// The cycle that comes next.
+    pub cycle: Cycle,
+    /// The mark (operation) that is current, counted from 0; `None` before the first.
+    pub mark: Option<usize>,
+}
+
+/// Steps between two looks of who watches a run: some milliseconds.
+const WATCH_INTERVAL: u32 = 1 << 16;
+
 /// How the loop goes on after a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+enum Progress {
     /// The next cycle has been reached, perhaps with skipped cycles in between.
     Running,
     /// The program is used up and everything is idle.
@@ -89,15 +138,31 @@ pub enum Progress {
 
 impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// A simulation at cycle 0; `record` turns the events on.
-    pub fn new(config: &ValidConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
+    ///
+    /// # Errors
+    /// The configuration is inconsistent, or not one that the emulator models.
+    pub fn new(
+        config: &GemminiConfig,
+        translation: Translation,
+        host: H,
+        memory: M,
+        record: bool,
+    ) -> Result<Self, SetupError> {
+        setup::check(config)?;
+        Ok(Self::with_machine(Machine::new(config, translation), host, memory, record))
+    }
+
+    /// A simulation at cycle 0 of a machine after reset.
+    pub(crate) fn with_machine(machine: Machine, host: H, memory: M, record: bool) -> Self {
         Self {
-            machine: Machine::new(config, translation),
+            machine,
             host,
             memory,
             cycle: 0,
             events: EventBuffer::new(record),
             activity: Activity::default(),
             summary: RunSummary::default(),
+            mark: None,
             skip_idle: true,
         }
     }
@@ -107,14 +172,15 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         self.cycle
     }
 
-    /// Simulates one cycle, and skips to the next in which something can move. Cycles that repeat the one before with the next rows
-    /// are simulated together, unless their activities are asked for.
-    pub fn step<O: Observer>(&mut self, observer: &mut O) -> Progress {
-        if !O::ACTIVITY && self.skip_idle && !self.events.enabled() && self.repeat() {
+    /// Simulates one cycle, and skips to the next in which something can move, or to the limit. Cycles that repeat the one before
+    /// with the next rows are simulated together, unless their activities are asked for.
+    fn step<O: Observer>(&mut self, observer: &mut O, limit: Cycle) -> Progress {
+        if !O::ACTIVITY && self.skip_idle && !self.events.enabled() && self.repeat(limit) {
             return Progress::Running;
         }
         self.machine.defers = self.skip_idle;
-        let (cycle, mark) = (self.cycle, self.host.mark());
+        let cycle = self.cycle;
+        let mark = if O::ACTIVITY { self.host.mark() } else { None };
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
         let step = self.machine.step(cycle, cmd, &mut self.memory, &mut self.events, activity);
@@ -125,23 +191,36 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             self.summary.busy_cycles += 1;
             self.summary.busy_falls = self.cycle;
         }
-        let progress = if step.progress || host { Progress::Running } else { self.nothing_moved(cycle, step.busy) };
+        let progress =
+            if step.progress || host { Progress::Running } else { self.nothing_moved(cycle, step.busy, limit) };
         if O::ACTIVITY {
             observer.cycles(Span { first: cycle, cycles: self.cycle - cycle, mark }, &self.activity);
         }
         self.events.drain_sorted(|event| observer.event(cycle, event));
+        if host {
+            self.tell_mark(observer);
+        }
         progress
+    }
+
+    fn tell_mark(&mut self, observer: &mut impl Observer) {
+        let mark = self.host.mark();
+        if let Some(mark) = mark.filter(|_| mark != self.mark) {
+            observer.mark(self.cycle, mark);
+        }
+        self.mark = mark;
     }
 
     /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
     #[inline]
-    fn repeat(&mut self) -> bool {
+    fn repeat(&mut self, limit: Cycle) -> bool {
         let repeating = self.machine.repeating_cycles(|| self.host.present().is_some());
         if repeating == 0 {
             return false;
         }
         // A host that counts presents its next command in a cycle of its own.
-        let cycles = self.host.idle_cycles().map_or(repeating.into(), |idle| idle.min(repeating.into()));
+        let idle = self.host.idle_cycles().unwrap_or(Cycle::MAX);
+        let cycles = idle.min(repeating.into()).min(limit - self.cycle);
         if cycles == 0 {
             return false;
         }
@@ -155,15 +234,16 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         true
     }
 
-    fn nothing_moved(&mut self, cycle: Cycle, busy: bool) -> Progress {
-        let port = if self.machine.wants_port() || self.memory.busy() { self.memory.next_event(cycle) } else { None };
-        let host = self.host.idle_cycles().map(|n| cycle + 1 + n);
+    fn nothing_moved(&mut self, cycle: Cycle, busy: bool, limit: Cycle) -> Progress {
+        let wants_port = self.machine.wants_port();
+        let port = if wants_port || self.memory.busy() { self.memory.next_event(cycle, wants_port) } else { None };
+        let host = self.host.idle_cycles().map(|idle| self.cycle.saturating_add(idle));
         let next = match (port, host) {
             (None, None) if !busy && self.host.done() => return Progress::Finished,
             (None, None) => return Progress::Stuck,
             (port, host) => port.unwrap_or(Cycle::MAX).min(host.unwrap_or(Cycle::MAX)),
         };
-        let skipped = next.saturating_sub(self.cycle);
+        let skipped = next.min(limit).saturating_sub(self.cycle);
         if self.skip_idle && skipped > 0 {
             self.machine.skip(skipped);
             self.host.skip(skipped);
@@ -176,26 +256,51 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         Progress::Running
     }
 
-    /// Runs to the end of the program and until everything is idle.
+    /// Runs to the end of the program and until everything is idle. A run that was stopped at its limit can be continued.
     ///
     /// # Errors
     /// A deadlock, with what each block waits for, or the limit of cycles.
     pub fn run(&mut self, observer: &mut impl Observer, limit: Cycle) -> Result<RunSummary, RunError> {
+        self.run_watched(observer, limit, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Like [`Simulation::run`]; `watch` is told how far the run is every few milliseconds, and can end it.
+    ///
+    /// # Errors
+    /// A deadlock, the limit of cycles, or that `watch` ended the run.
+    pub fn run_watched(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
+    ) -> Result<RunSummary, RunError> {
+        self.tell_mark(observer);
+        let mut steps = 0u32;
         while self.cycle < limit {
-            match self.step(observer) {
+            match self.step(observer, limit) {
                 Progress::Running => {}
                 Progress::Finished => return Ok(self.summary()),
-                Progress::Stuck => return Err(self.deadlock()),
+                Progress::Stuck => {
+                    return Err(RunError::Deadlock { cycle: self.cycle - 1, position: self.standstill() });
+                }
+            }
+            steps = steps.wrapping_add(1);
+            if steps.is_multiple_of(WATCH_INTERVAL) && watch(self.position()).is_break() {
+                self.machine.catch_up(&mut self.events);
+                return Err(RunError::Cancelled { cycle: self.cycle, position: self.standstill() });
             }
         }
         self.machine.catch_up(&mut self.events);
-        Err(RunError::Limit { limit })
+        Err(RunError::Limit { limit, position: self.standstill() })
     }
 
-    /// The explanation of a deadlock, for a simulation whose last step was [`Progress::Stuck`].
-    pub fn deadlock(&self) -> RunError {
-        let waiting = self.machine.waiting_for();
-        RunError::Deadlock { cycle: self.cycle - 1, host: self.host.position(), waiting }
+    /// How far the run is.
+    pub fn position(&self) -> Position {
+        Position { cycle: self.cycle, mark: self.host.mark() }
+    }
+
+    fn standstill(&self) -> Standstill {
+        Standstill { host: self.host.position(), waiting: self.machine.waiting_for() }
     }
 
     /// Totals so far.

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use pollux_sim::event::Cycle;
 use pollux_sim::report::Profiler;
 use pollux_trace::GoldenCase;
 use pollux_trace::report::{Format, render};
-use pollux_trace::verify::{bench_simulation, config_of};
+use pollux_trace::verify::{bench, config_of, initial_memory};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -19,8 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let case = GoldenCase::read(Path::new(&folder))?;
     let config = config_of(&case)?;
     let mut profiler = Profiler::new(&config, &case.items);
-    let mut simulation = bench_simulation(&case, &config, true);
-    let summary = simulation.run(&mut profiler, Cycle::MAX)?;
-    print!("{}", render(&profiler.finish(&summary), format));
+    let outcome = bench(&case, &config)?.run(case.items.clone(), initial_memory(&case), &mut profiler)?;
+    print!("{}", render(&profiler.finish(&outcome.summary), format));
     Ok(())
 }

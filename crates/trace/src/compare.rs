@@ -45,11 +45,6 @@ impl<'a> TraceComparer<'a> {
         self.next
     }
 
-    /// True once the run has left the trace.
-    pub fn diverged(&self) -> bool {
-        self.difference.is_some()
-    }
-
     /// True when enough events behind the difference are collected.
     pub fn context_complete(&self) -> bool {
         self.difference.as_ref().is_some_and(|d| d.actual.len() >= d.agreeing + CONTEXT)

@@ -3,21 +3,15 @@
 //! ```no_run
 //! # fn run(config: &pollux_isa::GemminiConfig, items: Vec<pollux_isa::StreamItem>) -> Result<(), Box<dyn std::error::Error>> {
 //! use pollux_memory::Memory;
-//! use pollux_sim::frontend_tlb::Translation;
-//! use pollux_sim::host::StreamHost;
-//! use pollux_sim::memory::{BenchMemory, BenchParameters};
 //! use pollux_sim::report::Profiler;
-//! use pollux_sim::simulation::Simulation;
+//! use pollux_sim::runner::Runner;
 //! use pollux_trace::report::{CommandLog, Format, render};
 //!
-//! let mut memory = Memory::new();
-//! let mut observer = (Profiler::new(config, &items), CommandLog::csv(std::fs::File::create("commands.csv")?));
-//! let host = StreamHost::new(items.into(), 1, &mut memory);
-//! let memory = BenchMemory::new(BenchParameters::default(), config.beat_bytes() as usize, memory);
-//! let mut simulation = Simulation::new(config, Translation::Bare, host, memory, true)?;
-//! let summary = simulation.run(&mut observer, 1_000_000)?;
+//! let log = CommandLog::csv(std::fs::File::create("commands.csv")?);
+//! let mut observer = (Profiler::new(config, &items), log);
+//! let outcome = Runner::new(config)?.limit(1_000_000).run(items, Memory::new(), &mut observer)?;
 //! observer.1.finish()?;
-//! print!("{}", render(&observer.0.finish(&summary), Format::Text));
+//! print!("{}", render(&observer.0.finish(&outcome.summary), Format::Text));
 //! # Ok(())
 //! # }
 //! ```

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_memory::Memory;
-use pollux_sim::event::{Cycle, Event, Observer};
-use pollux_sim::frontend_tlb::Translation;
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BenchMemory, BenchParameters, MemorySystem};
-use pollux_sim::simulation::{Progress, RunError, Simulation};
+use pollux_sim::event::{Cycle, Event, NoObserver, Observer};
+use pollux_sim::memory::{BenchParameters, MemoryModel};
+use pollux_sim::runner::Runner;
+use pollux_sim::setup::SetupError;
 use serde::Serialize;
 
 use crate::case::{CaseError, CommandRecord, GoldenCase};
@@ -68,13 +67,13 @@ pub fn initial_memory(case: &GoldenCase) -> Memory {
     memory
 }
 
-/// A simulation of a case at cycle 0, on the golden bench.
-pub fn bench_simulation(case: &GoldenCase, config: &ValidConfig, record: bool) -> Simulation<StreamHost, BenchMemory> {
-    let mut memory = initial_memory(case);
-    let host = StreamHost::new(case.items.clone().into(), 1, &mut memory);
-    let parameters = BenchParameters { latency: case.latency, a_period: case.a_period, d_period: case.d_period };
-    let memory = BenchMemory::new(parameters, config.dma_buswidth as usize / 8, memory);
-    Simulation::new(config, Translation::Bare, host, memory, record)
+/// The golden bench as a case was recorded on it.
+///
+/// # Errors
+/// The emulator does not model the configuration.
+pub fn bench<'a>(case: &GoldenCase, config: &'a GemminiConfig) -> Result<Runner<'a>, SetupError> {
+    let &GoldenCase { latency, a_period, d_period, .. } = case;
+    Ok(Runner::new(config)?.memory(MemoryModel::Bench(BenchParameters { latency, a_period, d_period })))
 }
 
 /// The configuration of a case: its own, or the one that it names.
@@ -94,7 +93,6 @@ pub fn config_of(case: &GoldenCase) -> Result<ValidConfig, CaseError> {
 /// The case names an unknown configuration, or one that the emulator does not model.
 pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
     let config = config_of(case)?;
-    let mut simulation = bench_simulation(case, &config, true);
     let mut recorder = Recorder::new(case);
     let mut report = CaseReport {
         name: case.name.clone(),
@@ -102,30 +100,22 @@ pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
         expected_cycles: case.summary.busy_falls,
         ..CaseReport::default()
     };
-    let limit = case.summary.busy_falls * PATIENCE + GRACE;
-    let mut blocks = None;
-    let outcome = loop {
-        match simulation.step(&mut recorder) {
-            Progress::Running if simulation.cycle() >= limit => break Err(RunError::Limit { limit }),
-            Progress::Running => {}
-            Progress::Finished => break Ok(()),
-            Progress::Stuck => break Err(simulation.deadlock()),
-        }
-        if recorder.diverged() && blocks.is_none() {
-            blocks = Some(simulation.machine.waiting_for());
+    let limit = case.summary.busy_falls.saturating_mul(PATIENCE).saturating_add(GRACE);
+    let outcome = match bench(case, &config)?.limit(limit).run(case.items.clone(), initial_memory(case), &mut recorder)
+    {
+        Ok(outcome) => outcome,
+        Err(stopped) => {
+            report.problems.push(stopped.error.to_string());
+            stopped.outcome
         }
     };
-    if let Err(error) = outcome {
-        report.problems.push(error.to_string());
-    }
-    let summary = simulation.summary();
+    let summary = outcome.summary;
     report.cycles = summary.busy_falls;
     report.events = recorder.agreed();
-    let end = simulation.cycle();
-    let (difference, commands) = recorder.finish(end);
+    let (difference, commands) = recorder.finish(summary.cycles);
     if let Some(difference) = difference {
         report.first_divergent_cycle = Some(difference.cycle);
-        report.problems.push(describe(&difference, &blocks.unwrap_or_default()));
+        report.problems.push(describe(&difference, &state_after(case, &config, difference.cycle)?));
     } else if summary.busy_falls != case.summary.busy_falls {
         let (got, want) = (summary.busy_falls, case.summary.busy_falls);
         report.problems.push(format!("busy falls in cycle {got}, expected {want}"));
@@ -133,9 +123,17 @@ pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
     if let Some(expected) = &case.commands {
         report.commands = compare_commands(expected, &commands, &mut report.problems);
     }
-    report.bytes = compare_memory(case, simulation.memory.memory(), &mut report.problems);
+    report.bytes = compare_memory(case, &outcome.memory, &mut report.problems);
     report.exact = report.problems.is_empty();
     Ok(report)
+}
+
+/// What the blocks wait for after a cycle.
+fn state_after(case: &GoldenCase, config: &GemminiConfig, cycle: Cycle) -> Result<Vec<String>, SetupError> {
+    // The run is repeated up to this cycle: it is the same one, and only a case that differs pays for it.
+    let mut runner = bench(case, config)?.limit(cycle.saturating_add(1));
+    let again = runner.run(case.items.clone(), initial_memory(case), &mut NoObserver);
+    Ok(again.err().map(|stopped| stopped.outcome.machine.waiting_for()).unwrap_or_default())
 }
 
 /// Collects what a case has records of.
@@ -153,10 +151,6 @@ impl<'a> Recorder<'a> {
 
     fn agreed(&self) -> usize {
         self.trace.as_ref().map_or(0, TraceComparer::agreed)
-    }
-
-    fn diverged(&self) -> bool {
-        self.trace.as_ref().is_some_and(TraceComparer::diverged)
     }
 
     fn finish(self, end: Cycle) -> (Option<Difference>, Vec<CommandRecord>) {

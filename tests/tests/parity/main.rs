@@ -19,10 +19,7 @@ use pollux_functional::FunctionalModel;
 use pollux_isa::{GemminiConfig, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::Event;
-use pollux_sim::frontend_tlb::Translation;
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BenchMemory, BenchParameters};
-use pollux_sim::simulation::Simulation;
+use pollux_sim::runner::Runner;
 use pollux_trace::GoldenCase;
 
 use common::{assert_same_buffers, run_cycles};
@@ -173,18 +170,14 @@ fn streams_are_those_of_gemminis_functions() {
 #[test]
 fn the_counters_count_freeze_and_reset() {
     let program = programs("gemmini_counter.pasm", None).remove(0);
-    let mut memory = program.initial_memory();
-    let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
-    let parameters = BenchParameters { latency: 40, a_period: 1, d_period: 1 };
-    let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
-    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, true);
     let mut responses = Vec::new();
     let mut observer = |_, event: &Event| {
         if let Event::Resp { data, .. } = event {
             responses.push(*data);
         }
     };
-    simulation.run(&mut observer, 1_000_000).expect("no deadlock");
+    let mut runner = Runner::new(&program.config).expect("a modelled configuration").limit(1_000_000);
+    runner.run(program.items.clone(), program.initial_memory(), &mut observer).expect("no deadlock");
     let [_, start, running, _, snapshot, frozen, _, released, _, reset, _, loads, loads_again] = responses[..] else {
         panic!("a response for each of the 13 counter commands: {responses:?}");
     };

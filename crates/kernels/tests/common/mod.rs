@@ -9,10 +9,8 @@ use pollux_isa::GemminiConfig;
 use pollux_kernels::{Activation, GeluConstants, SoftmaxConstants, View};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
-use pollux_sim::frontend_tlb::Translation;
-use pollux_sim::host::StreamHost;
-use pollux_sim::memory::{BenchMemory, BenchParameters, MemorySystem};
-use pollux_sim::simulation::Simulation;
+use pollux_sim::memory::{BenchParameters, MemoryModel};
+use pollux_sim::runner::Runner;
 
 /// A deterministic source of test data (SplitMix64).
 pub struct Random(u64);
@@ -197,12 +195,10 @@ pub fn any_memory(seed: u64) -> BenchParameters {
 }
 
 pub fn run_cycles_on(program: &Program, parameters: BenchParameters) -> (Memory, u64) {
-    let mut memory = program.initial_memory();
-    let host = StreamHost::new(program.items.clone().into(), 1, &mut memory);
-    let memory = BenchMemory::new(parameters, program.config.beat_bytes() as usize, memory);
-    let mut simulation = Simulation::new(&program.config, Translation::Bare, host, memory, false);
-    let summary = simulation.run(&mut NoObserver, 1_000_000_000).expect("no deadlock");
-    (simulation.memory.memory().clone(), summary.busy_falls)
+    let mut runner = Runner::new(&program.config).expect("a modelled configuration");
+    runner = runner.memory(MemoryModel::Bench(parameters)).limit(1_000_000_000);
+    let outcome = runner.run(program.items.clone(), program.initial_memory(), &mut NoObserver).expect("no deadlock");
+    (outcome.memory, outcome.summary.busy_falls)
 }
 
 /// Whether two memories agree in every buffer of the program.

@@ -16,7 +16,14 @@ pub struct BandwidthParameters {
     /// ... in so many cycles.
     pub cycles: u64,
     /// Requests accepted before the first of them is answered.
-    pub outstanding: usize,
+    pub outstanding: u64,
+}
+
+/// 16 bytes a cycle behind a latency of 40 cycles.
+impl Default for BandwidthParameters {
+    fn default() -> Self {
+        Self { latency: 40, bytes: 16, cycles: 1, outstanding: 16 }
+    }
 }
 
 /// Requests are served in order. A transfer of n bytes occupies the memory for n / bandwidth cycles, and is answered
@@ -25,7 +32,7 @@ pub struct BandwidthParameters {
 pub struct BandwidthMemory {
     parameters: BandwidthParameters,
     queue: ResponseQueue,
-    outstanding: usize,
+    outstanding: u64,
     /// A burst of writes is being accepted.
     in_burst: bool,
     /// When the transfers accepted so far are over, in 1 / `bytes` cycles.
@@ -52,7 +59,7 @@ impl MemorySystem for BandwidthMemory {
     }
 
     fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
-        self.outstanding += usize::from(beat.beat == 0);
+        self.outstanding += u64::from(beat.beat == 0);
         self.in_burst = !beat.last;
         let Some(mut response) = self.queue.perform(beat) else {
             return;
@@ -68,10 +75,10 @@ impl MemorySystem for BandwidthMemory {
     }
 
     fn take_d(&mut self, cycle: Cycle) {
-        self.outstanding -= usize::from(self.queue.take(cycle));
+        self.outstanding -= u64::from(self.queue.take(cycle));
     }
 
-    fn next_event(&self, cycle: Cycle) -> Option<Cycle> {
+    fn next_event(&self, cycle: Cycle, _: bool) -> Option<Cycle> {
         self.queue.next_event(cycle)
     }
 
@@ -85,6 +92,10 @@ impl MemorySystem for BandwidthMemory {
 
     fn memory_mut(&mut self) -> &mut Memory {
         &mut self.queue.memory
+    }
+
+    fn into_memory(self) -> Memory {
+        self.queue.memory
     }
 }
 

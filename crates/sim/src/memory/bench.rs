@@ -62,9 +62,9 @@ impl MemorySystem for BenchMemory {
         self.queue.take(cycle);
     }
 
-    fn next_event(&self, cycle: Cycle) -> Option<Cycle> {
+    fn next_event(&self, cycle: Cycle, a_valid: bool) -> Option<Cycle> {
         let d = self.queue.next_event(cycle);
-        let a = (self.a_period != 1).then(|| (cycle + 1).next_multiple_of(self.a_period));
+        let a = (a_valid && self.a_period != 1).then(|| (cycle + 1).next_multiple_of(self.a_period));
         d.into_iter().chain(a).min()
     }
 
@@ -78,6 +78,10 @@ impl MemorySystem for BenchMemory {
 
     fn memory_mut(&mut self) -> &mut Memory {
         &mut self.queue.memory
+    }
+
+    fn into_memory(self) -> Memory {
+        self.queue.memory
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
         let parameters = BenchParameters { latency: 2, d_period: 5, ..BenchParameters::default() };
         let mut memory = BenchMemory::new(parameters, 16, Memory::new());
         memory.accept(0, &get(7, 16));
-        assert_eq!(memory.next_event(0), Some(5));
+        assert_eq!(memory.next_event(0, true), Some(5));
         assert!(memory.d_front(4).is_none());
         assert!(memory.d_front(5).is_some() && memory.d_front(6).is_some_and(|d| d.source == 7 && d.last));
     }

@@ -19,10 +19,10 @@ const LINE_BYTES: u64 = 64;
 /// The L2 cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheParameters {
-    /// Capacity in bytes.
-    pub bytes: u64,
+    /// Capacity in units of 1024 bytes.
+    pub kib: u64,
     /// Lines of a set, least recently used replaced first.
-    pub ways: usize,
+    pub ways: u64,
     /// Cycles from the acceptance of a request to its response on a hit.
     pub hit_cycles: u64,
 }
@@ -88,6 +88,31 @@ impl DramParameters {
     /// LPDDR3-1600 (RL 12), two 8 Gb x32 devices: `configs/LPDDR3_8Gb_x32_1600.ini` of umd-memsys/DRAMsim3 at 0eb6360.
     pub const fn lpddr3_1600() -> Self {
         Self::from_clocks(1250, 8192, [12, 9, 15, 15, 34, 12, 6, 4, 3120, 168])
+    }
+}
+
+/// Parameters of [`DramL2Memory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DramL2Parameters {
+    /// The L2.
+    pub cache: CacheParameters,
+    /// The channel behind it.
+    pub dram: DramParameters,
+    /// Clock of the accelerator, up to 1,000,000 MHz.
+    pub clock_mhz: u64,
+    /// Requests that the L2 accepts before the first of them is answered.
+    pub outstanding: u64,
+}
+
+/// 512 KiB in front of DDR3, in a system with a 1 GHz clock.
+impl Default for DramL2Parameters {
+    fn default() -> Self {
+        Self {
+            cache: CacheParameters { kib: 512, ways: 8, hit_cycles: 20 },
+            dram: DramParameters::ddr3_1866(),
+            clock_mhz: 1000,
+            outstanding: 16,
+        }
     }
 }
 
@@ -168,35 +193,27 @@ pub struct DramL2Memory {
     queue: ResponseQueue,
     /// Picoseconds of an accelerator cycle.
     period: u64,
-    outstanding: usize,
-    max_outstanding: usize,
+    outstanding: u64,
+    max_outstanding: u64,
     in_burst: bool,
     accesses: u64,
     misses: u64,
 }
 
 impl DramL2Memory {
-    /// A port of `beat_bytes` wide beats onto `memory`. `clock_mhz` is the accelerator's clock and `outstanding` the
-    /// requests that the L2 accepts before the first of them is answered.
-    pub fn new(
-        cache: CacheParameters,
-        dram: DramParameters,
-        clock_mhz: u64,
-        outstanding: usize,
-        beat_bytes: usize,
-        memory: Memory,
-    ) -> Self {
+    /// A port of `beat_bytes` wide beats onto `memory`. Counts that are zero count as 1.
+    pub fn new(parameters: DramL2Parameters, beat_bytes: usize, memory: Memory) -> Self {
+        let DramL2Parameters { cache, dram: timings, clock_mhz, outstanding } = parameters;
         let ways = cache.ways.max(1);
-        let sets = (cache.bytes / LINE_BYTES / ways as u64).max(1);
-        let dram =
-            Dram { parameters: dram, banks: vec![Bank::default(); dram.banks as usize], bus: 0, hits: 0, accesses: 0 };
+        let sets = (cache.kib * 1024 / LINE_BYTES / ways).max(1);
+        let banks = vec![Bank::default(); timings.banks.max(1) as usize];
         Self {
             cache: CacheParameters { ways, ..cache },
-            lines: vec![Line::default(); sets as usize * ways],
+            lines: vec![Line::default(); (sets * ways) as usize],
             sets,
-            dram,
+            dram: Dram { parameters: timings, banks, bus: 0, hits: 0, accesses: 0 },
             queue: ResponseQueue::new(memory, beat_bytes, 1),
-            period: 1_000_000 / clock_mhz.max(1),
+            period: (1_000_000 / clock_mhz.max(1)).max(1),
             outstanding: 0,
             max_outstanding: outstanding.max(1),
             in_burst: false,
@@ -218,7 +235,7 @@ impl DramL2Memory {
     /// Looks up one line; `fetch` says whether a miss has to read DRAM. Returns when it is there, in picoseconds.
     fn access_line(&mut self, address: u64, write: bool, fetch: bool, now: u64) -> u64 {
         self.accesses += 1;
-        let (number, ways) = (address / LINE_BYTES, self.cache.ways);
+        let (number, ways) = (address / LINE_BYTES, self.cache.ways as usize);
         let set = (number % self.sets) as usize * ways;
         let found = now + self.cache.hit_cycles * self.period;
         let lines = &mut self.lines[set..set + ways];
@@ -248,7 +265,7 @@ impl MemorySystem for DramL2Memory {
     }
 
     fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
-        self.outstanding += usize::from(beat.beat == 0);
+        self.outstanding += u64::from(beat.beat == 0);
         self.in_burst = !beat.last;
         let Some(mut response) = self.queue.perform(beat) else {
             return;
@@ -271,10 +288,10 @@ impl MemorySystem for DramL2Memory {
     }
 
     fn take_d(&mut self, cycle: Cycle) {
-        self.outstanding -= usize::from(self.queue.take(cycle));
+        self.outstanding -= u64::from(self.queue.take(cycle));
     }
 
-    fn next_event(&self, cycle: Cycle) -> Option<Cycle> {
+    fn next_event(&self, cycle: Cycle, _: bool) -> Option<Cycle> {
         self.queue.next_event(cycle)
     }
 
@@ -289,6 +306,10 @@ impl MemorySystem for DramL2Memory {
     fn memory_mut(&mut self) -> &mut Memory {
         &mut self.queue.memory
     }
+
+    fn into_memory(self) -> Memory {
+        self.queue.memory
+    }
 }
 
 #[cfg(test)]
@@ -296,10 +317,10 @@ mod tests {
     use super::*;
     use crate::port::tilelink::MAX_BEAT_BYTES;
 
-    const CACHE: CacheParameters = CacheParameters { bytes: 64 * 1024, ways: 8, hit_cycles: 20 };
+    const CACHE: CacheParameters = CacheParameters { kib: 64, ways: 8, hit_cycles: 20 };
 
     fn memory(cache: CacheParameters) -> DramL2Memory {
-        DramL2Memory::new(cache, DramParameters::ddr3_1866(), 1000, 16, 16, Memory::new())
+        DramL2Memory::new(DramL2Parameters { cache, ..DramL2Parameters::default() }, 16, Memory::new())
     }
 
     fn beat(kind: ReqKind, address: u64) -> ABeat {
@@ -352,15 +373,15 @@ mod tests {
 
     #[test]
     fn an_evicted_dirty_line_is_written_back_and_a_clean_one_is_not() {
-        let cache = CacheParameters { bytes: 64, ways: 1, hit_cycles: 1 };
+        let cache = CacheParameters { kib: 1, ways: 1, hit_cycles: 1 };
         let mut m = memory(cache);
         read(&mut m, 0, 0);
-        read(&mut m, 200, 64);
+        read(&mut m, 200, 1024);
         assert_eq!(m.dram_statistics().0, 2);
-        m.accept(400, &beat(ReqKind::PutFull, 128));
+        m.accept(400, &beat(ReqKind::PutFull, 2048));
         assert_eq!(m.dram_statistics().0, 2, "a whole line needs no fill");
         m.take_d(500);
-        read(&mut m, 600, 192);
+        read(&mut m, 600, 3072);
         assert_eq!(m.dram_statistics().0, 4, "fill and write-back");
     }
 

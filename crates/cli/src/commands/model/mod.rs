@@ -14,10 +14,11 @@ use pollux_compiler::techniques::Techniques;
 use pollux_compiler::{CompileError, Compiled, Plan};
 use pollux_model::quality::Quality;
 use pollux_model::quantise::QuantiseOptions;
+use pollux_sim::memory::MemoryModel;
 use serde_json::{Value, json};
 
 use self::graph::GraphArguments;
-use crate::arguments::{MemoryArgument, configuration};
+use crate::arguments::configuration;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, counted, grouped, table};
 use crate::{program_file, progress};
@@ -115,7 +116,7 @@ pub struct LoweringArguments {
 pub struct SimulationArguments {
     /// Memory behind the accelerator's port, as in `pollux run`.
     #[arg(long, value_name = "KIND", default_value = "bench")]
-    memory: MemoryArgument,
+    memory: MemoryModel,
     /// Cycles from one command of the host to the next, at least.
     #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
@@ -268,7 +269,7 @@ impl LoweringArguments {
 impl SimulationArguments {
     /// The setup.
     pub fn setup(&self) -> CycleSetup {
-        CycleSetup { memory: self.memory.0, interval: self.interval, limit: self.limit, ..CycleSetup::default() }
+        CycleSetup { memory: self.memory, interval: self.interval, limit: self.limit, ..CycleSetup::default() }
     }
 }
 

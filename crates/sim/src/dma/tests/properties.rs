@@ -7,8 +7,8 @@ use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::stream_reader::{StreamReadRequest, StreamReader};
 use crate::dma::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest, StreamWriter};
 use crate::memory::{
-    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
-    MemoryPort, MemorySystem,
+    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory,
+    DramL2Parameters, MemoryPort, MemorySystem,
 };
 use crate::observation::event::{Event, EventBuffer, ReqKind};
 use crate::port::frontend_tlb::{FrontendTlb, PageTables, Translation};
@@ -116,7 +116,7 @@ impl<M: MemorySystem> Engines<M> {
             if !pending && quiet && !progress {
                 return cycle;
             }
-            let external = self.memory.next_event(cycle).is_some();
+            let external = self.memory.next_event(cycle, true).is_some();
             assert!(progress || external, "cycle {cycle}: stuck without progress");
         }
         panic!("not finished");
@@ -196,14 +196,14 @@ fn check_loads<M: MemorySystem>(config: &GemminiConfig, translation: Translation
     cycles
 }
 
-fn bandwidth(latency: u64, outstanding: usize, beat_bytes: usize) -> BandwidthMemory {
+fn bandwidth(latency: u64, outstanding: u64, beat_bytes: usize) -> BandwidthMemory {
     let parameters = BandwidthParameters { latency, bytes: 24, cycles: 2, outstanding };
     BandwidthMemory::new(parameters, beat_bytes, filled())
 }
 
 fn dram(beat_bytes: usize) -> DramL2Memory {
-    let cache = CacheParameters { bytes: 4096, ways: 4, hit_cycles: 20 };
-    DramL2Memory::new(cache, DramParameters::ddr3_1866(), 1000, 12, beat_bytes, filled())
+    let cache = CacheParameters { kib: 4, ways: 4, hit_cycles: 20 };
+    DramL2Memory::new(DramL2Parameters { cache, outstanding: 12, ..DramL2Parameters::default() }, beat_bytes, filled())
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -214,7 +214,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_byte_of_a_load_arrives_once_in_its_place(config in configs(), rows in rows(), latency in 1..60u64, n in 1..20usize) {
+    fn every_byte_of_a_load_arrives_once_in_its_place(config in configs(), rows in rows(), latency in 1..60u64, n in 1..20u64) {
         check_loads(&config, Translation::Bare, bandwidth(latency, n, config.beat_bytes() as usize), &rows);
     }
 
