@@ -4,7 +4,7 @@ use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pollux_benches::separate_loads;
-use pollux_isa::{GemminiConfig, StreamItem};
+use pollux_isa::{StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::Translation;
@@ -18,14 +18,14 @@ type BenchSimulation = Simulation<StreamHost, BenchMemory>;
 
 /// A simulation at cycle 0: what is measured is the run of a copy of it.
 fn simulation(
-    config: &GemminiConfig,
+    config: &ValidConfig,
     parameters: BenchParameters,
     items: Vec<StreamItem>,
     mut memory: Memory,
 ) -> BenchSimulation {
     let host = StreamHost::new(items.into(), 1, &mut memory);
     let memory = BenchMemory::new(parameters, config.beat_bytes() as usize, memory);
-    Simulation::new(config, Translation::Bare, host, memory, false).expect("a configuration that is modelled")
+    Simulation::new(config, Translation::Bare, host, memory, false)
 }
 
 fn run(simulation: &BenchSimulation) -> RunSummary {

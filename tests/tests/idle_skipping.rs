@@ -19,7 +19,7 @@ struct Run {
 
 fn run(case: &GoldenCase, plain: bool, observer: &mut impl Observer) -> Run {
     let config = config_of(case).expect("a named configuration");
-    let mut runner = bench(case, &config).expect("a configuration that is modelled").plain(plain).limit(LIMIT);
+    let mut runner = bench(case, &config).plain(plain).limit(LIMIT);
     match runner.run(case.items.clone(), initial_memory(case), observer) {
         Ok(outcome) => Run { outcome, error: None },
         Err(stopped) => Run { outcome: stopped.outcome, error: Some(stopped.error) },

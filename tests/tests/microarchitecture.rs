@@ -81,7 +81,7 @@ fn run(config: &str, text: &str) -> (Vec<(Cycle, String)>, Cycle) {
         let (_, event) = line.split_once(',').expect("a line begins with the cycle");
         events.push((cycle, event.to_owned()));
     };
-    let mut runner = Runner::new(&program.config).expect("it is modelled").limit(LIMIT);
+    let mut runner = Runner::new(&program.config).limit(LIMIT);
     runner.run(program.items.clone(), program.initial_memory(), &mut record).expect("the chapter's programs end");
     (events, zero.expect("a command stands behind the fence"))
 }

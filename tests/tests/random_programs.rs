@@ -40,7 +40,6 @@ fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) 
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let runner = || {
         Runner::new(config)
-            .expect("a modelled configuration")
             .memory(setting.memory)
             .translation(setting.walk_latency.map_or(Translation::Bare, paged))
             .interval(setting.interval)

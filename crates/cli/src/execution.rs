@@ -120,7 +120,6 @@ pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out:
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let counter = progress::counter(out, "cycles");
     let mut runner = Runner::new(&program.config)
-        .map_err(Failure::input)?
         .memory(setup.memory)
         .interval(setup.interval)
         .translation(setup.page_walk.map_or(Translation::Bare, paged))

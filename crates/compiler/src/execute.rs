@@ -135,7 +135,7 @@ pub fn run_cycles(
         ControlFlow::Continue(())
     };
     let limit = setup.limit.unwrap_or(Cycle::MAX);
-    let mut runner = Runner::new(&compiled.program.config)?.memory(setup.memory).limit(limit).watch(watch);
+    let mut runner = Runner::new(&compiled.program.config).memory(setup.memory).limit(limit).watch(watch);
     let mut starts = Starts(Vec::with_capacity(count));
     let outcome = runner.run_host(host, memory, &mut starts).map_err(|stopped| {
         let operation = compiled.operation_name(starts.0.len().checked_sub(1));

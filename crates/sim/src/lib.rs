@@ -28,7 +28,6 @@ pub mod host;
 pub mod machine;
 pub mod memory;
 pub mod runner;
-pub mod setup;
 pub mod simulation;
 
 pub use observation::{event, report};

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use pollux_isa::{GemminiConfig, StreamItem};
+use pollux_isa::{StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use thiserror::Error;
 
@@ -12,25 +12,24 @@ use crate::machine::Machine;
 use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemoryModel, MemorySystem};
 use crate::observation::event::{Cycle, Observer};
 use crate::port::frontend_tlb::Translation;
-use crate::setup::{self, SetupError};
 use crate::simulation::{Position, RunError, RunSummary, Simulation};
 
 /// Everything around a run: translation, memory system, issue interval, limit, and who watches it.
 ///
 /// ```
-/// use pollux_isa::{GemminiConfig, StreamItem};
+/// use pollux_isa::{StreamItem, ValidConfig};
 /// use pollux_memory::Memory;
 /// use pollux_sim::event::NoObserver;
 /// use pollux_sim::runner::Runner;
 ///
-/// let config = GemminiConfig::default16();
-/// let mut runner = Runner::new(&config)?.memory("bench:latency=40".parse()?).limit(1_000_000);
+/// let config = ValidConfig::default();
+/// let mut runner = Runner::new(&config).memory("bench:latency=40".parse()?).limit(1_000_000);
 /// let outcome = runner.run(vec![StreamItem::Wait(1000)], Memory::new(), &mut NoObserver)?;
 /// assert!(outcome.summary.cycles > 1000 && outcome.summary.simulated < 10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Runner<'a> {
-    config: &'a GemminiConfig,
+    config: &'a ValidConfig,
     translation: Translation,
     memory: MemoryModel,
     interval: u64,
@@ -65,12 +64,8 @@ pub struct Stopped {
 impl<'a> Runner<'a> {
     /// A run with physical addresses, behind the memory of the golden bench, with a command of the host in every cycle and without a
     /// limit.
-    ///
-    /// # Errors
-    /// The configuration is inconsistent, or not one that the emulator models.
-    pub fn new(config: &'a GemminiConfig) -> Result<Self, SetupError> {
-        setup::check(config)?;
-        Ok(Self {
+    pub fn new(config: &'a ValidConfig) -> Self {
+        Self {
             config,
             translation: Translation::Bare,
             memory: MemoryModel::default(),
@@ -78,7 +73,7 @@ impl<'a> Runner<'a> {
             limit: Cycle::MAX,
             plain: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
-        })
+        }
     }
 
     /// How addresses are translated.

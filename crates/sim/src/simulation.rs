@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use pollux_isa::GemminiConfig;
+use pollux_isa::ValidConfig;
 use thiserror::Error;
 
 use crate::host::Host;
@@ -138,18 +138,8 @@ enum Progress {
 
 impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// A simulation at cycle 0; `record` turns the events on.
-    ///
-    /// # Errors
-    /// The configuration is inconsistent, or not one that the emulator models.
-    pub fn new(
-        config: &GemminiConfig,
-        translation: Translation,
-        host: H,
-        memory: M,
-        record: bool,
-    ) -> Result<Self, SetupError> {
-        setup::check(config)?;
-        Ok(Self::with_machine(Machine::new(config, translation), host, memory, record))
+    pub fn new(config: &ValidConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
+        Self::with_machine(Machine::new(config, translation), host, memory, record)
     }
 
     /// A simulation at cycle 0 of a machine after reset.

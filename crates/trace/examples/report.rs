@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let case = GoldenCase::read(Path::new(&folder))?;
     let config = config_of(&case)?;
     let mut profiler = Profiler::new(&config, &case.items);
-    let outcome = bench(&case, &config)?.run(case.items.clone(), initial_memory(&case), &mut profiler)?;
+    let outcome = bench(&case, &config).run(case.items.clone(), initial_memory(&case), &mut profiler)?;
     print!("{}", render(&profiler.finish(&outcome.summary), format));
     Ok(())
 }

@@ -9,7 +9,7 @@
 //!
 //! let log = CommandLog::csv(std::fs::File::create("commands.csv")?);
 //! let mut observer = (Profiler::new(config, &items), log);
-//! let outcome = Runner::new(config)?.limit(1_000_000).run(items, Memory::new(), &mut observer)?;
+//! let outcome = Runner::new(config).limit(1_000_000).run(items, Memory::new(), &mut observer)?;
 //! observer.1.finish()?;
 //! print!("{}", render(&observer.0.finish(&outcome.summary), Format::Text));
 //! # Ok(())

@@ -8,7 +8,6 @@ use pollux_memory::Memory;
 use pollux_sim::event::{Cycle, Event, NoObserver, Observer};
 use pollux_sim::memory::{BenchParameters, MemoryModel};
 use pollux_sim::runner::Runner;
-use pollux_sim::setup::SetupError;
 use serde::Serialize;
 
 use crate::case::{CaseError, CommandRecord, GoldenCase};
@@ -68,12 +67,9 @@ pub fn initial_memory(case: &GoldenCase) -> Memory {
 }
 
 /// The golden bench as a case was recorded on it.
-///
-/// # Errors
-/// The emulator does not model the configuration.
-pub fn bench<'a>(case: &GoldenCase, config: &'a GemminiConfig) -> Result<Runner<'a>, SetupError> {
+pub fn bench<'a>(case: &GoldenCase, config: &'a ValidConfig) -> Runner<'a> {
     let &GoldenCase { latency, a_period, d_period, .. } = case;
-    Ok(Runner::new(config)?.memory(MemoryModel::Bench(BenchParameters { latency, a_period, d_period })))
+    Runner::new(config).memory(MemoryModel::Bench(BenchParameters { latency, a_period, d_period }))
 }
 
 /// The configuration of a case: its own, or the one that it names.
@@ -101,8 +97,7 @@ pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
         ..CaseReport::default()
     };
     let limit = case.summary.busy_falls.saturating_mul(PATIENCE).saturating_add(GRACE);
-    let outcome = match bench(case, &config)?.limit(limit).run(case.items.clone(), initial_memory(case), &mut recorder)
-    {
+    let outcome = match bench(case, &config).limit(limit).run(case.items.clone(), initial_memory(case), &mut recorder) {
         Ok(outcome) => outcome,
         Err(stopped) => {
             report.problems.push(stopped.error.to_string());
@@ -115,7 +110,7 @@ pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
     let (difference, commands) = recorder.finish(summary.cycles);
     if let Some(difference) = difference {
         report.first_divergent_cycle = Some(difference.cycle);
-        report.problems.push(describe(&difference, &state_after(case, &config, difference.cycle)?));
+        report.problems.push(describe(&difference, &state_after(case, &config, difference.cycle)));
     } else if summary.busy_falls != case.summary.busy_falls {
         let (got, want) = (summary.busy_falls, case.summary.busy_falls);
         report.problems.push(format!("busy falls in cycle {got}, expected {want}"));
@@ -129,11 +124,11 @@ pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
 }
 
 /// What the blocks wait for after a cycle.
-fn state_after(case: &GoldenCase, config: &GemminiConfig, cycle: Cycle) -> Result<Vec<String>, SetupError> {
+fn state_after(case: &GoldenCase, config: &ValidConfig, cycle: Cycle) -> Vec<String> {
     // The run is repeated up to this cycle: it is the same one, and only a case that differs pays for it.
-    let mut runner = bench(case, config)?.limit(cycle.saturating_add(1));
+    let mut runner = bench(case, config).limit(cycle.saturating_add(1));
     let again = runner.run(case.items.clone(), initial_memory(case), &mut NoObserver);
-    Ok(again.err().map(|stopped| stopped.outcome.machine.waiting_for()).unwrap_or_default())
+    again.err().map(|stopped| stopped.outcome.machine.waiting_for()).unwrap_or_default()
 }
 
 /// Collects what a case has records of.

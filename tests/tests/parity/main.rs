@@ -176,7 +176,7 @@ fn the_counters_count_freeze_and_reset() {
             responses.push(*data);
         }
     };
-    let mut runner = Runner::new(&program.config).expect("a modelled configuration").limit(1_000_000);
+    let mut runner = Runner::new(&program.config).limit(1_000_000);
     runner.run(program.items.clone(), program.initial_memory(), &mut observer).expect("no deadlock");
     let [_, start, running, _, snapshot, frozen, _, released, _, reset, _, loads, loads_again] = responses[..] else {
         panic!("a response for each of the 13 counter commands: {responses:?}");

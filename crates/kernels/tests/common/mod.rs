@@ -195,7 +195,7 @@ pub fn any_memory(seed: u64) -> BenchParameters {
 }
 
 pub fn run_cycles_on(program: &Program, parameters: BenchParameters) -> (Memory, u64) {
-    let mut runner = Runner::new(&program.config).expect("a modelled configuration");
+    let mut runner = Runner::new(&program.config);
     runner = runner.memory(MemoryModel::Bench(parameters)).limit(1_000_000_000);
     let outcome = runner.run(program.items.clone(), program.initial_memory(), &mut NoObserver).expect("no deadlock");
     (outcome.memory, outcome.summary.busy_falls)
