@@ -3,6 +3,7 @@
 use pollux_isa::ValidConfig;
 use thiserror::Error;
 
+use crate::acceleration::Acceleration;
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
@@ -63,6 +64,7 @@ pub struct RunSummary {
 pub struct Simulation<H, M> {
     /// The accelerator.
     pub machine: Machine,
+    acceleration: Acceleration,
     /// The command source.
     pub host: H,
     /// The memory behind the port.
@@ -92,6 +94,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     pub fn new(config: &ValidConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
         Self {
             machine: Machine::new(config, translation),
+            acceleration: Acceleration::default(),
             host,
             memory,
             cycle: 0,
@@ -113,11 +116,16 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         if !O::ACTIVITY && self.skip_idle && !self.events.enabled() && self.repeat() {
             return Progress::Running;
         }
-        self.machine.defers = self.skip_idle;
         let (cycle, mark) = (self.cycle, self.host.mark());
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
-        let step = self.machine.step(cycle, cmd, &mut self.memory, &mut self.events, activity);
+        let Self { machine, acceleration, memory, events, .. } = self;
+        let step = if self.skip_idle {
+            acceleration.step(machine, cycle, cmd, memory, events, activity)
+        } else {
+            acceleration.leave(machine, events);
+            machine.step(cycle, cmd, memory, events, activity)
+        };
         let host = self.host.edge(step.accepted, step.busy, self.memory.memory_mut());
         self.cycle += 1;
         self.summary.simulated += 1;
@@ -136,7 +144,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
     #[inline]
     fn repeat(&mut self) -> bool {
-        let repeating = self.machine.repeating_cycles(|| self.host.present().is_some());
+        let repeating = self.acceleration.repeating_cycles(&self.machine, || self.host.present().is_some());
         if repeating == 0 {
             return false;
         }
@@ -145,7 +153,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         if cycles == 0 {
             return false;
         }
-        self.machine.defer(cycles as u32);
+        self.acceleration.defer(cycles as u32);
         self.host.skip(cycles);
         self.cycle += cycles;
         self.summary.simulated += cycles;
@@ -188,7 +196,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
                 Progress::Stuck => return Err(self.deadlock()),
             }
         }
-        self.machine.catch_up(&mut self.events);
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
         Err(RunError::Limit { limit })
     }
 
