@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 /// Runs a stream on the cycle model, with a limit.
-fn run(config: &GemminiConfig, items: Vec<StreamItem>, limit: u64) -> Result<RunSummary, RunError> {
+fn run(config: &ValidConfig, items: Vec<StreamItem>, limit: u64) -> Result<RunSummary, RunError> {
     let mut runner = Runner::new(config).limit(limit);
     runner = runner.memory("bench:latency=3".parse().expect("a memory system"));
     match runner.run(items, Memory::new(), &mut NoObserver) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use pollux_functional::{Action, Policy};
-use pollux_isa::GemminiConfig;
+use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::memory::MemoryModel;
 
 use crate::failure::Failure;
