@@ -14,6 +14,7 @@ use crate::table::{self, Class, FieldError, FieldSpec, InstructionSpec, Register
 
 /// Why a command cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The function number means nothing.
     #[error("funct {0} is not an instruction: the functions are 0 to 25 and 126")]
@@ -43,6 +44,7 @@ pub enum DecodeError {
 
 /// Why a command cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The configuration lacks what the instruction needs.
     #[error("{mnemonic} does not exist in this configuration: it needs {requires}")]
@@ -59,6 +61,7 @@ pub enum EncodeError {
 
 /// Why a mnemonic with named operands is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum OperandError {
     /// No such instruction.
     #[error("there is no instruction `{0}`")]
@@ -270,7 +273,7 @@ impl Command {
         if !spec.requires.is_met(cfg) {
             return Err(DecodeError::NotInBuild { mnemonic, requires: spec.requires.condition() });
         }
-        for field in spec.fields {
+        for field in spec.fields.iter().filter(|field| !field.is_unused(cfg, command.rs1, command.rs2)) {
             field.check(cfg, mnemonic, field.encoded(command.rs1, command.rs2))?;
         }
         Self::from_rocc(cfg, command).ok_or(DecodeError::UnknownFunct(command.funct))
@@ -282,6 +285,9 @@ impl Command {
     /// Those of [`Command::decode`], and bits that no field uses.
     pub fn decode_exact(cfg: &GemminiConfig, command: RoccCommand) -> Result<Self, DecodeError> {
         let decoded = Self::decode(cfg, command)?;
+        for field in decoded.spec().fields {
+            field.check(cfg, decoded.mnemonic(), field.encoded(command.rs1, command.rs2))?;
+        }
         let spec = decoded.spec();
         let defined = spec.defined_bits();
         let registers = [(Register::Rs1, command.rs1 & !defined.0), (Register::Rs2, command.rs2 & !defined.1)];

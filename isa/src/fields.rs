@@ -49,9 +49,9 @@ const fn dram(field: FieldSpec) -> FieldSpec {
     field.kind(DramAddress).keep(CoreAddrBits)
 }
 
-/// Rows or columns of an execute operand.
+/// Rows or columns of an execute operand, whose address stands in the low half of the same register.
 const fn extent(field: FieldSpec) -> FieldSpec {
-    field.keep(DimCountBits).min(1).max(Dim).or_dim()
+    field.keep(DimCountBits).max(Dim).or_dim().extent()
 }
 
 macro_rules! formats {
@@ -215,8 +215,8 @@ formats! {
         pad_i: u16              = rs1(15, 0).max(DimLess1).or(0), "Rows missing in the last block of I.";
         pad_j: u16              = rs1(31, 16).max(DimLess1).or(0), "Columns missing in the last block of J.";
         pad_k: u16              = rs1(47, 32).max(DimLess1).or(0), "Elements missing in the last block of K.";
-        i: u16                  = rs2(15, 0).min(1), "Blocks of rows of A and C.";
-        j: u16                  = rs2(31, 16).min(1), "Blocks of columns of B and C.";
+        i: u16                  = rs2(15, 0), "Blocks of rows of A and C.";
+        j: u16                  = rs2(31, 16), "Blocks of columns of B and C.";
         k: u16                  = rs2(47, 32), "Blocks of columns of A and rows of B; a residual addition has none.";
     }
 

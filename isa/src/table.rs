@@ -9,6 +9,7 @@ use thiserror::Error;
 
 pub use crate::command::INSTRUCTIONS;
 use crate::config::{CORE_MAX_ADDR_BITS, GemminiConfig, log2_up};
+use crate::local_addr::LocalAddr;
 use crate::rocc::RoccCommand;
 use crate::values::ValueNames;
 
@@ -136,10 +137,10 @@ pub struct FieldSpec {
     pub kept: Option<Quantity>,
     /// How to read it.
     pub kind: FieldKind,
-    /// Smallest legal value.
-    pub min: u64,
     /// Largest legal value, if less than all kept bits set.
     pub max: Option<Quantity>,
+    /// Rows or columns of the operand whose local address is in the low half of the same register.
+    pub is_extent: bool,
     /// Value that assembly may leave out.
     pub default: Option<Quantity>,
     /// One sentence for people.
@@ -160,8 +161,8 @@ impl FieldSpec {
             width: msb - lsb + 1,
             kept: None,
             kind: if msb == lsb { FieldKind::Flag } else { FieldKind::Unsigned },
-            min: 0,
             max: None,
+            is_extent: false,
             default: if msb == lsb { Some(Quantity::Fixed(0)) } else { None },
             meaning: "",
         }
@@ -179,12 +180,12 @@ impl FieldSpec {
         Self { kept: Some(bits), ..self }
     }
 
-    pub(crate) const fn min(self, min: u64) -> Self {
-        Self { min, ..self }
-    }
-
     pub(crate) const fn max(self, max: Quantity) -> Self {
         Self { max: Some(max), ..self }
+    }
+
+    pub(crate) const fn extent(self) -> Self {
+        Self { is_extent: true, ..self }
     }
 
     pub(crate) const fn or(self, default: u64) -> Self {
@@ -273,6 +274,15 @@ impl FieldSpec {
         self.select(rs1, rs2) & mask(self.kept_bits(cfg))
     }
 
+    /// Whether the field says the size of an operand that is at the garbage address: then it says nothing.
+    pub fn is_unused(&self, cfg: &GemminiConfig, rs1: u64, rs2: u64) -> bool {
+        let register = match self.register {
+            Register::Rs1 => rs1,
+            Register::Rs2 => rs2,
+        };
+        self.is_extent && LocalAddr(register as u32).is_garbage(cfg.layout())
+    }
+
     /// The registers `(rs1, rs2)` with the value put into the field.
     pub const fn insert(&self, registers: (u64, u64), value: u64) -> (u64, u64) {
         let bits = (value & mask(self.width)) << self.lsb;
@@ -286,7 +296,7 @@ impl FieldSpec {
     pub fn allowed(&self, cfg: &GemminiConfig) -> Allowed {
         let kept = mask(self.kept_bits(cfg));
         let max = self.max.map_or(kept, |max| max.of(cfg).min(kept));
-        Allowed { min: self.min, max, kind: self.kind }
+        Allowed { min: 0, max, kind: self.kind }
     }
 
     /// Value that assembly may leave out. Where the build keeps fewer bits than the default has (the scale of a build

@@ -229,7 +229,7 @@ fn the_functional_model_gives_the_diagnosis_of_the_check_before_a_run() {
             .warnings()
             .iter()
             .filter_map(|warning| match &warning.issue {
-                Issue::Illegal(illegality) => Some((warning.index, illegality.clone())),
+                Issue::Illegal(illegality) => Some((warning.place.index, illegality.clone())),
                 _ => None,
             })
             .collect();

@@ -41,7 +41,7 @@ fn all_cases() -> impl Iterator<Item = (GoldenCase, ValidConfig)> {
     ["directed", "random", "software"].into_iter().flat_map(cases)
 }
 
-fn run(case: &GoldenCase, config: &GemminiConfig, skip_idle: bool) -> (RunReport, BankEvents) {
+fn run(case: &GoldenCase, config: &ValidConfig, skip_idle: bool) -> (RunReport, BankEvents) {
     let mut runner = bench(case, config).plain(!skip_idle);
     let mut observer = (Profiler::new(config, &case.items), BankEvents::default());
     let outcome = runner.run(case.items.clone(), initial_memory(case), &mut observer).expect("a golden case ends");

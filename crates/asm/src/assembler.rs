@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use pollux_isa::table::INSTRUCTIONS;
 use pollux_isa::{GemminiConfig, LocalAddr, StreamItem, ValidConfig};
+use pollux_memory::RangeSet;
 
 use crate::ast::{
     Block, BufferStatement, ConfigSource, Data, Expr, Macro, Name, Operand, Parameter, RegionStatement,
@@ -19,7 +20,6 @@ use crate::diagnostic::{Diagnostics, Fault, MAX_FAULTS};
 use crate::expression::BUILTINS;
 use crate::parser::{KEYWORDS, Parser};
 use crate::program::{Buffer, ElementType, LocalRegion, MAX_RANK, Program};
-use crate::ranges::{RangeSet, overlap};
 use crate::source::{self, Disk, Files, Sources, Span, resolve};
 use crate::suggest::did_you_mean;
 use crate::value::{Value, memory_of};
@@ -644,7 +644,10 @@ impl Assembly<'_> {
             let message = "the buffer reaches beyond the 64-bit address space";
             return Err(self.report(Fault::new(statement.ty.span, message)));
         }
-        let shares = |other: &&Buffer| overlap(&other.range(), &buffer.range());
+        let shares = |other: &&Buffer| {
+            let (a, b) = (other.range(), buffer.range());
+            a.start.max(b.start) < a.end.min(b.end)
+        };
         if !statement.overlay
             && self.used.overlaps(&buffer.range())
             && let Some(other) = self.buffers.iter().find(shares)

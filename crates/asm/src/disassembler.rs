@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use pollux_isa::table::{FieldKind, FieldSpec};
 use pollux_isa::values::{Bits, NormCmd};
 use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, StreamItem};
+use pollux_memory::RangeSet;
 
 use crate::assembler::region_address;
 use crate::expression::BUILTINS;
 use crate::program::{Buffer, ElementType, LocalRegion, Program};
-use crate::ranges::RangeSet;
 use crate::token::{is_plain_name, quote};
 use crate::value::memory_of;
 

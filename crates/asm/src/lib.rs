@@ -26,7 +26,6 @@ mod instruction;
 pub mod npy;
 mod parser;
 pub mod program;
-mod ranges;
 pub mod source;
 mod suggest;
 mod token;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use pollux_isa::{RoccCommand, StreamItem, ValidConfig};
-use pollux_memory::Memory;
+use pollux_memory::{Memory, RangeSet};
 use thiserror::Error;
 
 /// Largest function number that a RoCC instruction word can carry (7 bits).
@@ -182,6 +182,13 @@ impl Program {
     /// The buffer of that name.
     pub fn buffer(&self, name: &str) -> Option<&Buffer> {
         self.buffers.iter().find(|b| b.name == name)
+    }
+
+    /// The addresses of all buffers: what the program owns.
+    pub fn owned(&self) -> RangeSet {
+        let mut owned = RangeSet::default();
+        self.buffers.iter().for_each(|buffer| owned.add(buffer.range()));
+        owned
     }
 
     /// The memory that the program starts from: every buffer mapped and filled.

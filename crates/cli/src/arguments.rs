@@ -52,13 +52,18 @@ impl PolicyName {
         }
     }
 
-    /// The functional model's policy. Legality has been checked before, by [`crate::execution::check`].
-    pub fn functional(self) -> Policy {
-        let policy = match self {
+    /// What to do about accesses to main memory, whichever model runs the program.
+    pub fn accesses(self) -> Policy {
+        match self {
             Self::Error => Policy::default(),
             Self::Warn | Self::Ignore => Policy::all(self.action()),
-        };
-        Policy { illegal: Action::Ignore, out_of_range: Action::Ignore, ..policy }
+        }
+    }
+
+    /// The functional model's policy. Commands and accesses have been checked before, by [`crate::execution::check`].
+    pub fn functional(self) -> Policy {
+        let checked = Action::Ignore;
+        Policy { illegal: checked, out_of_range: checked, unmapped_dram: checked, ..self.accesses() }
     }
 }
 

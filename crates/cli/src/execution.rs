@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use pollux_asm::{Disassembler, ElementType, Program};
-use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel};
+use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel, Place, check_accesses};
 use pollux_isa::RoccCommand;
 use pollux_isa::legality::{Illegality, check_program};
 use pollux_memory::Memory;
@@ -29,11 +29,31 @@ const SHOWN: usize = 20;
 /// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
 const ILLEGAL_LIMIT: Cycle = 10_000_000;
 
-/// Checks a program before it runs, in the same way for both models. The warnings.
+/// Checks a program before it runs, in the same way for both models: its commands, and what they and the processor do to
+/// main memory. The warnings.
 ///
 /// # Errors
-/// Illegal commands, if the policy makes them errors.
+/// Illegal commands, then accesses to undeclared memory, if the policy makes them errors.
 pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failure> {
+    let mut warnings = check_commands(program, policy)?;
+    let disassembler = Disassembler::new(program);
+    let found = check_accesses(&program.config, &program.owned(), &program.items, policy.accesses());
+    let found = found.map_err(|error| Failure::Program(vec![show(&error.0, &disassembler)]))?;
+    let shown = found.kept.iter().map(|diagnostic| show(diagnostic, &disassembler));
+    warnings.extend(first_of(shown, found.count));
+    Ok(warnings)
+}
+
+/// The first few of so many lines, and how many more there are.
+fn first_of(lines: impl Iterator<Item = String>, count: u64) -> Vec<String> {
+    let mut shown: Vec<String> = lines.take(SHOWN).collect();
+    if count > shown.len() as u64 {
+        shown.push(format!("and {} more", count - shown.len() as u64));
+    }
+    shown
+}
+
+fn check_commands(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failure> {
     if policy.action() == Action::Ignore {
         return Ok(Vec::new());
     }
@@ -44,12 +64,8 @@ pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failu
         format!("command {number} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
     };
     let found = check_program(&program.config, &program.items);
-    let mut found: Vec<String> = found.into_iter().map(line).collect();
-    if found.len() > SHOWN {
-        let more = found.len() - SHOWN;
-        found.truncate(SHOWN);
-        found.push(format!("and {more} more"));
-    }
+    let count = found.len() as u64;
+    let found = first_of(found.into_iter().map(line), count);
     if policy.action() == Action::Error && !found.is_empty() {
         return Err(Failure::Program(found));
     }
@@ -75,16 +91,12 @@ pub fn run_functional(program: &Program, policy: PolicyName) -> Result<Functiona
     let disassembler = Disassembler::new(program);
     let show = |diagnostic: &Diagnostic| show(diagnostic, &disassembler);
     model.run(&program.items).map_err(|error| Failure::Program(vec![show(&error.0)]))?;
-    let mut warnings: Vec<String> = model.warnings().iter().take(SHOWN).map(show).collect();
-    let more = model.warning_count() - warnings.len() as u64;
-    if more > 0 {
-        warnings.push(format!("and {more} more"));
-    }
+    let warnings = first_of(model.warnings().iter().map(show), model.warning_count());
     Ok(FunctionalRun { counts: *model.counts(), warnings, memory: model.into_memory() })
 }
 
 fn show(diagnostic: &Diagnostic, disassembler: &Disassembler) -> String {
-    let Diagnostic { index, command, step, issue } = diagnostic;
+    let Diagnostic { place: Place { index, command, step }, issue } = diagnostic;
     let step = step.map(|(step, mnemonic)| format!(", step {step} of the loop ({mnemonic})")).unwrap_or_default();
     format!("command {index} (`{}`){step}: {issue}", command_text(command, disassembler))
 }

@@ -8,6 +8,7 @@
 //! * [`unroll`]: LOOP_WS and LOOP_CONV_WS as sequences of primitive commands (usable without the model);
 //! * [`local_memory`]: scratchpad and accumulator;
 //! * `load_controller`, `execute_controller`, `store_controller`: what the three command classes do;
+//! * [`accesses`]: which bytes of main memory commands touch, and whether they may ([`check_accesses`]);
 //! * [`counts`]: multiply-accumulates, bytes and commands.
 //!
 //! ```
@@ -27,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod accesses;
 pub mod counts;
 mod execute_controller;
 mod load_controller;
@@ -36,7 +38,8 @@ pub mod policy;
 mod store_controller;
 pub mod unroll;
 
+pub use accesses::{AccessWalk, AccessWarnings, MemoryRows, check_accesses};
 pub use counts::{CommandCounts, Counts};
 pub use local_memory::LocalMemory;
 pub use model::FunctionalModel;
-pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Policy};
+pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Place, Policy};

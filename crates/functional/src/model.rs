@@ -7,11 +7,12 @@ use pollux_isa::stream::StreamItem;
 use pollux_isa::{AddressLayout, Command, LocalAddr, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 
+use crate::accesses::{AccessWalk, report_unmapped};
 use crate::counts::Counts;
 use crate::execute_controller::ExecuteController;
 use crate::load_controller::LoadController;
 use crate::local_memory::LocalMemory;
-use crate::policy::{Access, Action, Diagnostic, ExecError, Issue, Monitor, Policy};
+use crate::policy::{Action, Diagnostic, ExecError, Issue, Monitor, Policy};
 use crate::store_controller::StoreController;
 use crate::unroll::{Accepted, LoopCommands, Unroller};
 
@@ -27,23 +28,9 @@ pub(crate) struct Machine {
     pub accumulator: LocalMemory<i32>,
     pub counts: Counts,
     pub monitor: Monitor,
-    check_mapped: bool,
 }
 
 impl Machine {
-    /// Reports bytes of main memory that no declared range covers, if any range is declared.
-    #[inline]
-    pub fn check_mapped(&mut self, address: u64, bytes: u64, write: bool) -> Result<(), ExecError> {
-        if self.check_mapped
-            && let Some(first_unmapped) = self.memory.first_unmapped(address, bytes)
-            && self.memory.mapped().next().is_some()
-        {
-            let access = if write { Access::Write } else { Access::Read };
-            self.monitor.report(Issue::UnmappedDram { access, address, bytes, first_unmapped })?;
-        }
-        Ok(())
-    }
-
     /// Row number of an address that is about to be read; reports one that was never written.
     #[inline]
     pub fn scratchpad_row(&mut self, local: LocalAddr) -> Result<usize, ExecError> {
@@ -89,6 +76,8 @@ pub struct FunctionalModel {
     store: StoreController,
     unroller: Unroller,
     checker: Checker,
+    /// If accesses to main memory are checked.
+    accesses: Option<AccessWalk>,
 }
 
 /// Construction and state.
@@ -107,11 +96,11 @@ impl FunctionalModel {
             store: StoreController::new(&config),
             unroller: Unroller::new(&config),
             checker: Checker::new(&config),
+            accesses: (policy.unmapped_dram != Action::Ignore).then(|| AccessWalk::new(&config)),
             machine: Machine {
                 layout,
                 scratchpad: LocalMemory::new(layout.sp_rows as usize, dim),
                 accumulator: LocalMemory::new(layout.acc_rows as usize, dim),
-                check_mapped: policy.unmapped_dram != Action::Ignore,
                 memory,
                 counts: Counts::default(),
                 monitor: Monitor::new(policy),
@@ -235,6 +224,7 @@ impl FunctionalModel {
 
     /// Executes a command that is not a loop's. `registers` is the host's command.
     fn primitive(&mut self, command: &Command, registers: &RoccCommand) -> Result<(), ExecError> {
+        self.check_accesses(Some(command), registers)?;
         let machine = &mut self.machine;
         machine.counts.commands.add(command);
         match command {
@@ -263,8 +253,17 @@ impl FunctionalModel {
         Ok(())
     }
 
+    /// Reports bytes of main memory that no declared range covers.
+    fn check_accesses(&mut self, command: Option<&Command>, registers: &RoccCommand) -> Result<(), ExecError> {
+        let Some(walk) = &mut self.accesses else { return Ok(()) };
+        let Machine { memory, monitor, .. } = &mut self.machine;
+        let report = &mut |rows| report_unmapped(memory.mapped(), rows, monitor);
+        walk.command(&self.config, command, registers, report)
+    }
+
     /// A function that does not exist: without assertions it goes to the load controller, which takes it for an MVIN.
     fn unknown(&mut self, command: &RoccCommand) -> Result<(), ExecError> {
+        self.check_accesses(None, command)?;
         let operands = MoveOperands::from_regs(&self.config, command.rs1, command.rs2);
         self.load.mvin(&mut self.machine, 0, &operands)
     }

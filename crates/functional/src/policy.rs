@@ -26,6 +26,9 @@ pub struct Policy {
     pub unmapped_dram: Action,
     /// Reads of local rows that were never written. Real memories hold anything; the model reads 0, as the golden bench does.
     pub unwritten_row: Action,
+    /// Writes of the processor to bytes that the accelerator may still have to read or write
+    /// ([`crate::check_accesses`] finds them). A model without time takes one after the other.
+    pub race: Action,
     /// Every other illegality of [`pollux_isa::legality`].
     pub illegal: Action,
     /// Warnings that are kept; later ones are only counted.
@@ -42,6 +45,7 @@ impl Policy {
             out_of_range: action,
             unmapped_dram: action,
             unwritten_row: action,
+            race: action,
             illegal: action,
             max_warnings: 1000,
             max_loop_commands: 1 << 24,
@@ -54,16 +58,17 @@ impl Policy {
             Issue::Illegal(_) => self.illegal,
             Issue::UnmappedDram { .. } => self.unmapped_dram,
             Issue::UnwrittenRow { .. } => self.unwritten_row,
+            Issue::Race { .. } => self.race,
             Issue::EndlessLoop { .. } => Action::Error,
         }
     }
 }
 
 impl Default for Policy {
-    /// Errors, except for reads of rows never written, which are warnings: a ragged tile may legally read such rows and
-    /// then discard the result.
+    /// Errors, except for warnings of reads of rows never written, since a ragged tile may legally read such rows and then
+    /// discard the result, and of the processor's races, which the time between two commands may rule out.
     fn default() -> Self {
-        Self { unwritten_row: Action::Warn, ..Self::all(Action::Error) }
+        Self { unwritten_row: Action::Warn, race: Action::Warn, ..Self::all(Action::Error) }
     }
 }
 
@@ -78,6 +83,7 @@ pub enum Access {
 
 /// Undefined behaviour.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Issue {
     /// The command is illegal where it stands.
     #[error("{0} (the hardware: {effect})", effect = .0.effect())]
@@ -109,6 +115,21 @@ pub enum Issue {
         /// Row.
         row: u32,
     },
+    /// The processor writes bytes of a transfer without a fence after its command.
+    #[error(
+        "{verb} bytes at {address:#x} that the processor writes behind command {last} without a fence in between: the \
+         transfer may come before that write or after it; put a fence before the write",
+        verb = match access { Access::Read => "reads", Access::Write => "writes" },
+        last = after - 1
+    )]
+    Race {
+        /// Direction of the transfer.
+        access: Access,
+        /// First byte of the transfer's row that the processor writes.
+        address: u64,
+        /// Commands before the processor's write.
+        after: u64,
+    },
     /// A loop makes more commands than any legal one.
     #[error("the loop makes more than {limit} commands: check its bounds; one of zero counts 65536")]
     EndlessLoop {
@@ -117,24 +138,31 @@ pub enum Issue {
     },
 }
 
-/// An issue and its place in the command stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
+/// A place in a command stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
     /// Number of the host's command, from 0.
     pub index: u64,
     /// The host's command.
     pub command: RoccCommand,
     /// In a loop: number of the primitive command that it made, from 0, and that command's mnemonic.
     pub step: Option<(u64, &'static str)>,
+}
+
+/// An issue and its place in the command stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Where.
+    pub place: Place,
     /// What is undefined.
     pub issue: Issue,
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RoccCommand { funct, rs1, rs2 } = self.command;
-        write!(f, "command {} (funct {funct}, rs1 {rs1:#x}, rs2 {rs2:#x})", self.index)?;
-        if let Some((step, mnemonic)) = self.step {
+        let Place { index, command: RoccCommand { funct, rs1, rs2 }, step } = self.place;
+        write!(f, "command {index} (funct {funct}, rs1 {rs1:#x}, rs2 {rs2:#x})")?;
+        if let Some((step, mnemonic)) = step {
             write!(f, ", step {step} of the loop ({mnemonic})")?;
         }
         write!(f, ": {}", self.issue)
@@ -183,12 +211,22 @@ impl Monitor {
 
     #[cold]
     pub fn report(&mut self, issue: Issue) -> Result<(), ExecError> {
+        self.report_at(self.place(), issue)
+    }
+
+    /// The current place.
+    pub fn place(&self) -> Place {
+        let step = self.step.as_ref().map(|(step, command)| (*step, command.mnemonic()));
+        Place { index: self.index, command: self.command, step }
+    }
+
+    /// Reports an issue of an earlier place.
+    pub fn report_at(&mut self, place: Place, issue: Issue) -> Result<(), ExecError> {
         let action = self.policy.action(&issue);
         if action == Action::Ignore {
             return Ok(());
         }
-        let step = self.step.as_ref().map(|(step, command)| (*step, command.mnemonic()));
-        let diagnostic = Diagnostic { index: self.index, command: self.command, step, issue };
+        let diagnostic = Diagnostic { place, issue };
         if action == Action::Error {
             return Err(ExecError(Box::new(diagnostic)));
         }
@@ -205,5 +243,15 @@ impl Monitor {
 
     pub fn warning_count(&self) -> u64 {
         self.warning_count
+    }
+
+    /// Whether so many warnings have been kept that more are only counted.
+    pub fn only_counts(&self) -> bool {
+        self.policy.race == Action::Warn && self.warnings.len() >= self.policy.max_warnings
+    }
+
+    /// The warnings that were kept, and the number of all.
+    pub fn into_warnings(self) -> (Vec<Diagnostic>, u64) {
+        (self.warnings, self.warning_count)
     }
 }

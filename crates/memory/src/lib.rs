@@ -4,10 +4,14 @@
 //! pointer a page. Addresses wrap at 2^64. A program may declare which ranges it owns ([`Memory::map`]); the memory
 //! only records that, the models decide what an access elsewhere means.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
+
+mod ranges;
+
+pub use ranges::RangeSet;
 
 /// Bytes of a page.
 pub const PAGE_BYTES: usize = 1 << PAGE_BITS;
@@ -50,8 +54,7 @@ impl Hasher for PageHasher {
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     pages: HashMap<u64, Arc<Page>, BuildHasherDefault<PageHasher>>,
-    /// Disjoint ranges that do not touch: start to end (exclusive).
-    mapped: BTreeMap<u64, u64>,
+    mapped: RangeSet,
 }
 
 /// The part of one page that an access of `len` bytes at `addr` begins with: page number, offset, length.
@@ -192,20 +195,7 @@ impl Eq for Memory {}
 impl Memory {
     /// Declares a range as owned by the program. Ranges may overlap. An empty range changes nothing.
     pub fn map(&mut self, range: Range<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let Range { mut start, mut end } = range;
-        // Ranges that overlap or touch the new one start at or before its end; the last of those is met first.
-        while let Some((&other_start, &other_end)) = self.mapped.range(..=end).next_back() {
-            if other_end < start {
-                break;
-            }
-            start = start.min(other_start);
-            end = end.max(other_end);
-            self.mapped.remove(&other_start);
-        }
-        self.mapped.insert(start, end);
+        self.mapped.add(range);
     }
 
     /// Whether all `len` bytes from `addr` on are mapped. No bytes are always mapped.
@@ -215,18 +205,12 @@ impl Memory {
 
     /// The lowest address in the `len` bytes from `addr` on that is not mapped.
     pub fn first_unmapped(&self, addr: u64, len: u64) -> Option<u64> {
-        if len == 0 {
-            return None;
-        }
-        let covered_to = self.mapped.range(..=addr).next_back().map_or(addr, |(_, &end)| end.max(addr));
-        // The last byte of the address space cannot be mapped, so a wrapping range is never covered.
-        let covered = addr.checked_add(len).is_some_and(|end| end <= covered_to);
-        if covered { None } else { Some(covered_to) }
+        self.mapped.first_missing(addr, len)
     }
 
-    /// The mapped ranges in address order; they neither overlap nor touch.
-    pub fn mapped(&self) -> impl Iterator<Item = Range<u64>> {
-        self.mapped.iter().map(|(&start, &end)| start..end)
+    /// The mapped ranges.
+    pub fn mapped(&self) -> &RangeSet {
+        &self.mapped
     }
 }
 
@@ -304,7 +288,7 @@ mod tests {
         for range in [10..20, 40..50, 20..30, 5..5, 60..70, 45..60] {
             memory.map(range);
         }
-        assert_eq!(memory.mapped().collect::<Vec<_>>(), [10..30, 40..70]);
+        assert_eq!(memory.mapped().iter().collect::<Vec<_>>(), [10..30, 40..70]);
         assert!(memory.is_mapped(10, 20) && memory.is_mapped(69, 1) && memory.is_mapped(1000, 0));
         assert_eq!(memory.first_unmapped(25, 10), Some(30));
         assert_eq!(memory.first_unmapped(5, 10), Some(5));
@@ -312,18 +296,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn mapping_equals_a_set_of_bytes(ranges in prop::collection::vec((0u64..100, 0u64..20), 0..12), addr in 0u64..120, len in 0u64..20) {
-            let mut memory = Memory::new();
-            let mut bytes = [false; 160];
-            for (start, len) in ranges {
-                memory.map(start..start + len);
-                bytes[start as usize..(start + len) as usize].fill(true);
-            }
-            let expected = (addr..addr + len).find(|&a| !bytes[a as usize]);
-            prop_assert_eq!(memory.first_unmapped(addr, len), expected);
-        }
-
         #[test]
         fn writes_equal_those_to_an_array(writes in prop::collection::vec((0u64..2 * PAGE, prop::collection::vec(any::<u8>(), 0..=64), any::<u64>()), 0..40)) {
             let mut memory = Memory::new();

@@ -68,7 +68,7 @@ impl Placement {
         Self { a_start, b_end }
     }
 
-    /// Checks that A and B lie in the scratchpad and do not overlap.
+    /// Checks that A and B lie in the scratchpad and do not overlap. One that is not used has no rows.
     fn check(self, cfg: &GemminiConfig, mnemonic: &'static str, a_rows: u64, b_rows: u64, found: &mut Vec<Illegality>) {
         let sp_rows = u64::from(cfg.sp_rows());
         let memory = LocalMemory::Scratchpad;
@@ -77,7 +77,7 @@ impl Placement {
                 found.push(Illegality::LoopRegion { mnemonic, operand, memory, needed, available });
             }
         };
-        if self.a_start < self.b_end {
+        if a_rows > 0 && b_rows > 0 && self.a_start < self.b_end {
             // A grows up and B grows down towards each other.
             require("A and B together", a_rows.saturating_add(b_rows), self.b_end - self.a_start);
         } else {
@@ -136,31 +136,54 @@ impl Slot for MatmulLoop {
     }
 }
 
+/// The parts of a matmul loop that do anything; the others skip their bounds.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    a: bool,
+    b: bool,
+    d: bool,
+    execute: bool,
+    store: bool,
+}
+
 impl MatmulLoop {
+    /// A part without a main memory address does nothing (`dram_addr === 0.U` in `LoopMatmul.scala`).
+    fn parts(&self, run: &LoopWs) -> Parts {
+        Parts {
+            a: !run.skip_lda && self.ab.a != 0,
+            b: !run.skip_ldb && self.ab.b != 0,
+            d: !run.skip_ldd && self.dc.d != 0,
+            execute: !run.skip_ex && !run.is_resadd,
+            store: !run.skip_stc && self.dc.c != 0,
+        }
+    }
+
     /// The load channels that the loop uses, with the command that must have configured each.
     pub(super) fn channels_used(&self, run: &LoopWs) -> impl Iterator<Item = (usize, &'static str)> {
-        let loads_d = !run.skip_ldd && self.dc.d != 0 && !run.is_resadd;
-        let channels = [
-            (!run.skip_lda && self.ab.a != 0, "config_ld state_id=0"),
-            (!run.skip_ldb && self.ab.b != 0, "config_ld state_id=1"),
-            (loads_d, "config_ld state_id=2"),
-        ];
+        let Parts { a, b, d, .. } = self.parts(run);
+        let channels =
+            [(a, "config_ld state_id=0"), (b, "config_ld state_id=1"), (d && !run.is_resadd, "config_ld state_id=2")];
         channels.into_iter().enumerate().filter(|(_, (used, _))| *used).map(|(channel, (_, needs))| (channel, needs))
     }
 
     pub(super) fn check(&self, cfg: &GemminiConfig, run: &LoopWs, found: &mut Vec<Illegality>) {
         let LoopWsBounds { i, j, k, .. } = self.bounds;
-        let bounds = [("i", i), ("j", j), ("k", k)];
-        // A residual addition has no K.
-        if !check_bounds("loop_ws", &bounds[..if run.is_resadd { 2 } else { 3 }], found) {
+        let Parts { a, b, d, execute, store } = self.parts(run);
+        // A residual addition has no K: A and B are I x J.
+        let (uses_a, uses_b, uses_c) = match run.is_resadd {
+            true => (false, false, a || b || d || store),
+            false => (a || execute, b || execute, d || execute || store),
+        };
+        let bounds = [("i", i, uses_a || uses_c), ("j", j, uses_b || uses_c), ("k", k, uses_a || uses_b)];
+        let used = bounds.into_iter().filter(|(.., used)| *used).map(|(name, bound, _)| (name, bound));
+        if !check_bounds("loop_ws", &used.collect::<Vec<_>>(), found) {
             return;
         }
-        let (i, j, k, dim) = (u64::from(i), u64::from(j), u64::from(k), u64::from(cfg.dim()));
-        if !run.is_resadd {
-            let place = self.place.overridden(cfg, run.a_spad_id, run.b_spad_id);
-            place.check(cfg, "loop_ws", i * k * dim, k * j * dim, found);
-        }
-        check_accumulator(cfg, "loop_ws", i * j * dim, found);
+        let dim = u64::from(cfg.dim());
+        let rows = |used: bool, x: u16, y: u16| if used { u64::from(x) * u64::from(y) * dim } else { 0 };
+        let place = self.place.overridden(cfg, run.a_spad_id, run.b_spad_id);
+        place.check(cfg, "loop_ws", rows(uses_a, i, k), rows(uses_b, k, j), found);
+        check_accumulator(cfg, "loop_ws", rows(uses_c, i, j), found);
     }
 }
 

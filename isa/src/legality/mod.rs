@@ -5,7 +5,10 @@
 //! say the same about a program. Commands that an unroller makes are covered by the checks of its run command.
 //! Accesses to main memory and reads of rows never written need the models' memories and are found there.
 //!
-//! Sources: the `assert`s of the named Gemmini files, and the golden cases' "Things to know".
+//! A stream is illegal for what the hardware does with it ([`Illegality::effect`]), not for an assertion that only a
+//! simulation of the RTL makes: fields that mean nothing where they stand may have any value.
+//!
+//! Sources: the named Gemmini files, and the golden cases' "Things to know".
 
 mod loops;
 
@@ -41,6 +44,7 @@ impl LocalMemory {
 
 /// A way in which a command is illegal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Illegality {
     /// No such instruction in this build, or a field with an illegal value.
     #[error(transparent)]
@@ -72,14 +76,30 @@ pub enum Illegality {
         field: &'static str,
     },
     /// The blocks of a load overlap.
-    #[error("{mnemonic}: {rows} rows with block_stride {block_stride}: the block stride must be at least the rows")]
+    #[error(
+        "{mnemonic}: {blocks} blocks of {rows} rows with block_stride {block_stride}: the block stride must be at least \
+         the rows"
+    )]
     BlockStride {
         /// Instruction.
         mnemonic: &'static str,
+        /// Blocks of DIM columns of the command.
+        blocks: u32,
         /// Rows of the command.
         rows: u16,
         /// The channel's block stride.
         block_stride: u16,
+    },
+    /// An execute operand of rows without columns.
+    #[error(
+        "{mnemonic}: {operand} has rows but no columns: the rows are read and never taken \
+         (ExecuteController.scala, unpadded_cols); for zeros, give it no rows or the garbage address"
+    )]
+    UntakenRows {
+        /// Instruction.
+        mnemonic: &'static str,
+        /// Operand.
+        operand: &'static str,
     },
     /// Pixels repeated into the accumulator.
     #[error(
@@ -252,6 +272,7 @@ impl Illegality {
             Illegality::ZeroExtent { .. } | Illegality::PoolGeometry { .. } => "counters wrap around; may never finish",
             Illegality::MultipleBlocks { .. } => "stores wrong data",
             Illegality::BlockStride { .. } => "blocks overwrite each other",
+            Illegality::UntakenRows { .. } => "takes these rows for later operands, or stops",
             Illegality::RepeatsIntoAccumulator { .. } => "writes wrong rows",
             Illegality::Unconfigured { .. } => "uses whatever the registers hold",
             Illegality::OutOfRange { .. } => "addresses wrap around",
@@ -367,7 +388,8 @@ fn check_mvout(cfg: &GemminiConfig, operands: &MoveOperands, found: &mut Vec<Ill
     if operands.cols == 0 {
         found.push(Illegality::ZeroExtent { mnemonic: "mvout", field: "cols" });
     }
-    if operands.local.is_acc() {
+    // Garbage is stored as zeros, which nothing reads.
+    if operands.local.is_acc() && !operands.local.is_garbage(cfg.layout()) {
         let full = operands.local.read_full();
         if full && operands.blocks(cfg) > 1 {
             found.push(Illegality::MultipleBlocks { store: "full-width", cols: operands.cols, dim: cfg.dim() });
@@ -414,7 +436,8 @@ fn check_preload(cfg: &GemminiConfig, operands: &Preload, found: &mut Vec<Illega
 
 fn check_compute(cfg: &GemminiConfig, mnemonic: &'static str, operands: &Compute, found: &mut Vec<Illegality>) {
     check_source(cfg, mnemonic, "a", operands.a, found);
-    if operands.a.is_garbage(cfg.layout()) {
+    // Columns beyond the operand's are zeros whatever is read.
+    if operands.a.is_garbage(cfg.layout()) && operands.a_rows > 0 && operands.a_cols > 0 {
         found.push(Illegality::GarbageA { mnemonic });
     }
     let d_is_never_read = cfg.hardcode_d_to_garbage_addr && cfg.dataflow == Dataflow::Ws;
@@ -430,7 +453,10 @@ fn check_loop_ws(cfg: &GemminiConfig, run: &LoopWs, found: &mut Vec<Illegality>)
     if run.skip_lda && run.skip_ldb && run.skip_ldd && run.skip_ex && run.skip_stc {
         found.push(Illegality::LoopSkipsAll);
     }
-    check_activation(cfg, "loop_ws", run.act, found);
+    // The unroller looks at no other activation, and only when it stores; config_st sets the one that counts.
+    if matches!(run.act, Activation::Layernorm | Activation::Softmax) && !run.skip_stc {
+        check_activation(cfg, "loop_ws", run.act, found);
+    }
     if run.full_c && !cfg.acc_read_full_width && !run.skip_stc {
         found.push(FULL_READ.at("loop_ws"));
     }
@@ -519,6 +545,9 @@ pub fn check_program<'a>(
     found
 }
 
+/// Rows of the shortest pass through the array (`total_rows` of `ExecuteController.scala`).
+const MIN_PASS_ROWS: u32 = 4;
+
 /// A kind of store, as CONFIG_ST selects it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StoreMode {
@@ -546,11 +575,17 @@ impl Checker {
     }
 
     /// What is illegal in the next command of the stream; usually nothing. The command then counts as executed,
-    /// unless it cannot be decoded.
+    /// unless its function does not exist.
     pub fn check(&mut self, command: RoccCommand) -> Vec<Illegality> {
         let command = match Command::decode(&self.cfg, command) {
             Ok(command) => command,
-            Err(error) => return vec![error.into()],
+            Err(error) => {
+                // The hardware goes on with the bits that it keeps, and what follows should not be blamed for this.
+                if let (DecodeError::Field(_), Some(command)) = (&error, Command::from_rocc(&self.cfg, command)) {
+                    self.follow(&command, &mut Vec::new());
+                }
+                return vec![error.into()];
+            }
         };
         let mut found = check_command(&self.cfg, &command);
         self.follow(&command, &mut found);
@@ -561,7 +596,11 @@ impl Checker {
         let mnemonic = command.mnemonic();
         match command {
             Command::ConfigEx(config) => self.config_ex(config, found),
-            Command::ConfigLd(config) => self.channels[usize::from(config.state_id)] = Channel::Set(*config),
+            Command::ConfigLd(config) => {
+                if let Some(channel) = self.channels.get_mut(usize::from(config.state_id)) {
+                    *channel = Channel::Set(*config);
+                }
+            }
             Command::ConfigSt(config) => self.config_st(config),
             Command::Mvin(operands) => self.mvin(mnemonic, operands, 0, found),
             Command::Mvin2(operands) => self.mvin(mnemonic, operands, 1, found),
@@ -635,17 +674,21 @@ impl Checker {
                 return;
             }
         };
-        if config.block_stride < rows {
-            found.push(Illegality::BlockStride { mnemonic, rows, block_stride: config.block_stride });
+        let (blocks, block_stride) = (operands.blocks(&self.cfg), config.block_stride);
+        // One block has no distance to another.
+        if blocks > 1 && block_stride < rows {
+            found.push(Illegality::BlockStride { mnemonic, blocks, rows, block_stride });
         }
-        if config.repeats() > 1 && local.is_acc() {
+        // Elements of full width do not pass the repeater (`mvin_scale_acc_in.bits.pixel_repeats`), and a build without it
+        // passes everything.
+        let repeats = operands.dram == 0 || config.shrink || self.cfg.mvin_scale_shared;
+        if config.repeats() > 1 && local.is_acc() && repeats && self.cfg.has_first_layer_optimizations {
             found.push(Illegality::RepeatsIntoAccumulator { mnemonic, repeats: config.repeats() });
         }
         if operands.dram == 0 && local.is_acc() && config.shrink {
             found.push(Illegality::ShrunkZeros { mnemonic });
         }
-        let blocks = u64::from(operands.blocks(&self.cfg));
-        let span = blocks.saturating_sub(1) * u64::from(config.block_stride) + u64::from(rows);
+        let span = u64::from(blocks.saturating_sub(1)) * u64::from(block_stride) + u64::from(rows);
         self.check_range(mnemonic, "local", local, span, found);
     }
 
@@ -659,27 +702,50 @@ impl Checker {
 
     fn mvout(&self, operands: &MoveOperands, found: &mut Vec<Illegality>) {
         let ConfigSt { pool_size, porows, pocols, orows, ocols, .. } = self.store;
-        let image = [("orows", orows), ("ocols", ocols)];
-        let pooled = [("pool_size", pool_size), ("porows", porows), ("pocols", pocols)];
-        let (store, geometry) = match self.store_mode() {
+        let (store, geometry, span) = match self.store_mode() {
             StoreMode::Plain => {
                 if operands.rows == 0 {
                     found.push(Illegality::ZeroExtent { mnemonic: "mvout", field: "rows" });
                 }
                 let blocks = u64::from(operands.blocks(&self.cfg));
                 let span = blocks.saturating_sub(1) * u64::from(self.cfg.dim()) + u64::from(operands.rows);
+                // A row at the garbage address is a row of zeros; the row behind it is the memory's first.
+                if span == 1 && operands.local.is_garbage(self.layout) {
+                    return;
+                }
                 self.check_range("mvout", "local", operands.local, span, found);
                 return;
             }
-            StoreMode::Pooled => ("pooled", [&image[..], &pooled[..]].concat()),
-            StoreMode::OneDimensional => ("1-D", image.to_vec()),
+            // The image may be empty: what is outside of it is zero.
+            StoreMode::Pooled => {
+                let geometry = vec![("pool_size", pool_size), ("porows", porows), ("pocols", pocols)];
+                ("pooled", geometry, self.pooled_rows())
+            }
+            StoreMode::OneDimensional => {
+                ("1-D", vec![("orows", orows), ("ocols", ocols)], u64::from(orows) * u64::from(ocols))
+            }
         };
         if operands.blocks(&self.cfg) > 1 {
             found.push(Illegality::MultipleBlocks { store, cols: operands.cols, dim: self.cfg.dim() });
         }
         let zero = geometry.into_iter().filter(|(_, value)| *value == 0);
         found.extend(zero.map(|(field, _)| Illegality::PoolGeometry { store, field }));
-        self.check_range("mvout", "local", operands.local, u64::from(orows) * u64::from(ocols), found);
+        if span > 0 {
+            self.check_range("mvout", "local", operands.local, span, found);
+        }
+    }
+
+    /// Rows up to the last one that a window of a pooled store reads; positions outside of the image are zeros.
+    fn pooled_rows(&self) -> u64 {
+        let ConfigSt { pool_size, pool_stride, porows, pocols, orows, ocols, upad, lpad, .. } = self.store;
+        let inside = |windows: u8, pad: u8, image: u8| {
+            let padded = u64::from(windows).saturating_sub(1) * u64::from(pool_stride) + u64::from(pool_size);
+            padded.saturating_sub(pad.into()).min(image.into())
+        };
+        match (inside(porows, upad, orows), inside(pocols, lpad, ocols)) {
+            (0, _) | (_, 0) => 0,
+            (rows, cols) => (rows - 1) * u64::from(ocols) + cols,
+        }
     }
 
     fn check_range(
@@ -690,10 +756,7 @@ impl Checker {
         span: u64,
         found: &mut Vec<Illegality>,
     ) {
-        let (memory, rows) = match local.is_acc() {
-            true => (LocalMemory::Accumulator, self.layout.acc_rows),
-            false => (LocalMemory::Scratchpad, self.layout.sp_rows),
-        };
+        let (memory, rows) = self.memory_of(local);
         let first = u64::from(local.data(self.layout));
         let last = first + span.saturating_sub(1);
         if last >= rows.into() {
@@ -710,10 +773,46 @@ impl Checker {
         stride: u16,
         found: &mut Vec<Illegality>,
     ) {
-        if !operand.local.is_garbage(self.layout) {
-            let rows = if transposed { operand.cols } else { operand.rows };
-            let span = u64::from(rows.saturating_sub(1)) * u64::from(stride) + 1;
-            self.check_range(mnemonic, name, operand.local, span, found);
+        let (rows, cols) = if transposed { (operand.cols, operand.rows) } else { (operand.rows, operand.cols) };
+        // What has no rows is not read: it is zeros.
+        if operand.local.is_garbage(self.layout) || rows == 0 {
+            return;
+        }
+        if cols == 0 {
+            found.push(Illegality::UntakenRows { mnemonic, operand: name });
+        }
+        self.check_range(mnemonic, name, operand.local, u64::from(rows - 1) * u64::from(stride) + 1, found);
+    }
+
+    /// Checks the rows that a result is written to, `stride` apart. In OS the last row of the array comes out first, and
+    /// the others lie so far before it.
+    fn check_result(&self, result: ExecOperand, stride: u16, found: &mut Vec<Illegality>) {
+        if result.local.is_garbage(self.layout) || result.rows == 0 || result.cols == 0 {
+            return;
+        }
+        let rows = u64::from(result.rows);
+        let (before, span) = match self.dataflow() {
+            DataflowMode::Ws => (0, (rows - 1) * u64::from(stride) + 1),
+            DataflowMode::Os => {
+                let last = u64::from(self.cfg.dim()) - 1;
+                let back = |row: u64| last.saturating_sub(row) * u64::from(stride);
+                (back(0).saturating_sub(last), (last + 1).saturating_sub(back(rows - 1)).max(1))
+            }
+        };
+        if u64::from(result.local.data(self.layout)) < before {
+            let first = u64::from(result.local.add(self.layout, (before as u32).wrapping_neg()).data(self.layout));
+            let (memory, rows) = self.memory_of(result.local);
+            let last = first + before + span - 1;
+            found.push(Illegality::OutOfRange { mnemonic: "preload", operand: "c", memory, first, last, rows });
+            return;
+        }
+        self.check_range("preload", "c", result.local, span, found);
+    }
+
+    fn memory_of(&self, local: LocalAddr) -> (LocalMemory, u32) {
+        match local.is_acc() {
+            true => (LocalMemory::Accumulator, self.layout.acc_rows),
+            false => (LocalMemory::Scratchpad, self.layout.sp_rows),
         }
     }
 
@@ -728,9 +827,9 @@ impl Checker {
         };
         let ws = self.dataflow() == DataflowMode::Ws;
         self.check_operand("preload", ("d", operands.d()), ws && config.b_transpose, 1, found);
-        self.check_operand("preload", ("c", operands.c()), false, config.c_stride, found);
-        // With a transposed operand every pass has DIM rows.
-        let whole = config.a_transpose || config.b_transpose;
+        self.check_result(operands.c(), config.c_stride, found);
+        // With a transposed operand every pass has DIM rows, and no pass has fewer than 4.
+        let whole = config.a_transpose || config.b_transpose || self.cfg.dim() == MIN_PASS_ROWS;
         self.garbage_weights = ws && operands.d.is_garbage(self.layout) && !whole;
         self.result_in_array = !ws && operands.c.is_garbage(self.layout);
     }

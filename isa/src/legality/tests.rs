@@ -174,15 +174,121 @@ fn loads_need_their_channel_and_room_between_blocks() {
             "mvin dram=64 local=0 cols=16 rows=4
              config_ld stride=64 state_id=1 block_stride=8 pixel_repeats=2
              mvin2 dram=64 local=0 cols=32 rows=9
+             mvin2 dram=64 local=0 cols=16 rows=9
+             mvin2 dram=64 local=0x80000000 cols=16 rows=8
+             mvin2 dram=0 local=0x80000000 cols=16 rows=8
+             config_ld stride=64 state_id=1 block_stride=8 pixel_repeats=2 shrink=1
              mvin2 dram=64 local=0x80000000 cols=16 rows=8
              mvin3 dram=64 local=0 cols=16 rows=4"
         ),
         [
             "mvin: there was no config_ld state_id=0 before: its registers have no defined value",
-            "mvin2: 9 rows with block_stride 8: the block stride must be at least the rows",
+            "mvin2: 2 blocks of 9 rows with block_stride 8: the block stride must be at least the rows",
+            "mvin2: pixel_repeats is 2, but the destination is the accumulator: repeats need the scratchpad",
             "mvin2: pixel_repeats is 2, but the destination is the accumulator: repeats need the scratchpad",
             "mvin3: there was no config_ld state_id=2 before: its registers have no defined value",
         ]
+    );
+}
+
+#[test]
+fn extents_of_garbage_and_of_nothing_do_not_matter() {
+    let garbage = |funct, rs1: u64, rs2: u64| RoccCommand { funct, rs1, rs2 };
+    let mut checker = Checker::new(&GemminiConfig::default16());
+    checker.check(assemble(&GemminiConfig::default16(), "config_ex dataflow=1"));
+    let [rows, all, zeros] = [0x10_0010_0000_0000, u64::MAX, 0xffff_ffff];
+    for command in [
+        garbage(6, rows, rows | 0x8000_0000),
+        garbage(4, rows, zeros),
+        // The compute before has been followed, so that this preload has one.
+        garbage(6, zeros, rows | 0x8000_0000),
+        garbage(5, rows, all),
+        garbage(6, all, all),
+        garbage(5, rows, all),
+        // Rows of nothing are zeros, and so is a garbage A without columns.
+        garbage(6, 0x10_0000_0000, 0x10_0000_0000 | 0x8000_0000),
+        garbage(4, zeros, 0x10_0000_0000),
+    ] {
+        assert_eq!(checker.check(command), [], "{command:?}");
+    }
+    // A command with a field that does not fit counts as executed all the same.
+    checker.check(assemble(&GemminiConfig::default16(), "preload d=0 c=0"));
+    assert_eq!(checker.check(garbage(4, 0x1f_0010_0000_0000, zeros)).len(), 1);
+    assert_eq!(checker.check(assemble(&GemminiConfig::default16(), "preload d=0 c=0")), []);
+}
+
+#[test]
+fn rows_without_columns_are_read_and_never_taken() {
+    let untaken = |mnemonic: &str, operand: &str| {
+        format!(
+            "{mnemonic}: {operand} has rows but no columns: the rows are read and never taken \
+             (ExecuteController.scala, unpadded_cols); for zeros, give it no rows or the garbage address"
+        )
+    };
+    assert_eq!(
+        configured(
+            "preload d=0 d_cols=0 c=0x80000000 c_cols=0
+             compute_preloaded a=0 a_cols=0 bd=16 bd_cols=0
+             config_ex dataflow=1 a_transpose=1
+             preload d=0 c=0x80000000
+             compute_preloaded a=0 a_cols=0
+             preload d=0 c=0x80000000
+             compute_preloaded a=0 a_rows=0"
+        ),
+        [
+            untaken("preload", "d"),
+            untaken("compute_preloaded", "a"),
+            untaken("compute_preloaded", "bd"),
+            untaken("compute_preloaded", "a"),
+        ]
+    );
+}
+
+#[test]
+fn results_of_an_output_stationary_product_lie_before_their_last_row() {
+    let pair = |c: &str| format!("config_ex dataflow=0 c_stride=2\npreload d=0 c={c}\ncompute_preloaded a=0 bd=0");
+    assert_eq!(configured(&pair("15")), [""; 0]);
+    assert_eq!(configured(&pair("0x8000000f")), [""; 0]);
+    assert_eq!(configured(&pair("14")), ["preload: c uses scratchpad rows 16383 to 16413: the last one is 16383"]);
+    assert_eq!(configured(&pair("16370")), ["preload: c uses scratchpad rows 16370 to 16385: the last one is 16383"]);
+}
+
+#[test]
+fn a_row_at_the_garbage_address_is_stored_as_zeros() {
+    assert_eq!(
+        configured(
+            "mvout dram=64 local=0xffffffff cols=16 rows=1
+             mvout dram=64 local=0xffffffff cols=16 rows=2"
+        ),
+        ["mvout: local uses accumulator rows 16383 to 16384: the last one is 1023"]
+    );
+}
+
+#[test]
+fn a_pooled_store_reads_only_what_its_windows_cover() {
+    let pooled = |rows: u32, cols: u32| {
+        format!(
+            "config_st stride=16 pool_stride=2 pool_size=2 porows=4 pocols=4 orows={rows} ocols={cols}
+             mvout dram=64 local=0x80000000 cols=16 rows=0"
+        )
+    };
+    for (rows, cols) in [(8, 8), (0, 0), (200, 8), (64, 16)] {
+        assert_eq!(configured(&pooled(rows, cols)), [""; 0]);
+    }
+    assert_eq!(configured(&pooled(8, 200)), ["mvout: local uses accumulator rows 0 to 1407: the last one is 1023"]);
+}
+
+#[test]
+fn bounds_and_places_of_parts_that_do_nothing_may_be_anything() {
+    let bounds = |i, j, k| LOOP.replace("i=4 j=4 k=4", &format!("i={i} j={j} k={k}"));
+    let stores = "loop_ws skip_lda=1 skip_ldb=1 skip_ldd=1 skip_ex=1";
+    assert_eq!(configured(&format!("{}\n{stores}", bounds(4, 4, 0))), [""; 0]);
+    assert_eq!(configured(&format!("{}\n{stores}", bounds(8, 8, 1000))), [""; 0]);
+    let loads = "loop_ws skip_ldb=1 skip_ldd=1 skip_ex=1 skip_stc=1";
+    assert_eq!(configured(&format!("{}\n{loads}", bounds(4, 0, 16))), [""; 0]);
+    assert_eq!(
+        configured(&format!("{}\n{loads}", bounds(0, 0, 0))),
+        ["i", "k"].map(|bound| format!("loop_ws: the loop bound {bound} is 0: it must be at least 1"))
     );
 }
 
