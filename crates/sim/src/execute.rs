@@ -1,5 +1,6 @@
 //! The execute ring: the controller, what feeds the mesh, and the mesh.
 
+pub mod command_kind;
 pub mod execute_controller;
 pub mod mesh;
 #[cfg(test)]

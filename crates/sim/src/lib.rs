@@ -12,6 +12,7 @@
 //! | `port` | TileLink and translation |
 //! | `parts` | queues, pipelines, rows, wires: what several blocks are made of |
 //! | `observation` | events and reports |
+//! | `acceleration` | the fast path over the same blocks |
 //!
 //! [`machine`] wires them in one place; [`runner`] runs a program on it, [`simulation`] a machine with its
 //! [`host`] and its [`memory`].
@@ -23,6 +24,7 @@ mod dma;
 mod port;
 mod parts;
 mod observation;
+mod acceleration;
 
 pub mod host;
 pub mod machine;

@@ -13,73 +13,43 @@
 //! ```
 //!
 //! A cycle has two halves. First every wire is worked out from registers (`&self`), producers before consumers; then
-//! every block takes its clock edge (`&mut self`). [`Machine::step`] lists both in order.
+//! every block takes its clock edge (`&mut self`). [`Machine::step`] lists both in order. It is the specification; the fast path
+//! over the same blocks is [`crate::acceleration`].
 
 use pollux_isa::{RoccCommand, ValidConfig};
 
 use crate::dma::load_controller::LoadController;
 use crate::dma::store_controller::StoreController;
-use crate::execute::execute_controller::{ControlWires, ExResults, ExecuteController, RowIssueWires, RowStream};
+use crate::execute::execute_controller::ExecuteController;
+use crate::execute::execute_controller::wires::{ControlWires, RowIssueWires};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::front_end::{FrontEnd, FrontInputs};
 use crate::host::BENCH_RD;
-use crate::memories::scratchpad::{Scratchpad, ScratchpadInputs, ScratchpadWires};
+use crate::memories::scratchpad::Scratchpad;
+use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 use crate::observation::report::{Activity, Block, Cause, Spent};
-use crate::parts::wires::{ExReads, UNITS};
+use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};
 use crate::port::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
 use crate::port::tilelink::SourceRanges;
 
 /// The accelerator's blocks. `Clone` is a snapshot.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    front: FrontEnd,
-    load: LoadController,
-    execute: ExecuteController,
-    store: StoreController,
-    scratchpad: Scratchpad,
-    tlb: FrontendTlb,
-    port: MemoryPort,
+    pub(crate) front: FrontEnd,
+    pub(crate) load: LoadController,
+    pub(crate) execute: ExecuteController,
+    pub(crate) store: StoreController,
+    pub(crate) scratchpad: Scratchpad,
+    pub(crate) tlb: FrontendTlb,
+    pub(crate) port: MemoryPort,
     /// The busy output in the last cycle, to report its changes.
-    was_busy: bool,
+    pub(crate) was_busy: bool,
     /// Commands accepted so far.
-    accepted: u64,
+    pub(crate) accepted: u64,
     /// The counters' inputs in the last cycle, which hold while nothing moves.
-    counters: CounterEvents,
-    wires: LargeWires,
-    deferred: Deferred,
-    /// What the execute controller does may be left for later. It can be turned off, to test that it changes nothing.
-    pub(crate) defers: bool,
-}
-
-/// Cycles of the execute controller that are done later than they pass: nothing that anybody else sees depends on when.
-#[derive(Clone, Copy, Debug, Default)]
-struct Deferred {
-    /// Cycles from now on that may be left for later.
-    possible: u32,
-    /// Cycles that have passed and are still to be done.
-    cycles: u32,
-    /// Scratchpad banks that the execute controller reads in each of them.
-    banks: u32,
-    /// Accumulator banks whose clock edges are left for later, too: those that it may write, and those into which a write is on its way.
-    acc_banks: u32,
-}
-
-impl Deferred {
-    fn pass(&mut self, cycles: u32) {
-        self.possible -= cycles;
-        self.cycles += cycles;
-    }
-}
-
-/// Wires that are kept from cycle to cycle: they are large, and most of them do not change.
-#[derive(Clone, Debug, Default)]
-struct LargeWires {
-    results: ExResults,
-    rows: RowIssueWires,
-    spad: ScratchpadWires,
-    tlb: TlbWires,
+    pub(crate) counters: CounterEvents,
 }
 
 /// What one cycle did.
@@ -93,21 +63,32 @@ pub struct Step {
     pub busy: bool,
 }
 
+/// The completion arbiter's outputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    /// Entry reported complete.
+    pub(crate) reported: Option<RobId>,
+    /// The load controller's report is taken.
+    pub(crate) load_ready: bool,
+    /// The store controller's report is taken.
+    pub(crate) store_ready: bool,
+}
+
 /// What an observer needs of a cycle's wires.
-struct CycleWires<'a> {
+pub(crate) struct CycleWires<'a> {
     /// A command is presented; true inside if it is accepted. The same for the controllers' row requests.
-    cmd: Option<bool>,
-    load: Option<bool>,
-    store: Option<bool>,
+    pub(crate) cmd: Option<bool>,
+    pub(crate) load: Option<bool>,
+    pub(crate) store: Option<bool>,
     /// Controllers that accept a command.
-    ready: [bool; 3],
-    control: &'a ControlWires<'a>,
-    rows: &'a RowIssueWires,
-    spad: &'a ScratchpadWires,
-    tlb: &'a TlbWires,
-    port: &'a PortWires,
+    pub(crate) ready: PerUnit<bool>,
+    pub(crate) control: &'a ControlWires<'a>,
+    pub(crate) rows: &'a RowIssueWires,
+    pub(crate) spad: &'a ScratchpadWires,
+    pub(crate) tlb: &'a TlbWires,
+    pub(crate) port: &'a PortWires,
     /// A beat waits on channel D.
-    d_offered: bool,
+    pub(crate) d_offered: bool,
 }
 
 impl Machine {
@@ -124,9 +105,6 @@ impl Machine {
             was_busy: false,
             accepted: 0,
             counters: CounterEvents::default(),
-            wires: LargeWires::default(),
-            deferred: Deferred::default(),
-            defers: true,
         }
     }
 
@@ -142,225 +120,106 @@ impl Machine {
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
         let accepted = cmd.is_some() && self.front.cmd_ready();
-        let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
-        let observed = activity.is_some() || self.front.reads_counters();
-        let tlb_settled = self.tlb.settled();
-        let any_issues = UNITS.into_iter().any(|unit| ready[unit as usize] && self.front.issue_valid(unit));
-        if self.deferred.possible > 0 && !observed && !any_issues && self.nothing_behind_the_station_moves() {
-            return self.step_front_end(cmd.filter(|_| accepted), busy, ready, events);
-        }
-        if !tlb_settled {
-            self.wires.tlb = self.tlb.wires();
-        }
-        let repeats = self.deferred.possible > 0
-            && !observed
-            && !(ready[Unit::Ex as usize] && self.front.issue_valid(Unit::Ex))
-            && self.repeat_rows(tlb_settled);
-        if !repeats {
-            self.catch_up(events);
-            self.deferred.possible = 0;
-        }
-        let issues = |unit: Unit| ready[unit as usize] && self.front.issue_valid(unit);
-        let execute_rests = repeats || (self.execute.is_quiet() && !issues(Unit::Ex) && !observed);
-        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
-        let mut control = ControlWires::default();
-        if !execute_rests {
-            self.execute.results(results);
-            control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
-        }
-        if !repeats {
-            self.scratchpad.sinks(&results.write, control.pops, 0, &tlb.responses, tlb_settled, spad);
-        }
-        if !execute_rests {
-            self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready, rows);
-        }
-        self.scratchpad.dispatch(&rows.reads, spad);
-        let rows = &self.wires.rows;
+        let ready = self.controllers_ready();
+        let tlb = self.tlb.wires();
+        let results = self.execute.results();
+        let control = self.execute.control(|bank| self.scratchpad.ex_resp(bank));
+        let mut spad = self.scratchpad.wires(&results.write, control.pops, &tlb.responses);
+        let rows = self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready);
+        self.scratchpad.dispatch(&rows.reads, &mut spad);
         let load_request = self.load.request();
-        let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &self.wires.spad));
+        let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &spad));
         let store_request = self.store.request();
-        let store = store_request.as_ref().filter(|_| self.wires.spad.store_ready);
+        let store = store_request.as_ref().filter(|_| spad.store_ready);
         let port = self.port.wires(cycle, memory, self.scratchpad.port_a(), self.scratchpad.port_d_ready());
-
-        // Completion arbiter: execute cannot be held up, then loads, then stores.
-        let load_ready = rows.completed.is_none();
-        let store_ready = load_ready && self.load.completed().is_none();
-        let completed = rows.completed.or(self.load.completed()).or(self.store.completed());
-        let issued = |unit: Unit| if issues(unit) { self.front.issue(unit) } else { None };
-        let (to_load, to_execute, to_store) = (issued(Unit::Ld), issued(Unit::Ex), issued(Unit::St));
-        let flush = self.front.tlb_flush();
-        let counter_reset = self.front.counter_reset();
-        if observed {
-            let mut counters = self.front.counter_events();
-            self.busy_lines(&mut counters);
-            self.load.counter_events(load_request.is_some(), load.is_some(), &mut counters);
-            self.store.counter_events(store_request.is_some(), store.is_some(), &mut counters);
-            self.execute.counter_events(&control, rows, &mut counters);
-            self.scratchpad.counter_events(&self.wires.spad, &mut counters);
-            self.tlb.counter_events(&self.wires.tlb, &mut counters);
-            self.counters = counters;
-        }
+        let completion = self.completion(rows.completed);
+        let [to_load, to_execute, to_store] = self.issued(ready);
+        let (flush, counter_reset) = (self.front.tlb_flush(), self.front.counter_reset());
+        let wires = CycleWires {
+            cmd: cmd.map(|_| accepted),
+            ready,
+            load: load_request.map(|_| load.is_some()),
+            store: store_request.map(|_| store.is_some()),
+            control: &control,
+            rows: &rows,
+            spad: &spad,
+            tlb: &tlb,
+            port: &port,
+            d_offered: self.d_offered(cycle, memory),
+        };
+        self.counters = self.counter_events(&wires);
         if let Some(activity) = activity {
-            let wires = CycleWires {
-                cmd: cmd.map(|_| accepted),
-                ready,
-                load: load_request.map(|_| load.is_some()),
-                store: store_request.map(|_| store.is_some()),
-                control: &control,
-                rows,
-                spad: &self.wires.spad,
-                tlb: &self.wires.tlb,
-                port: &port,
-                d_offered: self.port.in_flight() != 0 && memory.d_front(cycle).is_some(),
-            };
             self.observe(&wires, activity);
         }
 
         // Clock edge.
-        let LargeWires { results, rows, spad, tlb } = &self.wires;
-        let cmd = if accepted { cmd.map(|cmd| (cmd, BENCH_RD)) } else { None };
-        let inputs = FrontInputs { cmd, ready, completed, counters: &self.counters };
-        let mut progress = self.front.tick(&inputs, events);
-        progress |= self.load.tick(to_load, load.is_some(), spad.load_response, load_ready);
-        progress |= self.store.tick(to_store, store.is_some(), spad.store_response, store_ready);
-        if !execute_rests {
-            progress |= self.execute.tick(to_execute, results, &control, rows, events);
-        }
-        progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
-        if flush || !(tlb_settled && spad.dma_rests) {
-            progress |= self.tlb.tick(tlb, &spad.tlb_requests, flush, |address| {
-                u64::from_le_bytes(memory.memory().read_array(address))
-            });
-        }
-        let no_reads = ExReads::default();
-        let inputs = ScratchpadInputs {
-            ex_write: &results.write,
-            pops: control.pops,
-            reads: if repeats { &no_reads } else { &rows.reads },
-            deferred: repeats,
-            load,
-            store,
-            port_a_taken: port.a_taken,
-            port_d: port.d.as_ref(),
+        let cmd = cmd.filter(|_| accepted);
+        let inputs = FrontInputs {
+            cmd: cmd.map(|cmd| (cmd, BENCH_RD)),
+            ready,
+            completed: completion.reported,
+            counters: &self.counters,
         };
-        progress |= self.scratchpad.tick(spad, &inputs, events);
-        if repeats {
-            progress = true;
-            self.pass_rows(events);
-        } else if self.defers && self.wires.rows.in_streak() && !observed {
-            self.look_ahead();
-        }
-        self.record(cmd.map(|(cmd, _)| cmd), busy, events);
+        let mut progress = self.front.tick(&inputs, events);
+        progress |= self.load.tick(to_load, load.is_some(), spad.load_response, completion.load_ready);
+        progress |= self.store.tick(to_store, store.is_some(), spad.store_response, completion.store_ready);
+        let pops = control.pops;
+        progress |= self.execute.tick(to_execute, &results, &control, &rows, events);
+        progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
+        let read = |address| u64::from_le_bytes(memory.memory().read_array(address));
+        progress |= self.tlb.tick(&tlb, &spad.tlb_requests, flush, read);
+        let (ex_write, reads) = (&results.write, &rows.reads);
+        let (port_a_taken, port_d) = (port.a_taken, port.d.as_ref());
+        let inputs = ScratchpadInputs { ex_write, pops, reads, load, store, port_a_taken, port_d };
+        progress |= self.scratchpad.tick(&spad, &inputs, events);
+        self.record(cmd, busy, events);
         if counter_reset {
             self.scratchpad.reset_external_counters();
         }
         Step { progress, accepted, busy }
     }
 
-    /// Nothing that takes commands from the reservation station moves, but for rows of the execute controller that may be
-    /// left for later.
+    /// Controllers that accept a command.
     #[inline]
-    fn nothing_behind_the_station_moves(&self) -> bool {
-        self.wires.spad.dma_rests
-            && self.scratchpad.rests()
-            && self.tlb.settled()
-            && !self.load.busy()
-            && !self.store.busy()
-            && !self.front.tlb_flush()
+    pub(crate) fn controllers_ready(&self) -> PerUnit<bool> {
+        [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()]
     }
 
-    /// A cycle in which nothing else moves than the front end, and rows that are left for later. `cmd` is the command that is
-    /// accepted.
-    fn step_front_end(
-        &mut self,
-        cmd: Option<RoccCommand>,
-        busy: bool,
-        ready: [bool; 3],
-        events: &mut EventBuffer,
-    ) -> Step {
-        let inputs =
-            FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed: None, counters: &self.counters };
-        self.front.tick(&inputs, events);
-        self.pass_rows(events);
-        self.record(cmd, busy, events);
-        Step { progress: true, accepted: cmd.is_some(), busy }
-    }
-
-    /// A cycle of the execute controller passes, and is left for later unless its events are asked for.
-    fn pass_rows(&mut self, events: &mut EventBuffer) {
-        self.deferred.pass(1);
-        if events.enabled() {
-            self.catch_up(events);
-        }
-    }
-
-    /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
-    /// nothing: none if one is presented, as `cmd` tells, and accepted. [`Machine::defer`] lets them pass.
+    /// The commands that the station hands to controllers that are ready.
     #[inline]
-    pub fn repeating_cycles(&self, cmd: impl FnOnce() -> bool) -> u32 {
-        if self.deferred.possible == 0 || !self.wires.spad.dma_rests || (self.front.cmd_ready() && cmd()) {
-            return 0;
-        }
-        let ready = [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()];
-        let rest = self.front.rests(ready) && self.nothing_behind_the_station_moves();
-        if rest { self.deferred.possible } else { 0 }
+    pub(crate) fn issued(&self, ready: PerUnit<bool>) -> PerUnit<Option<IssuedCmd>> {
+        UNITS.map(|unit| if ready[unit as usize] { self.front.issue(unit) } else { None })
     }
 
-    /// Lets so many of the [repeating cycles](Self::repeating_cycles) pass.
-    pub fn defer(&mut self, cycles: u32) {
-        self.deferred.pass(cycles);
+    /// Completion arbiter: `execute` cannot be held up, then loads, then stores.
+    #[inline]
+    pub(crate) fn completion(&self, execute: Option<RobId>) -> Completion {
+        let load_ready = execute.is_none();
+        let store_ready = load_ready && self.load.completed().is_none();
+        let reported = execute.or(self.load.completed()).or(self.store.completed());
+        Completion { reported, load_ready, store_ready }
     }
 
-    /// The wires of a cycle that the execute controller leaves for later. False if somebody else uses its banks.
-    fn repeat_rows(&mut self, tlb_settled: bool) -> bool {
-        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
-        let Deferred { banks, acc_banks, .. } = self.deferred;
-        rows.repeat();
-        results.write.target = None;
-        self.scratchpad.sinks(&results.write, banks, banks, &tlb.responses, tlb_settled, spad);
-        !self.scratchpad.disturbs(banks, acc_banks, spad)
+    /// A beat waits on channel D.
+    pub(crate) fn d_offered(&self, cycle: Cycle, memory: &impl MemorySystem) -> bool {
+        self.port.in_flight() != 0 && memory.d_front(cycle).is_some()
     }
 
-    /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Machine::step`]: most cycles need not
-    /// look.
+    /// The event lines and external values of the cycle.
+    pub(crate) fn counter_events(&self, wires: &CycleWires<'_>) -> CounterEvents {
+        let mut counters = self.front.counter_events();
+        self.busy_lines(&mut counters);
+        self.load.counter_events(wires.load.is_some(), wires.load == Some(true), &mut counters);
+        self.store.counter_events(wires.store.is_some(), wires.store == Some(true), &mut counters);
+        self.execute.counter_events(wires.control, wires.rows, &mut counters);
+        self.scratchpad.counter_events(wires.spad, &mut counters);
+        self.tlb.counter_events(wires.tlb, &mut counters);
+        counters
+    }
+
+    /// What the cycle is spent on. Kept out of the steps, which mostly run without.
     #[inline(never)]
-    fn look_ahead(&mut self) {
-        let banks = self.execute.streak_banks();
-        if self.scratchpad.may_defer(banks) {
-            let possible = self.execute.repeating_cycles(|bank| self.scratchpad.has_ex_row(bank));
-            let acc_banks = self.execute.result_banks() | self.scratchpad.acc_writing();
-            self.deferred = Deferred { possible, cycles: 0, banks, acc_banks };
-        }
-    }
-
-    /// Does what was left for later. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show may lag behind until this is
-    /// done, by less than a pass of the execute controller.
-    pub fn catch_up(&mut self, events: &mut EventBuffer) {
-        let cycles = std::mem::take(&mut self.deferred.cycles);
-        if cycles == 0 {
-            return;
-        }
-        let mut found = self.execute.streams();
-        let mut streams: [Option<RowStream>; 3] = std::array::from_fn(|_| found.next());
-        // Traces list the reads of a cycle by bank.
-        streams.sort_by_key(|stream| stream.map(|stream| stream.bank));
-        drop(found);
-        let (banks, mut results) = self.scratchpad.replay_ports();
-        self.execute.replay(
-            cycles,
-            |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
-            |bank| banks[usize::from(bank)].shown_lanes(),
-            |target, data, events| results.write(target, data, events),
-            events,
-        );
-        for stream in streams.iter().flatten() {
-            self.scratchpad.stream(cycles, stream, events);
-        }
-    }
-
-    /// What the cycle is spent on. Kept out of [`Machine::step`], which mostly runs without.
-    #[inline(never)]
-    fn observe(&self, wires: &CycleWires<'_>, activity: &mut Activity) {
+    pub(crate) fn observe(&self, wires: &CycleWires<'_>, activity: &mut Activity) {
         let &CycleWires { control, rows, spad, port, .. } = wires;
         let handshake = |fires: Option<bool>, cause| match fires {
             None => Spent::Idle,
@@ -397,7 +256,7 @@ impl Machine {
         activity.counters = self.counters;
     }
 
-    fn record(&mut self, accepted: Option<RoccCommand>, busy: bool, events: &mut EventBuffer) {
+    pub(crate) fn record(&mut self, accepted: Option<RoccCommand>, busy: bool, events: &mut EventBuffer) {
         if busy != self.was_busy {
             events.push(Event::Busy { value: busy });
             self.was_busy = busy;
@@ -421,12 +280,6 @@ impl Machine {
             (true, true, true) => CounterEvent::MainLdStExCycles,
         };
         counters.set(line, true);
-    }
-
-    /// Lets `cycles` cycles pass in which nothing moves (the last [`Machine::step`] made no progress).
-    pub fn skip(&mut self, cycles: u64) {
-        self.front.skip(cycles, &self.counters);
-        self.scratchpad.skip(cycles);
     }
 
     /// True if a beat waits for the memory's channel A.

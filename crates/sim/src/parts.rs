@@ -1,5 +1,6 @@
 //! What several blocks are made of.
 
+pub mod banks;
 pub mod multi_headed_queue;
 pub mod pipeline;
 pub mod queue;

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use pollux_isa::ValidConfig;
 use thiserror::Error;
 
+use crate::acceleration::Acceleration;
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
@@ -97,6 +98,7 @@ pub struct RunSummary {
 pub struct Simulation<H, M> {
     /// The accelerator.
     pub machine: Machine,
+    acceleration: Acceleration,
     /// The command source.
     pub host: H,
     /// The memory behind the port.
@@ -146,6 +148,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     pub(crate) fn with_machine(machine: Machine, host: H, memory: M, record: bool) -> Self {
         Self {
             machine,
+            acceleration: Acceleration::default(),
             host,
             memory,
             cycle: 0,
@@ -168,12 +171,17 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         if !O::ACTIVITY && self.skip_idle && !self.events.enabled() && self.repeat(limit) {
             return Progress::Running;
         }
-        self.machine.defers = self.skip_idle;
         let cycle = self.cycle;
         let mark = if O::ACTIVITY { self.host.mark() } else { None };
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
-        let step = self.machine.step(cycle, cmd, &mut self.memory, &mut self.events, activity);
+        let Self { machine, acceleration, memory, events, .. } = self;
+        let step = if self.skip_idle {
+            acceleration.step(machine, cycle, cmd, memory, events, activity)
+        } else {
+            acceleration.leave(machine, events);
+            machine.step(cycle, cmd, memory, events, activity)
+        };
         let host = self.host.edge(step.accepted, step.busy, self.memory.memory_mut());
         self.cycle += 1;
         self.summary.simulated += 1;
@@ -204,7 +212,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
     #[inline]
     fn repeat(&mut self, limit: Cycle) -> bool {
-        let repeating = self.machine.repeating_cycles(|| self.host.present().is_some());
+        let repeating = self.acceleration.repeating_cycles(&self.machine, || self.host.present().is_some());
         if repeating == 0 {
             return false;
         }
@@ -214,7 +222,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         if cycles == 0 {
             return false;
         }
-        self.machine.defer(cycles as u32);
+        self.acceleration.defer(cycles as u32);
         self.host.skip(cycles);
         self.cycle += cycles;
         self.summary.simulated += cycles;
@@ -276,11 +284,11 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             }
             steps = steps.wrapping_add(1);
             if steps.is_multiple_of(WATCH_INTERVAL) && watch(self.position()).is_break() {
-                self.machine.catch_up(&mut self.events);
+                self.acceleration.catch_up(&mut self.machine, &mut self.events);
                 return Err(RunError::Cancelled { cycle: self.cycle, position: self.standstill() });
             }
         }
-        self.machine.catch_up(&mut self.events);
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
         Err(RunError::Limit { limit, position: self.standstill() })
     }
 

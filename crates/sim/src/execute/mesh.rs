@@ -187,9 +187,9 @@ fn widen<T: From<i8> + Copy + Default, const N: usize>(row: &[i8; N]) -> [T; N] 
 
 /// A slot of the delay line.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    valid: bool,
-    last: bool,
+pub(crate) struct Slot {
+    pub(crate) valid: bool,
+    pub(crate) last: bool,
     id: u8,
 }
 
@@ -203,9 +203,9 @@ pub struct Mesh {
     /// The propagate bit of the last valid row (`last_s`).
     last_propagate: bool,
     /// Delay line of `latency` slots; `position` is read in this cycle and written at its end.
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     data: Vec<i32>,
-    position: usize,
+    pub(crate) position: usize,
     /// Valid slots.
     in_flight: usize,
 }
@@ -250,13 +250,6 @@ impl Mesh {
     pub fn ends_matrix(&self) -> bool {
         let Slot { valid, last, .. } = self.slots[self.position];
         valid && last
-    }
-
-    /// Of the next `rows` rows at the output, how many come before the last one of a matrix.
-    pub fn rows_before_last(&self, rows: usize) -> usize {
-        let (first, later) = (&self.slots[self.position..], &self.slots[..self.position]);
-        let last = first.iter().chain(later).take(rows).position(|slot| slot.valid && slot.last);
-        last.unwrap_or(rows.min(self.slots.len()))
     }
 
     /// Register c1 of the PE in `row` and `column`.

@@ -21,7 +21,7 @@ use crate::execute::tag_queue::{Tag, TagEntry, TagQueue};
 use crate::execute::transposer::Transposer;
 use crate::parts::multi_headed_queue::wrapping_add;
 use crate::parts::queue::Queue;
-use crate::parts::row::{SpadRow, copy_row};
+use crate::parts::row::SpadRow;
 
 /// A matrix to be passed through the array (`MeshWithDelaysReq`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,26 +104,26 @@ struct RowsEntry {
 /// Registers of the wrapper, and the array.
 #[derive(Clone, Debug)]
 pub struct MeshWithDelays {
-    dim: usize,
+    pub(crate) dim: usize,
     /// Matrix products in flight are counted modulo this.
     max_matmuls: u8,
-    request: MeshRequest,
+    pub(crate) request: MeshRequest,
     /// Which operands of the request go through the transposer.
     transposed: OperandSet,
-    request_valid: bool,
+    pub(crate) request_valid: bool,
     matmul_id: u8,
     /// The propagate bit that the rows carry: toggled by requests.
     in_prop: bool,
     /// Rows of the current matrix that were presented.
-    fire_counter: u8,
-    buffers: [SpadRow; 3],
-    written: OperandSet,
+    pub(crate) fire_counter: u8,
+    pub(crate) buffers: [SpadRow; 3],
+    pub(crate) written: OperandSet,
     /// Buffers that are known to hold zeros.
-    zeros: OperandSet,
+    pub(crate) zeros: OperandSet,
     /// `request.shift`, one cycle late.
-    result_shift: u8,
+    pub(crate) result_shift: u8,
     transposer: Transposer,
-    mesh: Mesh,
+    pub(crate) mesh: Mesh,
     tags: TagQueue,
     total_rows: Queue<RowsEntry>,
 }
@@ -188,54 +188,7 @@ impl MeshWithDelays {
         self.mesh.ends_matrix()
     }
 
-    /// Rows that can enter the array one a cycle, beginning with this one, before the wires are others than [`Self::MIDDLE_ROW`] or the
-    /// last row of a matrix comes out.
-    pub fn middle_rows(&self, rows: u32) -> u32 {
-        if !self.request_valid || self.request.flush > 0 || self.written != OperandSet::ALL {
-            return 0;
-        }
-        let until_last = self.request.total_rows.wrapping_sub(1).saturating_sub(self.fire_counter);
-        let rows = rows.min(until_last.into());
-        self.mesh.rows_before_last(rows as usize) as u32
-    }
-
-    /// The handshakes while rows of one matrix, other than the last, enter the array one a cycle.
-    pub const MIDDLE_ROW: MeshWires =
-        MeshWires { advance: true, last: false, req_ready: false, ready: OperandSet::ALL };
-
-    /// So many cycles with the wires [`Self::MIDDLE_ROW`]. `row` gives what an operand's buffer takes in a cycle, counted from 0: a row
-    /// from a memory, or nothing for zeros; `cols` are the lanes that are not padding. `result` gets what is at the output in each
-    /// cycle.
-    pub fn replay<'a>(
-        &mut self,
-        cycles: u32,
-        cols: [u8; 3],
-        row: impl Fn(usize, u32) -> Option<&'a [i8]>,
-        mut result: impl FnMut(Option<MeshResponse<'_>>),
-    ) {
-        for cycle in 0..cycles {
-            result(self.response());
-            self.tick_array(&Self::MIDDLE_ROW);
-            self.result_shift = self.request.shift;
-            for (x, &cols) in cols.iter().enumerate() {
-                match row(x, cycle) {
-                    Some(row) => {
-                        let buffer = &mut self.buffers[x].0[..self.dim];
-                        copy_row(buffer, row);
-                        if usize::from(cols) < self.dim {
-                            buffer[cols.into()..].fill(0);
-                        }
-                        self.zeros = self.zeros & !OperandSet::single(x);
-                    }
-                    None if self.zeros.has(x) => {}
-                    None => self.clear_buffer(x),
-                }
-            }
-        }
-        self.fire_counter = (u32::from(self.fire_counter) + cycles) as u8 & (self.dim as u8 - 1);
-    }
-
-    fn clear_buffer(&mut self, x: usize) {
+    pub(crate) fn clear_buffer(&mut self, x: usize) {
         self.buffers[x] = SpadRow::default();
         self.zeros.insert(x);
     }
@@ -338,7 +291,7 @@ impl MeshWithDelays {
     }
 
     /// The array and the transposer: a row enters, from the buffers or through the transposer.
-    fn tick_array(&mut self, wires: &MeshWires) -> bool {
+    pub(crate) fn tick_array(&mut self, wires: &MeshWires) -> bool {
         if !wires.advance {
             return self.mesh.tick(None);
         }

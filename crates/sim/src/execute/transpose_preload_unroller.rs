@@ -16,7 +16,7 @@ use pollux_isa::fields::{ConfigEx, Preload};
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, funct};
 
-use crate::execute::execute_controller::Kind;
+use crate::execute::command_kind::Kind;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::IssuedCmd;
 

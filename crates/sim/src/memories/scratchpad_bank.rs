@@ -28,12 +28,12 @@ pub struct BankWrite<'a> {
 
 /// A queue of rows in front of one port, a ring with a slot more than the queue is deep: for the row in the output register.
 #[derive(Clone, Debug)]
-struct RowQueue {
-    slots: Vec<SpadRow>,
+pub(crate) struct RowQueue {
+    pub(crate) slots: Vec<SpadRow>,
     /// Slots minus one; their number is a power of two.
-    mask: usize,
-    head: usize,
-    len: usize,
+    pub(crate) mask: usize,
+    pub(crate) head: usize,
+    pub(crate) len: usize,
 }
 
 impl RowQueue {
@@ -60,27 +60,20 @@ impl RowQueue {
 /// Memory, output register and row queues of one bank.
 #[derive(Clone, Debug)]
 pub struct ScratchpadBank {
-    memory: Vec<i8>,
-    dim: usize,
-    single_ported: bool,
+    pub(crate) memory: Vec<i8>,
+    pub(crate) dim: usize,
     /// Who read the row in the output register (`fromDMA`).
-    out: Option<Port>,
+    pub(crate) out: Option<Port>,
     /// By [`Port`].
-    queues: [RowQueue; 2],
-    depth: usize,
+    pub(crate) queues: [RowQueue; 2],
+    pub(crate) depth: usize,
 }
 
 impl ScratchpadBank {
     /// A bank of `rows` rows of `dim` bytes, all 0, with row queues of `depth` entries.
-    pub fn new(rows: usize, dim: usize, single_ported: bool, depth: usize) -> Self {
+    pub fn new(rows: usize, dim: usize, depth: usize) -> Self {
         let queues = [RowQueue::new(depth), RowQueue::new(depth)];
-        Self { memory: vec![0; rows * dim], dim, single_ported, out: None, queues, depth }
-    }
-
-    /// Who asked for the row in the output register (`read.resp`).
-    #[inline]
-    pub fn out(&self) -> Option<Port> {
-        self.out
+        Self { memory: vec![0; rows * dim], dim, out: None, queues, depth }
     }
 
     /// Head of the queue of rows for a port.
@@ -97,22 +90,10 @@ impl ScratchpadBank {
         (queue.len > 0, queue.shown(self.depth))
     }
 
-    /// The lanes that the queue of rows for the execute controller shows.
-    #[inline]
-    pub fn shown_lanes(&self) -> &[i8] {
-        &self.shown_to(Port::Ex).1.0[..self.dim]
-    }
-
     /// True if the queue of rows for a port is empty.
     #[inline]
     pub fn is_empty(&self, port: Port) -> bool {
         self.queues[port as usize].len == 0
-    }
-
-    /// `read.req.ready`, given whether the output is taken and whether the bank is written in this cycle.
-    #[inline]
-    pub fn read_ready(&self, out_taken: bool, written: bool) -> bool {
-        (self.out.is_none() || out_taken) && !(self.single_ported && written)
     }
 
     /// The bytes of a row, for views and end-state checks.
@@ -154,35 +135,6 @@ impl ScratchpadBank {
         self.out = Some(port);
     }
 
-    /// True if one row for the execute controller is at the output and one in its queue: they can follow each other one a cycle.
-    #[inline]
-    pub fn streams(&self) -> bool {
-        self.out == Some(Port::Ex) && self.queues[Port::Ex as usize].len == 1
-    }
-
-    /// Row `i` of a bank that [`Self::streams`], counted from the head of its queue, if the reads go on at `next` in steps of `step`.
-    #[inline]
-    pub fn streamed(&self, i: u32, next: u32, step: u32) -> &[i8] {
-        if i < 2 {
-            let queue = &self.queues[Port::Ex as usize];
-            return &queue.slots[(queue.head + i as usize) & queue.mask].0[..self.dim];
-        }
-        self.row(next.wrapping_add(step.wrapping_mul(i - 2)))
-    }
-
-    /// So many clock edges of a bank that [`Self::streams`]: at each a row leaves, each other moves on, and the next one is read.
-    pub fn stream(&mut self, cycles: u32, next: u32, step: u32) {
-        let queue = &mut self.queues[Port::Ex as usize];
-        // The last two rows that were read are in the queue and at the output now, those before in the slots that they left.
-        let first = cycles.saturating_sub(self.depth.max(2) as u32);
-        for i in first..cycles {
-            let row = next.wrapping_add(step.wrapping_mul(i)) as usize * self.dim;
-            let slot = &mut queue.slots[(queue.head + 2 + i as usize) & queue.mask];
-            copy_row(&mut slot.0[..self.dim], &self.memory[row..row + self.dim]);
-        }
-        queue.head = (queue.head + cycles as usize) & queue.mask;
-    }
-
     /// Clock edge, third: a write is done.
     pub fn write(&mut self, write: &BankWrite) {
         let start = write.row as usize * self.dim;
@@ -208,29 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn a_single_ported_bank_refuses_reads_while_it_is_written() {
-        let bank = ScratchpadBank::new(8, 4, true, 4);
-        assert!(!bank.read_ready(false, true));
-        assert!(bank.read_ready(false, false));
-        assert!(ScratchpadBank::new(8, 4, false, 4).read_ready(false, true));
-    }
-
-    #[test]
-    fn a_row_waiting_at_the_output_blocks_the_next_read_until_it_leaves() {
-        let mut bank = ScratchpadBank::new(8, 4, true, 4);
+    fn a_row_stands_at_the_output_until_it_leaves_for_the_queue_of_who_asked() {
+        let mut bank = ScratchpadBank::new(8, 4, 4);
         bank.write(&BankWrite { row: 3, data: &row_of(5), mask: u64::MAX });
         bank.read(3, Port::Dma);
-        assert_eq!(bank.out(), Some(Port::Dma));
-        assert!(bank.is_empty(Port::Dma) && !bank.read_ready(false, false));
-        assert!(bank.read_ready(true, false));
+        assert_eq!(bank.out, Some(Port::Dma));
+        assert!(bank.is_empty(Port::Dma));
         assert_eq!(bank.leave(), Some((Port::Dma, false)));
-        assert_eq!(bank.out(), None);
+        assert_eq!(bank.out, None);
         assert_eq!(bank.row_for(Port::Dma).map(|row| (row.0[3], row.0[4])), Some((5, 0)));
     }
 
     #[test]
     fn rows_leave_in_the_order_of_their_reads_and_by_the_queue_of_who_asked() {
-        let mut bank = ScratchpadBank::new(8, 4, true, 2);
+        let mut bank = ScratchpadBank::new(8, 4, 2);
         for row in 0..4 {
             bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
         }
@@ -252,39 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_streamed_at_once_are_those_streamed_one_by_one() {
-        let mut bank = ScratchpadBank::new(32, 4, true, 4);
-        for row in 0..32 {
-            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
-        }
-        bank.read(20, Port::Ex);
-        bank.leave();
-        bank.read(18, Port::Ex);
-        let step = 2u32.wrapping_neg();
-        for cycles in 1..6 {
-            let (mut at_once, mut one_by_one) = (bank.clone(), bank.clone());
-            for i in 0..cycles {
-                let expected = bank.streamed(i, 16, step);
-                assert_eq!(one_by_one.row_for(Port::Ex).map(|row| &row.0[..4]), Some(expected));
-                one_by_one.pop(Port::Ex);
-                one_by_one.leave();
-                one_by_one.read(16 - 2 * i, Port::Ex);
-            }
-            at_once.stream(cycles, 16, step);
-            for _ in 0..2 {
-                assert!(at_once.row_for(Port::Ex).is_some());
-                assert_eq!(at_once.row_for(Port::Ex), one_by_one.row_for(Port::Ex), "after {cycles} cycles");
-                for bank in [&mut at_once, &mut one_by_one] {
-                    bank.pop(Port::Ex);
-                    bank.leave();
-                }
-            }
-        }
-    }
-
-    #[test]
     fn an_empty_queue_shows_the_row_of_its_depth_ago() {
-        let mut bank = ScratchpadBank::new(8, 4, true, 2);
+        let mut bank = ScratchpadBank::new(8, 4, 2);
         for row in 0..4 {
             bank.write(&BankWrite { row, data: &row_of(10 + row as i8), mask: u64::MAX });
         }
@@ -300,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_masked_write_changes_the_enabled_lanes_only() {
-        let mut bank = ScratchpadBank::new(2, 4, true, 4);
+        let mut bank = ScratchpadBank::new(2, 4, 4);
         bank.write(&BankWrite { row: 1, data: &row_of(9), mask: 0b0110 });
         assert_eq!(bank.row(1), &[0, 9, 9, 0]);
         assert_eq!(bank.row(0), &[0; 4]);

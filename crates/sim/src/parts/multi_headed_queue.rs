@@ -11,7 +11,7 @@
 /// A first-in first-out queue of fixed depth, implemented as a register array with two pointers.
 #[derive(Clone, Debug)]
 pub struct MultiHeadedQueue<T> {
-    registers: Vec<T>,
+    pub(crate) registers: Vec<T>,
     read: usize,
     write: usize,
     len: usize,
@@ -67,13 +67,6 @@ impl<T: Clone> MultiHeadedQueue<T> {
             self.len += 1;
         }
     }
-    /// So many clock edges at each of which an element leaves and `item` enters.
-    pub fn replace(&mut self, edges: usize, item: &T) {
-        for _ in 0..edges.min(self.registers.len()) {
-            self.tick(1, Some(item));
-        }
-        // From here on all registers hold the same, and where the pointers stand cannot be seen.
-    }
 }
 
 /// `u + n` modulo `max` for `u < max` and `n <= max` (`Util.wrappingAdd`).
@@ -107,20 +100,6 @@ mod tests {
         q.tick(2, Some(&4));
         assert_eq!((q.len(), *q.bits(0), *q.bits(1)), (2, 3, 4));
         assert!(q.valid(1) && !q.valid(2));
-    }
-
-    #[test]
-    fn elements_replaced_at_once_leave_what_those_replaced_one_by_one_leave() {
-        for edges in 0..6 {
-            let mut one_by_one = MultiHeadedQueue::new(3, 0);
-            one_by_one.tick(0, Some(&1));
-            one_by_one.tick(0, Some(&2));
-            let mut at_once = one_by_one.clone();
-            at_once.replace(edges, &7);
-            (0..edges).for_each(|_| one_by_one.tick(1, Some(&7)));
-            let registers = |q: &MultiHeadedQueue<i32>| (0..3).map(|i| *q.bits(i)).collect::<Vec<_>>();
-            assert_eq!((at_once.len(), registers(&at_once)), (2, registers(&one_by_one)), "{edges} edges");
-        }
     }
 
     #[test]

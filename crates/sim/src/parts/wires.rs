@@ -116,3 +116,11 @@ impl Index<usize> for BankRows {
         [D, B, A].into_iter().find(asks).map_or(&0, |x| &self.row[x])
     }
 }
+
+/// The banks of some operands, one bit a bank.
+#[inline]
+pub fn banks_of(operands: OperandSet, bank: &[u8; 3]) -> u32 {
+    let mut banks = 0;
+    operands.each(|x| banks |= 1 << bank[x]);
+    banks
+}

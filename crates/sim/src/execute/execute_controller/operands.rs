@@ -4,9 +4,9 @@
 use pollux_isa::config::Dataflow;
 use pollux_isa::fields::ExecOperand;
 use pollux_isa::values::DataflowMode;
-use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, RoccCommand, funct};
+use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, RoccCommand};
 
-use super::Pass;
+use crate::execute::command_kind::Kind;
 use crate::execute::mesh_with_delays::transposed;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::Tag;
@@ -14,45 +14,24 @@ use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
 /// Heads of the command queue that the controller looks at (`cmd_q_heads`).
-pub(super) const HEADS: usize = 3;
+pub(crate) const HEADS: usize = 3;
 /// Fewest rows of a pass: two writes of one accumulator row must be four cycles apart.
 const MIN_ROWS: u32 = 4;
 
-/// What a command of the execute queue does.
+/// One trip of rows through the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// CONFIG_EX.
-    Config,
-    /// PRELOAD.
+pub enum Pass {
+    /// A preload alone (`perform_single_preload`).
     Preload,
-    /// COMPUTE_PRELOADED: uses what was preloaded last.
-    ComputeFlip,
-    /// COMPUTE_ACCUMULATED: goes on with what was used before.
-    ComputeStay,
-    /// Nothing that the reservation station would send here.
-    Other,
-}
-
-impl Kind {
-    /// The kind of a function number (`GemminiISA.scala`).
-    pub fn of(funct: u8) -> Self {
-        match funct {
-            funct::CONFIG_CMD => Kind::Config,
-            funct::COMPUTE_AND_FLIP_CMD => Kind::ComputeFlip,
-            funct::COMPUTE_AND_STAY_CMD => Kind::ComputeStay,
-            funct::PRELOAD_CMD => Kind::Preload,
-            _ => Kind::Other,
-        }
-    }
-
-    pub(super) fn is_compute(self) -> bool {
-        matches!(self, Kind::ComputeFlip | Kind::ComputeStay)
-    }
+    /// A compute alone (`perform_single_mul`).
+    Compute,
+    /// A compute, and the preload of the next (`perform_mul_pre`).
+    Overlapped,
 }
 
 /// What the controller needs of the configuration record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     pub layout: AddressLayout,
     pub dim: u32,
     /// Mask of a row count (`log2Up(DIM + 1)` bits).
@@ -80,7 +59,7 @@ impl Parameters {
 
 /// Registers that CONFIG_EX sets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Configuration {
+pub(crate) struct Configuration {
     pub dataflow: DataflowMode,
     pub shift: u8,
     pub relu: bool,
@@ -92,7 +71,7 @@ pub(super) struct Configuration {
 
 /// A register of PRELOAD or COMPUTE, as far as it does not depend on the row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operand {
+pub(crate) struct Operand {
     pub addr: LocalAddr,
     pub garbage: bool,
     pub rows: u32,
@@ -103,7 +82,7 @@ pub(super) struct Operand {
 
 /// Where the rows of an operand are: what turns a row counter into a bank and a row in it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     first: u32,
     /// Mask of a row number that is counted through all banks.
     mask: u32,
@@ -161,7 +140,7 @@ impl Operand {
 
 /// A command in the queue, taken apart when it enters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Command {
+pub(crate) struct Command {
     pub cmd: RoccCommand,
     pub rob_id: Option<RobId>,
     pub kind: Kind,
@@ -179,7 +158,7 @@ impl Command {
 
 /// The commands at the heads under the current configuration.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Decoded {
+pub(crate) struct Decoded {
     pub kinds: [Kind; HEADS],
     /// Which operands go through the transposer (`x_should_be_fed_into_transposer`).
     pub transposed: OperandSet,
@@ -242,7 +221,7 @@ impl Decoded {
 
 /// What a pass over the commands at the heads does.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Operands that take part (`start_inputting_x`) and whose address is not garbage.
     pub reads: OperandSet,
     /// Rows of the pass.

@@ -1,6 +1,9 @@
 //! What the execute controller is doing and why it is not: counter lines, stall causes, and the explanation of a deadlock.
 
-use super::{ControlWires, Decision, ExecuteController, Kind, Pass, RowIssueWires, State, next_row};
+use super::ExecuteController;
+use super::operands::Pass;
+use super::wires::{ControlWires, Decision, RowIssueWires, State, next_row};
+use crate::execute::command_kind::Kind;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::report::{Cause, Spent};

@@ -5,9 +5,12 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::report::{ExecuteActivity, ExecuteStall};
 use super::*;
+use crate::acceleration::row_streak::RowStreaks;
 use crate::observation::event::Unit;
-use crate::parts::row::AccRow;
+use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::wires::ExTarget;
 
 /// Cycles in which things happened.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,8 +46,8 @@ struct Bench {
     cycle: i64,
     /// Banks that are not ready, cycle by cycle, over and over.
     refused: Vec<u32>,
-    /// Rows that repeat the one before are issued as such.
-    streaks: bool,
+    /// Rows that repeat the one before are issued as such, by the fast path.
+    streaks: Option<RowStreaks>,
     log: Log,
 }
 
@@ -66,7 +69,7 @@ impl Bench {
             issued: 0,
             cycle: 0,
             refused: vec![0],
-            streaks: true,
+            streaks: Some(RowStreaks::default()),
             log: Log::default(),
         }
     }
@@ -102,8 +105,7 @@ impl Bench {
 
     fn cycle(&mut self) -> bool {
         const NO_ROW: SpadRow = SpadRow([0; crate::parts::row::MAX_DIM]);
-        let mut results = ExResults::default();
-        self.ex.results(&mut results);
+        let results = self.ex.results();
         let responses = self.responses.clone();
         let control = self.ex.control(|bank| match responses[usize::from(bank)].front() {
             Some(row) => (true, row),
@@ -114,12 +116,18 @@ impl Bench {
         let ready = (0..BANKS).filter(|&b| (self.output[b].is_none() || moves[b]) && written != Some(b));
         let refused = self.refused[self.cycle as usize % self.refused.len()];
         let ready = ready.fold(0, |mask, b| mask | 1 << b) & !refused;
-        let mut issue = self.issue;
-        self.ex.row_issue(&control, ready, !0, &mut issue);
-        self.issue = issue;
+        match &mut self.streaks {
+            Some(streaks) => streaks.row_issue(&self.ex, &control, ready, !0, &mut self.issue),
+            None => self.issue = self.ex.row_issue(&control, ready, !0),
+        }
+        let issue = self.issue;
         self.record(&control, &issue);
         let cmd = if self.ex.cmd_ready() { self.commands.pop_front() } else { None };
-        let progress = self.ex.tick(cmd, &results, &control, &issue, &mut EventBuffer::new(false));
+        let (ex, events) = (&mut self.ex, &mut EventBuffer::new(false));
+        let progress = match &mut self.streaks {
+            Some(streaks) => streaks.tick(ex, cmd, &results, &control, &issue, events),
+            None => ex.tick(cmd, &results, &control, &issue, events),
+        };
         for (b, moves) in moves.into_iter().enumerate() {
             if control.pops >> b & 1 == 1 {
                 self.responses[b].pop_front();
@@ -131,9 +139,6 @@ impl Bench {
             if issue.reads.spad_valid & ready & 1 << b != 0 {
                 self.output[b] = Some(self.spad[b][issue.reads.spad_row[b] as usize % ROWS]);
             }
-        }
-        if !self.streaks {
-            self.ex.streak = RowStreak::NONE;
         }
         self.cycle += 1;
         progress
@@ -555,6 +560,6 @@ proptest! {
             (0..500).for_each(|_| _ = bench.cycle());
             (bench.log, bench.acc)
         };
-        prop_assert!(run(true) == run(false));
+        prop_assert!(run(Some(RowStreaks::default())) == run(None));
     }
 }

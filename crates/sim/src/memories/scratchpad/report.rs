@@ -1,6 +1,7 @@
 //! What the two row paths and the banks spend a cycle on: stall causes and bank conflicts.
 
-use super::{EX, Scratchpad, ScratchpadWires};
+use super::Scratchpad;
+use super::wires::{EX, ScratchpadWires};
 use crate::dma::mvin_path::MvinActivity;
 use crate::dma::mvout_path::{MvoutActivity, RowSource};
 use crate::observation::dma_activity::DmaEngineActivity;

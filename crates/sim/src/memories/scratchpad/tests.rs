@@ -8,9 +8,10 @@ use super::*;
 use crate::dma::mvin_path::{MvinActivity, MvinStall};
 use crate::dma::mvout_path::{MvoutActivity, MvoutStall};
 use crate::memory::{BenchMemory, BenchParameters, MemorySystem};
-use crate::observation::event::Cycle;
+use crate::observation::event::{Cycle, Event};
 use crate::observation::report::Conflict;
 use crate::parts::row::MAX_DIM;
+use crate::parts::wires::ExTarget;
 use crate::port::frontend_tlb::{FrontendTlb, Translation};
 
 const LATENCY: u64 = 20;
@@ -64,8 +65,7 @@ impl Bench {
         let tlb = self.tlb.wires();
         let at = self.ex_writes.iter().position(|(at, _)| *at == cycle);
         let ex_write = at.map(|i| self.ex_writes.remove(i).1).unwrap_or_default();
-        let mut wires = ScratchpadWires::default();
-        self.scratchpad.sinks(&ex_write, 0, 0, &tlb.responses, false, &mut wires);
+        let mut wires = self.scratchpad.wires(&ex_write, 0, &tlb.responses);
         let reads = ExReads::default();
         self.scratchpad.dispatch(&reads, &mut wires);
         let load = self.loads.first().copied().filter(|load| self.scratchpad.load_ready(load, &wires));
@@ -85,7 +85,6 @@ impl Bench {
             ex_write: &ex_write,
             pops: 0,
             reads: &reads,
-            deferred: false,
             load: load.as_ref(),
             store: store.as_ref(),
             port_a_taken: a.is_some(),

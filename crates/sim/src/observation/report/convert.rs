@@ -3,7 +3,7 @@
 use super::{Cause, Spent};
 use crate::dma::mvin_path::{MvinActivity, MvinStall};
 use crate::dma::mvout_path::{MvoutActivity, MvoutStall};
-use crate::execute::execute_controller::{ExecuteActivity, ExecuteStall};
+use crate::execute::execute_controller::report::{ExecuteActivity, ExecuteStall};
 use crate::front_end::DispatchActivity;
 use crate::front_end::reservation_station::StationActivity;
 use crate::front_end::unroller::{UnrollerActivity, UnrollerStall};

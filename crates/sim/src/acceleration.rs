@@ -1,0 +1,237 @@
+//! The fast path: the same blocks as [`Machine::step`] clocks, with what is known beforehand left out.
+//!
+//! Nothing here is state of the hardware. [`Acceleration`] holds what is known about a machine's next cycles; forgetting it (after
+//! [`Acceleration::catch_up`]) changes no result, only the time that it takes. Whatever it skips is something of which
+//! the blocks' own functions would find that nothing changes, or that it repeats:
+//!
+//! | file | what is known | what is left out |
+//! |---|---|---|
+//! | [`quiet_dma`] | nothing is inside the DMA side, and its last clock edge changed nothing | its wires and its clock edge |
+//! | [`row_streak`] | a row of operands repeats the handshakes of the one before | working them out |
+//! | [`deferral`] | whole cycles of the execute controller repeat, and nobody else uses its banks | doing them one by one: they are done later, together ([`replay`]) |
+//! | here | nothing is inside the execute controller; translation gives the same answers; nothing moves at all | their wires and clock edges; the cycles |
+//!
+//! The plain step is the specification: tests run all golden cases, random programs and random block inputs on both.
+
+mod deferral;
+mod quiet_dma;
+mod replay;
+pub(crate) mod row_streak;
+
+use pollux_isa::RoccCommand;
+
+use self::deferral::Deferred;
+use self::quiet_dma::QuietDma;
+use self::row_streak::RowStreaks;
+use crate::execute::execute_controller::ExecuteController;
+use crate::execute::execute_controller::wires::{ControlWires, ExResults, RowIssueWires};
+use crate::front_end::FrontInputs;
+use crate::host::BENCH_RD;
+use crate::machine::{CycleWires, Machine, Step};
+use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
+use crate::memory::MemorySystem;
+use crate::observation::event::{Cycle, EventBuffer, Unit};
+use crate::observation::report::Activity;
+use crate::parts::wires::{ExReads, IssuedCmd, PerUnit, UNITS};
+use crate::port::frontend_tlb::TlbWires;
+
+/// What is known about a machine's next cycles.
+#[derive(Clone, Debug, Default)]
+pub struct Acceleration {
+    wires: LargeWires,
+    /// Nothing is inside the execute controller, and its last clock edge changed nothing: its wires stay what they are until a command
+    /// comes.
+    execute_is_quiet: bool,
+    /// The translation wires are those of the cycle before, and stay so as long as the requests do and nothing is flushed.
+    tlb_is_settled: bool,
+    dma: QuietDma,
+    rows: RowStreaks,
+    deferred: Deferred,
+}
+
+/// Wires that are kept from cycle to cycle: they are large, and most of them do not change.
+#[derive(Clone, Debug, Default)]
+struct LargeWires {
+    results: ExResults,
+    rows: RowIssueWires,
+    spad: ScratchpadWires,
+    tlb: TlbWires,
+}
+
+impl Acceleration {
+    /// One clock cycle, with the results of [`Machine::step`]. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show
+    /// may lag behind until [`Self::catch_up`].
+    pub fn step(
+        &mut self,
+        machine: &mut Machine,
+        cycle: Cycle,
+        cmd: Option<RoccCommand>,
+        memory: &mut impl MemorySystem,
+        events: &mut EventBuffer,
+        activity: Option<&mut Activity>,
+    ) -> Step {
+        // Wires.
+        let busy = machine.front.busy(machine.scratchpad.busy());
+        let accepted = cmd.is_some() && machine.front.cmd_ready();
+        let ready = machine.controllers_ready();
+        let observed = activity.is_some() || machine.front.reads_counters();
+        let issues = |machine: &Machine, unit: Unit| ready[unit as usize] && machine.front.issue_valid(unit);
+        if self.deferred.possible > 0
+            && !observed
+            && !UNITS.into_iter().any(|unit| issues(machine, unit))
+            && self.nothing_behind_the_station_moves(machine)
+        {
+            return self.step_front_end(machine, cmd.filter(|_| accepted), busy, ready, events);
+        }
+        let tlb_settled = self.tlb_is_settled;
+        if !tlb_settled {
+            self.wires.tlb = machine.tlb.wires();
+        }
+        let repeats = self.deferred.possible > 0
+            && !observed
+            && !issues(machine, Unit::Ex)
+            && self.repeat_rows(machine, tlb_settled);
+        if !repeats {
+            self.catch_up(machine, events);
+            self.deferred.possible = 0;
+        }
+        let execute_rests = repeats || (self.execute_is_quiet && !issues(machine, Unit::Ex) && !observed);
+        let LargeWires { results, rows, spad, tlb } = &mut self.wires;
+        let mut control = ControlWires::default();
+        if !execute_rests {
+            machine.execute.drive_results(results);
+            control = machine.execute.control(|bank| machine.scratchpad.ex_resp(bank));
+        }
+        if !repeats {
+            self.dma.sinks(&machine.scratchpad, &results.write, control.pops, 0, &tlb.responses, tlb_settled, spad);
+        }
+        if !execute_rests {
+            self.rows.row_issue(&machine.execute, &control, spad.spad_read_ready, spad.acc_read_ready, rows);
+        }
+        self.dma.dispatch(&machine.scratchpad, &rows.reads, spad);
+        let LargeWires { rows, spad, tlb, .. } = &self.wires;
+        let load_request = machine.load.request();
+        let load = load_request.as_ref().filter(|request| machine.scratchpad.load_ready(request, spad));
+        let store_request = machine.store.request();
+        let store = store_request.as_ref().filter(|_| spad.store_ready);
+        let port = machine.port.wires(cycle, memory, machine.scratchpad.port_a(), machine.scratchpad.port_d_ready());
+        let completion = machine.completion(rows.completed);
+        let [to_load, to_execute, to_store] = machine.issued(ready);
+        let flush = machine.front.tlb_flush();
+        let counter_reset = machine.front.counter_reset();
+        if observed {
+            let cycle_wires = CycleWires {
+                cmd: cmd.map(|_| accepted),
+                ready,
+                load: load_request.map(|_| load.is_some()),
+                store: store_request.map(|_| store.is_some()),
+                control: &control,
+                rows,
+                spad,
+                tlb,
+                port: &port,
+                d_offered: machine.d_offered(cycle, memory),
+            };
+            machine.counters = machine.counter_events(&cycle_wires);
+            if let Some(activity) = activity {
+                machine.observe(&cycle_wires, activity);
+            }
+        }
+
+        // Clock edge.
+        let cmd = if accepted { cmd.map(|cmd| (cmd, BENCH_RD)) } else { None };
+        let inputs = FrontInputs { cmd, ready, completed: completion.reported, counters: &machine.counters };
+        let mut progress = machine.front.tick(&inputs, events);
+        progress |= machine.load.tick(to_load, load.is_some(), spad.load_response, completion.load_ready);
+        progress |= machine.store.tick(to_store, store.is_some(), spad.store_response, completion.store_ready);
+        let pops = control.pops;
+        if !execute_rests {
+            progress |= self.tick_execute(&mut machine.execute, to_execute, &control, events);
+        }
+        let LargeWires { results, rows, spad, tlb } = &self.wires;
+        progress |= machine.port.tick(cycle, &port, memory, machine.scratchpad.port_a(), events);
+        if flush || !(tlb_settled && self.dma.rests) {
+            let read = |address| u64::from_le_bytes(memory.memory().read_array(address));
+            progress |= machine.tlb.tick(tlb, &spad.tlb_requests, flush, read);
+            self.tlb_is_settled = machine.tlb.settled();
+        }
+        let no_reads = ExReads::default();
+        let inputs = ScratchpadInputs {
+            ex_write: &results.write,
+            pops,
+            reads: if repeats { &no_reads } else { &rows.reads },
+            load,
+            store,
+            port_a_taken: port.a_taken,
+            port_d: port.d.as_ref(),
+        };
+        progress |= self.dma.tick(&mut machine.scratchpad, spad, &inputs, repeats, events);
+        if repeats {
+            progress = true;
+            self.pass_rows(machine, events);
+        } else if self.rows.in_streak && !observed {
+            self.look_ahead(machine);
+        }
+        machine.record(cmd.map(|(cmd, _)| cmd), busy, events);
+        if counter_reset {
+            machine.scratchpad.reset_external_counters();
+        }
+        Step { progress, accepted, busy }
+    }
+}
+
+/// Parts of a cycle.
+impl Acceleration {
+    /// The clock edge of the execute controller, and what is known about its next one.
+    #[inline]
+    fn tick_execute(
+        &mut self,
+        execute: &mut ExecuteController,
+        cmd: Option<IssuedCmd>,
+        control: &ControlWires<'_>,
+        events: &mut EventBuffer,
+    ) -> bool {
+        let LargeWires { results, rows, .. } = &self.wires;
+        let progress = self.rows.tick(execute, cmd, results, control, rows, events);
+        self.execute_is_quiet = !progress && execute.is_empty() && rows.pass.is_none();
+        progress
+    }
+
+    /// Nothing that takes commands from the reservation station moves, but for rows of the execute controller that may be
+    /// left for later.
+    #[inline]
+    fn nothing_behind_the_station_moves(&self, machine: &Machine) -> bool {
+        self.dma.rests
+            && self.dma.is_quiet()
+            && self.tlb_is_settled
+            && !machine.load.busy()
+            && !machine.store.busy()
+            && !machine.front.tlb_flush()
+    }
+
+    /// A cycle in which nothing else moves than the front end, and rows that are left for later. `cmd` is the command that is
+    /// accepted.
+    fn step_front_end(
+        &mut self,
+        machine: &mut Machine,
+        cmd: Option<RoccCommand>,
+        busy: bool,
+        ready: PerUnit<bool>,
+        events: &mut EventBuffer,
+    ) -> Step {
+        let inputs =
+            FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
+        machine.front.tick(&inputs, events);
+        self.pass_rows(machine, events);
+        machine.record(cmd, busy, events);
+        Step { progress: true, accepted: cmd.is_some(), busy }
+    }
+}
+
+impl Machine {
+    /// Lets `cycles` cycles pass in which nothing moves (the last step made no progress).
+    pub fn skip(&mut self, cycles: u64) {
+        self.front.skip(cycles, &self.counters);
+        self.scratchpad.skip(cycles);
+    }
+}
