@@ -22,7 +22,7 @@ use pollux_isa::RoccCommand;
 
 use self::deferral::Deferred;
 use self::quiet_dma::QuietDma;
-use self::row_streak::RowStreaks;
+use self::row_streak::{RowStreaks, RowStream};
 use crate::execute::execute_controller::ExecuteController;
 use crate::execute::execute_controller::wires::{ControlWires, ExResults, RowIssueWires};
 use crate::front_end::FrontInputs;
@@ -30,8 +30,8 @@ use crate::host::BENCH_RD;
 use crate::machine::{CycleWires, Machine, Step};
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::MemorySystem;
+use crate::observation::activity::Activity;
 use crate::observation::event::{Cycle, EventBuffer, Unit};
-use crate::observation::report::Activity;
 use crate::parts::wires::{ExReads, IssuedCmd, PerUnit, UNITS};
 use crate::port::frontend_tlb::TlbWires;
 
@@ -225,6 +225,94 @@ impl Acceleration {
         self.pass_rows(machine, events);
         machine.record(cmd, busy, events);
         Step { progress: true, accepted: cmd.is_some(), busy }
+    }
+}
+
+/// Rows that are left for later.
+impl Acceleration {
+    /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
+    /// nothing: none if one is presented, as `cmd` tells, and accepted. [`Self::defer`] lets them pass.
+    #[inline]
+    pub fn repeating_cycles(&self, machine: &Machine, cmd: impl FnOnce() -> bool) -> u32 {
+        if self.deferred.possible == 0 || !self.dma.rests || (machine.front.cmd_ready() && cmd()) {
+            return 0;
+        }
+        let rest = machine.front.rests(machine.controllers_ready()) && self.nothing_behind_the_station_moves(machine);
+        if rest { self.deferred.possible } else { 0 }
+    }
+
+    /// Lets so many of the [repeating cycles](Self::repeating_cycles) pass.
+    pub fn defer(&mut self, cycles: u32) {
+        self.deferred.pass(cycles);
+    }
+
+    /// A cycle of the execute controller passes, and is left for later unless its events are asked for.
+    fn pass_rows(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
+        self.deferred.pass(1);
+        if events.enabled() {
+            self.catch_up(machine, events);
+        }
+    }
+
+    /// The wires of a cycle that the execute controller leaves for later. False if somebody else uses its banks.
+    fn repeat_rows(&mut self, machine: &Machine, tlb_settled: bool) -> bool {
+        let Deferred { banks, acc_banks, .. } = self.deferred;
+        let wires = &mut self.wires;
+        // The wires of another row of the streak, but for the row numbers.
+        (wires.rows.completed, wires.rows.decision) = (None, None);
+        wires.results.write.target = None;
+        let (write, tlb) = (&wires.results.write, &wires.tlb.responses);
+        self.dma.sinks(&machine.scratchpad, write, banks, banks, tlb, tlb_settled, &mut wires.spad);
+        self.dma.rests || !machine.scratchpad.disturbs(banks, acc_banks, &wires.spad)
+    }
+
+    /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Acceleration::step`]: most cycles need not
+    /// look.
+    #[inline(never)]
+    fn look_ahead(&mut self, machine: &Machine) {
+        let banks = self.rows.streak.banks;
+        if machine.scratchpad.may_defer(banks) {
+            let has_row = |bank| machine.scratchpad.has_ex_row(bank);
+            let possible = machine.execute.repeating_cycles(&self.rows.streak, has_row);
+            let acc_banks = machine.execute.result_banks() | machine.scratchpad.states.acc_writing;
+            self.deferred = Deferred { possible, cycles: 0, banks, acc_banks };
+        }
+    }
+
+    /// Does what was left for later. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show may lag behind until this is
+    /// done, by less than a pass of the execute controller.
+    #[inline]
+    pub fn catch_up(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
+        let cycles = std::mem::take(&mut self.deferred.cycles);
+        if cycles > 0 {
+            self.replay(cycles, machine, events);
+        }
+    }
+
+    fn replay(&mut self, cycles: u32, machine: &mut Machine, events: &mut EventBuffer) {
+        let mut found = self.rows.streak.streams();
+        let mut streams: [Option<RowStream>; 3] = std::array::from_fn(|_| found.next());
+        // Traces list the reads of a cycle by bank.
+        streams.sort_by_key(|stream| stream.map(|stream| stream.bank));
+        drop(found);
+        let (banks, mut results) = machine.scratchpad.replay_ports();
+        machine.execute.replay(
+            &mut self.rows.streak,
+            cycles,
+            |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
+            |bank| banks[usize::from(bank)].shown_lanes(),
+            |target, data, events| results.write(target, data, events),
+            events,
+        );
+        for stream in streams.iter().flatten() {
+            machine.scratchpad.stream(cycles, stream, events);
+        }
+    }
+
+    /// Catches up and forgets everything: the machine can be stepped by itself from here on.
+    pub fn leave(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
+        self.catch_up(machine, events);
+        *self = Self::default();
     }
 }
 

@@ -32,5 +32,5 @@ pub mod memory;
 pub mod runner;
 pub mod simulation;
 
-pub use observation::{event, report};
+pub use observation::{observer, observer as event, report};
 pub use port::frontend_tlb;

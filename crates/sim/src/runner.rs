@@ -10,7 +10,8 @@ use thiserror::Error;
 use crate::host::{Host, StreamHost};
 use crate::machine::Machine;
 use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemoryModel, MemorySystem};
-use crate::observation::event::{Cycle, Observer};
+use crate::observation::event::Cycle;
+use crate::observation::observer::Observer;
 use crate::port::frontend_tlb::Translation;
 use crate::simulation::{Position, RunError, RunSummary, Simulation};
 

@@ -10,8 +10,9 @@ use crate::acceleration::Acceleration;
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
-use crate::observation::event::{Cycle, EventBuffer, Observer};
-use crate::observation::report::{Activity, Span};
+use crate::observation::activity::{Activity, Span};
+use crate::observation::event::{Cycle, EventBuffer};
+use crate::observation::observer::Observer;
 use crate::port::frontend_tlb::{PageFault, Translation};
 
 /// Why a run did not come to its end.

@@ -4,10 +4,8 @@
 //! counted. They are done together, before anything that could tell the difference: somebody comes near its banks, a command
 //! reaches it, its events, activities or counter lines are asked for, or it does something new.
 
-use super::Acceleration;
 use super::row_streak::RowStream;
 use crate::dma::mvout_path::RowSource;
-use crate::machine::Machine;
 use crate::memories::accumulator_mem::{AccumulatorMem, AccumulatorWrite, WriteAddress};
 use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ACC_BYTES, BankStates, ScratchpadWires};
@@ -23,111 +21,24 @@ pub(super) struct Deferred {
     /// Cycles from now on that may be left for later.
     pub possible: u32,
     /// Cycles that have passed and are still to be done.
-    cycles: u32,
+    pub cycles: u32,
     /// Scratchpad banks that the execute controller reads in each of them.
-    banks: u32,
+    pub banks: u32,
     /// Accumulator banks whose clock edges are left for later, too: those that it may write, and those into which a write is on its way.
-    acc_banks: u32,
+    pub acc_banks: u32,
 }
 
 impl Deferred {
-    fn pass(&mut self, cycles: u32) {
+    pub fn pass(&mut self, cycles: u32) {
         self.possible -= cycles;
         self.cycles += cycles;
-    }
-}
-
-impl Acceleration {
-    /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
-    /// nothing: none if one is presented, as `cmd` tells, and accepted. [`Self::defer`] lets them pass.
-    #[inline]
-    pub fn repeating_cycles(&self, machine: &Machine, cmd: impl FnOnce() -> bool) -> u32 {
-        if self.deferred.possible == 0 || !self.dma.rests || (machine.front.cmd_ready() && cmd()) {
-            return 0;
-        }
-        let rest = machine.front.rests(machine.controllers_ready()) && self.nothing_behind_the_station_moves(machine);
-        if rest { self.deferred.possible } else { 0 }
-    }
-
-    /// Lets so many of the [repeating cycles](Self::repeating_cycles) pass.
-    pub fn defer(&mut self, cycles: u32) {
-        self.deferred.pass(cycles);
-    }
-
-    /// A cycle of the execute controller passes, and is left for later unless its events are asked for.
-    pub(super) fn pass_rows(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
-        self.deferred.pass(1);
-        if events.enabled() {
-            self.catch_up(machine, events);
-        }
-    }
-
-    /// The wires of a cycle that the execute controller leaves for later. False if somebody else uses its banks.
-    pub(super) fn repeat_rows(&mut self, machine: &Machine, tlb_settled: bool) -> bool {
-        let Deferred { banks, acc_banks, .. } = self.deferred;
-        let wires = &mut self.wires;
-        // The wires of another row of the streak, but for the row numbers.
-        (wires.rows.completed, wires.rows.decision) = (None, None);
-        wires.results.write.target = None;
-        let (write, tlb) = (&wires.results.write, &wires.tlb.responses);
-        self.dma.sinks(&machine.scratchpad, write, banks, banks, tlb, tlb_settled, &mut wires.spad);
-        self.dma.rests || !machine.scratchpad.disturbs(banks, acc_banks, &wires.spad)
-    }
-
-    /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Acceleration::step`]: most cycles need not
-    /// look.
-    #[inline(never)]
-    pub(super) fn look_ahead(&mut self, machine: &Machine) {
-        let banks = self.rows.streak.banks;
-        if machine.scratchpad.may_defer(banks) {
-            let has_row = |bank| machine.scratchpad.has_ex_row(bank);
-            let possible = machine.execute.repeating_cycles(&self.rows.streak, has_row);
-            let acc_banks = machine.execute.result_banks() | machine.scratchpad.states.acc_writing;
-            self.deferred = Deferred { possible, cycles: 0, banks, acc_banks };
-        }
-    }
-
-    /// Does what was left for later. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show may lag behind until this is
-    /// done, by less than a pass of the execute controller.
-    #[inline]
-    pub fn catch_up(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
-        let cycles = std::mem::take(&mut self.deferred.cycles);
-        if cycles > 0 {
-            self.replay(cycles, machine, events);
-        }
-    }
-
-    fn replay(&mut self, cycles: u32, machine: &mut Machine, events: &mut EventBuffer) {
-        let mut found = self.rows.streak.streams();
-        let mut streams: [Option<RowStream>; 3] = std::array::from_fn(|_| found.next());
-        // Traces list the reads of a cycle by bank.
-        streams.sort_by_key(|stream| stream.map(|stream| stream.bank));
-        drop(found);
-        let (banks, mut results) = machine.scratchpad.replay_ports();
-        machine.execute.replay(
-            &mut self.rows.streak,
-            cycles,
-            |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
-            |bank| banks[usize::from(bank)].shown_lanes(),
-            |target, data, events| results.write(target, data, events),
-            events,
-        );
-        for stream in streams.iter().flatten() {
-            machine.scratchpad.stream(cycles, stream, events);
-        }
-    }
-
-    /// Catches up and forgets everything: the machine can be stepped by itself from here on.
-    pub fn leave(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
-        self.catch_up(machine, events);
-        *self = Self::default();
     }
 }
 
 impl Scratchpad {
     /// The execute controller may leave what it does with these banks and with the accumulator for later: they deliver and accept a row
     /// for it in each cycle if nobody else uses them.
-    fn may_defer(&self, banks: u32) -> bool {
+    pub(super) fn may_defer(&self, banks: u32) -> bool {
         self.acc_sub_banks == 0
             && self.states.acc_adding.count_ones() <= 1
             && self.states.spad_out[Port::Ex as usize] & banks == banks
@@ -135,7 +46,7 @@ impl Scratchpad {
     }
 
     /// A scratchpad bank has a row for the execute controller at its output or in its queue.
-    fn has_ex_row(&self, bank: u8) -> bool {
+    pub(super) fn has_ex_row(&self, bank: u8) -> bool {
         !self.spad_banks[usize::from(bank)].is_empty(Port::Ex)
             || self.states.spad_out[Port::Ex as usize] >> bank & 1 == 1
     }
@@ -143,7 +54,7 @@ impl Scratchpad {
     /// Somebody else uses one of the scratchpad banks in this cycle, or one of the accumulator banks, or writes into the
     /// accumulator, or may do so.
     #[inline]
-    fn disturbs(&self, banks: u32, acc_banks: u32, wires: &ScratchpadWires) -> bool {
+    pub(super) fn disturbs(&self, banks: u32, acc_banks: u32, wires: &ScratchpadWires) -> bool {
         let reads = |request| match self.mvout.source(request) {
             RowSource::Zeros => false,
             RowSource::Spad(_) => true,
@@ -155,13 +66,13 @@ impl Scratchpad {
     }
 
     /// The clock edges that were left for later: what gives the rows to the replay, and what takes its results.
-    fn replay_ports(&mut self) -> (&[ScratchpadBank], ResultPort<'_>) {
+    pub(super) fn replay_ports(&mut self) -> (&[ScratchpadBank], ResultPort<'_>) {
         let Self { spad_banks, acc_banks, states, dim, .. } = self;
         (spad_banks, ResultPort { acc_banks, states, dim: *dim })
     }
 
     /// Clock edges of the scratchpad banks that were left for later.
-    fn stream(&mut self, cycles: u32, stream: &RowStream, events: &mut EventBuffer) {
+    pub(super) fn stream(&mut self, cycles: u32, stream: &RowStream, events: &mut EventBuffer) {
         let &RowStream { bank, next, step } = stream;
         self.spad_banks[usize::from(bank)].stream(cycles, next, step);
         events.push(Event::SpadRead { bank, row: next, port: Port::Ex });
@@ -169,7 +80,7 @@ impl Scratchpad {
 }
 
 /// The accumulator banks while nobody but the execute controller uses them.
-struct ResultPort<'a> {
+pub(super) struct ResultPort<'a> {
     acc_banks: &'a mut [AccumulatorMem],
     states: &'a mut BankStates,
     dim: usize,
@@ -178,7 +89,7 @@ struct ResultPort<'a> {
 impl ResultPort<'_> {
     /// The clock edge of a cycle in which a result row goes to the accumulator, or none.
     #[inline]
-    fn write(&mut self, target: Option<ExTarget>, data: &[i32], events: &mut EventBuffer) {
+    pub fn write(&mut self, target: Option<ExTarget>, data: &[i32], events: &mut EventBuffer) {
         let mut draining = self.states.acc_writing;
         self.states.acc_adding = 0;
         if let Some(ExTarget::Acc { bank, row, cols, accumulate }) = target {

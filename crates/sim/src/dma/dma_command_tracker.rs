@@ -3,6 +3,12 @@
 //! An entry counts down the bytes (loads) or rows (stores) that its command still waits for.
 //! A response in cycle r makes the command offered as completed in r+1; if the completion is taken
 //! then, the entry can be allocated again in r+2. Only the valid bits are reset.
+//!
+//! | port | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `alloc` | in | the controller begins a command | [`DmaCommandTracker::alloc_ready`]: an entry is free |
+//! | `request_returned` | in | a row, or a load's last one, is where it belongs | none |
+//! | `cmd_completed` | out | an entry waits for nothing more | held until the completion arbiter takes it |
 
 use pollux_isa::config::log2_up;
 

@@ -9,6 +9,13 @@
 //!
 //! Narrow rows have elements of the scratchpad's width, wide ones of the accumulator's. Each of the three ends shows at most one
 //! row a cycle; the banks' priorities decide which are written ([`crate::memories::scratchpad`]).
+//!
+//! | port | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `dma.read.req` | in | a row request of the load controller | [`MvinPath::load_ready`]: room in `read_issue`, or in the zero writer |
+//! | reader `resp` | in | a row has arrived | [`MvinPath::resp_ready`]: room in front of its scaler |
+//! | bank writes | out | [`MvinPath::heads`] | [`MvinTaken`]: the banks' priorities |
+//! | `dma.read.resp` | out | [`MvinPath::response`]: the last row of a packet is written | none: one a cycle |
 
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 use pollux_numerics::{acc_scale, mvin_scale_row};

@@ -13,6 +13,13 @@
 //!
 //! The normalizer may let a row overtake another one, but not its request: address, length and width are those of the
 //! request at the head, data and their function (activation, scale, statistics) those of the row that comes out.
+//!
+//! | port | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `dma.write.req` | in | a row request of the store controller | [`MvoutPath::store_ready`]: room in the dispatch queue |
+//! | bank read | out | [`MvoutPath::dispatching`] | the bank's read port, behind the execute controller |
+//! | bank output | in | the row that was read stands there | taken when the next queue has room ([`MvoutWires`]) |
+//! | writer `req` | out | [`MvoutPath::writer_request`] | the writer's `req_ready` |
 
 use pollux_isa::values::{Activation, Bits};
 use pollux_isa::{AddressLayout, GemminiConfig};
@@ -23,8 +30,8 @@ use crate::dma::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest};
 use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
 use crate::memories::accumulator_scale::AccumulatorScale;
 use crate::memories::normalizer::{NormalizedInput, Normalizer};
+use crate::observation::activity::{Cause, Spent};
 use crate::observation::event::Port;
-use crate::observation::report::{Cause, Spent};
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadRow;
 

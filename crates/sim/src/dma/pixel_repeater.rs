@@ -4,6 +4,11 @@
 //! One register holds a row and the number k of copies after the present one; the copy is shifted up by k pixels of `len`
 //! elements and goes to the row k below the given one. Copies below the floor of their half of the scratchpad are dropped, one
 //! a cycle. A build without `has_first_layer_optimizations` has wires instead: no register, one copy.
+//!
+//! | port | dir | valid when | latency | back pressure |
+//! |---|---|---|---|---|
+//! | `req` | in | a row comes from the scaler, or from the zero writer | - | [`PixelRepeater::req_ready`]: register free, or its last copy leaves |
+//! | `resp` | out | a copy above the floor is held | 1; as a wire 0 | the banks' priorities |
 
 use pollux_isa::config::log2_up;
 use pollux_isa::{AddressLayout, LocalAddr};

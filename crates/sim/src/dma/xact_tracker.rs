@@ -3,6 +3,12 @@
 //! One entry per transaction; its number is the TileLink source. An entry is taken when the
 //! reader's packet fires and given back in the cycle in which its last beat is taken; both show in
 //! the next cycle.
+//!
+//! | port | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `alloc` | in | the reader's packet fires | [`XactTracker::alloc_ready`]: an entry is free |
+//! | `peek` | out | always: the entry of a number | none |
+//! | `peek.pop` | in | the last beat of a transaction is taken | none |
 
 /// What the reader must remember of a Get until its data is back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

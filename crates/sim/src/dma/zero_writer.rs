@@ -1,6 +1,11 @@
 //! Turns a load from address 0 into rows of zeros (`ZeroWriter.scala`): one row of a block of DIM columns a cycle.
 //!
 //! One request register; it accepts the next request in the cycle in which its last block is taken.
+//!
+//! | port | dir | valid when | latency | back pressure |
+//! |---|---|---|---|---|
+//! | `req` | in | a load from address 0 | - | [`ZeroWriter::req_ready`] |
+//! | `resp` | out | a request is held | 1 | the pixel repeater behind it |
 
 use pollux_isa::config::log2_ceil;
 use pollux_isa::{AddressLayout, LocalAddr};

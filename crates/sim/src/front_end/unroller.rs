@@ -1,5 +1,10 @@
 //! What the two loop unrollers have in common: the flags of a loop's slot, the count of commands in flight, and what an
 //! unroller's cycle is spent on.
+//!
+//! | port of [`InFlight`] | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `emitted` | in | a command of this class leaves the unroller | [`InFlight::has_room`] |
+//! | `departed` | in | commands of each class leave the station | none |
 
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::CONCURRENT_LOOPS;

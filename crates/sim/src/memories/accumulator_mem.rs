@@ -19,8 +19,10 @@
 //! A single-ported bank is divided into sub-banks by the low address bits. Each has one access a cycle, in this order: read
 //! for an accumulating write, write from a three-entry queue `w_q` that the shift register feeds, ordinary read.
 
+use pollux_isa::GemminiConfig;
+use pollux_isa::config::ExpVariant;
 use pollux_isa::values::Activation;
-use pollux_numerics::IexpConstants;
+use pollux_numerics::{IexpConstants, IexpVariant};
 
 use crate::observation::event::Port;
 use crate::parts::row::{AccRow, ByteMask, add_row, copy_row};
@@ -42,6 +44,14 @@ pub struct ReadoutRequest {
     pub constants: IexpConstants,
     /// Who reads (`fromDMA`).
     pub port: Port,
+}
+
+/// The body of the exponential that the configuration stands for.
+pub fn iexp_variant(config: &GemminiConfig) -> IexpVariant {
+    match config.softmax_exp {
+        ExpVariant::Polynomial8c3f992 => IexpVariant::GeluPolynomial,
+        ExpVariant::Released => IexpVariant::Exponential,
+    }
 }
 
 /// A row read, with its request (`AccumulatorReadResp`).

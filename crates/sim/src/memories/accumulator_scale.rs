@@ -7,14 +7,19 @@
 //!
 //! The raw row passes beside the arithmetic, and both forms are at the output. Which one goes to main memory is not the row's
 //! choice but that of the store that it leaves for, which may be another one than it was read for (`normalizer`).
+//!
+//! | port | dir | shape | valid when | back pressure |
+//! |---|---|---|---|---|
+//! | `in` | in | DIM x 32 bit, statistics, function | a row leaves the normalizer | [`AccumulatorScale::in_ready`] |
+//! | `out` | out | DIM x 8 bit, and the row itself | [`AccumulatorScale::out`] | the queue in front of the writer |
 
 use pollux_isa::GemminiConfig;
-use pollux_isa::config::{ExpVariant, ScaleUnits as UnitCount};
+use pollux_isa::config::ScaleUnits as UnitCount;
 use pollux_isa::values::Activation;
 use pollux_numerics::hardfloat::ONE;
 use pollux_numerics::{IexpVariant, Readout, read_row};
 
-use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest};
+use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::observation::event::Port;
@@ -66,14 +71,6 @@ struct ReadoutArithmetic {
     has_nonlinear_activations: bool,
     has_normalizations: bool,
     variant: IexpVariant,
-}
-
-/// The body of the exponential that the configuration stands for.
-pub fn iexp_variant(config: &GemminiConfig) -> IexpVariant {
-    match config.softmax_exp {
-        ExpVariant::Polynomial8c3f992 => IexpVariant::GeluPolynomial,
-        ExpVariant::Released => IexpVariant::Exponential,
-    }
 }
 
 impl AccumulatorScale {

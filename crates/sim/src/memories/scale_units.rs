@@ -7,6 +7,11 @@
 //! c, is granted its first lanes in c + 1 and is whole in c + lanes a unit + latency + 2.
 //!
 //! Only the timing is kept here. The value of a lane depends on its row alone, so the owner computes it once.
+//!
+//! | port | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `accept` | in | the owner has a row | an entry is free: [`ScaleUnits::is_valid`] of the tail |
+//! | `take` | out | [`ScaleUnits::done`]: the head's lanes are all done | held until the owner takes it |
 
 use std::collections::VecDeque;
 

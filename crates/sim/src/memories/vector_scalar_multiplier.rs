@@ -13,6 +13,11 @@
 //! | one unit a column, latency K     | K cycles                                       | 1 row a cycle                   |
 //! | U units, latency K, identity     | 1 cycle                                        | 1 row a cycle                   |
 //! | U units, latency K, other scales | lanes a unit + K + 2 cycles                    | see [`ScaleUnits`]              |
+//!
+//! | port | dir | valid when | back pressure |
+//! |---|---|---|---|
+//! | `req` | in | the reader delivers a row | [`VectorScalarMultiplier::req_ready`]: room in Q(2) |
+//! | `resp` | out | [`VectorScalarMultiplier::resp`] | the pixel repeater, or the banks |
 
 use pollux_isa::config::{ScaleArgs, ScaleUnits as UnitCount};
 

@@ -1,11 +1,6 @@
-//! What the machine does, cycle by cycle: the one interface through which traces, the verifier,
-//! reports and views observe it.
-//!
-//! The kinds and their order within a cycle are those of the golden traces (`golden/README.md`).
+//! What the machine does, cycle by cycle, as events. The kinds and their order within a cycle are those of the golden traces (`golden/README.md`).
 
 use serde::Serialize;
-
-use crate::observation::report::{Activity, Span};
 
 /// A clock cycle, counted from the end of reset.
 pub type Cycle = u64;
@@ -165,95 +160,5 @@ impl EventBuffer {
             f(event);
         }
         self.events.clear();
-    }
-}
-
-/// A client of the machine's events and activities.
-pub trait Observer {
-    /// Whether [`Observer::cycles`] is to be called; if not, nothing is worked out for it.
-    const ACTIVITY: bool = false;
-
-    /// Whether events are to be recorded. A run without is faster.
-    fn wants_events(&self) -> bool {
-        true
-    }
-
-    /// One event; `cycle` never decreases.
-    fn event(&mut self, cycle: Cycle, event: &Event);
-
-    /// What these cycles were spent on, before the events of the first of them. The spans follow each other without gaps.
-    fn cycles(&mut self, _: Span, _: &Activity) {}
-
-    /// The host comes to an operation: `mark`, counted from 0, is current from `cycle` on. Marks without a cycle between them are
-    /// told together, by the last of them.
-    fn mark(&mut self, _cycle: Cycle, _mark: usize) {}
-}
-
-/// Observes nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoObserver;
-
-impl Observer for NoObserver {
-    fn wants_events(&self) -> bool {
-        false
-    }
-
-    fn event(&mut self, _: Cycle, _: &Event) {}
-}
-
-impl<F: FnMut(Cycle, &Event)> Observer for F {
-    fn event(&mut self, cycle: Cycle, event: &Event) {
-        self(cycle, event);
-    }
-}
-
-/// Two observers, the first one told first.
-impl<A: Observer, B: Observer> Observer for (A, B) {
-    const ACTIVITY: bool = A::ACTIVITY || B::ACTIVITY;
-
-    fn wants_events(&self) -> bool {
-        self.0.wants_events() || self.1.wants_events()
-    }
-
-    fn event(&mut self, cycle: Cycle, event: &Event) {
-        self.0.event(cycle, event);
-        self.1.event(cycle, event);
-    }
-
-    fn cycles(&mut self, span: Span, activity: &Activity) {
-        self.0.cycles(span, activity);
-        self.1.cycles(span, activity);
-    }
-
-    fn mark(&mut self, cycle: Cycle, mark: usize) {
-        self.0.mark(cycle, mark);
-        self.1.mark(cycle, mark);
-    }
-}
-
-/// An observer that may be absent. Activities are worked out in any case if its type asks for them.
-impl<O: Observer> Observer for Option<O> {
-    const ACTIVITY: bool = O::ACTIVITY;
-
-    fn wants_events(&self) -> bool {
-        self.as_ref().is_some_and(Observer::wants_events)
-    }
-
-    fn event(&mut self, cycle: Cycle, event: &Event) {
-        if let Some(observer) = self {
-            observer.event(cycle, event);
-        }
-    }
-
-    fn cycles(&mut self, span: Span, activity: &Activity) {
-        if let Some(observer) = self {
-            observer.cycles(span, activity);
-        }
-    }
-
-    fn mark(&mut self, cycle: Cycle, mark: usize) {
-        if let Some(observer) = self {
-            observer.mark(cycle, mark);
-        }
     }
 }

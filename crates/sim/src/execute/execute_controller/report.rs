@@ -6,7 +6,7 @@ use super::wires::{ControlWires, Decision, RowIssueWires, State, next_row};
 use crate::execute::command_kind::Kind;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
-use crate::observation::report::{Cause, Spent};
+use crate::observation::activity::{Cause, Spent};
 
 /// What the controller did in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

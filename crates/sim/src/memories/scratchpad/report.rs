@@ -4,8 +4,8 @@ use super::Scratchpad;
 use super::wires::{EX, ScratchpadWires};
 use crate::dma::mvin_path::MvinActivity;
 use crate::dma::mvout_path::{MvoutActivity, RowSource};
+use crate::observation::activity::{BankUse, Conflict, Spent};
 use crate::observation::dma_activity::DmaEngineActivity;
-use crate::observation::report::{BankUse, Conflict, Spent};
 use crate::parts::wires::ExReads;
 use crate::port::tilelink::DmaClient;
 

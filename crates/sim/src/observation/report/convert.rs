@@ -1,12 +1,12 @@
 //! From each block's own activity to the common vocabulary.
 
-use super::{Cause, Spent};
 use crate::dma::mvin_path::{MvinActivity, MvinStall};
 use crate::dma::mvout_path::{MvoutActivity, MvoutStall};
 use crate::execute::execute_controller::report::{ExecuteActivity, ExecuteStall};
 use crate::front_end::DispatchActivity;
 use crate::front_end::reservation_station::StationActivity;
 use crate::front_end::unroller::{UnrollerActivity, UnrollerStall};
+use crate::observation::activity::{Cause, Spent};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall, DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::Unit;
 

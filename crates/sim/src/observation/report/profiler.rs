@@ -2,13 +2,15 @@
 
 use pollux_isa::{GemminiConfig, RoccCommand, StreamItem};
 
-use super::run::Memory;
-use super::{
-    Activity, BankReport, BankUse, Block, BlockReport, Conflict, ConflictReport, CounterReport, DmaReport, MacCounter,
-    MeshReport, OperationReport, RunReport, SPENT, Span, Totals,
+use super::macs::MacCounter;
+use super::run::{
+    BankReport, BlockReport, ConflictReport, CounterReport, DmaReport, Memory, MeshReport, OperationReport, RunReport,
+    Totals,
 };
 use crate::front_end::counter_file::{EVENT_NAMES, EVENTS, EXTERNAL_NAMES, EXTERNALS};
-use crate::observation::event::{Cycle, Event, Observer, ReqKind, Unit};
+use crate::observation::activity::{Activity, BankUse, Block, Conflict, SPENT, Span};
+use crate::observation::event::{Cycle, Event, ReqKind, Unit};
+use crate::observation::observer::Observer;
 use crate::port::tilelink::SourceRanges;
 use crate::simulation::RunSummary;
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Block, Cause, Conflict, SPENT, Spent};
 use crate::memory::PortTraffic;
+use crate::observation::activity::{Block, Cause, Conflict, SPENT, Spent};
 use crate::observation::event::Cycle;
 
 /// Everything that is reported about a run. All fields are plain numbers; shares and rates are given with them so that
