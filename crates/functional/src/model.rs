@@ -16,7 +16,7 @@ use crate::policy::{Action, Diagnostic, ExecError, Issue, Monitor, Policy};
 use crate::store_controller::StoreController;
 use crate::unroll::{Accepted, LoopCommands, Unroller};
 
-/// The bits of a main memory address that the accelerator keeps.
+/// The bits of a main memory address that the accelerator computes with.
 pub(crate) const DRAM_MASK: u64 = (1 << CORE_MAX_ADDR_BITS) - 1;
 
 /// What the three controllers share: memories, counts and the record of undefined behaviour.

@@ -1,6 +1,9 @@
 //! The generator's configuration record (`GemminiConfigs.scala`), its named instances and the widths derived from it.
 
+mod error;
+mod file;
 mod header;
+mod rules;
 mod types;
 mod valid;
 mod validate;
@@ -9,9 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::local_addr::AddressLayout;
 use types::Setting;
+
+pub use error::{ConfigError, Reason, Source};
+pub use file::ConfigFile;
+pub use rules::limits;
 pub use types::{Capacity, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
 pub use valid::ValidConfig;
-pub use validate::{ConfigError, Reason, limits};
+
 
 /// Width of addresses and strides in the command path (`coreMaxAddrBits` of a Rocket core with Sv39 virtual memory).
 pub const CORE_MAX_ADDR_BITS: u32 = 40;
@@ -50,6 +57,7 @@ macro_rules! gemmini_config {
         #[serde(deny_unknown_fields)]
         pub struct GemminiConfig {
             /// Name for people; not part of the digest.
+            #[serde(default)]
             pub name: String,
             $($(#[$doc])+ pub $field: $ty,)*
         }
@@ -198,6 +206,21 @@ gemmini_config! {
     clock_gate: bool = false;
     /// What the integer exponential computes; not a generator field but a difference between revisions.
     softmax_exp: ExpVariant = ExpVariant::Polynomial8c3f992;
+    /// Bits of a physical address (`paddrBits` of the SoC's bus, `SystemBusKey` and `ExtMem` of rocket-chip): the port has
+    /// no more, and the TLB cuts what it answers to them. 32 in Chipyard's systems.
+    #[serde(default = "default_paddr_bits")]
+    paddr_bits: u32 = default_paddr_bits();
+    /// Whether the configuration is one of a publication that the generator itself refuses: rules that no modelled block
+    /// depends on then only warn.
+    #[serde(default)]
+    as_published: bool = false;
+}
+
+/// Fields that came after the first binary programs: they count in the digest only where they differ from the default.
+const ADDED_FIELDS: [&str; 2] = ["paddr_bits", "as_published"];
+
+const fn default_paddr_bits() -> u32 {
+    32
 }
 
 /// The named configurations.
@@ -307,12 +330,13 @@ impl GemminiConfig {
     /// The memory split that the survey (section 3.4.3) arrives at: 64 KiB scratchpad, 256 KiB accumulator.
     ///
     /// The generator at 8c3f992 asserts that the scratchpad holds at least two matrices more than the accumulator
-    /// (`USABLE_SP_TILES`), a rule of the CISC front end that is not instantiated; Pollux does not apply it.
+    /// (`USABLE_SP_TILES`), a rule of the CISC front end that is not instantiated; it only warns here.
     pub fn survey_rebalanced() -> Self {
         Self {
             name: "survey_rebalanced".to_owned(),
             sp_capacity: Capacity::Kilobytes(64),
             acc_capacity: Capacity::Kilobytes(256),
+            as_published: true,
             ..Self::norm16()
         }
     }
@@ -347,29 +371,13 @@ impl GemminiConfig {
 /// Text forms.
 impl GemminiConfig {
     /// Reads TOML and validates it. A field `base = "NAME"` starts from a named configuration; the other fields then
-    /// replace its fields, and `"none"` removes an optional one. Without `base` every field must be present.
+    /// replace its fields, and `"none"` removes an optional one. Without `base` every field must be present. A text
+    /// without a `name` gets one from its base and its digest.
     ///
     /// # Errors
     /// Syntax, unknown or missing fields, wrong types, an unknown base, or an inconsistent configuration.
     pub fn from_toml_str(text: &str) -> Result<ValidConfig, ConfigError> {
-        let mut table: toml::Table = text.parse()?;
-        let config: Self = match table.remove("base") {
-            None => toml::from_str(text)?,
-            Some(toml::Value::String(base)) => Self::by_name(&base)?.into_inner().overridden(table)?,
-            Some(other) => return Err(ConfigError::UnknownName(other.to_string())),
-        };
-        config.validated()
-    }
-
-    fn overridden(self, changes: toml::Table) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::try_from(self)?;
-        for (field, value) in changes {
-            match value.as_str() {
-                Some("none") => table.remove(&field),
-                _ => table.insert(field, value),
-            };
-        }
-        Ok(table.try_into()?)
+        ConfigFile::from_toml_str(text)?.config()
     }
 
     /// The configuration as TOML; [`GemminiConfig::from_toml_str`] reads it back.
@@ -385,7 +393,10 @@ impl GemminiConfig {
     pub fn digest(&self) -> u64 {
         const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let canonical: String = self.settings().iter().map(|(field, value)| format!("{field}={value}\n")).collect();
+        let default = Self::default16().settings();
+        let settings = self.settings().into_iter();
+        let counts = |setting: &(&str, String)| !ADDED_FIELDS.contains(&setting.0) || !default.contains(setting);
+        let canonical: String = settings.filter(counts).map(|(field, value)| format!("{field}={value}\n")).collect();
         canonical.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
     }
 }
