@@ -100,7 +100,7 @@ fn a_warning_is_recorded_and_the_model_goes_on_as_the_hardware_does() {
     execute(&mut model, &commands).unwrap();
     assert_eq!(model.scratchpad().row(16383), [3; 16]);
     assert_eq!(model.scratchpad().row(11), [3; 16]);
-    let places: Vec<u64> = model.warnings().iter().map(|warning| warning.index).collect();
+    let places: Vec<u64> = model.warnings().iter().map(|warning| warning.place.index).collect();
     assert_eq!(places, [2, 3]);
     assert!(matches!(model.warnings()[1].issue, Issue::UnwrittenRow { row: 12, .. }));
     assert_eq!(model.memory().read_array(DRAM), [0; 16], "the row that was never written is zero");
