@@ -39,7 +39,8 @@ fn walked(config: &GemminiConfig, commands: &[Command]) -> (u64, u64) {
 }
 
 fn moved_bytes(config: &GemminiConfig, commands: &[Command]) -> (u64, u64) {
-    let mut model = FunctionalModel::with_policy(config.clone(), Memory::new(), Policy::all(Action::Ignore)).unwrap();
+    let valid = config.clone().validated().unwrap();
+    let mut model = FunctionalModel::with_policy(valid, Memory::new(), Policy::all(Action::Ignore));
     execute(&mut model, commands).unwrap();
     (model.counts().bytes_in, model.counts().bytes_out)
 }
