@@ -31,3 +31,8 @@ pub use config::{ConfigError, GemminiConfig, ValidConfig};
 pub use local_addr::{AddressLayout, LocalAddr};
 pub use rocc::{RoccCommand, RoccInstruction};
 pub use stream::StreamItem;
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

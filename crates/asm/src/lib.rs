@@ -39,3 +39,8 @@ pub use file::write_atomically;
 pub use import::import_commands;
 pub use program::{Buffer, ElementType, LocalRegion, Program, ProgramError};
 pub use source::{Disk, Files, NotText, text};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -43,3 +43,8 @@ pub use counts::{CommandCounts, Counts};
 pub use local_memory::LocalMemory;
 pub use model::FunctionalModel;
 pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Place, Policy};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

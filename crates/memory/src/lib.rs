@@ -214,6 +214,11 @@ impl Memory {
     }
 }
 
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -196,6 +196,19 @@ pub enum Illegality {
         /// Dataflow in effect.
         dataflow: DataflowMode,
     },
+    /// A result of more rows than its product pushes through the array.
+    #[error(
+        "{mnemonic}: the result has {rows} rows, but a and bd make only {pass} (ExecuteController.scala, total_rows): the \
+         rows behind are written only if the next preload comes in time; give a, bd or the result as many rows"
+    )]
+    ResultRows {
+        /// Instruction.
+        mnemonic: &'static str,
+        /// Rows of the result.
+        rows: u16,
+        /// Rows that are pushed at least.
+        pass: u16,
+    },
     /// A preload is followed by another one.
     #[error("preload: there was no compute since the last preload")]
     PreloadWithoutCompute,
@@ -286,6 +299,9 @@ impl Illegality {
             Illegality::GarbageA { .. } => "multiplies with whatever is being read",
             Illegality::GarbageWeights => "multiplies with a mixture of zeros and older weights",
             Illegality::NothingToAccumulate { .. } => "goes on from whatever the array's registers hold",
+            Illegality::ResultRows { .. } => {
+                "leaves the rows behind as they were, or writes them, depending on the time"
+            }
             Illegality::PreloadWithoutCompute => "the first preload's destination is lost",
             Illegality::LoopNeedsWs { .. } => "multiplies in the wrong dataflow",
             Illegality::ZeroLoopBound { .. } => "runs 65536 iterations",
@@ -520,6 +536,8 @@ pub struct Checker {
     store: ConfigSt,
     /// A preload waits for its compute.
     preloaded: bool,
+    /// The destination that the last preload named.
+    result: ExecOperand,
     /// The last preload in weight-stationary mode left parts of older weights in the array.
     garbage_weights: bool,
     /// The last preload in output-stationary mode had a garbage destination.
@@ -566,6 +584,7 @@ impl Checker {
             channels: [Channel::Unset; 3],
             store: ConfigSt::from_regs(cfg, 0, 0),
             preloaded: false,
+            result: ExecOperand { local: LocalAddr::GARBAGE, cols: 0, rows: 0 },
             garbage_weights: false,
             result_in_array: false,
             accumulable: false,
@@ -828,6 +847,7 @@ impl Checker {
         let ws = self.dataflow() == DataflowMode::Ws;
         self.check_operand("preload", ("d", operands.d()), ws && config.b_transpose, 1, found);
         self.check_result(operands.c(), config.c_stride, found);
+        self.result = operands.c();
         // With a transposed operand every pass has DIM rows, and no pass has fewer than 4.
         let whole = config.a_transpose || config.b_transpose || self.cfg.dim() == MIN_PASS_ROWS;
         self.garbage_weights = ws && operands.d.is_garbage(self.layout) && !whole;
@@ -839,13 +859,31 @@ impl Checker {
             found.push(Illegality::Unconfigured { mnemonic, needs: "config_ex" });
             return;
         };
-        if !self.preloaded {
+        if self.preloaded {
+            self.check_pass(mnemonic, operands, &config, found);
+        } else {
             found.push(Illegality::ComputeWithoutPreload { mnemonic });
         }
         self.preloaded = false;
         let os = self.dataflow() == DataflowMode::Os;
         self.check_operand(mnemonic, ("a", operands.a()), config.a_transpose, config.a_stride, found);
         self.check_operand(mnemonic, ("bd", operands.bd()), os && config.b_transpose, 1, found);
+    }
+
+    /// Checks that a product pushes all rows of its result through the array. Only a pass in WS with nothing to transpose
+    /// and no weights to push behind it is shortened.
+    fn check_pass(&self, mnemonic: &'static str, operands: &Compute, config: &ConfigEx, found: &mut Vec<Illegality>) {
+        if self.dataflow() == DataflowMode::Os || config.a_transpose || config.b_transpose {
+            return;
+        }
+        let never_read = self.cfg.hardcode_d_to_garbage_addr && self.cfg.dataflow == Dataflow::Ws;
+        let rows = |operand: ExecOperand| if operand.local.is_garbage(self.layout) { 1 } else { operand.rows };
+        let bd_rows = if never_read { 1 } else { rows(operands.bd()) };
+        let pass = rows(operands.a()).max(bd_rows).max(MIN_PASS_ROWS as u16);
+        let result = self.result;
+        if result.rows > pass && result.cols > 0 && !result.local.is_garbage(self.layout) {
+            found.push(Illegality::ResultRows { mnemonic, rows: result.rows, pass });
+        }
     }
 
     /// Checks that an unroller's execute part finds the array configured.

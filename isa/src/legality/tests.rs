@@ -293,6 +293,26 @@ fn bounds_and_places_of_parts_that_do_nothing_may_be_anything() {
 }
 
 #[test]
+fn a_result_has_no_more_rows_than_its_product() {
+    let pair = |c_rows: u32, a_rows: u32, bd: &str| {
+        format!("preload d=0 c=0x80000000 c_rows={c_rows}\ncompute_preloaded a=0 a_rows={a_rows} bd={bd}")
+    };
+    let ws = |pair: String| configured(&format!("config_ex dataflow=1\n{pair}"));
+    assert_eq!(
+        ws(pair(16, 5, "0xffffffff")),
+        [
+            "compute_preloaded: the result has 16 rows, but a and bd make only 5 (ExecuteController.scala, total_rows): the \
+          rows behind are written only if the next preload comes in time; give a, bd or the result as many rows"
+        ]
+    );
+    for legal in [pair(16, 5, "64"), pair(4, 1, "0xffffffff"), pair(3, 16, "0xffffffff")] {
+        assert_eq!(ws(legal), [""; 0]);
+    }
+    assert_eq!(configured(&format!("config_ex dataflow=0\n{}", pair(16, 5, "64"))), [""; 0]);
+    assert_eq!(configured(&format!("config_ex dataflow=1 a_transpose=1\n{}", pair(16, 5, "0xffffffff"))), [""; 0]);
+}
+
+#[test]
 fn a_must_be_real_rows() {
     let pair = |a: &str| format!("config_ex dataflow=1\npreload d=0\ncompute_preloaded a={a}");
     assert_eq!(configured(&pair("0")), [""; 0]);

@@ -1,0 +1,360 @@
+//! Programs as users give them: every kind of file, any size, and one verdict on a program whichever model runs it.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use common::{Run, Workspace, root};
+use serde_json::Value;
+
+/// Runs `pollux` with so many KiB of address space, most of which the program itself and its threads take.
+fn within(workspace: &Workspace, kib: u64, line: &str) -> Run {
+    let program = assert_cmd::cargo::cargo_bin("pollux");
+    let script = format!("ulimit -v {kib}; exec '{}' {line}", program.display());
+    let output = Command::new("sh").args(["-c", &script]).current_dir(workspace.path(".")).output().expect("a shell");
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn what_is_no_text_gets_one_error() {
+    let workspace = Workspace::new();
+    let utf16: Vec<u8> = "\u{feff}config small4\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (contents, reason) in [
+        (vec![0; 16_000], "byte 0 is 0x00, a control character"),
+        (b"config small4\n\x7fELF\x02\x01\x01\0".repeat(1000), "byte 14 is 0x7f, a control character"),
+        (b"config small4 # caf\xe9\n".to_vec(), "byte 19 is 0xe9, which is not UTF-8"),
+        ((0..=255).cycle().skip(128).take(50_000).collect(), "byte 128 is 0x00, a control character"),
+        (utf16, "it is UTF-16 text: save it as UTF-8"),
+    ] {
+        workspace.write("x", contents);
+        for command in ["run x", "asm x", "dis x", "run x --cycles"] {
+            let run = workspace.pollux(command);
+            let message = run.stderr.lines().next().unwrap_or_default();
+            assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{command}");
+            assert_eq!(
+                run.stderr.lines().filter(|line| line.contains("not assembly text")).count(),
+                1,
+                "{}",
+                run.stderr
+            );
+            assert!(run.stderr.contains(reason), "{message}");
+            assert!(run.stderr.len() < 1000, "{} bytes of message", run.stderr.len());
+        }
+    }
+    // An endless device is no text either.
+    assert_eq!(workspace.pollux("run /dev/zero").code, 3);
+    assert_eq!(workspace.files(), ["x"]);
+}
+
+#[test]
+fn byte_order_marks_and_line_ends_of_other_systems_do_not_matter() {
+    let workspace = Workspace::new();
+    let text = std::fs::read_to_string(root().join("programs/matmul_ws_tile.pasm")).expect("an example");
+    workspace.write("dos.pasm", format!("\u{feff}{}", text.replace('\n', "\r\n")));
+    let run = workspace.pollux("run dos.pasm --expect");
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    workspace.write("included.pasm", "config small4\ninclude \"mark.pasm\"\n");
+    workspace.write("mark.pasm", "\u{feff}fence\r\n");
+    assert_eq!(workspace.pollux("run included.pasm").code, 0);
+}
+
+#[test]
+fn a_program_for_another_configuration_is_refused_whatever_its_form() {
+    let workspace = Workspace::new();
+    assert_eq!(workspace.pollux("asm programs/matmul_ws_tile.pasm -o tile.pbin").code, 0);
+    let refused = "the program is for configuration `small4`, not `dim32`; they differ in";
+    for command in [
+        "run tile.pbin --config dim32",
+        "run programs/matmul_ws_tile.pasm --config dim32",
+        "run programs/matmul_ws_tile.pasm --config dim32 --cycles",
+        "asm programs/matmul_ws_tile.pasm --config dim32 -o other.pbin",
+    ] {
+        let run = workspace.pollux(command);
+        assert_eq!(run.code, 3, "{command}");
+        assert!(run.stderr.contains(refused), "{command}: {}", run.stderr);
+    }
+    assert_eq!(workspace.files(), ["tile.pbin"]);
+    assert_eq!(workspace.pollux("run programs/matmul_ws_tile.pasm --config small4 --expect").code, 0);
+}
+
+/// Bytes of address space in which a program of a few lines runs, in KiB: found by doubling, so that the limits below
+/// are about the input and not about this build.
+fn smallest(workspace: &Workspace) -> u64 {
+    workspace.write("small.pasm", "config small4\nfence\n");
+    let mut kib = 16 << 10;
+    while within(workspace, kib, "asm small.pasm -o small.pbin").code != 0 {
+        kib += 16 << 10;
+        assert!(kib < 8 << 20, "a small program needs too much");
+    }
+    kib
+}
+
+#[test]
+fn a_long_program_takes_little_more_memory_than_its_text_and_its_binary() {
+    let workspace = Workspace::new();
+    let mut text = "config default16\nbuffer A: i8[1024, 64]\nconfig_ld stride=64\n".to_owned();
+    for index in 0..100_000 {
+        let _ = writeln!(text, "mvin dram=A[{}, 0] local=spad({}) cols=64 rows=16", index % 1000, index * 64 % 16_000);
+    }
+    let bytes = text.len() as u64;
+    workspace.write("flat.pasm", text);
+    // The text, its copy with positions, items of 32 bytes, and a binary that doubles as it grows.
+    let limit = smallest(&workspace) + 6 * bytes / 1024;
+    let run = within(&workspace, limit, "asm flat.pasm -o flat.pbin");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+/// Texts of about so many bytes that are hard to read, each of another kind.
+fn hostile(bytes: usize) -> Vec<(&'static str, String)> {
+    let many = |part: &str| part.repeat(bytes / part.len());
+    let numbered = |line: fn(usize) -> String| (0..bytes / line(100_000).len()).map(line).collect::<String>();
+    vec![
+        ("parentheses", format!("config small4\nwait {}1{}\n", many("("), many(")"))),
+        ("brackets", format!("config small4\nbuffer A: i8[1] = {}\n", many("["))),
+        ("minus signs", format!("config small4\nwait {}1\n", many("-"))),
+        ("choices", format!("config small4\nwait {}1\n", many("1 ? 2 : "))),
+        ("a sum", format!("config small4\nwait 1{}\n", many(" + 1"))),
+        ("blocks", format!("config small4\n{}", many("if 1\n"))),
+        ("closed blocks", format!("config small4\n{}{}", many("repeat 1\n"), many("end\n"))),
+        ("macros", format!("config small4\n{}", many("macro m\n"))),
+        ("wrong lines", format!("config small4\n{}", many("mvni a=1\n"))),
+        ("wrong characters on a line", format!("config small4\n{}", many("\u{a7}"))),
+        ("a name", format!("config small4\n{}\n", many("m"))),
+        ("a number", format!("config small4\nwait {}\n", many("1"))),
+        ("a string", format!("config small4\nmark \"{}\n", many("x"))),
+        ("open long strings", format!("config small4\n{}", many("mark \"\"\"\n"))),
+        ("backslashes", format!("config small4\nmark \"{}\"\n", many("\\q"))),
+        ("operands", format!("config small4\nmvin {}\n", numbered(|n| format!("x{n}=1 ")))),
+        ("parameters", format!("config small4\nmacro m {}\nend\n", numbered(|n| format!("p{n} ")))),
+        ("extents", format!("config small4\nbuffer A: i8[{}1]\n", many("1, "))),
+        ("indices", format!("config small4\nbuffer A: i8[1]\nwait A[{}0]\n", many("0, "))),
+        ("constants", format!("config small4\n{}", numbered(|n| format!("const c{n} = {n}\n")))),
+        (
+            "constants of a block",
+            format!("config small4\nrepeat 1\n{}end\n", numbered(|n| format!("const c{n} = {n}\n"))),
+        ),
+        ("buffers", format!("config small4\n{}", numbered(|n| format!("buffer b{n}: i8[1]\n")))),
+        (
+            "buffers over each other",
+            format!("config small4\n{}", numbered(|n| format!("buffer b{n}: i8[1 << 30] at {n} overlay\n"))),
+        ),
+        ("regions", format!("config small4\n{}", numbered(|n| format!("spad r{n}[1] at {}\n", n % 100)))),
+        ("a list", format!("config small4\nbuffer A: i8[{}] = [{}]\n", bytes / 4, many("-1, "))),
+        (
+            "an unknown name in a loop",
+            format!("config small4\n{}repeat 100000\nwait d\nend\n", numbered(|n| format!("const c{n} = {n}\n"))),
+        ),
+    ]
+}
+
+#[test]
+fn hostile_texts_are_read_in_linear_memory_and_refused_in_a_few_lines() {
+    let workspace = Workspace::new();
+    let bytes = 300_000;
+    let limit = smallest(&workspace) + 120 * bytes as u64 / 1024;
+    for (name, text) in hostile(bytes) {
+        workspace.write("hostile.pasm", text);
+        let run = within(&workspace, limit, "dis hostile.pasm -o out.pasm");
+        assert!([0, 3].contains(&run.code), "{name}: {} {}", run.code, &run.stderr[..run.stderr.len().min(500)]);
+        assert!(run.stderr.len() < 300_000, "{name}: {} bytes of messages", run.stderr.len());
+        assert_eq!(run.code == 3, run.stderr.contains("error"), "{name}");
+    }
+}
+
+#[test]
+fn numbers_and_sizes_beyond_all_bounds_are_refused_with_what_they_need() {
+    let workspace = Workspace::new();
+    for (line, message) in [
+        ("wait 18446744073709551616", "`18446744073709551616` does not fit 64 bits"),
+        ("wait 99999999999999999999999999999999999999999999", "does not fit 64 bits"),
+        ("wait 1 << 64", "18446744073709551616 is not a number of cycles"),
+        ("wait 0 - 1", "-1 is not a number of cycles"),
+        ("wait 1 << 126 << 1", "has no representable result"),
+        ("buffer A: i8[1 << 60] = fill 0", "need 1152921504606846976 bytes"),
+        ("buffer A: i8[1 << 40, 1 << 40]", "reaches beyond the 64-bit address space"),
+        ("buffer A: i8[1 << 62] at 1 << 63\nbuffer B: i8[1 << 62] at (1 << 63) + 1", "shares memory with `A`"),
+        ("write 0: i8[1 << 50] = each i: i", "need 1125899906842624 bytes"),
+        ("repeat 1 << 70\nend", "takes more than 67108864 steps"),
+    ] {
+        workspace.write("x.pasm", format!("config small4\n{line}\n"));
+        let run = workspace.pollux("asm x.pasm");
+        assert_eq!(run.code, 3, "{line}");
+        assert!(run.stderr.contains(message), "{line}: {}", run.stderr);
+    }
+    // The largest wait, and a buffer that nothing fills, need no more than any other.
+    workspace.write("x.pasm", "config small4\nbuffer A: i8[1 << 60]\nwait 18446744073709551615\nfence\n");
+    assert_eq!(workspace.pollux("run x.pasm").code, 0);
+    let run = workspace.pollux("run x.pasm --dump A");
+    assert_eq!(run.code, 3);
+    assert!(run.stderr.contains("1152921504606846976 bytes"), "{}", run.stderr);
+}
+
+/// The same verdict with and without `--cycles`: exit code, messages, and the contents of a buffer.
+fn both(workspace: &Workspace, options: &str) -> Run {
+    let [functional, cycles] = ["", "--cycles"].map(|mode| workspace.pollux(&format!("run x.pasm {options} {mode}")));
+    assert_eq!((functional.code, &functional.stderr), (cycles.code, &cycles.stderr), "{options}");
+    functional
+}
+
+const MOVES: &str = "config default16
+buffer A: i8[16, 16] = fill 3
+buffer C: i8[16, 16]
+config_ld stride=16
+config_st stride=16
+";
+
+#[test]
+fn both_models_refuse_the_same_accesses_to_main_memory() {
+    let workspace = Workspace::new();
+    let load = "mvin dram=A local=spad(0) cols=16 rows=16";
+    for (line, message) in [
+        (
+            "mvout dram=0x12345678 local=spad(0) cols=16 rows=16",
+            "command 3 (`mvout dram=0x12345678 local=spad(0) cols=16 rows=16`): writes 16 bytes at 0x12345678",
+        ),
+        (
+            "mvout dram=C[1, 0] local=spad(0) cols=16 rows=16",
+            "writes 16 bytes at 0x80000200, but 0x80000200 is in no declared",
+        ),
+        (
+            "mvin dram=A[15, 8] + 256 local=spad(0) cols=16 rows=1",
+            "reads 16 bytes at 0x800001f8, but 0x80000200 is in no declared",
+        ),
+        ("config_ld stride=4096\nmvin dram=A local=spad(0) cols=16 rows=16", "reads 16 bytes at 0x80001000"),
+    ] {
+        workspace.write("x.pasm", format!("{MOVES}{load}\n{line}\nfence\n"));
+        let refused = both(&workspace, "");
+        assert_eq!(refused.code, 4, "{line}");
+        assert!(refused.stderr.contains(message), "{line}: {}", refused.stderr);
+        let warned = both(&workspace, "--policy warn");
+        assert_eq!(warned.code, 0, "{line}");
+        assert!(warned.stderr.starts_with("warning: command ") && warned.stderr.contains("no declared memory range"));
+        assert_eq!(both(&workspace, "--policy ignore").stderr, "");
+    }
+}
+
+#[test]
+fn accesses_of_loops_are_checked_command_by_command() {
+    let workspace = Workspace::new();
+    let text = "config default16
+        buffer A: i8[32, 32]\nbuffer B: i8[32, 32]\nbuffer C: i8[32, 32]
+        config_ex dataflow=ws\nconfig_st stride=32\nconfig_ld stride=32\nconfig_ld state_id=1 stride=32
+        loop_ws_config_bounds i=2 j=2 k=2\nloop_ws_config_addrs_ab a=A b=B
+        loop_ws_config_addrs_dc c=C[1, 0]\nloop_ws_config_strides_ab a_stride=32 b_stride=32
+        loop_ws_config_strides_dc c_stride=32\nloop_ws\nfence\n";
+    workspace.write("x.pasm", text);
+    let refused = both(&workspace, "");
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("of the loop (mvout): writes 32 bytes at 0x80000c00"), "{}", refused.stderr);
+    workspace.write("x.pasm", text.replace("C[1, 0]", "C"));
+    assert_eq!(both(&workspace, "").code, 0);
+}
+
+#[test]
+fn both_models_warn_of_writes_of_the_processor_that_race() {
+    let workspace = Workspace::new();
+    let program = |line: &str, between: &str| {
+        format!("{MOVES}mvin dram=A local=spad(0) cols=16 rows=16\n{line}\n{between}\nwrite A[3, 4]: i8[2] = fill 9\n")
+    };
+    workspace.write("x.pasm", program("", ""));
+    let warned = both(&workspace, "");
+    assert_eq!(warned.code, 0);
+    assert_eq!(
+        warned.stderr,
+        "warning: command 2 (`mvin dram=A local=spad(0) cols=16 rows=16`): reads bytes at 0x80000034 that the processor \
+         writes behind command 2 without a fence in between: the transfer may come before that write or after it; put a \
+         fence before the write\n"
+    );
+    assert_eq!(both(&workspace, "--policy ignore").stderr, "");
+    workspace.write("x.pasm", program("mvout dram=A[3, 0] local=spad(0) cols=16 rows=1", "wait 3"));
+    assert!(both(&workspace, "").stderr.contains("that the processor writes behind command 3"));
+    workspace.write("x.pasm", program("mvout dram=A[3, 0] local=spad(0) cols=16 rows=1", "fence"));
+    assert_eq!(both(&workspace, "").stderr, "");
+    // Bytes between the rows are nobody's.
+    workspace.write(
+        "x.pasm",
+        format!("{MOVES}mvin dram=A local=spad(0) cols=4 rows=16\nwrite A[3, 4]: i8[2] = fill 9\nfence\n"),
+    );
+    assert_eq!(both(&workspace, "").stderr, "");
+}
+
+/// Streams that published programs have and the RTL defines, whatever assertions its simulation makes.
+const DEFINED: [(&str, &str); 9] = [
+    (
+        "one block needs no block stride",
+        "config_ld stride=16 block_stride=4\nmvin dram=A local=spad(0) cols=16 rows=16
+      mvout dram=C local=spad(0) cols=16 rows=16",
+    ),
+    (
+        "bd is garbage without extents",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
+      raw funct=4 rs1=0x0010001000000000 rs2=0x00000000ffffffff\nmvout dram=C local=acc(0) cols=16 rows=16",
+    ),
+    (
+        "and the command behind it has a preload",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
+      raw funct=4 rs1=0x0010001000000000 rs2=0x00000000ffffffff\npreload d=spad(0) c=accumulate(acc(0))
+      raw funct=5 rs1=0x0010001000000000 rs2=0xffffffffffffffff\nmvout dram=C local=acc(0) cols=16 rows=16",
+    ),
+    (
+        "d of no rows is zeros",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) d_rows=0 c=acc(0)
+      compute_preloaded a=spad(0) bd=spad(0)\nmvout dram=C local=acc(0) cols=16 rows=16",
+    ),
+    (
+        "a of no rows is zeros",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
+      compute_preloaded a=spad(0) a_rows=0 a_cols=0 bd=spad(0)\nmvout dram=C local=acc(0) cols=16 rows=16",
+    ),
+    (
+        "garbage a of no columns is zeros",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
+      compute_preloaded a=garbage a_cols=0 bd=spad(0)\nmvout dram=C local=acc(0) cols=16 rows=16",
+    ),
+    (
+        "a result of no columns is not written",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
+      compute_preloaded a=spad(0)\npreload d=spad(0) c=acc(0) c_cols=0\ncompute_preloaded a=spad(0) bd=spad(0)
+      preload d=spad(0) c=acc(0) c_rows=0\ncompute_preloaded a=spad(0) bd=spad(0)
+      mvout dram=C local=acc(0) cols=16 rows=16",
+    ),
+    (
+        "a garbage row is stored as zeros",
+        "mvin dram=A local=spad(0) cols=16 rows=16
+      mvout dram=C local=spad(0) cols=16 rows=16\nmvout dram=C[5, 0] local=garbage cols=16 rows=1",
+    ),
+    (
+        "a loop that only stores has no k",
+        "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
+      compute_preloaded a=spad(0)\nfence\nloop_ws_config_bounds i=1 j=1 k=0\nloop_ws_config_addrs_ab a=0 b=0
+      loop_ws_config_addrs_dc c=C\nloop_ws_config_strides_ab a_stride=16 b_stride=16
+      loop_ws_config_strides_dc c_stride=16\nloop_ws skip_lda skip_ldb skip_ldd skip_ex",
+    ),
+];
+
+#[test]
+fn what_the_rtl_defines_is_legal_and_both_models_agree_on_it() {
+    let workspace = Workspace::new();
+    for dataflow in ["ws", "os"] {
+        for (name, lines) in DEFINED {
+            if dataflow == "os" && (name.contains("loop") || lines.contains("funct=5")) {
+                continue;
+            }
+            let text = MOVES.replace("fill 3", "each i, j: (i * 7 + j * 5) % 23 - 11");
+            workspace.write("x.pasm", format!("{text}config_ex dataflow={dataflow}\n{lines}\nfence\n"));
+            let [functional, cycles] = ["", "--cycles"].map(|mode| {
+                let run = workspace.pollux(&format!("run x.pasm --dump C --json {mode}"));
+                assert_eq!(run.code, 0, "{name}, {dataflow} {mode}: {}", run.stdout);
+                run.json()
+            });
+            assert_eq!(functional["dumps"], cycles["dumps"], "{name}, {dataflow}");
+            assert_ne!(functional["dumps"], Value::Null);
+            assert_eq!(cycles["warnings"], Value::Array(Vec::new()), "{name}, {dataflow}");
+        }
+    }
+}
