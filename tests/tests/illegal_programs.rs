@@ -7,7 +7,7 @@ use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::{RunError, RunSummary};
-use pollux_trace::random::{self, Gene};
+use pollux_testkit::{self as testkit, Gene};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -68,7 +68,7 @@ proptest! {
         genes in prop::collection::vec(any::<Gene>(), 1..12),
         damage in prop::collection::vec((any::<prop::sample::Index>(), 0u8..136), 1..6),
     ) {
-        let mut items = random::program(&GemminiConfig::by_name(config).expect("a known name"), dense, &genes).items;
+        let mut items = testkit::program(&GemminiConfig::by_name(config).expect("a known name"), dense, &genes).items;
         for (place, bit) in damage {
             if let StreamItem::Command(cmd) = place.get_mut(&mut items) {
                 match bit {

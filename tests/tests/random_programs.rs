@@ -11,7 +11,7 @@ use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::{PageTables, Translation};
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramL2Parameters, MemoryModel};
 use pollux_sim::runner::{Outcome, Runner};
-use pollux_trace::random::{Gene, RandomProgram, program};
+use pollux_testkit::{Gene, RandomProgram, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
 

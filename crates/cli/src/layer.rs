@@ -4,8 +4,7 @@ use pollux_asm::Program;
 use pollux_compiler::{Plan, compile};
 use pollux_isa::ValidConfig;
 use pollux_isa::config::ExpVariant;
-use pollux_kernels::encoder::Mask;
-use pollux_kernels::{Statistics, View};
+use pollux_kernels::{Mask, Statistics, View};
 use pollux_model::{AttentionMask, LayerFile, layer_reference};
 
 use crate::failure::Failure;

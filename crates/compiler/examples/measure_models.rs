@@ -25,7 +25,7 @@ use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::techniques::Techniques;
 use pollux_isa::GemminiConfig;
-use pollux_kernels::encoder::Mask;
+use pollux_kernels::Mask;
 use pollux_model::decoder::QuantisedDecoder;
 use pollux_model::quantise::QuantiseOptions;
 

@@ -10,8 +10,7 @@ use pollux_isa::values::DataflowMode;
 use pollux_isa::{AddressLayout, LocalAddr};
 use pollux_kernels::allocator::LocalAllocator;
 use pollux_kernels::builder::Operand;
-use pollux_kernels::encoder::Linear;
-use pollux_kernels::{Bias, KernelError, Matmul, ProgramBuilder, View};
+use pollux_kernels::{Bias, KernelError, Linear, Matmul, ProgramBuilder, View};
 
 /// Load channels, as the other kernels use them.
 const CHANNEL_A: u8 = 0;

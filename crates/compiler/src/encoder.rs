@@ -2,8 +2,7 @@
 
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
-use pollux_kernels::encoder::{AttentionParams, Mask};
-use pollux_kernels::{Activation, Bias, Matmul, View};
+use pollux_kernels::{Activation, AttentionParams, Bias, Mask, Matmul, View};
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::{LayerTrace, Matrix, Tensor};
 
@@ -178,6 +177,7 @@ impl Attention<'_> {
         probabilities: View,
         context: View,
     ) -> Result<(), CompileError> {
+        self.params.check(name)?;
         let (queries, keys) = (self.query.rows, self.key.rows);
         let addend = self.params.place_mask(&mut lowering.builder, &format!("{name}.mask"), mask, queries, keys)?;
         let softmax = format!("{name}.scores_softmax");

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 /// An error of this crate.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// The model cannot be read or quantised.
     #[error(transparent)]
@@ -47,6 +48,16 @@ pub enum CompileError {
     /// A plan file is damaged.
     #[error("the plan cannot be read: {0}")]
     PlanFile(#[from] toml::de::Error),
+    /// More memory than a run can have.
+    #[error("{what} would need {needed} of memory, more than {most}: choose smaller sizes")]
+    TooLarge {
+        /// What would need it.
+        what: String,
+        /// Memory.
+        needed: String,
+        /// The most that is taken.
+        most: String,
+    },
     /// A list of operations that cannot be read, or has impossible sizes.
     #[error("list of operations: {0}")]
     List(String),

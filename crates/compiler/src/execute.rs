@@ -105,6 +105,8 @@ pub struct CycleRun {
     pub cycles: Cycle,
     /// For each operation of the compiled model.
     pub operations: Vec<OperationCycles>,
+    /// What the host's steps were reckoned with.
+    pub host: HostModel,
 }
 
 /// Where a cycle-level run stands.
@@ -149,7 +151,7 @@ pub fn run_cycles(
         starts.iter().zip(ends).map(|(&start, end)| OperationCycles { start, cycles: end.saturating_sub(start) });
     let operations = operations.collect();
     let cycles = end.saturating_sub(starts.first().copied().unwrap_or(0));
-    Ok(CycleRun { memory: outcome.memory, summary, cycles, operations })
+    Ok(CycleRun { memory: outcome.memory, summary, cycles, operations, host: setup.host })
 }
 
 /// First cycle of each operation that has begun.

@@ -142,6 +142,23 @@ impl Default for HostModel {
 }
 
 impl HostModel {
+    /// What the default describes, for reports.
+    pub const NAME: &str = "in-order core, estimated from Rocket's parameters";
+
+    /// The parameters with their names, for reports.
+    pub fn parameters(&self) -> [(&'static str, u64); 8] {
+        [
+            ("integer", self.integer),
+            ("multiply", self.multiply),
+            ("divide", self.divide),
+            ("float", self.float),
+            ("float divide", self.float_divide),
+            ("load or store", self.memory),
+            ("cache line", self.line_cycles),
+            ("bytes of a line", self.line_bytes),
+        ]
+    }
+
     /// Cycles of some work.
     pub fn cycles(&self, work: &HostWork) -> u64 {
         work.integer * self.integer

@@ -31,17 +31,24 @@ impl Report {
             self.total.macs,
             100.0 * self.total.utilisation
         );
+        if let Some(host) = &self.host {
+            let accelerator = self.total.cycles - host.cycles;
+            let text = host.to_string().trim_end().replace('\n', "; ");
+            let _ = writeln!(page, "<p>accelerator: {accelerator} cycles; {}.</p>", escape(&text));
+        }
         let _ = write!(page, "<h2>Cycles by operation</h2>\n{}\n", draw(|area| self.bars(area))?);
         let _ = write!(page, "<h2>Roofline</h2>\n{}\n", draw(|area| self.roofline(area))?);
         let operations: Vec<&Figures> = self.operations.iter().map(|o| &o.figures).collect();
+        let units = self.units.iter().filter(|_| self.host.is_some()).collect();
         let sections = [
+            ("Unit", units),
             ("Class", self.classes.iter().chain([&self.total]).collect::<Vec<_>>()),
             ("Operation, all layers", self.parts.iter().collect()),
             ("Layer", self.layers.iter().collect()),
             ("Operation", operations),
         ];
         for (heading, rows) in sections.into_iter().filter(|(_, rows)| !rows.is_empty()) {
-            page.push_str(&table(heading, &rows));
+            page.push_str(&table(heading, &rows, self.host.is_some()));
         }
         page.push_str("</html>\n");
         Ok(page)
@@ -59,7 +66,7 @@ impl Report {
             .map_err(text)?;
         let name = |y: &f64| {
             let index = (count as f64 - y).floor() as usize;
-            self.parts.get(index).map_or_else(String::new, |part| part.name.clone())
+            self.parts.get(index).map_or_else(String::new, Figures::marked_name)
         };
         chart
             .configure_mesh()
@@ -138,17 +145,19 @@ fn color(class: OperationClass) -> RGBColor {
     }
 }
 
-fn table(heading: &str, rows: &[&Figures]) -> String {
+fn table(heading: &str, rows: &[&Figures], host: bool) -> String {
     let mut out = format!(
-        "<table><tr><th>{heading}</th><th>cycles</th><th>share</th><th>MACs</th><th>utilisation</th><th>bytes in</th>\
-         <th>bytes out</th><th>MACs per byte</th></tr>\n"
+        "<table><tr><th>{heading}</th><th>cycles</th>{}<th>share</th><th>MACs</th><th>utilisation</th><th>bytes in</th>\
+         <th>bytes out</th><th>MACs per byte</th></tr>\n",
+        if host { "<th>host cycles</th>" } else { "" }
     );
     for f in rows {
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{:.1} %</td><td>{}</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{:.2}</td></tr>",
-            escape(&f.name),
+            "<tr><td>{}</td><td>{}</td>{}<td>{:.1} %</td><td>{}</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{:.2}</td></tr>",
+            escape(&if heading == "Unit" { f.name.clone() } else { f.marked_name() }),
             f.cycles,
+            if host { format!("<td>{}</td>", f.host_cycles) } else { String::new() },
             100.0 * f.share,
             f.macs,
             100.0 * f.utilisation,

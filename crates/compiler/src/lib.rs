@@ -14,6 +14,7 @@
 //! | [`host`] | what the host processor does between commands, and how long it takes |
 //! | [`execute`] | functional and cycle-level runs |
 //! | [`report`], `html` | cycles, utilisation, bytes, intensity: table, JSON, page with plots |
+//! | [`size`] | how much memory an operation would take |
 //! | [`synthetic`] | Transformers of given shapes with pseudo-random weights |
 //! | [`pipeline`] | from a model of either family and a text to a result: what `pollux model` does |
 
@@ -33,6 +34,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod random;
 pub mod report;
+pub mod size;
 pub mod synthetic;
 pub mod techniques;
 

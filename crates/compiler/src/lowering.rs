@@ -4,17 +4,16 @@ use pollux_asm::program::ElementType;
 use pollux_isa::config::ExpVariant;
 use pollux_isa::{ConfigError, ValidConfig, config};
 use pollux_kernels::diagonal::{PlacedDiagonalSum, PlacedResidualNorm};
-use pollux_kernels::encoder::{self, PlacedLinear};
 use pollux_kernels::{
-    Activation, Dataflow, DiagonalSum, KernelError, Matmul, ProgramBuilder, ResidualNorm, ResidualNormViews, Schedule,
-    View,
+    Activation, ConvSchedule, Dataflow, DiagonalSum, KernelError, Linear, Matmul, PlacedLinear, ProgramBuilder,
+    ResidualNorm, ResidualNormViews, Schedule, View,
 };
 
 use crate::blockwise::{self, TileMap};
 use crate::error::CompileError;
 use crate::host::HostStep;
 use crate::operation::{Compiled, Operation, OperationClass, ScheduledMatmul};
-use crate::plan::{Placement, Plan};
+use crate::plan::{Placement, Plan, PlanUse};
 
 /// Collects a model's operations.
 #[derive(Clone, Debug)]
@@ -22,6 +21,7 @@ pub struct Lowering {
     /// Buffers and commands.
     pub builder: ProgramBuilder,
     plan: Plan,
+    plan_use: PlanUse,
     operations: Vec<Operation>,
     layer: Option<usize>,
 }
@@ -40,13 +40,13 @@ pub struct PlacedWeights {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     /// Weights and bias. Its inputs are those of A: repeated columns count again.
-    pub linear: encoder::Linear,
+    pub linear: Linear,
     /// Columns of the input that follow the whole input in A.
     pub repeats: Vec<std::ops::Range<usize>>,
 }
 
-impl From<encoder::Linear> for Weights {
-    fn from(linear: encoder::Linear) -> Self {
+impl From<Linear> for Weights {
+    fn from(linear: Linear) -> Self {
         Self { linear, repeats: Vec::new() }
     }
 }
@@ -90,7 +90,7 @@ impl Lowering {
     /// The configuration is inconsistent.
     pub fn new(config: impl TryInto<ValidConfig, Error: Into<ConfigError>>, plan: Plan) -> Result<Self, CompileError> {
         let builder = ProgramBuilder::new(config)?;
-        Ok(Self { builder, plan, operations: Vec::new(), layer: None })
+        Ok(Self { builder, plan, plan_use: PlanUse::default(), operations: Vec::new(), layer: None })
     }
 
     /// The configuration.
@@ -109,6 +109,7 @@ impl Lowering {
             self.builder.fence();
         }
         self.builder.begin(name);
+        self.plan_use.begin(name);
         self.operations.push(Operation {
             name: name.to_owned(),
             layer: self.layer,
@@ -168,9 +169,42 @@ impl Lowering {
         self.begin(name, OperationClass::Matmul);
         let matmul = weights.linear.matmul(input, out);
         match &weights.blocks {
-            Some(map) => Ok(blockwise::lower(&mut self.builder, &matmul, map)?),
+            Some(map) => {
+                self.check_blockwise(name, map)?;
+                Ok(blockwise::lower(&mut self.builder, &matmul, map)?)
+            }
             None => self.matmul(&matmul),
         }
+    }
+
+    /// Products by blocks have one way to be done.
+    fn check_blockwise(&self, operation: &str, map: &TileMap) -> Result<(), CompileError> {
+        let what = if self.plan.schedule(operation).is_some() {
+            "a schedule"
+        } else if self.plan.dataflow == Some(Dataflow::Os) {
+            "an output-stationary dataflow"
+        } else {
+            return Ok(());
+        };
+        let why = match map.zero_tiles() {
+            0 => "columns of its input occur twice (outlier channels with several planes)".to_owned(),
+            zero => format!("{zero} of its {} blocks of weights are zero and left out", map.tiles()),
+        };
+        let what = format!(
+            "the plan gives it {what}, but it is done block by block, weight-stationary, because {why}; take that out of \
+             the plan, or keep all blocks (no skip_zero_tiles, no pruning of blocks or weights)"
+        );
+        Err(CompileError::Plan { operation: operation.to_owned(), what })
+    }
+
+    /// The tiles that the plan gives the current operation, a convolution, if it does.
+    pub fn planned_convolution(&mut self) -> Option<ConvSchedule> {
+        self.plan_use.convolution(&self.plan, self.builder.operation())
+    }
+
+    /// The schedule that the plan gives the current operation, a product, if it does.
+    pub fn planned_schedule(&mut self) -> Option<Schedule> {
+        self.plan_use.schedule(&self.plan, self.builder.operation())
     }
 
     /// A product as part of the current operation, by the plan's schedule or by the default one.
@@ -199,15 +233,16 @@ impl Lowering {
             return self.matmul(matmul);
         }
         let view = sums.next(&mut self.builder, matmul)?;
-        Ok(matmul.lower_separately(&mut self.builder, &view)?)
+        let dataflow = self.dataflow();
+        Ok(matmul.lower_separately(&mut self.builder, &view, dataflow)?)
     }
 
     fn fuses(&self, matmul: &Matmul) -> bool {
         Schedule::auto(self.config(), &matmul.shape(), self.dataflow()).is_ok()
     }
 
-    fn schedule_for(&self, matmul: &Matmul) -> Result<Schedule, KernelError> {
-        if let Some(schedule) = self.plan.schedule(self.builder.operation()) {
+    fn schedule_for(&mut self, matmul: &Matmul) -> Result<Schedule, KernelError> {
+        if let Some(schedule) = self.planned_schedule() {
             return Ok(schedule);
         }
         let operation = || self.builder.operation().to_owned();
@@ -228,14 +263,14 @@ impl Lowering {
     /// # Errors
     /// The plan asks for the accelerator, which cannot do it.
     pub fn normalizes_on_host(
-        &self,
+        &mut self,
         operation: &str,
         activation: &Activation,
         columns: usize,
     ) -> Result<bool, CompileError> {
         let blocks = columns.div_ceil(self.builder.dim());
         let possible = self.has_activation(activation) && blocks <= self.config().acc_rows() as usize;
-        match self.plan.placement(operation) {
+        match self.plan_use.placement(&self.plan, operation) {
             Placement::Host => Ok(true),
             Placement::Auto => Ok(!possible),
             Placement::Accelerator if possible => Ok(false),
@@ -311,10 +346,20 @@ impl Lowering {
     /// The program and its operations.
     ///
     /// # Errors
-    /// A plan that names operations that do not exist, or a malformed program.
+    /// A plan with a name or a choice that no operation takes, or a malformed program.
     pub fn finish(self) -> Result<Compiled, CompileError> {
-        self.plan.check_names(self.operations.iter().map(|operation| operation.name.as_str()))?;
+        self.plan_use.check(&self.plan)?;
         self.finish_part()
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the operations so far made of the plan.
+    pub fn plan_use(&self) -> &PlanUse {
+        &self.plan_use
     }
 
     /// The same for a part of a model, which need not have every operation that the plan names.

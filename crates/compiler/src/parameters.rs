@@ -1,9 +1,9 @@
 //! Quantised layers (`pollux-model`) as the kernels take them.
 
 use pollux_kernels::diagonal::DiagonalOperand;
-use pollux_kernels::encoder::{AttentionParams, Linear, Mask};
 use pollux_kernels::{
-    Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, ResidualNorm, SoftmaxConstants,
+    Activation, AttentionParams, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, Linear, Mask, ResidualNorm,
+    SoftmaxConstants,
 };
 use pollux_model::layer::{self, QuantisedLayer};
 use pollux_model::{AttentionMask, decoder};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pollux_isa::GemminiConfig;
-use pollux_kernels::encoder::Mask;
+use pollux_kernels::Mask;
 use pollux_memory::Memory;
 use pollux_model::bert::{BertConfig, BertModel};
 use pollux_model::gpt2::Gpt2Config;
@@ -159,6 +159,17 @@ impl AnyModel {
         }
     }
 
+    /// Tokens of a text behind those that the model takes at most; they are left out.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised.
+    pub fn tokens_left_out(&self, text: &str) -> Result<usize, CompileError> {
+        Ok(match self {
+            Self::Encoder(model) => model.quantised.model.tokens_left_out(text)?,
+            Self::Decoder(model) => model.quantised.model.tokens_left_out(text)?,
+        })
+    }
+
     /// Runs a text; with a setup cycle by cycle.
     ///
     /// # Errors
@@ -272,8 +283,20 @@ impl Model {
         let embedding = encoder.output().map(|view| self.pool(&read_matrix(&memory, &view))).unwrap_or_default();
         let float = self.float.as_ref().map(|float| float.embed(text)).transpose()?;
         let cosine = float.map(|float| cosine(&embedding, &float));
+        let tokens_left_out = self.quantised.model.tokens_left_out(text)?;
         let text = text.to_owned();
-        Ok(TextRun { text, tokens, cosine, embedding, next: None, tensors, mismatches, layers, report })
+        Ok(TextRun {
+            text,
+            tokens,
+            tokens_left_out,
+            cosine,
+            embedding,
+            next: None,
+            tensors,
+            mismatches,
+            layers,
+            report,
+        })
     }
 
     /// Each layer's result within the whole encoder against float32. With fewer tokens, or without float32 layers, there is
@@ -396,6 +419,8 @@ pub struct TextRun {
     pub text: String,
     /// Its tokens.
     pub tokens: usize,
+    /// Further tokens of the text, which the model does not take.
+    pub tokens_left_out: usize,
     /// Cosine of the result (an encoder's embedding, a decoder's last logits) and the float32 model's, if that is there.
     pub cosine: Option<f64>,
     /// An encoder's embedding, of length 1.
@@ -435,6 +460,8 @@ pub struct LayerRun {
     pub quality: Option<Quality>,
     /// Cycles, if they were simulated.
     pub cycles: Option<u64>,
+    /// Those of them in which the host works.
+    pub host_cycles: Option<u64>,
     /// Share of the array's multiply-accumulates that took part.
     pub utilisation: Option<f64>,
 }
@@ -443,7 +470,14 @@ impl LayerRun {
     /// A layer with its figures in the report.
     pub(crate) fn new(layer: usize, tokens: usize, quality: Option<Quality>, report: Option<&Report>) -> Self {
         let figures = report.and_then(|report| report.layers.get(layer));
-        Self { layer, tokens, quality, cycles: figures.map(|f| f.cycles), utilisation: figures.map(|f| f.utilisation) }
+        Self {
+            layer,
+            tokens,
+            quality,
+            cycles: figures.map(|f| f.cycles),
+            host_cycles: figures.map(|f| f.host_cycles),
+            utilisation: figures.map(|f| f.utilisation),
+        }
     }
 }
 

@@ -19,9 +19,9 @@
 //! # Ok::<(), pollux_compiler::CompileError>(())
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pollux_kernels::{ConvSchedule, Dataflow, Schedule};
+use pollux_kernels::{ConvSchedule, Dataflow, Emission, Schedule};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompileError;
@@ -39,7 +39,7 @@ pub enum Placement {
     Host,
 }
 
-/// Choices for one operation; what is left out follows the plan.
+/// Choices for one operation; what is left out follows the operation's part, then the plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OperationPlan {
@@ -54,9 +54,17 @@ pub struct OperationPlan {
     pub normalization: Option<Placement>,
 }
 
+impl OperationPlan {
+    /// Whether products or convolutions are emitted as single commands.
+    pub(crate) fn by_commands(&self) -> bool {
+        let emissions = [self.schedule.map(|s| s.emission), self.convolution.map(|s| s.emission)];
+        emissions.contains(&Some(Emission::Commands))
+    }
+}
+
 /// Choices for a whole model. The default is what Gemmini's own software does.
 ///
-/// An operation is looked up by its full name (`layer3.query`), then by its part (`query`, for all layers).
+/// Each choice for an operation is looked up by its full name (`layer3.query`), then by its part (`query`, for all layers).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plan {
@@ -83,37 +91,126 @@ impl Plan {
         Ok(toml::from_str(text)?)
     }
 
-    /// The choices for an operation.
-    fn of(&self, operation: &str) -> Option<&OperationPlan> {
-        self.operations.get(operation).or_else(|| self.operations.get(part(operation)))
+    /// What the plan chooses for an operation, with the name under which it does.
+    fn choose<T>(&self, operation: &str, choice: impl Fn(&OperationPlan) -> Option<T>) -> Option<(&str, T)> {
+        [operation, part(operation)].into_iter().find_map(|name| {
+            let (name, plan) = self.operations.get_key_value(name)?;
+            Some((name.as_str(), choice(plan)?))
+        })
     }
 
     /// The schedule that the plan gives an operation, if it does.
     pub fn schedule(&self, operation: &str) -> Option<Schedule> {
-        self.of(operation).and_then(|plan| plan.schedule)
+        self.choose(operation, |plan| plan.schedule).map(|(_, schedule)| schedule)
     }
 
     /// The tiles that the plan gives a convolution, if it does.
     pub fn convolution(&self, operation: &str) -> Option<ConvSchedule> {
-        self.of(operation).and_then(|plan| plan.convolution)
+        self.choose(operation, |plan| plan.convolution).map(|(_, schedule)| schedule)
     }
 
     /// Where an operation normalizes.
     pub fn placement(&self, operation: &str) -> Placement {
-        self.of(operation).and_then(|plan| plan.normalization).unwrap_or(self.normalization)
+        self.choose(operation, |plan| plan.normalization).map_or(self.normalization, |(_, placement)| placement)
+    }
+}
+
+/// A choice that a plan makes for an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Choice {
+    Schedule,
+    Convolution,
+    Normalization,
+}
+
+impl Choice {
+    const ALL: [Self; 3] = [Self::Schedule, Self::Convolution, Self::Normalization];
+
+    fn is_in(self, plan: &OperationPlan) -> bool {
+        match self {
+            Self::Schedule => plan.schedule.is_some(),
+            Self::Convolution => plan.convolution.is_some(),
+            Self::Normalization => plan.normalization.is_some(),
+        }
     }
 
-    /// Checks that every name in the plan is that of an operation.
+    /// The field, and which operations have it.
+    fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Schedule => (
+                "schedule",
+                "it is for products that the accelerator does in one go, not for sums, norms or convolutions",
+            ),
+            Self::Convolution => ("convolution", "it is for convolutions; those that are products have a `schedule`"),
+            Self::Normalization => ("normalization", "it is for operations with a softmax or a LayerNorm"),
+        }
+    }
+}
+
+/// What lowering made of a plan, so that nothing in it is ignored.
+#[derive(Clone, Debug, Default)]
+pub struct PlanUse {
+    operations: BTreeSet<String>,
+    /// Names in the plan, with the choice that an operation took.
+    taken: BTreeSet<(String, Choice)>,
+}
+
+impl PlanUse {
+    /// An operation exists.
+    pub fn begin(&mut self, operation: &str) {
+        self.operations.insert(operation.to_owned());
+    }
+
+    /// The schedule for a product, which is going to follow it.
+    pub fn schedule(&mut self, plan: &Plan, operation: &str) -> Option<Schedule> {
+        self.take(plan, operation, Choice::Schedule, |plan| plan.schedule)
+    }
+
+    /// The tiles for a convolution, which is going to follow them.
+    pub fn convolution(&mut self, plan: &Plan, operation: &str) -> Option<ConvSchedule> {
+        self.take(plan, operation, Choice::Convolution, |plan| plan.convolution)
+    }
+
+    /// Where an operation is going to normalize.
+    pub fn placement(&mut self, plan: &Plan, operation: &str) -> Placement {
+        let own = self.take(plan, operation, Choice::Normalization, |plan| plan.normalization);
+        own.unwrap_or(plan.normalization)
+    }
+
+    fn take<T>(
+        &mut self,
+        plan: &Plan,
+        operation: &str,
+        choice: Choice,
+        value: impl Fn(&OperationPlan) -> Option<T>,
+    ) -> Option<T> {
+        let (name, value) = plan.choose(operation, value)?;
+        self.taken.insert((name.to_owned(), choice));
+        Some(value)
+    }
+
+    /// Adds what another part of the model made of the plan.
+    pub fn extend(&mut self, other: &Self) {
+        self.operations.extend(other.operations.iter().cloned());
+        self.taken.extend(other.taken.iter().cloned());
+    }
+
+    /// Checks that every name in the plan is that of an operation, and that every choice was taken.
     ///
     /// # Errors
-    /// The first name that is not.
-    pub fn check_names<'a>(&self, operations: impl Iterator<Item = &'a str> + Clone) -> Result<(), CompileError> {
-        for name in self.operations.keys() {
-            if !operations.clone().any(|operation| operation == name || part(operation) == name) {
-                let mut known: Vec<&str> = operations.map(part).collect();
-                known.sort_unstable();
-                known.dedup();
-                return Err(CompileError::UnknownOperation { name: name.clone(), known: known.join(", ") });
+    /// The first that is not.
+    pub fn check(&self, plan: &Plan) -> Result<(), CompileError> {
+        for (name, choices) in &plan.operations {
+            if !self.operations.iter().any(|operation| operation == name || part(operation) == name) {
+                let known: BTreeSet<&str> = self.operations.iter().map(|operation| part(operation)).collect();
+                let known = known.into_iter().collect::<Vec<_>>().join(", ");
+                return Err(CompileError::UnknownOperation { name: name.clone(), known });
+            }
+            let idle = |choice: &Choice| choice.is_in(choices) && !self.taken.contains(&(name.clone(), *choice));
+            if let Some(choice) = Choice::ALL.into_iter().find(idle) {
+                let (field, purpose) = choice.describe();
+                let what = format!("the plan's `{field}` would be ignored: {purpose}");
+                return Err(CompileError::Plan { operation: name.clone(), what });
             }
         }
         Ok(())
@@ -149,9 +246,32 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_that_is_left_out_follows_the_part() {
+        let plan = Plan::from_toml("[operations.norm]\nnormalization = 'host'\n[operations.'layer1.norm']").unwrap();
+        assert_eq!(plan.placement("layer1.norm"), Placement::Host);
+    }
+
+    #[test]
+    fn choices_that_no_operation_takes_are_refused() {
+        let plan = Plan::from_toml("[operations.query]\nnormalization = 'host'").unwrap();
+        let mut plan_use = PlanUse::default();
+        plan_use.begin("layer0.query");
+        assert_eq!(plan_use.schedule(&plan, "layer0.query"), None);
+        let message = plan_use.check(&plan).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "operation `query`: the plan's `normalization` would be ignored: it is for operations with a softmax or a LayerNorm"
+        );
+        assert_eq!(plan_use.placement(&plan, "layer0.query"), Placement::Host);
+        plan_use.check(&plan).unwrap();
+    }
+
+    #[test]
     fn unknown_operations_and_fields_are_refused() {
         let plan = Plan::from_toml("[operations.qerry]\nnormalization = 'host'").unwrap();
-        let message = plan.check_names(["layer0.query", "layer0.key"].into_iter()).unwrap_err().to_string();
+        let mut plan_use = PlanUse::default();
+        ["layer0.query", "layer0.key"].into_iter().for_each(|operation| plan_use.begin(operation));
+        let message = plan_use.check(&plan).unwrap_err().to_string();
         assert_eq!(message, "the plan names the operation `qerry`, which the model does not have; it has key, query");
         let message = Plan::from_toml("normalisation = 'host'").unwrap_err().to_string();
         assert!(message.contains("unknown field `normalisation`"), "{message}");

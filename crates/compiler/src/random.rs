@@ -1,27 +1,31 @@
-//! A small deterministic generator (SplitMix64) for synthetic weights.
+//! Synthetic weights and operands: random numbers that a seed determines, on every machine and for good.
+
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// The generator.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(SplitMix64);
 
 impl Random {
     /// A generator; equal seeds give equal sequences.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.bits() % limit.max(1) as u64) as usize
+    }
+
+    /// A number from -limit to limit.
+    pub fn within(&mut self, limit: u32) -> i64 {
+        (self.bits() % (2 * u64::from(limit) + 1)) as i64 - i64::from(limit)
     }
 
     /// Uniform int8 values in [-127, 127], eight from each draw.

@@ -1,12 +1,14 @@
-//! Where the cycles go: cycles, multiply-accumulates, utilisation, bytes and arithmetic intensity.
+//! Where the cycles go: cycles, multiply-accumulates, utilisation, bytes and arithmetic intensity. What the host does is
+//! reckoned, not simulated, so its cycles stand apart from the accelerator's.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use pollux_memory::Memory;
 use serde::Serialize;
 
 use crate::error::CompileError;
 use crate::execute::{CycleRun, CycleSetup, Position, run_cycles, run_functional};
+use crate::host::HostModel;
 use crate::operation::{Compiled, OperationClass};
 
 /// Figures of an operation, or of several together.
@@ -16,6 +18,8 @@ pub struct Figures {
     pub name: String,
     /// Cycles.
     pub cycles: u64,
+    /// Those of them in which the host works and the accelerator is idle.
+    pub host_cycles: u64,
     /// Share of the whole run's cycles, 0 to 1.
     pub share: f64,
     /// Multiply-accumulates of elements that take part.
@@ -35,6 +39,7 @@ pub struct Figures {
 impl Figures {
     fn add(&mut self, other: &Self) {
         self.cycles += other.cycles;
+        self.host_cycles += other.host_cycles;
         self.macs += other.macs;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
@@ -46,6 +51,34 @@ impl Figures {
         self.share = ratio(self.cycles, total_cycles);
         self.utilisation = ratio(self.macs, self.cycles * macs_per_cycle);
         self.intensity = ratio(self.macs, self.bytes_in + self.bytes_out);
+    }
+
+    /// The name, marked if the host does all of it.
+    pub(crate) fn marked_name(&self) -> String {
+        let host = self.cycles > 0 && self.host_cycles == self.cycles;
+        if host { format!("{} (host)", self.name) } else { self.name.clone() }
+    }
+}
+
+/// What the host does in a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HostReport {
+    /// Operations that it does.
+    pub operations: usize,
+    /// Its cycles.
+    pub cycles: u64,
+    /// What they were reckoned with.
+    pub model: &'static str,
+    /// Cycles of an instruction of each kind.
+    pub parameters: HostModel,
+}
+
+impl fmt::Display for HostReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parameters = self.parameters.parameters().map(|(name, value)| format!("{name} {value}")).join(", ");
+        let operations = if self.operations == 1 { "operation" } else { "operations" };
+        writeln!(f, "host: {} {operations}, {} cycles; {}", self.operations, self.cycles, self.model)?;
+        writeln!(f, "cycles of an instruction: {parameters}")
     }
 }
 
@@ -76,6 +109,10 @@ pub struct Report {
     pub bytes_per_cycle: u64,
     /// Everything together.
     pub total: Figures,
+    /// The accelerator's operations; with a host that takes part, then the host's.
+    pub units: Vec<Figures>,
+    /// What the host does, if it takes part.
+    pub host: Option<HostReport>,
     /// By class.
     pub classes: Vec<Figures>,
     /// By layer.
@@ -120,6 +157,7 @@ impl Report {
             figures: figures(Figures {
                 name: operation.name.clone(),
                 cycles: cycles.cycles,
+                host_cycles: if operation.host.is_some() { cycles.cycles } else { 0 },
                 macs: operation.work.macs,
                 bytes_in: operation.work.bytes_in,
                 bytes_out: operation.work.bytes_out,
@@ -142,14 +180,33 @@ impl Report {
         let mut classes = grouped(&|operation| Some(operation.class.name().to_owned()));
         classes.sort_by_key(|f| OperationClass::ALL.iter().position(|class| class.name() == f.name));
         let layers = grouped(&|operation| operation.layer.map(|layer| format!("layer {layer}")));
-        let parts = grouped(&|operation| Some(crate::plan::part(&operation.figures.name).to_owned()));
+        // The same part may be the host's in one layer and the accelerator's in another.
+        let mut parts = Vec::new();
+        for host in [false, true] {
+            let part = |operation: &OperationFigures| crate::plan::part(&operation.figures.name).to_owned();
+            parts.extend(grouped(&|operation| (operation.host == host).then(|| part(operation))));
+        }
+        let first = |figures: &Figures| {
+            let host = figures.host_cycles > 0;
+            operations.iter().position(|o| o.host == host && crate::plan::part(&o.figures.name) == figures.name)
+        };
+        parts.sort_by_key(first);
+        let units = grouped(&|operation| Some(if operation.host { "host" } else { "accelerator" }.to_owned()));
         let total = grouped(&|_| Some("total".to_owned())).pop().unwrap_or_default();
+        let host = HostReport {
+            operations: operations.iter().filter(|operation| operation.host).count(),
+            cycles: total.host_cycles,
+            model: HostModel::NAME,
+            parameters: run.host,
+        };
         Self {
             title: title.to_owned(),
             config: config.name.clone(),
             macs_per_cycle,
             bytes_per_cycle: u64::from(config.beat_bytes()),
             total,
+            units,
+            host: Some(host).filter(|host| host.operations > 0),
             classes,
             layers,
             parts,
@@ -158,39 +215,55 @@ impl Report {
     }
 
     /// Tables for people: by operation summed over the layers, by layer, by class. With `every`, each operation of each
-    /// layer as well.
+    /// layer as well. If the host takes part, its cycles have a column, its operations a mark, and there is a subtotal of
+    /// each side.
     pub fn table(&self, every: bool) -> String {
         let mut out = format!("{} on {}\n", self.title, self.config);
-        let mut section = |heading: &str, rows: &[&Figures]| {
-            if rows.is_empty() {
-                return;
-            }
+        if every {
+            self.section(&mut out, "operation", self.operations.iter().map(|o| &o.figures));
+        }
+        self.section(&mut out, "operation, all layers", self.parts.iter());
+        self.section(&mut out, "layer", self.layers.iter());
+        self.section(&mut out, "class", self.classes.iter().chain([&self.total]));
+        if let Some(host) = &self.host {
+            self.section(&mut out, "unit", self.units.iter().chain([&self.total]));
+            let _ = write!(out, "\n{host}");
+        }
+        out
+    }
+
+    fn section<'a>(&self, out: &mut String, heading: &str, rows: impl Iterator<Item = &'a Figures>) {
+        let mut rows = rows.peekable();
+        if rows.peek().is_none() {
+            return;
+        }
+        let host = |cell: &str| if self.host.is_some() { format!(" {cell:>12}") } else { String::new() };
+        let _ = writeln!(
+            out,
+            "\n{heading:26} {:>12}{} {:>6} {:>15} {:>6} {:>11} {:>11} {:>9}",
+            "cycles",
+            host("host cycles"),
+            "share",
+            "MACs",
+            "util.",
+            "bytes in",
+            "bytes out",
+            "MAC/byte"
+        );
+        for f in rows {
+            let name = if heading == "unit" { f.name.clone() } else { f.marked_name() };
             let _ = writeln!(
                 out,
-                "\n{heading:26} {:>12} {:>6} {:>15} {:>6} {:>11} {:>11} {:>9}",
-                "cycles", "share", "MACs", "util.", "bytes in", "bytes out", "MAC/byte"
+                "{name:26} {:>12}{} {:>5.1}% {:>15} {:>5.1}% {:>11} {:>11} {:>9.2}",
+                f.cycles,
+                host(&f.host_cycles.to_string()),
+                100.0 * f.share,
+                f.macs,
+                100.0 * f.utilisation,
+                f.bytes_in,
+                f.bytes_out,
+                f.intensity
             );
-            for f in rows {
-                let _ = writeln!(
-                    out,
-                    "{:26} {:>12} {:>5.1}% {:>15} {:>5.1}% {:>11} {:>11} {:>9.2}",
-                    f.name,
-                    f.cycles,
-                    100.0 * f.share,
-                    f.macs,
-                    100.0 * f.utilisation,
-                    f.bytes_in,
-                    f.bytes_out,
-                    f.intensity
-                );
-            }
-        };
-        if every {
-            section("operation", &self.operations.iter().map(|o| &o.figures).collect::<Vec<_>>());
         }
-        section("operation, all layers", &self.parts.iter().collect::<Vec<_>>());
-        section("layer", &self.layers.iter().collect::<Vec<_>>());
-        section("class", &self.classes.iter().chain([&self.total]).collect::<Vec<_>>());
-        out
     }
 }

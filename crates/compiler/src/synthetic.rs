@@ -4,8 +4,9 @@
 //! float32 models that are quantised like any other, so that early exit and little models have something to agree with.
 
 use pollux_kernels::diagonal::DiagonalOperand;
-use pollux_kernels::encoder::{AttentionParams, Linear};
-use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, SoftmaxConstants};
+use pollux_kernels::{
+    Activation, AttentionParams, ColumnGroup, DiagonalSum, DiagonalTerm, GeluConstants, Linear, SoftmaxConstants,
+};
 use pollux_model::decoder::QuantisedDecoder;
 use pollux_model::gpt2::{Gpt2Config, Gpt2Model};
 use pollux_model::quantise::QuantiseOptions;
@@ -16,6 +17,7 @@ use crate::error::CompileError;
 use crate::lowering::Weights;
 use crate::parameters::EncoderLayerParams;
 use crate::random::Random;
+use crate::size;
 
 /// Standard deviation of uniform int8 weights in [-127, 127].
 const WEIGHT_DEVIATION: f32 = 73.6;
@@ -96,6 +98,16 @@ impl Shape {
             return Err(CompileError::Technique { technique: "synthetic model", what });
         }
         Ok(())
+    }
+
+    /// Refuses layers whose weights, in elements of so many bytes, and tensors for so many tokens do not fit into memory.
+    fn check_size(&self, element: u128, tokens: usize, tables: u128) -> Result<(), CompileError> {
+        let [hidden, layers, heads, ffn, tokens] =
+            [self.hidden, self.layers, self.heads, self.ffn, tokens].map(|size| size as u128);
+        let weights = 4 * hidden * hidden + 2 * hidden * ffn;
+        let tensors = tokens * (8 * hidden + 2 * ffn) + heads * tokens * tokens;
+        let what = format!("{} of {layers} layers with {tokens} tokens", self.name);
+        size::check(&what, layers * (element * weights + tensors) + element * tables * hidden)
     }
 
     /// Columns of a head.
@@ -200,6 +212,7 @@ fn softmax(keys: usize) -> SoftmaxConstants {
 /// A shape that makes no Transformer.
 pub fn encoder(shape: &Shape, keys: usize, seed: u64) -> Result<Vec<EncoderLayerParams>, CompileError> {
     shape.check()?;
+    shape.check_size(1, keys, 0)?;
     let mut parts = Parts { shape, keys, random: Random::new(seed) };
     let (hidden, ffn) = (shape.hidden, shape.ffn);
     let layer = |_| EncoderLayerParams {
@@ -228,6 +241,7 @@ pub fn decoder(
     seed: u64,
 ) -> Result<QuantisedDecoder, CompileError> {
     shape.check()?;
+    shape.check_size(4, positions.min(CALIBRATION_TOKENS), vocabulary as u128 + positions as u128)?;
     let config = Gpt2Config {
         n_embd: shape.hidden,
         n_layer: shape.layers,

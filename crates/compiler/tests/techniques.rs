@@ -9,7 +9,7 @@ use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::techniques::{Pruning, prune_blocks, prune_weights};
 use pollux_isa::GemminiConfig;
-use pollux_kernels::encoder::Mask;
+use pollux_kernels::Mask;
 use pollux_model::bert::{BertConfig, BertModel};
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};

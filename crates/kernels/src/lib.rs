@@ -16,12 +16,13 @@
 
 pub mod activation;
 pub mod allocator;
+pub mod attention;
 pub mod average;
 pub mod builder;
 pub mod conv;
 pub mod diagonal;
-pub mod encoder;
 pub mod error;
+pub mod linear;
 pub mod matmul;
 pub mod max_pool;
 pub mod norm;
@@ -33,11 +34,13 @@ mod tiling;
 pub mod view;
 
 pub use activation::{Activation, GeluConstants, SoftmaxConstants};
+pub use attention::{AttentionParams, Mask};
 pub use average::{AveragePoolShape, GlobalAverage};
 pub use builder::ProgramBuilder;
 pub use conv::{Conv, ConvSchedule, ConvShape, Pool, TrainingOptions, WeightLayout};
 pub use diagonal::{ColumnGroup, DiagonalSum, DiagonalTerm, ResidualNorm, ResidualNormViews};
 pub use error::KernelError;
+pub use linear::{Linear, PlacedLinear};
 pub use matmul::{Bias, Matmul};
 pub use max_pool::MaxPoolShape;
 pub use norm::Norm;

@@ -205,7 +205,7 @@ impl BertModel {
     /// If the configuration is not one that [`BertModel::load`] would accept.
     pub fn synthetic(config: BertConfig, seed: u64) -> Result<Self, ModelError> {
         config.check(Path::new("synthetic"))?;
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (h, f) = (config.hidden_size, config.intermediate_size);
         let layers = (0..config.num_hidden_layers)
             .map(|_| LayerWeights {
@@ -249,11 +249,9 @@ impl BertModel {
     /// # Errors
     /// As [`BertModel::tokenize`].
     pub fn tokens_left_out(&self, text: &str) -> Result<usize, ModelError> {
-        let cut = self.tokenize(text)?.len();
-        let mut tokenizer = self.tokenizer()?.clone();
-        let fail = |e: tokenizers::Error| self.no_tokens(e.to_string());
-        tokenizer.with_truncation(None).map_err(fail)?;
-        Ok(tokenizer.encode(text, true).map_err(fail)?.len() - cut)
+        all_tokens(self.tokenizer()?, text)
+            .map(|all| all.saturating_sub(self.max_tokens))
+            .map_err(|e| self.no_tokens(e.to_string()))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
@@ -487,6 +485,13 @@ pub(crate) fn limit_tokens(tokenizer: &mut Tokenizer, max_tokens: usize) -> toke
     let truncation = tokenizers::TruncationParams { max_length: max_tokens, ..Default::default() };
     tokenizer.with_truncation(Some(truncation))?;
     Ok(())
+}
+
+/// Tokens of a text, those behind the limit included.
+pub(crate) fn all_tokens(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<usize> {
+    let mut tokenizer = tokenizer.clone();
+    tokenizer.with_truncation(None)?;
+    Ok(tokenizer.encode(text, true)?.len())
 }
 
 fn wordpiece_tokenizer(words: tokenizers::models::wordpiece::WordPiece, path: &Path) -> Result<Tokenizer, ModelError> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
-use crate::bert::{FloatTrace, LayerWeights, limit_tokens};
+use crate::bert::{FloatTrace, LayerWeights, all_tokens, limit_tokens};
 use crate::error::ModelError;
 use crate::float::{AttentionMask, Dense, Norm, add, attention, dot, gelu, gelu_tanh, normalise};
 use crate::graph::operator::GeluForm;
@@ -248,7 +248,7 @@ impl Gpt2Model {
     /// If the configuration is not one that [`Gpt2Model::load`] would accept.
     pub fn synthetic(config: Gpt2Config, seed: u64) -> Result<Self, ModelError> {
         config.check(Path::new("synthetic"))?;
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (h, f) = (config.n_embd, config.ffn());
         let blocks = (0..config.n_layer)
             .map(|_| LayerWeights {
@@ -292,6 +292,16 @@ impl Gpt2Model {
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         let encoding = self.tokenizer()?.encode(text, true).map_err(|e| self.tokenizer_error(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens of `text` behind those of the context, which [`Gpt2Model::tokenize`] leaves out.
+    ///
+    /// # Errors
+    /// As [`Gpt2Model::tokenize`].
+    pub fn tokens_left_out(&self, text: &str) -> Result<usize, ModelError> {
+        all_tokens(self.tokenizer()?, text)
+            .map(|all| all.saturating_sub(self.config.n_positions))
+            .map_err(|e| self.tokenizer_error(e.to_string()))
     }
 
     /// The text of token ids.

@@ -4,7 +4,6 @@
 pub mod case;
 pub mod compare;
 pub mod event_csv;
-pub mod random;
 pub mod report;
 pub mod verify;
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use pollux_asm::{ElementType, Program, disassemble};
 use pollux_compiler::list::OperationList;
-use pollux_compiler::{CompileError, Compiled};
+use pollux_compiler::random::Random;
+use pollux_compiler::size;
+use pollux_compiler::{CompileError, Compiled, Plan};
 use pollux_isa::ValidConfig;
 use pollux_isa::config::ExpVariant;
 use pollux_kernels::{Activation, Bias, Dataflow, Emission, Matmul, ProgramBuilder, Schedule, Statistics, View};
@@ -165,17 +167,17 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             deliver(arguments.target.output.as_deref(), &lowered.program, &lowered.statistics, "", out)
         }
         Operation::List(arguments) => {
-            let compiled = list(&arguments.file, arguments.config.as_ref())?;
+            let compiled = list(&arguments.file, arguments.config.as_ref(), &Plan::default())?;
             deliver(arguments.output.as_deref(), &compiled.program, &compiled.statistics(), "", out)
         }
     }
 }
 
-/// A list of operations as one program, for its own configuration or another one.
-pub fn list(file: &Path, config: Option<&String>) -> Result<Compiled, Failure> {
+/// A list of operations as one program, for its own configuration or another one, by a plan's schedules.
+pub fn list(file: &Path, config: Option<&String>, plan: &Plan) -> Result<Compiled, Failure> {
     let named = |error: CompileError| Failure::Input(format!("{}: {error}", file.display()));
     let list = OperationList::from_toml(&program_file::read_text(file)?).map_err(named)?;
-    list.lower(optional_configuration(config)?.as_ref()).map_err(named)
+    list.lower(optional_configuration(config)?.as_ref(), plan).map_err(named)
 }
 
 /// Writes or prints the program; `schedule` is a loop nest for people, possibly empty.
@@ -234,8 +236,8 @@ struct Product {
 }
 
 /// Normalizing activations square their inputs in int32, so these have to be small.
-const SMALL_OPERAND: i64 = 8;
-const LARGE_OPERAND: i64 = 127;
+const SMALL_OPERAND: u32 = 8;
+const LARGE_OPERAND: u32 = 127;
 /// Read-out factor that brings the product of large operands to about 40 units (rms), times sqrt(K).
 const PLAIN_SCALE: f32 = 0.0078125;
 /// Read-out factor of LayerNorm: units of one standard deviation.
@@ -244,14 +246,18 @@ const LAYER_NORM_SCALE: f32 = 32.0;
 impl Product {
     fn new(arguments: &MatmulArguments, config: ValidConfig) -> Result<Self, Failure> {
         let [m, n, k] = [arguments.m, arguments.n, arguments.k].map(|extent| extent as usize);
+        let by_commands = matches!(arguments.dataflow, DataflowName::Os)
+            || matches!(arguments.emission, Some(EmissionName::Commands));
+        let bytes = size::product_bytes([m, n, k], by_commands, config.dim() as usize);
+        size::check(&format!("a product of {m} x {k} by {k} x {n}"), bytes).map_err(Failure::input)?;
         let normalizes = matches!(arguments.activation, ActivationName::Layernorm | ActivationName::Softmax);
         let limit = if normalizes { SMALL_OPERAND } else { LARGE_OPERAND };
-        let mut random = Random(arguments.seed);
+        let mut random = Random::new(arguments.seed);
         let mut operand = |elements: usize| (0..elements).map(|_| random.within(limit) as i8).collect::<Vec<i8>>();
         let (a, b) = (operand(m * k), operand(k * n));
         // The products' standard deviation for uniform operands: limit^2 / 3 * sqrt(K).
-        let deviation = (limit * limit) as f64 / 3.0 * (k as f64).sqrt();
-        let bias = arguments.bias.then(|| (0..n).map(|_| random.within(deviation as i64) as i32).collect());
+        let deviation = f64::from(limit * limit) / 3.0 * (k as f64).sqrt();
+        let bias = arguments.bias.then(|| (0..n).map(|_| random.within(deviation as u32) as i32).collect());
         let softmax = match arguments.activation {
             ActivationName::Softmax => {
                 let constants = SoftmaxConstants::for_scale(2.0 / deviation).filter(|constants| constants.fits(n));
@@ -368,19 +374,4 @@ fn place(
 fn kernel_constants(constants: SoftmaxConstants) -> pollux_kernels::SoftmaxConstants {
     let SoftmaxConstants { qln2, qln2_inv, qb, qc } = constants;
     pollux_kernels::SoftmaxConstants { qln2, qln2_inv, qb, qc }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    /// A number from -limit to limit.
-    fn within(&mut self, limit: i64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let values = 2 * limit.unsigned_abs() + 1;
-        ((z ^ (z >> 31)) % values) as i64 - limit
-    }
 }

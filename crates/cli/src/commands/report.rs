@@ -9,11 +9,13 @@ use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::run_cycles;
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
-use pollux_kernels::encoder::Mask;
+use pollux_kernels::Mask;
 
 use super::lower::list;
 use super::model::graph::{self, GraphArguments};
-use super::model::{LoweringArguments, QuantisationArguments, SimulationArguments, failure, required, with_progress};
+use super::model::{
+    LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
+};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::{program_file, progress};
@@ -51,10 +53,10 @@ pub struct Arguments {
     /// Instead of a model: a list of operations (TOML), as in `pollux lower list`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape"])]
     list: Option<PathBuf>,
-    /// Tokens for the shape.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=8192))]
-    tokens: u32,
-    /// Layers; by default those of the shape.
+    /// Tokens for the shape of a Transformer; 128 by default.
+    #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    tokens: Option<u32>,
+    /// Layers of a Transformer; by default those of the shape.
     #[arg(long, value_name = "N", requires = "shape")]
     layers: Option<usize>,
     /// List each operation of each layer as well.
@@ -71,8 +73,47 @@ pub struct Arguments {
     simulation: SimulationArguments,
 }
 
+/// Tokens of a shape if none are given.
+const TOKENS: u32 = 128;
+
+impl Arguments {
+    /// Options that have no effect with what the report is on are refused.
+    fn check(&self) -> Result<(), Failure> {
+        let network = match (&self.model, &self.shape) {
+            (Some(model), _) => graph::is_graph(model),
+            (None, Some(shape)) => shape == graph::RESNET50,
+            (None, None) => false,
+        };
+        let subject = match (&self.list, &self.model, network) {
+            (Some(_), ..) => "--list",
+            (None, Some(_), true) => "the --model of a convolutional network",
+            (None, Some(_), false) => "the --model of a Transformer",
+            (None, None, true) => "--shape resnet50",
+            (None, None, false) => "the --shape of a Transformer",
+        };
+        let transformer = self.list.is_none() && !network;
+        let mut idle = Vec::new();
+        if !transformer || self.model.is_none() {
+            idle.extend(self.text.is_some().then_some("--text"));
+            idle.extend(self.lowering.pruning());
+        }
+        if !transformer || self.shape.is_none() {
+            idle.extend(self.tokens.is_some().then_some("--tokens"));
+            idle.extend(self.layers.is_some().then_some("--layers"));
+        }
+        if !network {
+            idle.extend(self.graph.given());
+        }
+        match idle.first() {
+            None => Ok(()),
+            Some(option) => Err(Failure::Usage(format!("{option} has no effect with {subject}: leave it out"))),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    arguments.check()?;
     let report = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
@@ -96,6 +137,7 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
     let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
     let text = required(arguments.text.as_ref())?;
     let model = QuantisationArguments::default().load(directory, out)?;
+    note_left_out(&model, text, out)?;
     let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
     let tokens = run.tokens;
     let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;
@@ -103,7 +145,7 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
 }
 
 fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Report, Failure> {
-    let compiled = list(file, arguments.lowering.config_name())?;
+    let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
     of_compiled(arguments, &file.display().to_string(), &compiled, out)
 }
 
@@ -112,16 +154,14 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, 
         return graph::report(None, &arguments.graph, &arguments.lowering, &arguments.simulation.setup(), out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
-    if arguments.lowering.techniques() != Default::default() {
-        return Err(Failure::Usage("what to prune is chosen by the weights: give --model, not --shape".to_owned()));
-    }
     let mut shape = Shape::by_name(shape).map_err(failure)?;
     shape.layers = arguments.layers.unwrap_or(shape.layers);
-    let tokens = arguments.tokens as usize;
+    let count = arguments.tokens.unwrap_or(TOKENS);
+    let tokens = count as usize;
     let spinner = progress::spinner(out, "lowering");
     let compiled = if shape.decoder {
         let model = synthetic::decoder(&shape, GPT2_WORDS, tokens, 1).map_err(failure)?;
-        let prompt: Vec<u32> = (0..arguments.tokens).map(|token| token * 37 % GPT2_WORDS as u32).collect();
+        let prompt: Vec<u32> = (0..count).map(|token| token * 37 % GPT2_WORDS as u32).collect();
         compile_prompt(config, &plan, &model, &prompt).map_err(failure)?.compiled
     } else {
         let layers = synthetic::encoder(&shape, tokens, 1).map_err(failure)?;

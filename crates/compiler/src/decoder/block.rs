@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use pollux_asm::program::ElementType;
-use pollux_kernels::encoder::{AttentionParams, Mask};
-use pollux_kernels::{ResidualNormViews, View};
+use pollux_kernels::{AttentionParams, Mask, ResidualNormViews, View};
 use pollux_model::Tensor;
 use pollux_model::decoder::QuantisedBlock;
 

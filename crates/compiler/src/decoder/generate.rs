@@ -14,6 +14,8 @@ pub struct Generation {
     pub prefill_cycles: u64,
     /// Cycles of everything after it.
     pub decode_cycles: u64,
+    /// Cycles of the prompt, and of everything after it, in which the host worked.
+    pub host_cycles: [u64; 2],
     /// Mean number of blocks executed a token (early exit).
     pub layers: f64,
     /// Tokens that a little model proposed and the big one accepted.
@@ -42,6 +44,7 @@ pub fn generate(
         tokens: vec![pass.token()],
         prefill_cycles: pass.cycles,
         decode_cycles: 0,
+        host_cycles: [pass.host_cycles, 0],
         layers: 0.0,
         accepted: 0,
         logits: pass.logits.last().cloned().unwrap_or_default(),
@@ -54,6 +57,7 @@ pub fn generate(
         pass = decoder.pass(&tokens[tokens.len() - 1..], options, &mut |position| progress(tokens.len(), position))?;
         generation.layers += pass.layers as f64;
         generation.decode_cycles += pass.cycles;
+        generation.host_cycles[1] += pass.host_cycles;
         generation.last = pass.report();
         tokens.push(pass.token());
     }
@@ -84,8 +88,9 @@ pub fn generate_big_little(
     policy: BigLittle,
 ) -> Result<Generation, CompileError> {
     let first = big.forward(prompt)?;
-    let prefill_cycles = first.cycles + little.forward(prompt)?.cycles;
-    let (mut tokens, mut accepted, before) = (vec![first.token()], 0, big.cycles + little.cycles);
+    let second = little.forward(prompt)?;
+    let (before, host_before) = (big.cycles + little.cycles, big.host_cycles + little.host_cycles);
+    let (mut tokens, mut accepted) = (vec![first.token()], 0);
     while tokens.len() < count {
         let start = big.len();
         let draft = propose(little, tokens[tokens.len() - 1], policy, count - tokens.len())?;
@@ -105,8 +110,9 @@ pub fn generate_big_little(
     tokens.truncate(count);
     Ok(Generation {
         tokens,
-        prefill_cycles,
+        prefill_cycles: first.cycles + second.cycles,
         decode_cycles: big.cycles + little.cycles - before,
+        host_cycles: [first.host_cycles + second.host_cycles, big.host_cycles + little.host_cycles - host_before],
         layers: big.model().blocks.len() as f64,
         accepted,
         logits: first.logits.last().cloned().unwrap_or_default(),

@@ -28,7 +28,7 @@ use crate::host::read_i32;
 use crate::lowering::{Lowering, PlacedNorm};
 use crate::operation::{Compiled, OperationClass};
 use crate::parameters;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanUse};
 use crate::report::Report;
 
 pub use block::BlockBuffers;
@@ -141,6 +141,8 @@ pub struct Pass {
     pub layers: usize,
     /// Cycles; 0 on the functional model.
     pub cycles: u64,
+    /// Those of them in which the host worked.
+    pub host_cycles: u64,
     /// One for each program, if cycles were simulated.
     pub reports: Vec<Report>,
 }
@@ -189,6 +191,8 @@ pub struct Decoder {
     length: usize,
     /// Cycles of all passes so far.
     pub cycles: u64,
+    /// Those of them in which the host worked.
+    pub host_cycles: u64,
 }
 
 impl Decoder {
@@ -209,7 +213,7 @@ impl Decoder {
         let program = base.clone().finish_part()?.program;
         let (memory, kept) = (program.initial_memory(), program.buffers.len());
         base.builder.release_contents();
-        Ok(Self { model, base, placed, stream, memory, kept, setup, length: 0, cycles: 0 })
+        Ok(Self { model, base, placed, stream, memory, kept, setup, length: 0, cycles: 0, host_cycles: 0 })
     }
 
     /// The model.
@@ -259,7 +263,9 @@ impl Decoder {
         let stream = self.enter(tokens)?;
         let count = self.placed.blocks.len();
         let stride = options.exit.map_or(count, |exit| exit.every.clamp(1, count));
-        let (before, mut reports, mut done) = (self.cycles, Vec::new(), 0);
+        let (before, host_before) = (self.cycles, self.host_cycles);
+        let (mut reports, mut done) = (Vec::new(), 0);
+        let mut plan_use = PlanUse::default();
         loop {
             let end = (done + stride).min(count);
             let (mut lowering, mut input) = (self.base.clone(), stream);
@@ -270,8 +276,12 @@ impl Decoder {
             let normalised = self.left(&mut lowering, output, end)?;
             let rows = if options.every_row { 0 } else { tokens.len() - 1 }..tokens.len();
             let scores = self.placed.scores(&mut lowering, normalised.rows(rows)?)?;
-            // A whole pass has every operation that a plan may name.
-            let compiled = if stride == count { lowering.finish()? } else { lowering.finish_part()? };
+            plan_use.extend(lowering.plan_use());
+            if end == count {
+                // Only a whole pass has every operation that a plan may name.
+                plan_use.check(lowering.plan())?;
+            }
+            let compiled = lowering.finish_part()?;
             reports.extend(self.run(&compiled, progress)?);
             done = end;
             let scores: Vec<Vec<i32>> = (0..scores.rows).map(|row| read_i32(&self.memory, &scores, row)).collect();
@@ -281,7 +291,8 @@ impl Decoder {
                 reports.extend(self.fill_caches(stream, done..count, first)?);
                 self.length += tokens.len();
                 let blocks = if stride == count { blocks } else { Vec::new() };
-                return Ok(Pass { scores, logits, blocks, layers: done, cycles: self.cycles - before, reports });
+                let (cycles, host_cycles) = (self.cycles - before, self.host_cycles - host_before);
+                return Ok(Pass { scores, logits, blocks, layers: done, cycles, host_cycles, reports });
             }
         }
     }
@@ -346,6 +357,7 @@ impl Decoder {
         let run = run_cycles(compiled, memory, setup, progress)?;
         self.cycles += run.cycles;
         let report = Report::new("pass", compiled, &run);
+        self.host_cycles += report.total.host_cycles;
         self.memory = run.memory;
         Ok(Some(report))
     }

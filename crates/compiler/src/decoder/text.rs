@@ -98,6 +98,7 @@ impl DecoderModel {
         Ok(TextRun {
             text: text.to_owned(),
             tokens: ids.len(),
+            tokens_left_out: model.model.tokens_left_out(text)?,
             cosine: self.logits_cosine(&ids, pass.logits.last().map_or(&[], Vec::as_slice))?,
             embedding: Vec::new(),
             next: Some(next),

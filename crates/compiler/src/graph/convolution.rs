@@ -133,7 +133,7 @@ impl Network<'_> {
         }
         let (weight_view, bias) = self.place(&step.name, &weights)?;
         let placed = Placed { shape, input, weights: &weights, weight_view, bias, out };
-        (0..conv.groups).try_for_each(|group| self.group(step, &placed, group))
+        (0..conv.groups).try_for_each(|group| self.group(&placed, group))
     }
 
     /// Whether the unroller's depthwise loops do it.
@@ -158,11 +158,11 @@ impl Network<'_> {
         let turned = Weights { values: weights.values.transposed(), ..weights.clone() };
         let (view, bias) = self.place(&step.name, &turned)?;
         let scale = weights.groups[0].scale;
-        self.emit(step, Conv { shape, input, weights: view, bias: Some(bias), output, scale, relu: weights.relu })
+        self.emit(Conv { shape, input, weights: view, bias: Some(bias), output, scale, relu: weights.relu })
     }
 
     /// One group of channels; each scale is a read-out of its own.
-    fn group(&mut self, step: &Step, placed: &Placed<'_>, group: usize) -> Result<(), CompileError> {
+    fn group(&mut self, placed: &Placed<'_>, group: usize) -> Result<(), CompileError> {
         let ConvShape { in_channels, out_channels, .. } = placed.shape;
         let input = placed.input.columns(group * in_channels..(group + 1) * in_channels)?;
         let outputs = group * out_channels..(group + 1) * out_channels;
@@ -180,15 +180,16 @@ impl Network<'_> {
                 scale: scale.scale,
                 relu: placed.weights.relu,
             };
-            self.emit(step, conv)?;
+            self.emit(conv)?;
         }
         Ok(())
     }
 
     /// By the plan's tiles or Gemmini's own; by single commands if the build has no unroller.
-    fn emit(&mut self, step: &Step, conv: Conv) -> Result<(), CompileError> {
+    fn emit(&mut self, conv: Conv) -> Result<(), CompileError> {
+        let planned = self.lowering.planned_convolution();
         let config = self.lowering.config();
-        let schedule = self.plan.convolution(&step.name).unwrap_or_else(|| {
+        let schedule = planned.unwrap_or_else(|| {
             let emission = if config.has_loop_conv { Emission::Unroller } else { Emission::Commands };
             ConvSchedule { emission, ..ConvSchedule::gemmini_default(config, &conv.shape) }
         });

@@ -86,9 +86,20 @@ impl<'a> Bench<'a> {
         Ok(self.lowering.builder.expect(&self.name(name), bytes)?)
     }
 
-    /// Emits a product by Gemmini's own rule.
+    /// Emits a product by the plan's schedule, or by Gemmini's own rule.
+    ///
+    /// # Errors
+    /// A schedule with another dataflow than the list's.
     pub fn matmul(&mut self, matmul: &Matmul, dataflow: Dataflow) -> Result<(), CompileError> {
-        let schedule = Schedule::gemmini_default(self.lowering.config(), &matmul.shape(), dataflow);
+        let planned = self.lowering.planned_schedule();
+        if planned.is_some_and(|planned| planned.dataflow != dataflow) {
+            return Err(CompileError::Plan {
+                operation: self.lowering.builder.operation().to_owned(),
+                what: "the plan's schedule has another dataflow than the list: change one of them".to_owned(),
+            });
+        }
+        let default = || Schedule::gemmini_default(self.lowering.config(), &matmul.shape(), dataflow);
+        let schedule = planned.unwrap_or_else(default);
         Ok(matmul.lower(&mut self.lowering.builder, &schedule)?)
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn matmul(bench: &mut Bench<'_>, spec: &spec::Matmul, with: &Combinat
     }
     let sums = bench.result("sums", (spec.i, spec.j), 0, ElementType::I32)?;
     bench.begin("matmul", class);
-    Ok(matmul.lower_separately(&mut bench.lowering.builder, &sums)?)
+    Ok(matmul.lower_separately(&mut bench.lowering.builder, &sums, with.dataflow)?)
 }
 
 fn add_bias(
@@ -114,11 +114,23 @@ pub(super) fn conv(bench: &mut Bench<'_>, spec: &spec::Conv) -> Result<(), Compi
     } else if spec.downsample {
         downsample(bench, &conv)?;
     } else {
-        let emission = if spec.commands { Emission::Commands } else { Emission::Unroller };
-        let default = ConvSchedule::gemmini_default(bench.lowering.config(), &shape);
-        conv.lower(&mut bench.lowering.builder, &ConvSchedule { emission, ..default })?;
+        let schedule = conv_schedule(bench, spec)?;
+        conv.lower(&mut bench.lowering.builder, &schedule)?;
     }
     bench.expect("output", &output, &convolution(&conv, &input_data, &weight_data, &bias_data.data))
+}
+
+/// The plan's tiles or Gemmini's own.
+fn conv_schedule(bench: &mut Bench<'_>, spec: &spec::Conv) -> Result<ConvSchedule, CompileError> {
+    let emission = if spec.commands { Emission::Commands } else { Emission::Unroller };
+    match bench.lowering.planned_convolution() {
+        Some(planned) if spec.commands && planned.emission != emission => Err(CompileError::Plan {
+            operation: bench.lowering.builder.operation().to_owned(),
+            what: "the list says single commands, the plan's tiles say the unroller".to_owned(),
+        }),
+        Some(planned) => Ok(planned),
+        None => Ok(ConvSchedule { emission, ..ConvSchedule::gemmini_default(bench.lowering.config(), &spec.shape()) }),
+    }
 }
 
 /// A 1x1 convolution of some pixels.

@@ -14,7 +14,7 @@
 //!     rows = 6
 //!     cols = 5
 //! ")?;
-//! let compiled = list.lower(None)?;
+//! let compiled = list.lower(None, &Default::default())?;
 //! let names: Vec<_> = compiled.operations.iter().map(|operation| operation.name.as_str()).collect();
 //! assert_eq!(names, ["matmul1.matmul", "matmul2.matmul", "resadd1.resadd"]);
 //! # Ok::<(), pollux_compiler::CompileError>(())
@@ -34,7 +34,8 @@ use pollux_kernels::Dataflow;
 use crate::error::CompileError;
 use crate::lowering::Lowering;
 use crate::operation::Compiled;
-use crate::plan::Plan;
+use crate::plan::{OperationPlan, Plan};
+use crate::size;
 use bench::{Bench, suitable_scale};
 use spec::Operations;
 
@@ -77,6 +78,25 @@ impl Item<'_> {
         }
     }
 
+    /// Bytes that it takes in a build of this size, at least.
+    fn bytes(&self, dim: usize, by_commands: bool) -> u128 {
+        let matrix = |rows: usize, cols: usize, bytes: u128| rows as u128 * cols as u128 * bytes;
+        match self {
+            Self::Matmul(m, with) => {
+                let bias = if matches!(with.bias, spec::Bias::Matrix) { 4 } else { 0 };
+                let by_commands = by_commands || with.dataflow == Dataflow::Os;
+                size::product_bytes([m.i, m.j, m.k], by_commands, dim) + matrix(m.i, m.j, bias)
+            }
+            Self::Mlp(mlp) => mlp.bytes(),
+            Self::Conv(conv) => conv.bytes(),
+            // Operands, result, and what it must be; of norms int32 operands.
+            Self::ResidualAdd(add) => matrix(add.rows, add.cols + add.gap, 4),
+            Self::GlobalAverage(average) => matrix(average.batch * average.edge * average.edge, average.channels, 1),
+            Self::Norm(norm, ..) => matrix(norm.rows, norm.cols, 10),
+            Self::Transformer(transformer) => transformer.bytes(),
+        }
+    }
+
     /// Adds it to a program; `number` counts items of its kind.
     fn lower(&self, lowering: &mut Lowering, number: usize) -> Result<(), CompileError> {
         let bench = &mut Bench::new(lowering, format!("{}{number}", self.kind()));
@@ -111,19 +131,25 @@ impl OperationList {
         GemminiConfig::by_name(&self.0.config).map_err(|error| CompileError::List(error.to_string()))
     }
 
-    /// All operations as one program, for the list's configuration or another one.
+    /// All operations as one program, for the list's configuration or another one. The plan's schedules and tiles are
+    /// followed, instead of Gemmini's own; everything else is in the list.
     ///
     /// # Errors
-    /// An operation that the configuration cannot do.
-    pub fn lower(&self, config: Option<&ValidConfig>) -> Result<Compiled, CompileError> {
-        let mut lowering = Lowering::new(self.config_or(config)?, Plan::default())?;
+    /// An operation that the configuration cannot do, or a plan that cannot be followed.
+    pub fn lower(&self, config: Option<&ValidConfig>, plan: &Plan) -> Result<Compiled, CompileError> {
+        check_plan(plan)?;
+        let config = self.config_or(config)?;
+        let by_commands = plan.operations.values().any(OperationPlan::by_commands);
+        let bytes = self.items().iter().map(|item| item.bytes(config.dim() as usize, by_commands)).sum();
+        size::check("the list of operations", bytes)?;
+        let mut lowering = Lowering::new(config, plan.clone())?;
         let mut before: Vec<&str> = Vec::new();
         for item in self.items() {
             before.push(item.kind());
             let number = before.iter().filter(|kind| **kind == item.kind()).count();
             item.lower(&mut lowering, number)?;
         }
-        lowering.finish_part()
+        lowering.finish()
     }
 
     /// Each operation as a program of its own.
@@ -133,6 +159,7 @@ impl OperationList {
     pub fn programs(&self, config: Option<&ValidConfig>) -> Result<Vec<Program>, CompileError> {
         let config = self.config_or(config)?;
         let program = |item: Item<'_>| {
+            size::check(item.kind(), item.bytes(config.dim() as usize, false))?;
             let mut lowering = Lowering::new(config.clone(), Plan::default())?;
             item.lower(&mut lowering, 1)?;
             Ok(lowering.finish_part()?.program)
@@ -162,6 +189,19 @@ impl OperationList {
         items.extend(list.transformer.iter().map(Item::Transformer));
         items
     }
+}
+
+/// A list says itself what a plan says for a whole model.
+fn check_plan(plan: &Plan) -> Result<(), CompileError> {
+    let defaults = Plan { operations: plan.operations.clone(), ..Plan::default() };
+    if *plan == defaults {
+        return Ok(());
+    }
+    Err(CompileError::List(
+        "a plan for a list gives schedules and tiles of operations only: dataflow, normalization, skip_zero_tiles and \
+         separate_pooling are for models"
+            .to_owned(),
+    ))
 }
 
 fn combinations(spec: &spec::Matmul) -> Vec<Combination> {

@@ -304,6 +304,15 @@ impl Operations {
         if let Some((name, size)) = sizes.into_iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
             return Err(format!("{name} = {size}: it must be 1 to {MAX_SIZE}"));
         }
+        let mut gaps: Vec<(&str, usize)> = self.resadd.iter().map(|r| ("resadd gap", r.gap)).collect();
+        for c in &self.conv {
+            gaps.push(("conv padding", c.padding.unsigned_abs()));
+            gaps.extend(c.gaps.map(|gap| ("conv gap", gap)));
+            gaps.extend(c.pool.map(|pool| ("pool padding", pool[2])));
+        }
+        if let Some((name, gap)) = gaps.into_iter().find(|&(_, gap)| gap > MAX_SIZE) {
+            return Err(format!("{name} = {gap}: it must be at most {MAX_SIZE}"));
+        }
         if let Some(t) = self.transformer.iter().find(|t| t.hidden % t.heads != 0) {
             return Err(format!("{} heads do not divide a hidden size of {}", t.heads, t.hidden));
         }
@@ -312,6 +321,37 @@ impl Operations {
             Some(magnitude) => Err(format!("magnitude = {magnitude}: it must be 1 to 127")),
             None => Ok(()),
         }
+    }
+}
+
+impl Conv {
+    /// Bytes of operands, result and what it must be.
+    pub(super) fn bytes(&self) -> u128 {
+        let [input, weights, output] = self.shape().views();
+        let bytes = |(rows, cols): (usize, usize), gap: usize| rows as u128 * (cols + gap) as u128;
+        // The reference keeps the output before pooling, in int32.
+        let [rows, cols] = self.shape().out_pixels();
+        let sums = 4 * (self.batch * rows * cols) as u128 * self.out_channels as u128;
+        bytes(input, self.gaps[0]) + bytes(weights, self.gaps[1]) + 2 * bytes(output, self.gaps[2]) + sums
+    }
+}
+
+impl Mlp {
+    /// Bytes of operands, results and what they must be.
+    pub(super) fn bytes(&self) -> u128 {
+        let weights = self.widths.windows(2).map(|pair| pair[0] as u128 * pair[1] as u128);
+        let results = self.widths.iter().map(|&width| 6 * self.rows as u128 * width as u128);
+        weights.chain(results).sum()
+    }
+}
+
+impl Transformer {
+    /// Bytes of weights, tensors and what they must be.
+    pub(super) fn bytes(&self) -> u128 {
+        let [tokens, hidden, heads, ffn] = [self.tokens, self.hidden, self.heads, self.ffn].map(|size| size as u128);
+        let weights = 4 * hidden * hidden + 2 * hidden * ffn;
+        let tensors = tokens * (12 * hidden + 2 * ffn) + heads * tokens * tokens;
+        weights + 6 * tensors
     }
 }
 

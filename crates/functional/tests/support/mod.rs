@@ -10,6 +10,7 @@ use pollux_isa::fields::{
 use pollux_isa::values::{Activation, DataflowMode, Scale};
 use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand};
 use pollux_memory::Memory;
+use pollux_testkit::Random;
 use proptest::test_runner::Config as ProptestConfig;
 
 pub const DRAM: u64 = 0x8000_0000;
@@ -166,16 +167,10 @@ pub fn read_i32(memory: &Memory, address: u64, stride: usize, [rows, cols]: [usi
     (0..rows).map(|i| (0..cols).map(|j| element(i, j)).collect()).collect()
 }
 
-/// A random matrix that a seed determines (xorshift); elements over the whole range of `i8`.
+/// A random matrix that a seed determines; elements over the whole range of `i8`.
 pub fn matrix_i8(seed: u64, rows: usize, cols: usize) -> Vec<Vec<i8>> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as i8
-    };
-    (0..rows).map(|_| (0..cols).map(|_| next()).collect()).collect()
+    let mut random = Random::new(seed);
+    (0..rows).map(|_| random.i8s(cols)).collect()
 }
 
 pub fn transpose<T: Copy>(matrix: &[Vec<T>]) -> Vec<Vec<T>> {

@@ -166,9 +166,15 @@ impl Matmul {
     ///
     /// # Errors
     /// Operands that do not fit together, no legal schedule, or rows that do not fit the accumulator at all.
-    pub fn lower_separately(&self, builder: &mut ProgramBuilder, sums: &View) -> Result<(), KernelError> {
+    pub fn lower_separately(
+        &self,
+        builder: &mut ProgramBuilder,
+        sums: &View,
+        dataflow: Dataflow,
+    ) -> Result<(), KernelError> {
         let product = Self { c: *sums, scale: 1.0, activation: Activation::None, ..*self };
-        product.lower_auto(builder)?;
+        let schedule = Schedule::auto(builder.config(), &product.shape(), dataflow).map_err(|e| illegal(builder, e))?;
+        product.lower(builder, &schedule)?;
         builder.fence();
         Norm { input: *sums, out: self.c, scale: self.scale, activation: self.activation }.lower(builder)
     }

@@ -11,35 +11,7 @@ use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::memory::{BenchParameters, MemoryModel};
 use pollux_sim::runner::Runner;
-
-/// A deterministic source of test data (SplitMix64).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn i8s(&mut self, len: usize) -> Vec<i8> {
-        (0..len).map(|_| self.next() as i8).collect()
-    }
-
-    pub fn i32s(&mut self, len: usize, magnitude: i32) -> Vec<i32> {
-        (0..len).map(|_| (self.next() as i32).rem_euclid(2 * magnitude + 1) - magnitude).collect()
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
+pub use pollux_testkit::Random;
 
 /// The configurations that the properties run on.
 pub fn configs() -> [GemminiConfig; 4] {

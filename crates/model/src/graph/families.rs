@@ -367,7 +367,7 @@ impl GraphModel {
     /// # Errors
     /// If a weight has no elements.
     pub fn synthetic(graph: Graph, seed: u64) -> Result<Self, GraphError> {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut f = Filler::new(graph);
         for node in f.model.graph.nodes.clone() {
             for (index, &edge) in node.inputs.iter().enumerate() {

@@ -11,7 +11,7 @@ use pollux_compiler::synthetic::{self, Shape};
 use pollux_model::decoder::QuantisedDecoder;
 use serde_json::{Value, json};
 
-use super::{QuantisationArguments, SimulationArguments, failure};
+use super::{QuantisationArguments, SimulationArguments, cycles_text, failure};
 use crate::arguments::configuration;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, counted, grouped};
@@ -96,7 +96,8 @@ impl Arguments {
                     )));
                 };
                 let prompt = model.tokenize(text).map_err(failure)?;
-                self.check_length(prompt.len(), model.quantised.model.config.n_positions)?;
+                let left_out = model.quantised.model.tokens_left_out(text).map_err(Failure::input)?;
+                self.check_length(prompt.len() + left_out, model.quantised.model.config.n_positions)?;
                 Ok(Task { name, model, prompt })
             }
             _ => {
@@ -203,6 +204,7 @@ fn document(
         Ok(json!({
             "tokens": generation.tokens, "text": words(model, &generation.tokens)?,
             "prefill_cycles": generation.prefill_cycles, "decode_cycles": generation.decode_cycles,
+            "prefill_host_cycles": generation.host_cycles[0], "decode_host_cycles": generation.host_cycles[1],
             "layers": generation.layers, "accepted": generation.accepted,
         }))
     };
@@ -226,7 +228,7 @@ fn document(
         "model": name, "config": arguments.config, "prompt": arguments.text, "match": comparison.exact,
         "text": words(model, &greedy.tokens)?, "cosine": comparison.cosine,
         "cycles": greedy.prefill.as_ref().map(|_| greedy.prefill_cycles + greedy.decode_cycles),
-        "layers": layers, "greedy": generation(greedy)?, "float": float.transpose()?,
+        "host": greedy.prefill.as_ref().map(|report| &report.host), "layers": layers, "greedy": generation(greedy)?, "float": float.transpose()?,
         "technique": technique.map(generation).transpose()?,
         "agreement": agreeing(&other.tokens, &greedy.tokens) as f64 / greedy.tokens.len().max(1) as f64,
     }))
@@ -248,17 +250,17 @@ fn text(
     if greedy.prefill.is_some() {
         let further = (count as u64).saturating_sub(1);
         text.push_str(&format!(
-            "prefill of {prompt}: {} cycles\n{}: {} cycles, {} a token\n",
-            grouped(greedy.prefill_cycles),
+            "prefill of {prompt}: {}\n{}: {}, {} a token\n",
+            cycles_text(greedy.prefill_cycles, greedy.host_cycles[0]),
             counted(further, "further token"),
-            grouped(greedy.decode_cycles),
+            cycles_text(greedy.decode_cycles, greedy.host_cycles[1]),
             grouped(greedy.decode_cycles / further.max(1))
         ));
     }
     if let Some(other) = technique {
         text.push_str(&format!(
-            "with the technique: {} cycles, {:.2} blocks a token, {} accepted, {} of {count} tokens agree\n",
-            grouped(other.decode_cycles),
+            "with the technique: {}, {:.2} blocks a token, {} accepted, {} of {count} tokens agree\n",
+            cycles_text(other.decode_cycles, other.host_cycles[1]),
             other.layers,
             other.accepted,
             agreeing(&other.tokens, &greedy.tokens)

@@ -15,7 +15,7 @@ use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, read_inputs};
 use pollux_model::onnx::ImportOptions;
 use serde_json::{Value, json};
 
-use super::{LoweringArguments, failure, quality_cells, save, totals, verdict, with_progress};
+use super::{LoweringArguments, cycles_json, failure, quality_cells, save, totals, verdict, with_progress};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, grouped, table};
 use crate::{program_file, progress};
@@ -120,6 +120,20 @@ impl GraphArguments {
         }
         let dimensions = self.dimension.iter().map(|Dimension(name, size)| (name.clone(), *size)).collect();
         GraphModel::load_onnx(path, &ImportOptions { dimensions }).map_err(Failure::input)
+    }
+
+    /// The options that were given.
+    pub fn given(&self) -> Vec<&'static str> {
+        let given = [
+            ("--input", self.input.is_some()),
+            ("--random-input", self.random_input.is_some()),
+            ("--calibration-input", !self.calibration_input.is_empty()),
+            ("--range", self.range.is_some()),
+            ("--channels-per-scale", self.channels_per_scale.is_some()),
+            ("--image", self.image.is_some()),
+            ("--dimension", !self.dimension.is_empty()),
+        ];
+        given.into_iter().filter(|&(_, given)| given).map(|(name, _)| name).collect()
     }
 
     fn calibrated(&self) -> bool {
@@ -262,8 +276,8 @@ pub fn run(
 fn run_json(run: &GraphRun) -> Value {
     json!({
         "cosine": run.cosine(), "match": run.mismatches.is_empty(), "tensors": run.tensors, "mismatches": run.mismatches,
-        "cycles": run.report.as_ref().map(|report| report.total.cycles), "layers": run.layers,
-        "operations": run.report.as_ref().map(|report| &report.operations), "outputs": run.outputs,
+        "cycles": run.report.as_ref().map(|report| report.total.cycles), "units": cycles_json(run.report.as_ref()),
+        "layers": run.layers, "operations": run.report.as_ref().map(|report| &report.operations), "outputs": run.outputs,
     })
 }
 

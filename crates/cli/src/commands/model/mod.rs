@@ -254,6 +254,18 @@ impl LoweringArguments {
         }
     }
 
+    /// The options by which parts of a Transformer are left out, as far as they were given.
+    pub fn pruning(&self) -> Vec<&'static str> {
+        let given = [
+            ("--prune-heads", self.prune_heads > 0),
+            ("--prune-ffn", self.prune_ffn > 0),
+            ("--prune-blocks", self.prune_blocks != 0.0),
+            ("--prune-weights", self.prune_weights != 0.0),
+            ("--keep-tokens", !self.keep_tokens.is_empty()),
+        ];
+        given.into_iter().filter(|&(_, given)| given).map(|(name, _)| name).collect()
+    }
+
     /// What is left out.
     pub fn techniques(&self) -> Techniques {
         Techniques {
@@ -310,6 +322,16 @@ pub fn required(text: Option<&String>) -> Result<&str, Failure> {
     text.map(String::as_str).ok_or_else(|| Failure::Usage("a Transformer needs a text: give --text".to_owned()))
 }
 
+/// Says so if a text has more tokens than the model takes.
+pub fn note_left_out(model: &AnyModel, text: &str, out: &Output) -> Result<(), Failure> {
+    let left_out = model.tokens_left_out(text).map_err(failure)? as u64;
+    if left_out > 0 {
+        let taken = model.tokens(text).map_err(failure)?;
+        out.note(&format!("note: the model takes {taken} tokens; the text's last {} are left out", grouped(left_out)));
+    }
+    Ok(())
+}
+
 fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Failure> {
     let ModelArguments { model, graph, .. } = &arguments.model;
     if graph::is_graph(model) {
@@ -344,6 +366,7 @@ fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
     let text = required(arguments.text.as_ref())?;
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let model = arguments.model.load(out)?;
+    note_left_out(&model, text, out)?;
     let compiled = model.lower(text, config, &plan, &arguments.lowering.techniques()).map_err(failure)?;
     let tokens = model.tokens(text).map_err(failure)?;
     if let Some(step) = compiled.operations.iter().find(|operation| operation.host.is_some()) {
@@ -389,6 +412,7 @@ fn run(arguments: &RunArguments, out: &Output) -> Result<Outcome, Failure> {
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let techniques = arguments.lowering.techniques();
     let model = arguments.model.load(out)?;
+    note_left_out(&model, text, out)?;
     let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, setup.as_ref(), progress))?;
     out.json(&run_json(&run))?;
     out.text(&run_text(&run))?;
@@ -397,16 +421,21 @@ fn run(arguments: &RunArguments, out: &Output) -> Result<Outcome, Failure> {
 
 fn run_json(run: &TextRun) -> Value {
     json!({
-        "text": run.text, "tokens": run.tokens, "cosine": run.cosine, "match": run.mismatches.is_empty(),
+        "text": run.text, "tokens": run.tokens, "tokens_left_out": run.tokens_left_out, "cosine": run.cosine, "match": run.mismatches.is_empty(),
         "tensors": run.tensors, "mismatches": run.mismatches,
-        "cycles": run.report.as_ref().map(|report| report.total.cycles), "layers": run.layers,
+        "cycles": run.report.as_ref().map(|report| report.total.cycles), "units": cycles_json(run.report.as_ref()),
+        "layers": run.layers,
         "operations": run.report.as_ref().map(|report| &report.operations), "embedding": run.embedding,
         "next": run.next,
     })
 }
 
 fn run_text(run: &TextRun) -> String {
+    let host = run.report.as_ref().is_some_and(|report| report.host.is_some());
     let mut rows = vec![["layer", "tokens", "cycles", "utilisation", "cosine", "SQNR dB"].map(str::to_owned).to_vec()];
+    if host {
+        rows[0].insert(3, "host cycles".to_owned());
+    }
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for layer in &run.layers {
         let [cosine, _, sqnr] = quality_cells(layer.quality.as_ref());
@@ -418,6 +447,9 @@ fn run_text(run: &TextRun) -> String {
             cosine,
             sqnr,
         ]);
+        if let (true, Some(row)) = (host, rows.last_mut()) {
+            row.insert(3, or_dash(layer.host_cycles.map(grouped)));
+        }
     }
     let result = if run.next.is_some() { "logits" } else { "embedding" };
     let mut text = table(&rows) + &totals(run.report.as_ref(), run.cosine, result);
@@ -439,9 +471,28 @@ fn quality_cells(quality: Option<&Quality>) -> [String; 3] {
     }
 }
 
+/// Cycles of the accelerator and of the host, and what the host's were reckoned with, if it takes part.
+fn cycles_json(report: Option<&Report>) -> Value {
+    report.map_or(
+        Value::Null,
+        |report| json!({ "accelerator_cycles": report.total.cycles - report.total.host_cycles, "host": report.host }),
+    )
+}
+
+/// Cycles, with those of the accelerator and of the host apart if it takes part.
+fn cycles_text(cycles: u64, host: u64) -> String {
+    match host {
+        0 => format!("{} cycles", grouped(cycles)),
+        _ => format!("{} cycles: accelerator {}, host {}", grouped(cycles), grouped(cycles - host), grouped(host)),
+    }
+}
+
 /// Cycles of a run and the cosine of its result, if there are any.
 fn totals(report: Option<&Report>, cosine: Option<f64>, result: &str) -> String {
-    let cycles = report.map(|report| format!("{} cycles\n", grouped(report.total.cycles)));
+    let cycles = report.map(|report| {
+        let host = report.host.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{}\n{host}", cycles_text(report.total.cycles, report.total.host_cycles))
+    });
     let cosine = cosine.map(|cosine| format!("cosine with the float32 {result}: {cosine:.5}\n"));
     cycles.into_iter().chain(cosine).collect()
 }

@@ -3,10 +3,10 @@
 use pollux_isa::LocalAddr;
 use pollux_isa::values::NormCmd;
 
-use super::hazards::Rows;
-use super::moves::prepare_store;
-use super::operations::scale;
-use super::{Builder, Words};
+use crate::builder::{Builder, scale};
+use crate::hazards::Rows;
+use crate::moves::prepare_store;
+use crate::words::Words;
 
 /// Requests that pass the store path before the constants of the last CONFIG_NORM are sure to be at the normalizer's input:
 /// while no row enters, the input shows a slot of the queue in front of it, which holds two.

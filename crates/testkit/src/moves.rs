@@ -2,9 +2,9 @@
 
 use pollux_isa::LocalAddr;
 
-use super::hazards::{Access, AccumulatorUse, Rows};
-use super::operations::{load_scale, scale};
-use super::{Builder, Words};
+use crate::builder::{Builder, load_scale, scale};
+use crate::hazards::{Access, AccumulatorUse, Rows};
+use crate::words::Words;
 
 const CHANNELS: [&str; 3] = ["mvin", "mvin2", "mvin3"];
 

@@ -2,9 +2,9 @@
 
 use pollux_isa::config::{CONCURRENT_LOOPS, Dataflow};
 
-use super::operations::{load_scale, scale};
-use super::products::configure;
-use super::{Builder, Words};
+use crate::builder::{ARENA, ARENA_BYTES, Builder, load_scale, scale};
+use crate::products::configure;
+use crate::words::Words;
 
 /// Weight-stationary, without transposes inside the execute controller beyond those given.
 fn configure_execute(
@@ -72,7 +72,7 @@ pub fn matmul(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         let d = builder.loop_place(words, (i * dim * j * dim * d_bytes).into(), 4);
         let (Some(a), Some(b), Some(d)) = (a, b, d) else { return };
         // The result goes where the loops do not read.
-        let c = super::ARENA + super::ARENA_BYTES;
+        let c = ARENA + ARENA_BYTES;
         builder.push(
             "loop_ws_config_bounds",
             &[
@@ -129,7 +129,7 @@ pub fn convolution(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let weights = builder.loop_place(words, size(kernel * kernel * in_channels * out_channels), 1);
     let bias_address = builder.loop_place(words, size(4 * out_channels), 4);
     let (Some(input), Some(weights), Some(bias_address)) = (input, weights, bias_address) else { return };
-    let output = super::ARENA + super::ARENA_BYTES;
+    let output = ARENA + ARENA_BYTES;
     builder.push(
         "loop_conv_ws_config_1",
         &[

@@ -2,7 +2,10 @@
 
 use pollux_isa::StreamItem;
 
-use super::{ARENA, ARENA_BYTES, Builder, SCALES, Words, loops, moves, noise, normalize, products};
+use crate::builder::{ARENA, ARENA_BYTES, Builder};
+use crate::random::Random;
+use crate::words::Words;
+use crate::{loops, moves, normalize, products};
 
 type Operation = fn(&mut Builder<'_>, &mut Words<'_>);
 
@@ -82,16 +85,6 @@ fn host_write(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     builder.fence();
     let bytes = u64::from(words.up_to(64));
     let address = ARENA + u64::from(words.below((ARENA_BYTES - bytes) as u32));
-    let bytes = noise(words.below(1 << 16), bytes as usize);
+    let bytes = Random::new(words.below(1 << 16).into()).noise(bytes as usize);
     builder.push_item(StreamItem::Write { address, bytes });
-}
-
-/// A scale factor of a load; without a scaler its field has one bit that means nothing.
-pub fn load_scale(builder: &Builder<'_>, words: &mut Words<'_>) -> u64 {
-    scale(words) & (u64::MAX >> (64 - builder.config.mvin_scale_bits()))
-}
-
-/// A scale factor as float32 bits.
-pub fn scale(words: &mut Words<'_>) -> u64 {
-    words.pick(&SCALES).into()
 }

@@ -3,9 +3,9 @@
 use pollux_isa::LocalAddr;
 use pollux_isa::config::Dataflow;
 
-use super::hazards::{Access, AccumulatorUse, Rows};
-use super::operations::scale;
-use super::{Builder, Words};
+use crate::builder::{Builder, scale};
+use crate::hazards::{Access, AccumulatorUse, Rows};
+use crate::words::Words;
 
 /// CONFIG_EX: dataflow, transposes, strides, activation, shift.
 pub fn configure(builder: &mut Builder<'_>, words: &mut Words<'_>) {
