@@ -18,7 +18,6 @@ mod data;
 pub mod diagnostic;
 pub mod disassembler;
 mod expression;
-mod file;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod import;
@@ -35,7 +34,6 @@ pub use assembler::{Assembler, Limits, assemble, assemble_file};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use disassembler::{Disassembler, disassemble};
 pub use expression::reference_markdown;
-pub use file::write_atomically;
 pub use import::import_commands;
 pub use program::{Buffer, ElementType, LocalRegion, Program, ProgramError};
 pub use source::{Disk, Files, NotText, text};

@@ -1,6 +1,6 @@
 //! Argument values that several commands take.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use pollux_functional::{Action, Policy};
@@ -8,7 +8,8 @@ use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::memory::MemoryModel;
 
 use crate::failure::Failure;
-use crate::program_file;
+use crate::files::OutputPath;
+use crate::{program_file, values};
 
 /// The configuration of this name, or of this file (TOML, or a `gemmini_params.h`).
 pub fn configuration(name: &str) -> Result<ValidConfig, Failure> {
@@ -76,7 +77,7 @@ pub struct CycleArguments {
     #[arg(long, value_name = "KIND", default_value = "bench", requires = "cycles")]
     pub memory: MemoryModel,
     /// Cycles from one command of the host to the next, at least.
-    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "cycles")]
+    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = values::cycles(), requires = "cycles")]
     pub interval: u64,
     /// Translate addresses through the TLB, by 4 KiB pages that are mapped to themselves; the walk behind a miss takes so
     /// many cycles. Without this, addresses are physical and no walk ever happens.
@@ -84,13 +85,13 @@ pub struct CycleArguments {
     pub page_walk: Option<u32>,
     /// Stop after so many cycles; an illegal program that runs all the same is stopped after 10 million unless this says
     /// otherwise.
-    #[arg(long, value_name = "CYCLES", requires = "cycles")]
+    #[arg(long, value_name = "CYCLES", value_parser = values::cycles(), requires = "cycles")]
     pub limit: Option<u64>,
     /// Write all events to a CSV file, in the format of the golden traces.
     #[arg(long, value_name = "OUT.csv", requires = "cycles")]
-    pub trace: Option<PathBuf>,
+    pub trace: Option<OutputPath>,
     /// Write when each command was accepted, allocated, issued and completed: JSON lines to files called `*.jsonl`,
     /// CSV to others.
     #[arg(long, value_name = "OUT", requires = "cycles")]
-    pub commands: Option<PathBuf>,
+    pub commands: Option<OutputPath>,
 }

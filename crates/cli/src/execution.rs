@@ -20,8 +20,8 @@ use serde::Serialize;
 
 use crate::arguments::{CycleArguments, PolicyName};
 use crate::failure::Failure;
+use crate::files::OutputFile;
 use crate::output::Output;
-use crate::program_file::StreamedFile;
 use crate::progress;
 
 /// Illegalities that are shown; more are counted.
@@ -122,7 +122,7 @@ pub struct CycleRun {
 /// # Errors
 /// A configuration that the emulator does not have, a deadlock, the limit, or a file that cannot be written.
 pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out: &Output) -> Result<CycleRun, Failure> {
-    let mut observer = (None, Files::create(setup)?);
+    let mut observer = (None, Files::create(setup, out)?);
     if profile {
         observer.0 = Some(Profiler::new(&program.config, &program.items));
     }
@@ -156,17 +156,17 @@ pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out:
 /// The files that are written while a simulation runs.
 struct Files {
     trace: Option<Trace>,
-    commands: Option<(PathBuf, CommandLog<StreamedFile>)>,
+    commands: Option<(PathBuf, CommandLog<OutputFile>)>,
 }
 
 impl Files {
-    fn create(setup: &CycleArguments) -> Result<Self, Failure> {
-        let trace = setup.trace.as_deref().map(Trace::create).transpose()?;
+    fn create(setup: &CycleArguments, out: &Output) -> Result<Self, Failure> {
+        let trace = setup.trace.as_deref().map(|path| Trace::create(path, out)).transpose()?;
         let commands = setup.commands.as_ref().map(|path| {
-            let file = StreamedFile::create(path)?;
+            let file = out.create(path)?;
             let is_json = path.extension().is_some_and(|extension| extension == "jsonl");
             let log = if is_json { CommandLog::json_lines(file) } else { CommandLog::csv(file) };
-            Ok((path.clone(), log))
+            Ok((path.to_path_buf(), log))
         });
         Ok(Self { trace, commands: commands.transpose()? })
     }
@@ -199,15 +199,15 @@ impl Observer for Files {
 
 /// A trace that is being written.
 struct Trace {
-    file: StreamedFile,
+    file: OutputFile,
     /// The first error; nothing is written after it.
     error: Option<std::io::Error>,
     path: PathBuf,
 }
 
 impl Trace {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        let mut file = StreamedFile::create(path)?;
+    fn create(path: &Path, out: &Output) -> Result<Self, Failure> {
+        let mut file = out.create(path)?;
         let error = writeln!(file, "{}", event_csv::HEADER).err();
         Ok(Self { file, error, path: path.to_path_buf() })
     }

@@ -36,8 +36,10 @@ impl Outcome {
 /// Why a command did not come to its end.
 #[derive(Debug)]
 pub enum Failure {
-    /// The reader of the standard output went away.
+    /// The reader of the standard output, or of a pipe among the outputs, went away.
     Closed,
+    /// Arguments that are wrong, or a wish for help.
+    Arguments(clap::Error),
     /// Arguments that do not go together.
     Usage(String),
     /// A file that cannot be read or written, or contents that have errors.
@@ -60,15 +62,19 @@ impl Failure {
         move |error| Self::Input(format!("cannot read `{}`: {error}", path.display()))
     }
 
-    /// A file that cannot be written.
+    /// A file that cannot be written; a pipe whose reader went away is closed.
     pub fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |error| Self::Input(format!("cannot write `{}`: {error}", path.display()))
+        move |error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Input(format!("cannot write `{}`: {error}", path.display())),
+        }
     }
 
-    /// 2 to 4, or 141 (128 + SIGPIPE).
+    /// 2 to 4, or 141 (128 + SIGPIPE); 0 for help.
     fn exit_code(&self) -> u8 {
         match self {
+            Self::Arguments(error) => u8::from(error.use_stderr()) * 2,
             Self::Usage(_) => 2,
             Self::Input(_) | Self::Assembly(_) => 3,
             Self::Program(_) => 4,
@@ -79,7 +85,12 @@ impl Failure {
     /// Tells the user; the exit code.
     pub fn report(&self, out: &Output) -> u8 {
         let code = self.exit_code();
-        if out.is_json() {
+        if let Self::Arguments(error) = self
+            && (code == 0 || !out.is_json())
+        {
+            // Nothing is left to be done if the output is closed.
+            let _ = error.print();
+        } else if out.is_json() {
             // Nothing is left to be done if the output is closed.
             let _ =
                 out.json(&json!({ "error": self.to_string().trim_end(), "exit_code": code, "errors": self.list() }));
@@ -99,6 +110,13 @@ impl Failure {
     }
 }
 
+/// The message without its heading, usage and hint at the help, which are for a screen.
+fn arguments_text(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.split("\n\nUsage:").next().unwrap_or(text).trim_end().to_owned()
+}
+
 fn diagnostic_json(diagnostic: &pollux_asm::Diagnostic) -> Value {
     let (line, column) = diagnostic.position();
     json!({
@@ -109,7 +127,8 @@ fn diagnostic_json(diagnostic: &pollux_asm::Diagnostic) -> Value {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the standard output is closed"),
+            Self::Arguments(error) => f.write_str(&arguments_text(error)),
+            Self::Closed => f.write_str("the reader of the output went away"),
             Self::Usage(message) | Self::Input(message) => f.write_str(message),
             Self::Assembly(diagnostics) => write!(f, "{diagnostics}\n{}", diagnostics.render()),
             Self::Program(errors) => f.write_str(&errors.join("\n")),

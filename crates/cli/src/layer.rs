@@ -1,13 +1,16 @@
 //! Quantised encoder layers as programs.
 
+use std::path::Path;
+
 use pollux_asm::Program;
 use pollux_compiler::{Plan, compile};
 use pollux_isa::ValidConfig;
 use pollux_isa::config::ExpVariant;
 use pollux_kernels::{Mask, Statistics, View};
-use pollux_model::{AttentionMask, LayerFile, layer_reference};
+use pollux_model::{AttentionMask, LayerFile, embedded_default, layer_reference};
 
 use crate::failure::Failure;
+use crate::program_file;
 
 /// Name of the buffer with the layer's result.
 pub const OUTPUT: &str = "layer0.output";
@@ -20,6 +23,19 @@ pub struct LoweredLayer {
     pub statistics: Statistics,
     /// The layer's result in main memory.
     pub output: View,
+}
+
+/// The layer in a file, by default the embedded one.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub fn load(path: Option<&Path>) -> Result<LayerFile, Failure> {
+    match path {
+        None => Ok(embedded_default()),
+        Some(path) => {
+            LayerFile::from_bytes(&program_file::read(path)?, &path.display().to_string()).map_err(Failure::input)
+        }
+    }
 }
 
 /// Lowers a layer with its sample input.

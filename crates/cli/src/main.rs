@@ -2,7 +2,10 @@
 //!
 //! * [`commands`]: one file a subcommand, with its arguments, help text and report;
 //! * [`arguments`]: argument values that several of them take;
-//! * [`program_file`]: reading and writing programs and other files;
+//! * [`values`]: numbers with their ranges, and other values of options;
+//! * [`options`]: options that have no effect, and files that several options name;
+//! * [`files`], [`interruption`]: files that are complete or not there, whatever happens;
+//! * [`program_file`]: reading and writing programs;
 //! * [`execution`]: running a program on the functional model and on the cycle-level emulator;
 //! * [`layer`]: quantised encoder layers as programs;
 //! * [`output`], [`failure`], [`progress`]: what the user sees, and the exit codes.
@@ -11,14 +14,19 @@ mod arguments;
 mod commands;
 mod execution;
 mod failure;
+mod files;
+mod interruption;
 mod layer;
+mod options;
 mod output;
 mod program_file;
 mod progress;
+mod values;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::{Failure, Outcome};
 use output::Output;
@@ -30,6 +38,7 @@ Exit codes:
   2    wrong usage
   3    bad input: a file that cannot be read, or has errors
   4    the program is illegal, or the hardware would stop (deadlock, cycle limit)
+  129, 130, 143  interrupted by HUP, INT (Ctrl-C) or TERM; unfinished files are removed
   141  the reader of the standard output went away";
 
 /// The software twin of UC Berkeley's Gemmini accelerator.
@@ -57,6 +66,8 @@ enum Command {
     Config(commands::config::Arguments),
     Import(commands::import::Arguments),
     Verify(commands::verify::Arguments),
+    Completions(commands::completions::Arguments),
+    Man(commands::man::Arguments),
 }
 
 fn execute(command: &Command, out: &Output) -> Result<Outcome, Failure> {
@@ -73,17 +84,33 @@ fn execute(command: &Command, out: &Output) -> Result<Outcome, Failure> {
         Command::Config(arguments) => commands::config::execute(arguments, out),
         Command::Import(arguments) => commands::import::execute(arguments, out),
         Command::Verify(arguments) => commands::verify::execute(arguments, out),
+        Command::Completions(arguments) => commands::completions::execute(arguments, out),
+        Command::Man(arguments) => commands::man::execute(arguments, out),
     }
 }
 
+/// The command with its arguments, its output, and all files checked.
+fn prepare(words: &[OsString], out: &mut Output) -> Result<Command, Failure> {
+    let mut definition = Arguments::command();
+    let parsed = definition.try_get_matches_from_mut(words);
+    let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
+    let (arguments, matches) = parsed.map_err(Failure::Arguments)?;
+    interruption::watch(out.temporaries().clone());
+    let file_on_stdout = options::check_files(&definition, &matches, arguments.json, out.temporaries())?;
+    *out = out.clone().with_file_on_stdout(file_on_stdout);
+    Ok(arguments.command)
+}
+
 fn main() -> ExitCode {
-    let Arguments { json, command } = Arguments::parse();
-    let out = Output::new(json);
-    let code = match execute(&command, &out) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // Errors in the arguments are JSON as well.
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let mut out = Output::new(json);
+    let result = prepare(&words, &mut out).and_then(|command| execute(&command, &out));
+    ExitCode::from(match result {
         Ok(outcome) => outcome.exit_code(),
         Err(failure) => failure.report(&out),
-    };
-    ExitCode::from(code)
+    })
 }
 
 #[cfg(test)]

@@ -1,21 +1,63 @@
 //! What a command prints: text for people or one JSON document.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::files::{OutputFile, Temporaries};
 
-/// The standard output.
-#[derive(Clone, Copy, Debug)]
+/// Name and version of the form of all JSON documents. The book's chapter on the command line says what changes it.
+pub const SCHEMA: &str = pollux_trace::report::SCHEMA;
+
+/// What the user gets: the standard output, and files.
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     json: bool,
+    stdout_is_a_file: bool,
+    temporaries: Temporaries,
+}
+
+/// A JSON document with the version of its form.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: &'static str,
+    #[serde(flatten)]
+    document: &'a T,
 }
 
 impl Output {
     /// With `json`, text is not printed; without it, JSON is not.
     pub fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, ..Self::default() }
+    }
+
+    /// The same with JSON, if `json`, whatever was asked for before.
+    pub fn or_json(&self, json: bool) -> Self {
+        Self { json: self.json || json, ..self.clone() }
+    }
+
+    /// The same for a run one of whose files is the standard output: text goes to the standard error.
+    pub fn with_file_on_stdout(self, stdout_is_a_file: bool) -> Self {
+        Self { stdout_is_a_file, ..self }
+    }
+
+    /// The files that an interruption removes.
+    pub fn temporaries(&self) -> &Temporaries {
+        &self.temporaries
+    }
+
+    /// Begins a file.
+    pub fn create(&self, path: &Path) -> Result<OutputFile, Failure> {
+        OutputFile::create(path, &self.temporaries)
+    }
+
+    /// Writes a file; a regular one whole or not at all.
+    pub fn write(&self, path: &Path, contents: &[u8]) -> Result<(), Failure> {
+        let mut file = self.create(path)?;
+        file.write_all(contents).map_err(Failure::writing(path))?;
+        file.finish()
     }
 
     /// Whether JSON was asked for.
@@ -25,26 +67,25 @@ impl Output {
 
     /// Prints text as it is, unless JSON was asked for.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { self.raw(text) }
+        if self.json {
+            return Ok(());
+        }
+        if self.stdout_is_a_file {
+            // There is nowhere to report that the standard error is closed.
+            let _ = io::stderr().write_all(text.as_bytes());
+            return Ok(());
+        }
+        raw(text)
     }
 
-    /// Prints the document, if JSON was asked for.
+    /// Prints the document, which is a JSON object, with the version of its form, if JSON was asked for.
     pub fn json(&self, document: &impl Serialize) -> Result<(), Failure> {
         if !self.json {
             return Ok(());
         }
-        let mut text = serde_json::to_string_pretty(document).map_err(Failure::input)?;
+        let mut text = serde_json::to_string_pretty(&Document { schema: SCHEMA, document }).map_err(Failure::input)?;
         text.push('\n');
-        self.raw(&text)
-    }
-
-    /// Prints text in any case.
-    pub fn raw(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Closed,
-            _ => Failure::Input(format!("cannot write to the standard output: {error}")),
-        })
+        raw(&text)
     }
 
     /// Prints a line on the standard error, unless JSON was asked for.
@@ -54,6 +95,14 @@ impl Output {
             let _ = writeln!(io::stderr(), "{line}");
         }
     }
+}
+
+fn raw(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Closed,
+        _ => Failure::Input(format!("cannot write to the standard output: {error}")),
+    })
 }
 
 /// A number with its digits in groups of three: `1 234 567`.

@@ -1,36 +1,71 @@
 //! Progress of long work, on the standard error of a terminal.
 
+use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::output::Output;
 
 /// Time between two drawings.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A bar of so many units of work. It is invisible with JSON output and if the standard error is no terminal.
+const BAR: &str = "{percent:>3} % [{bar:40}] {human_pos}/{human_len} {msg}, {elapsed}, {eta} left";
+const COUNTER: &str = "{spinner} {human_pos} {msg}, {rate}, {elapsed}";
+const SPINNER: &str = "{spinner} {msg}, {elapsed}";
+
+/// A bar of so many units of work, with its percentage and the time left. It is invisible with JSON output and if the
+/// standard error is no terminal.
 pub fn bar(out: &Output, length: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:40}] {human_pos}/{human_len} {elapsed}");
-    make(out, Some(length), style, what)
+    make(out, Some(length), BAR, what)
 }
 
-/// The same for work of unknown length.
+/// The same for work of unknown length, with its rate.
 pub fn counter(out: &Output, what: &'static str) -> ProgressBar {
-    make(out, None, ProgressStyle::with_template("{spinner} {human_pos} {msg} ({per_sec}) {elapsed}"), what)
+    make(out, None, COUNTER, what)
 }
 
 /// The same for work without measure.
 pub fn spinner(out: &Output, what: &'static str) -> ProgressBar {
-    make(out, None, ProgressStyle::with_template("{spinner} {msg} {elapsed}"), what)
+    make(out, None, SPINNER, what)
 }
 
-fn make<E>(out: &Output, length: Option<u64>, style: Result<ProgressStyle, E>, what: &'static str) -> ProgressBar {
+fn make(out: &Output, length: Option<u64>, template: &str, what: &'static str) -> ProgressBar {
     let target = if out.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(length, target).with_message(what);
-    if let Ok(style) = style {
-        bar.set_style(style);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
+            // A line that cannot be drawn is missed by nobody.
+            let _ = out.write_str(&rate(state.per_sec(), what));
+        }));
     }
     bar.enable_steady_tick(TICK);
     bar
+}
+
+/// Things a second, with three digits at most and a prefix: `4.6 M cycles/s`.
+fn rate(per_second: f64, what: &str) -> String {
+    let prefixes = [(1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")];
+    // What would be rounded to 1000 has the next prefix.
+    let (unit, prefix) = prefixes.into_iter().find(|(unit, _)| per_second >= 0.9995 * unit).unwrap_or((1.0, ""));
+    let digits = if per_second / unit < 99.95 { 1 } else { 0 };
+    format!("{:.digits$}{prefix} {what}/s", per_second / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_short() {
+        let rates = [0.0, 0.25, 12.0, 999.7, 1234.0, 99_960.0, 4_612_345.0, 999_600_000.0, 2.5e12];
+        let shown = rates.map(|per_second| rate(per_second, "cycles"));
+        let expected = ["0.0", "0.2", "12.0", "1.0 k", "1.2 k", "100 k", "4.6 M", "1.0 G", "2500 G"];
+        assert_eq!(shown, expected.map(|number| format!("{number} cycles/s")));
+    }
+
+    #[test]
+    fn templates_are_valid() {
+        assert!([BAR, COUNTER, SPINNER].iter().all(|template| ProgressStyle::with_template(template).is_ok()));
+    }
 }

@@ -53,7 +53,7 @@ fn files_that_cannot_be_read_exit_with_3() {
             "demo --layer noise.bin",
             "quantize nothing --calibration programs/minilm/calibration.txt",
             "quantize crates/model/tests/tiny-bert --calibration nothing.txt",
-            "quantize crates/model/tests/tiny-bert --calibration programs/minilm/calibration.txt --layer 7",
+            "quantize crates/model/tests/tiny-bert --calibration programs/minilm/calibration.txt --layer 7 -o out.st",
             "verify nothing",
             "verify programs",
             "verify tests/golden --case nothing",

@@ -1,6 +1,7 @@
 //! Calibration: which range each tensor's int8 values should span.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,23 @@ impl RangeMethod {
                 rule: "a fraction above 0 and at most 1, such as 0.999",
             }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// `min-max`, `mse`, or `percentile=P` with P in percent, as on the command line.
+impl FromStr for RangeMethod {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text.strip_prefix("percentile=").map(str::parse::<f64>);
+        match (text, percent) {
+            ("min-max", _) => Ok(Self::MinMax),
+            ("mse", _) => Ok(Self::Mse),
+            // Fewer would cut off half of the values: such a number is a fraction.
+            (_, Some(Ok(percent))) if (50.0..=100.0).contains(&percent) => Ok(Self::Percentile(percent / 100.0)),
+            (_, Some(_)) => Err("a percentile is a percentage from 50 to 100, for example percentile=99.9".to_owned()),
+            _ => Err("choose min-max, mse or percentile=P with a percentage P, for example percentile=99.9".to_owned()),
         }
     }
 }

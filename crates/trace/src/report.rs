@@ -26,6 +26,10 @@ pub use text::{Section, report_text, section_text};
 
 pub use pollux_sim::report::RunReport;
 
+/// Name and version of the form of Pollux's JSON documents. A key that goes or changes its meaning or type makes a new
+/// version; a new key does not.
+pub const SCHEMA: &str = "pollux/1";
+
 /// Form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -1,14 +1,12 @@
 //! `pollux config`
 
-use std::path::PathBuf;
-
 use pollux_isa::{GemminiConfig, ValidConfig};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::configuration;
 use crate::failure::{Failure, Outcome};
+use crate::files::OutputPath;
 use crate::output::{Output, grouped, table};
-use crate::program_file;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,11 +28,11 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "output")]
     check: bool,
     /// List the named configurations.
-    #[arg(long, conflicts_with_all = ["check", "output"])]
+    #[arg(long, conflicts_with_all = ["config", "check", "output"])]
     list: bool,
     /// Write the configuration as TOML to a file.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
 }
 
 /// Runs the command.
@@ -50,7 +48,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
     let toml = config.to_toml_string().map_err(Failure::input)?;
     if let Some(path) = &arguments.output {
-        program_file::write(path, toml.as_bytes())?;
+        out.write(path, toml.as_bytes())?;
     } else {
         let remarks = derived(&config).into_iter().map(|(name, value)| format!("# {name} = {value}\n"));
         out.text(&format!("{toml}\n# Derived:\n{}", remarks.collect::<String>()))?;
@@ -84,7 +82,8 @@ fn config_json(config: &GemminiConfig) -> Result<Value, Failure> {
 fn list(out: &Output) -> Result<Outcome, Failure> {
     let named = GemminiConfig::NAMES.iter().map(|name| GemminiConfig::by_name(name).map_err(Failure::input));
     let named: Vec<ValidConfig> = named.collect::<Result<_, _>>()?;
-    out.json(&named.iter().map(|config| config_json(config)).collect::<Result<Vec<_>, _>>()?)?;
+    let documents = named.iter().map(|config| config_json(config)).collect::<Result<Vec<_>, _>>()?;
+    out.json(&json!({ "configurations": documents }))?;
     let mut rows =
         vec![["name", "DIM", "scratchpad KiB", "accumulator KiB", "normalizations"].map(str::to_owned).to_vec()];
     for config in &named {

@@ -1,17 +1,16 @@
 //! `pollux demo`
 
-use std::path::PathBuf;
-
 use pollux_asm::binary;
 use pollux_compiler::execute::read_matrix;
+use pollux_model::LayerFile;
 use pollux_model::quality::Quality;
-use pollux_model::{LayerFile, embedded_default};
 use pollux_trace::report::{Section, section_text};
 use serde_json::{Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, configuration};
 use crate::execution::{self, Comparison, CycleRun};
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, OutputPath};
 use crate::layer::{self, LoweredLayer, OUTPUT};
 use crate::output::{Output, counted, grouped};
 use crate::{program_file, progress};
@@ -36,13 +35,13 @@ pub struct Arguments {
     cycles: bool,
     /// Another quantised layer, made by `pollux quantize`.
     #[arg(long, value_name = "FILE")]
-    layer: Option<PathBuf>,
+    layer: Option<InputPath>,
     /// Configuration: a name or a file.
     #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
     config: String,
     /// Also keep the program: assembly text if it is called `*.pasm`, binary otherwise.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
     #[command(flatten)]
     setup: CycleArguments,
 }
@@ -50,14 +49,11 @@ pub struct Arguments {
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     let config = configuration(&arguments.config)?;
-    let file = match &arguments.layer {
-        Some(path) => LayerFile::read(path).map_err(Failure::input)?,
-        None => embedded_default(),
-    };
+    let file = layer::load(arguments.layer.as_deref())?;
     let LoweredLayer { program, output, .. } = layer::lower(&file, config)?;
     out.text(&introduction(&file))?;
     if let Some(path) = &arguments.output {
-        program_file::save(path, &program)?;
+        program_file::save(path, &program, out)?;
     }
     let binary = binary::write(&program).map_err(Failure::input)?;
     // What runs is what a file would hold.

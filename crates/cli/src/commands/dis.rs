@@ -1,11 +1,10 @@
 //! `pollux dis`
 
-use std::path::PathBuf;
-
 use pollux_asm::disassemble;
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, OutputPath};
 use crate::output::Output;
 use crate::program_file;
 
@@ -22,10 +21,10 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Binary or assembly text (`-`: standard input).
-    input: PathBuf,
+    input: InputPath,
     /// File to write; by default the text is printed.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
 }
 
 /// Runs the command.
@@ -33,7 +32,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let program = program_file::load(&arguments.input, None)?;
     let text = disassemble(&program);
     match &arguments.output {
-        Some(path) => program_file::write(path, text.as_bytes())?,
+        Some(path) => out.write(path, text.as_bytes())?,
         None => out.text(&text)?,
     }
     out.json(&json!({

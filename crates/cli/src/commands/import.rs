@@ -1,6 +1,6 @@
 //! `pollux import`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pollux_asm::{Buffer, ElementType, Program, disassemble, import_commands};
 use pollux_isa::ValidConfig;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::arguments::{configuration, optional_configuration};
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted};
 use crate::program_file;
 
@@ -36,13 +37,14 @@ const MAX_DUMP_BYTES: u64 = 1 << 30;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Folder of a golden case, or list of commands (`-`: standard input).
-    path: PathBuf,
+    path: InputPath,
     /// Configuration: a name or a file. By default the one that the case names, or default16.
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
-    /// File to write: assembly text if it is called `*.pasm`, binary otherwise. By default text is printed.
+    /// File to write: assembly text if it is called `*.pasm`, binary otherwise (`-`: standard
+    /// output). By default text is printed.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
 }
 
 /// Runs the command.
@@ -55,7 +57,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     };
     let text = match &arguments.output {
         Some(path) => {
-            program_file::save(path, &program)?;
+            program_file::save(path, &program, out)?;
             out.text(&format!("{}: {}\n", path.display(), counted(program.commands().count() as u64, "command")))?;
             None
         }

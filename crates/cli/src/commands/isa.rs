@@ -15,15 +15,17 @@ Examples:
   pollux isa compute_preloaded --config small4
   pollux isa --markdown               the book's chapter";
 
+const DEFAULT_CONFIG: &str = "default16";
+
 /// Explain the instruction set.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Instruction; by default all are listed.
     mnemonic: Option<String>,
-    /// Configuration whose widths and limits are shown: a name or a file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "default16")]
-    config: String,
+    /// Configuration whose widths and limits are shown: a name or a file; default16 by default.
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
     /// Print the book's chapter on the instruction set.
     #[arg(long, conflicts_with = "mnemonic")]
     markdown: bool,
@@ -31,7 +33,14 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
-    let config = configuration(&arguments.config)?;
+    if arguments.config.is_some() && arguments.mnemonic.is_none() && !arguments.markdown && !out.is_json() {
+        return Err(Failure::Usage(
+            "the list of instructions is the same for every configuration: give --config with a mnemonic, --markdown or \
+             --json"
+                .to_owned(),
+        ));
+    }
+    let config = configuration(arguments.config.as_deref().unwrap_or(DEFAULT_CONFIG))?;
     if arguments.markdown {
         let chapter = manual::chapter(&config);
         out.json(&json!({ "config": config.name, "markdown": chapter }))?;
@@ -40,7 +49,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
     match &arguments.mnemonic {
         None => {
-            out.json(&INSTRUCTIONS.iter().map(|spec| instruction_json(&config, spec)).collect::<Vec<_>>())?;
+            let instructions: Vec<Value> = INSTRUCTIONS.iter().map(|spec| instruction_json(&config, spec)).collect();
+            out.json(&json!({ "config": config.name, "instructions": instructions }))?;
             out.text(&list())?;
         }
         Some(mnemonic) => {

@@ -1,6 +1,6 @@
 //! `pollux lower`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 use pollux_asm::{ElementType, Program, disassemble};
@@ -13,14 +13,14 @@ use pollux_isa::config::ExpVariant;
 use pollux_kernels::{Activation, Bias, Dataflow, Emission, Matmul, ProgramBuilder, Schedule, Statistics, View};
 use pollux_model::layer::SoftmaxConstants;
 use pollux_model::layer_reference::{layer_norm_row, scale_to_int8, softmax_row};
-use pollux_model::{LayerFile, embedded_default};
 use serde_json::{Value, json};
 
 use crate::arguments::{configuration, optional_configuration};
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, OutputPath};
 use crate::layer;
 use crate::output::{Output, counted, grouped};
-use crate::program_file;
+use crate::{program_file, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,20 +55,20 @@ struct Target {
     config: String,
     /// File to write: assembly text if it is called `*.pasm`, binary otherwise. By default text is printed.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
 }
 
 /// C = activation(A B + D) * scale, A M x K, B K x N, with pseudo-random data.
 #[derive(Args)]
 struct MatmulArguments {
-    /// Rows of A and C.
-    #[arg(long, value_parser = extent())]
+    /// Rows of A and C, 1 to 1048576.
+    #[arg(long, value_name = "SIZE", value_parser = values::size::<u32>())]
     m: u32,
-    /// Columns of B and C.
-    #[arg(long, value_parser = extent())]
+    /// Columns of B and C, 1 to 1048576.
+    #[arg(long, value_name = "SIZE", value_parser = values::size::<u32>())]
     n: u32,
-    /// Columns of A, rows of B.
-    #[arg(long, value_parser = extent())]
+    /// Columns of A, rows of B, 1 to 1048576.
+    #[arg(long, value_name = "SIZE", value_parser = values::size::<u32>())]
     k: u32,
     /// What stays in the array.
     #[arg(long, default_value = "ws")]
@@ -82,8 +82,8 @@ struct MatmulArguments {
     /// Add an int32 row to every row of the product.
     #[arg(long)]
     bias: bool,
-    /// Factor of the read-out; by default one that suits the data.
-    #[arg(long)]
+    /// Factor of the read-out, 2^-32 (2.33e-10) to 256; by default one that suits the data.
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = values::scale)]
     scale: Option<f32>,
     /// Memory holds A transposed.
     #[arg(long)]
@@ -103,7 +103,7 @@ struct MatmulArguments {
 struct EncoderLayerArguments {
     /// A file made by `pollux quantize`; by default the embedded layer of all-MiniLM-L6-v2.
     #[arg(long, value_name = "FILE")]
-    layer: Option<PathBuf>,
+    layer: Option<InputPath>,
     #[command(flatten)]
     target: Target,
 }
@@ -113,13 +113,13 @@ struct EncoderLayerArguments {
 struct ListArguments {
     /// The list (TOML): products, convolutions, residual additions, averages, norms, encoder layers.
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: InputPath,
     /// Configuration: a name or a file; by default the list's.
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
     /// File to write: assembly text if it is called `*.pasm`, binary otherwise. By default text is printed.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -146,10 +146,6 @@ enum ActivationName {
     Softmax,
 }
 
-fn extent() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=1 << 20)
-}
-
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     match &arguments.operation {
@@ -159,10 +155,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             deliver(arguments.target.output.as_deref(), &program, &statistics, &schedule, out)
         }
         Operation::EncoderLayer(arguments) => {
-            let file = match &arguments.layer {
-                Some(path) => LayerFile::read(path).map_err(Failure::input)?,
-                None => embedded_default(),
-            };
+            let file = layer::load(arguments.layer.as_deref())?;
             let lowered = layer::lower(&file, configuration(&arguments.target.config)?)?;
             deliver(arguments.target.output.as_deref(), &lowered.program, &lowered.statistics, "", out)
         }
@@ -191,7 +184,7 @@ fn deliver(
     let total = statistics.total();
     let text = match output {
         Some(path) => {
-            program_file::save(path, program)?;
+            program_file::save(path, program, out)?;
             out.text(schedule)?;
             out.text(&format!(
                 "{}: {}, {} MACs, {} in, {} out\n",

@@ -1,12 +1,14 @@
 //! One file a subcommand.
 
 pub mod asm;
+pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod dis;
 pub mod import;
 pub mod isa;
 pub mod lower;
+pub mod man;
 pub mod model;
 pub mod quantize;
 pub mod report;

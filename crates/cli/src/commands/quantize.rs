@@ -1,7 +1,6 @@
 //! `pollux quantize`
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 use pollux_model::bert::BertModel;
 use pollux_model::calibrate::RangeMethod;
@@ -14,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, NamedPath, OutputPath};
 use crate::output::{Output, table};
 use crate::{program_file, progress};
 
@@ -34,45 +34,28 @@ Examples:
 pub struct Arguments {
     /// Model directory.
     #[arg(value_name = "MODEL_DIR")]
-    model: PathBuf,
+    model: NamedPath,
     /// Calibration sentences, one a line.
     #[arg(long, value_name = "FILE")]
-    calibration: PathBuf,
-    /// Layer to write.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    calibration: InputPath,
+    /// Layer to write, counted from 0.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "output")]
     layer: usize,
     /// File for the layer and its sample; by default nothing is written.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
     /// Sample sentence; by default the first calibration sentence.
     #[arg(long, value_name = "SENTENCE")]
     text: Option<String>,
-    /// How ranges follow from the calibration: `minmax`, `percentile=P` or `mse`.
-    #[arg(long, default_value = "minmax")]
-    method: Method,
+    /// How ranges follow from the calibration: min-max, mse, or percentile=P with P in percent.
+    #[arg(long, value_name = "METHOD", default_value = "min-max")]
+    method: RangeMethod,
     /// Channels with outliers that get a read-out of their own (a multiple of the array's width).
     #[arg(long, value_name = "N", default_value_t = 0)]
     outlier_channels: usize,
     /// Licence of the weights (SPDX), noted in the file.
-    #[arg(long, value_name = "SPDX", default_value = "unknown")]
+    #[arg(long, value_name = "SPDX", default_value = "unknown", requires = "output")]
     license: String,
-}
-
-/// A method to find ranges.
-#[derive(Clone, Copy, Debug)]
-struct Method(RangeMethod);
-
-impl FromStr for Method {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.strip_prefix("percentile=").map(str::parse)) {
-            ("minmax", _) => Ok(Self(RangeMethod::MinMax)),
-            ("mse", _) => Ok(Self(RangeMethod::Mse)),
-            (_, Some(Ok(percentile))) => Ok(Self(RangeMethod::Percentile(percentile))),
-            _ => Err("choose minmax, percentile=P (for example percentile=99.9) or mse".to_owned()),
-        }
-    }
 }
 
 /// Accuracy of one layer on the sample.
@@ -91,12 +74,12 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let sentences: Vec<&str> = sentences.lines().filter(|line| !line.trim().is_empty()).collect();
     let sample = arguments.text.as_deref().or(sentences.first().copied()).unwrap_or_default();
     let options = QuantiseOptions {
-        method: arguments.method.0,
+        method: arguments.method,
         outlier_channels: arguments.outlier_channels,
         ..QuantiseOptions::default()
     };
     let spinner = progress::spinner(out, "reading the model");
-    let model = BertModel::load(&arguments.model).map_err(Failure::input)?;
+    let model = BertModel::load(&*arguments.model).map_err(Failure::input)?;
     let count = model.layers.len();
     if arguments.layer >= count {
         let index = arguments.layer;
@@ -111,7 +94,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     spinner.finish_and_clear();
 
     if let Some(path) = &arguments.output {
-        program_file::write(path, &files[arguments.layer].to_bytes().map_err(Failure::input)?)?;
+        out.write(path, &files[arguments.layer].to_bytes().map_err(Failure::input)?)?;
     }
     out.json(&json!({ "output": arguments.output, "text": sample, "layers": reports }))?;
     let mut rows = vec![["layer", "cosine", "max error", "SQNR dB", "wraps"].map(str::to_owned).to_vec()];

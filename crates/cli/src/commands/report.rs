@@ -1,6 +1,6 @@
 //! `pollux report`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use pollux_compiler::Compiled;
@@ -17,8 +17,10 @@ use super::model::{
     LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
 };
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, NamedPath, OutputPath};
+use crate::options::{Given, Subject};
 use crate::output::Output;
-use crate::{program_file, progress};
+use crate::{progress, values};
 
 /// Words of GPT-2's vocabulary.
 const GPT2_WORDS: usize = 50257;
@@ -40,11 +42,13 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
+    #[command(flatten)]
+    given: Given,
     /// Model directory, ONNX file, or the file that `pollux model quantize` writes.
     #[arg(long, value_name = "MODEL", required_unless_present_any = ["shape", "list"])]
-    model: Option<PathBuf>,
+    model: Option<NamedPath>,
     /// The text for a Transformer.
-    #[arg(long, value_name = "SENTENCE", requires = "model")]
+    #[arg(long, value_name = "SENTENCE")]
     text: Option<String>,
     /// Instead of a model: a published shape with pseudo-random weights (minilm-l6, bert-base, bert-large,
     /// gpt2, gpt2-medium, resnet50).
@@ -52,19 +56,19 @@ pub struct Arguments {
     shape: Option<String>,
     /// Instead of a model: a list of operations (TOML), as in `pollux lower list`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape"])]
-    list: Option<PathBuf>,
-    /// Tokens for the shape of a Transformer; 128 by default.
-    #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(1..=8192))]
-    tokens: Option<u32>,
-    /// Layers of a Transformer; by default those of the shape.
-    #[arg(long, value_name = "N", requires = "shape")]
+    list: Option<InputPath>,
+    /// Tokens for the shape, 1 to 8192.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    tokens: u32,
+    /// Layers, 1 or more; by default those of the shape.
+    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
     layers: Option<usize>,
-    /// List each operation of each layer as well.
+    /// List each operation of each layer as well; JSON always has them.
     #[arg(long)]
     every: bool,
     /// Write an HTML page with plots.
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    html: Option<OutputPath>,
     #[command(flatten)]
     graph: GraphArguments,
     #[command(flatten)]
@@ -73,47 +77,13 @@ pub struct Arguments {
     simulation: SimulationArguments,
 }
 
-/// Tokens of a shape if none are given.
-const TOKENS: u32 = 128;
-
-impl Arguments {
-    /// Options that have no effect with what the report is on are refused.
-    fn check(&self) -> Result<(), Failure> {
-        let network = match (&self.model, &self.shape) {
-            (Some(model), _) => graph::is_graph(model),
-            (None, Some(shape)) => shape == graph::RESNET50,
-            (None, None) => false,
-        };
-        let subject = match (&self.list, &self.model, network) {
-            (Some(_), ..) => "--list",
-            (None, Some(_), true) => "the --model of a convolutional network",
-            (None, Some(_), false) => "the --model of a Transformer",
-            (None, None, true) => "--shape resnet50",
-            (None, None, false) => "the --shape of a Transformer",
-        };
-        let transformer = self.list.is_none() && !network;
-        let mut idle = Vec::new();
-        if !transformer || self.model.is_none() {
-            idle.extend(self.text.is_some().then_some("--text"));
-            idle.extend(self.lowering.pruning());
-        }
-        if !transformer || self.shape.is_none() {
-            idle.extend(self.tokens.is_some().then_some("--tokens"));
-            idle.extend(self.layers.is_some().then_some("--layers"));
-        }
-        if !network {
-            idle.extend(self.graph.given());
-        }
-        match idle.first() {
-            None => Ok(()),
-            Some(option) => Err(Failure::Usage(format!("{option} has no effect with {subject}: leave it out"))),
-        }
-    }
-}
-
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
-    arguments.check()?;
+    if arguments.every && out.is_json() {
+        return Err(Failure::Usage(
+            "--every is for the table: the JSON document has every operation without it".to_owned(),
+        ));
+    }
     let report = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
@@ -121,7 +91,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         (None, None, None) => return Err(Failure::Usage("give --model with --text, --shape or --list".to_owned())),
     };
     if let Some(path) = &arguments.html {
-        program_file::write(path, report.html().map_err(failure)?.as_bytes())?;
+        out.write(path, report.html().map_err(failure)?.as_bytes())?;
     }
     out.json(&report)?;
     out.text(&report.table(arguments.every))?;
@@ -129,7 +99,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
 }
 
 fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Report, Failure> {
-    if graph::is_graph(directory) {
+    let subject = graph::subject(directory);
+    subject.check(&directory.display().to_string(), &arguments.given)?;
+    if subject.is_network() {
         let setup = arguments.simulation.setup();
         return graph::report(Some(directory), &arguments.graph, &arguments.lowering, &setup, out);
     }
@@ -145,18 +117,21 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Rep
 }
 
 fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Report, Failure> {
+    Subject::List.check(&file.display().to_string(), &arguments.given)?;
     let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
     of_compiled(arguments, &file.display().to_string(), &compiled, out)
 }
 
 fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {
-    if shape == graph::RESNET50 {
+    let subject = if shape == graph::RESNET50 { Subject::ResnetShape } else { Subject::TransformerShape };
+    subject.check(shape, &arguments.given)?;
+    if subject.is_network() {
         return graph::report(None, &arguments.graph, &arguments.lowering, &arguments.simulation.setup(), out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let mut shape = Shape::by_name(shape).map_err(failure)?;
     shape.layers = arguments.layers.unwrap_or(shape.layers);
-    let count = arguments.tokens.unwrap_or(TOKENS);
+    let count = arguments.tokens;
     let tokens = count as usize;
     let spinner = progress::spinner(out, "lowering");
     let compiled = if shape.decoder {

@@ -1,6 +1,6 @@
 //! `pollux run`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
 use crate::execution::{self, Comparison, CycleRun, FunctionalRun};
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted, grouped};
 use crate::program_file;
 
@@ -35,14 +36,15 @@ const MAX_DUMP_BYTES: u64 = 1 << 30;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Binary or assembly text (`-`: standard input).
-    file: PathBuf,
+    file: InputPath,
     /// Simulate every clock cycle.
     #[arg(long)]
     cycles: bool,
     /// Refuse a program that expects nothing.
     #[arg(long)]
     expect: bool,
-    /// Print a buffer after the run, or write it to a file (`.npy`, otherwise raw bytes).
+    /// Print a buffer after the run, or write it to a file (NumPy if it is called `*.npy`, otherwise raw bytes; `-`:
+    /// standard output). Several are separated by commas.
     #[arg(long, value_name = "NAME[=FILE]", value_delimiter = ',')]
     dump: Vec<Dump>,
     /// What to do about what the hardware does not define.
@@ -62,7 +64,7 @@ pub struct Arguments {
 /// How the cycles are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ReportForm {
-    /// Tables for people.
+    /// Tables for people; with --json, the document with the report in it.
     Text,
     /// The document of --json, with the report in it.
     Json,
@@ -72,9 +74,10 @@ enum ReportForm {
 
 /// A buffer to show.
 #[derive(Clone, Debug)]
-struct Dump {
+pub struct Dump {
     buffer: String,
-    file: Option<PathBuf>,
+    /// File to write it to; without one it is printed.
+    pub file: Option<OutputPath>,
 }
 
 impl FromStr for Dump {
@@ -83,7 +86,7 @@ impl FromStr for Dump {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some((_, "")) => Err("the file's name is missing behind `=`".to_owned()),
-            Some((buffer, file)) => Ok(Self { buffer: buffer.to_owned(), file: Some(file.into()) }),
+            Some((buffer, file)) => Ok(Self { buffer: buffer.to_owned(), file: Some(OutputPath(file.into())) }),
             None => Ok(Self { buffer: text.to_owned(), file: None }),
         }
     }
@@ -91,7 +94,8 @@ impl FromStr for Dump {
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
-    let out = &Output::new(out.is_json() || arguments.report == Some(ReportForm::Json));
+    check_forms(arguments, out)?;
+    let out = &out.or_json(arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
     let program = program_file::load(&arguments.file, config.as_ref())?;
     let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
@@ -120,7 +124,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let mut text = String::new();
     for (dump, buffer) in dumps {
         match &dump.file {
-            Some(path) => write_buffer(path, buffer, run.memory())?,
+            Some(path) => write_buffer(path, buffer, run.memory(), out)?,
             None => {
                 text.push_str(&buffer_text(buffer, run.memory()));
                 shown.insert(buffer.name.clone(), buffer_json(buffer, run.memory()));
@@ -147,6 +151,24 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     out.text(&comparisons.iter().map(comparison_text).collect::<String>())?;
     out.text(&text)?;
     Ok(Outcome::of(agrees))
+}
+
+/// A table for programs has nothing else beside it, and JSON has one form.
+fn check_forms(arguments: &Arguments, out: &Output) -> Result<(), Failure> {
+    if arguments.report != Some(ReportForm::Csv) {
+        return Ok(());
+    }
+    if out.is_json() {
+        return Err(Failure::Usage(
+            "--report csv and --json exclude each other: --report json has all numbers".to_owned(),
+        ));
+    }
+    match arguments.dump.iter().find(|dump| dump.file.is_none()) {
+        None => Ok(()),
+        Some(Dump { buffer, .. }) => Err(Failure::Usage(format!(
+            "--report csv prints nothing but its table: dump the buffer to a file with --dump {buffer}=FILE"
+        ))),
+    }
 }
 
 fn find<'p>(program: &'p Program, name: &str) -> Result<&'p Buffer, Failure> {
@@ -260,12 +282,12 @@ fn buffer_json(buffer: &Buffer, memory: &Memory) -> Value {
     json!({ "element": buffer.element.name(), "shape": buffer.shape, "elements": elements(buffer, memory) })
 }
 
-fn write_buffer(path: &Path, buffer: &Buffer, memory: &Memory) -> Result<(), Failure> {
+fn write_buffer(path: &Path, buffer: &Buffer, memory: &Memory, out: &Output) -> Result<(), Failure> {
     let data = memory.read_vec(buffer.address, buffer.len() as usize);
     let contents = if path.extension().is_some_and(|extension| extension == "npy") {
         npy::write(&npy::Array { element: buffer.element, shape: buffer.shape.clone(), data })
     } else {
         data
     };
-    program_file::write(path, &contents)
+    out.write(path, &contents)
 }

@@ -11,6 +11,7 @@ use pollux_trace::verify::{CaseReport, verify_folder};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
+use crate::files::NamedPath;
 use crate::output::{Output, counted, grouped};
 use crate::progress;
 
@@ -33,7 +34,7 @@ Examples:
 pub struct Arguments {
     /// Folders with cases.
     #[arg(required = true, value_name = "DIR")]
-    dirs: Vec<PathBuf>,
+    dirs: Vec<NamedPath>,
     /// Cases to run at once; by default one for each processor.
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,

@@ -18,7 +18,14 @@ const NPY_MAGIC: &[u8] = b"\x93NUMPY";
 /// A file that cannot be read or is damaged, a missing tensor, or one of another shape or type.
 pub fn read_inputs(graph: &Graph, path: impl AsRef<Path>) -> Result<BTreeMap<String, Array>, ModelError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
+    inputs_from_bytes(graph, &std::fs::read(path).map_err(ModelError::io(path))?, path)
+}
+
+/// The same from the contents of a file; errors name its path.
+///
+/// # Errors
+/// Contents of another kind, or tensors that are missing or of the wrong type or shape.
+pub fn inputs_from_bytes(graph: &Graph, bytes: &[u8], path: &Path) -> Result<BTreeMap<String, Array>, ModelError> {
     let edges: Vec<&Edge> = graph.inputs().map(|edge| graph.edge(edge)).collect();
     let is_npy = bytes.starts_with(NPY_MAGIC);
     let [edge] = edges[..] else {
@@ -29,9 +36,9 @@ pub fn read_inputs(graph: &Graph, path: impl AsRef<Path>) -> Result<BTreeMap<Str
                 remedy: "give a safetensors file with a tensor for each input".into(),
             });
         }
-        return edges.into_iter().map(|edge| Ok((edge.name.clone(), tensor(path, &bytes, edge)?))).collect();
+        return edges.into_iter().map(|edge| Ok((edge.name.clone(), tensor(path, bytes, edge)?))).collect();
     };
-    let array = if is_npy { fit(path, edge, npy(path, &bytes)?)? } else { tensor(path, &bytes, edge)? };
+    let array = if is_npy { fit(path, edge, npy(path, bytes)?)? } else { tensor(path, bytes, edge)? };
     Ok(BTreeMap::from([(edge.name.clone(), array)]))
 }
 

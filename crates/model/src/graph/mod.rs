@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::GraphBuilder;
 pub use evaluate::{Array, evaluate};
-pub use inputs::read_inputs;
+pub use inputs::{inputs_from_bytes, read_inputs};
 pub use integer::{IntegerGraph, IntegerOperation, Step, Tensors, Weights};
 pub use operator::{Operator, OperatorClass, Placement, Work};
 pub use quantise::GraphOptions;

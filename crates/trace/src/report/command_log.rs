@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use pollux_sim::event::{Cycle, Event, Observer, Origin, Unit};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::SCHEMA;
 use crate::event_csv;
 
 /// First line of a log in CSV.
@@ -22,12 +23,27 @@ struct Record {
     queue: Option<&'static str>,
     entry: Option<u8>,
     funct: u8,
+    #[serde(serialize_with = "hexadecimal")]
     rs1: u64,
+    #[serde(serialize_with = "hexadecimal")]
     rs2: u64,
     accepted: Option<Cycle>,
     allocated: Option<Cycle>,
     issued: Option<Cycle>,
     completed: Option<Cycle>,
+}
+
+/// A string such as `0x80000000`: many readers of JSON keep no more than 53 bits of a number.
+fn hexadecimal<S: Serializer>(register: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{register:#x}"))
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: &'static str,
+    #[serde(flatten)]
+    record: &'a Record,
 }
 
 /// How a record is written.
@@ -61,7 +77,7 @@ impl<W: Write> CommandLog<W> {
         log
     }
 
-    /// A log with a JSON object a line.
+    /// A log with a JSON object a line. `rs1` and `rs2` are strings, `0x` and hexadecimal digits.
     pub fn json_lines(out: W) -> Self {
         Self::new(out, Form::JsonLines)
     }
@@ -92,7 +108,7 @@ impl<W: Write> CommandLog<W> {
         }
         let written = match self.form {
             Form::Csv => self.out.write_all(csv_line(record).as_bytes()),
-            Form::JsonLines => serde_json::to_writer(&mut self.out, record)
+            Form::JsonLines => serde_json::to_writer(&mut self.out, &Line { schema: SCHEMA, record })
                 .map_err(io::Error::from)
                 .and_then(|()| self.out.write_all(b"\n")),
         };

@@ -1,6 +1,5 @@
 //! `pollux model generate`
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -14,8 +13,10 @@ use serde_json::{Value, json};
 use super::{QuantisationArguments, SimulationArguments, cycles_text, failure};
 use crate::arguments::configuration;
 use crate::failure::{Failure, Outcome};
+use crate::files::NamedPath;
+use crate::options::Given;
 use crate::output::{Output, counted, grouped};
-use crate::progress;
+use crate::{progress, values};
 
 /// Tokens that the little model proposes at a time.
 const BIG_LITTLE_DRAFT: usize = 4;
@@ -29,9 +30,11 @@ const EXIT_EVERY: usize = 2;
 /// or --little the same tokens are generated without it first, for comparison.
 #[derive(Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    given: Given,
     /// Model directory, or the file that `pollux model quantize` writes; without one, a shape.
     #[arg(value_name = "MODEL", requires = "text")]
-    model: Option<PathBuf>,
+    model: Option<NamedPath>,
     /// Text that the model continues.
     #[arg(long, value_name = "TEXT", requires = "model")]
     text: Option<String>,
@@ -40,35 +43,35 @@ pub struct Arguments {
     /// Shape: gpt2, gpt2-medium, or one of the encoders' names.
     #[arg(long, value_name = "NAME", default_value = "gpt2", conflicts_with = "model")]
     shape: String,
-    /// Blocks; by default those of the shape.
-    #[arg(long, value_name = "N", conflicts_with = "model")]
+    /// Blocks, 1 or more; by default those of the shape.
+    #[arg(long, value_name = "N", conflicts_with = "model", value_parser = values::size::<usize>())]
     layers: Option<usize>,
-    /// Tokens of the shape's vocabulary.
-    #[arg(long, value_name = "N", default_value_t = 50257, conflicts_with = "model")]
+    /// Tokens of the shape's vocabulary, 1 or more.
+    #[arg(long, value_name = "N", default_value_t = 50257, conflicts_with = "model", value_parser = values::size::<usize>())]
     vocabulary: usize,
-    /// Tokens of the shape's prompt.
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "model")]
+    /// Tokens of the shape's prompt, 1 or more.
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "model", value_parser = values::size::<usize>())]
     prompt: usize,
-    /// Tokens to generate.
+    /// Tokens to generate, 1 to 65536.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=65536))]
     tokens: u32,
     /// Look at the logits after every two blocks, and stop at this probability of the best token.
-    #[arg(long, value_name = "PROBABILITY", conflicts_with = "little")]
+    #[arg(long, value_name = "PROBABILITY", conflicts_with = "little", value_parser = values::probability)]
     early_exit: Option<f32>,
-    /// Blocks of a little model that proposes tokens: the first ones of the big model.
-    #[arg(long, value_name = "N")]
+    /// Blocks of a little model that proposes tokens: the first ones of the big model, 1 or more.
+    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
     little: Option<usize>,
     /// Probability below which the little model asks the big one.
-    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, requires = "little")]
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, requires = "little", value_parser = values::probability)]
     confidence: f32,
     /// Seed of the shape's weights.
-    #[arg(long, default_value_t = 1, conflicts_with = "model")]
+    #[arg(long, value_name = "SEED", default_value_t = 1, conflicts_with = "model")]
     seed: u64,
     /// Configuration: a name or a file.
     #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
     config: String,
     /// Use the functional model: no cycles.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["memory", "interval", "limit"])]
     functional: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
@@ -90,6 +93,7 @@ impl Arguments {
         match (&self.model, &self.text) {
             (Some(path), Some(text)) => {
                 let name = super::name(path);
+                super::graph::subject(path).check(&path.display().to_string(), &self.given)?;
                 let AnyModel::Decoder(model) = self.quantisation.load(path, out)? else {
                     return Err(Failure::Input(format!(
                         "{name} is an encoder, which generates nothing: give a GPT-2 model"

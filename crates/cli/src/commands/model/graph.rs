@@ -1,67 +1,53 @@
 //! `pollux model` with convolutional networks: ONNX files, ResNet directories, and their quantised files.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
 use pollux_compiler::execute::CycleSetup;
 use pollux_compiler::graph::pipeline::{GraphPair, GraphRun, Inputs, random_inputs};
 use pollux_compiler::report::Report;
-use pollux_isa::GemminiConfig;
 use pollux_model::GraphModel;
 use pollux_model::calibrate::RangeMethod;
 use pollux_model::graph::families::{ResNetConfig, resnet};
-use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, read_inputs};
+use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, inputs_from_bytes};
 use pollux_model::onnx::ImportOptions;
 use serde_json::{Value, json};
 
 use super::{LoweringArguments, cycles_json, failure, quality_cells, save, totals, verdict, with_progress};
 use crate::failure::{Failure, Outcome};
+use crate::files::InputPath;
+use crate::options::Subject;
 use crate::output::{Output, grouped, table};
-use crate::{program_file, progress};
+use crate::{program_file, progress, values};
 
 /// The input of a convolutional network, and how it is quantised.
 #[derive(Args, Default)]
 #[command(next_help_heading = "Convolutional networks (ONNX file or ResNet directory)")]
 pub struct GraphArguments {
-    /// Input: a safetensors file with a tensor for each input, or a NumPy file (.npy) with the only one; float32.
+    /// Input: a safetensors file with a tensor for each input, or a NumPy file (.npy) with the only one; float32
+    /// (`-`: standard input).
     #[arg(long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
-    /// Pseudo-random input of this seed instead.
+    input: Option<InputPath>,
+    /// Pseudo-random input of this seed instead; without either, of seed 1.
     #[arg(long, value_name = "SEED", conflicts_with = "input")]
     random_input: Option<u64>,
     /// Inputs on which ranges are measured, as --input; by default that input itself.
     #[arg(long, value_name = "FILE")]
-    calibration_input: Vec<PathBuf>,
-    /// Range of activations: min-max, mse, or percentile:FRACTION.
+    calibration_input: Vec<InputPath>,
+    /// Range of activations: min-max, mse, or percentile=P with P in percent; min-max by default.
     #[arg(long, value_name = "METHOD")]
-    range: Option<Range>,
-    /// Output channels that share a scale of the weights; by default all of them.
-    #[arg(long, value_name = "N")]
+    range: Option<RangeMethod>,
+    /// Output channels that share a scale of the weights, 1 or more; by default all of them.
+    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
     channels_per_scale: Option<usize>,
-    /// Rows and columns of a ResNet's image; 224 by default.
-    #[arg(long, value_name = "N")]
+    /// Rows and columns of a ResNet's image, 1 or more; 224 by default.
+    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
     image: Option<usize>,
-    /// Size of a dimension that an ONNX file only names.
+    /// Size of a dimension that an ONNX file leaves open: by its name, or as INPUT.AXIS=SIZE (AXIS=SIZE for the only input).
     #[arg(long, value_name = "NAME=SIZE")]
     dimension: Vec<Dimension>,
-}
-
-/// `min-max`, `mse` or `percentile:FRACTION`.
-#[derive(Clone, Copy, Debug)]
-struct Range(RangeMethod);
-
-impl FromStr for Range {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.strip_prefix("percentile:").map(str::parse)) {
-            ("min-max", _) => Ok(Self(RangeMethod::MinMax)),
-            ("mse", _) => Ok(Self(RangeMethod::Mse)),
-            (_, Some(Ok(fraction))) => Ok(Self(RangeMethod::Percentile(fraction))),
-            _ => Err(format!("`{text}` is no method: choose min-max, mse or percentile:FRACTION")),
-        }
-    }
 }
 
 /// `NAME=SIZE`.
@@ -72,8 +58,10 @@ impl FromStr for Dimension {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('=').and_then(|(name, size)| Some(Self(name.to_owned(), size.parse().ok()?)));
-        parts.ok_or_else(|| format!("`{text}` is not NAME=SIZE, for example batch=1"))
+        // The name may hold a `=` itself.
+        let parts = text.rsplit_once('=').and_then(|(name, size)| Some(Self(name.to_owned(), size.parse().ok()?)));
+        let parts = parts.filter(|Self(name, size)| !name.is_empty() && *size > 0);
+        parts.ok_or_else(|| format!("`{text}` is not NAME=SIZE with a size of at least 1, for example batch=1"))
     }
 }
 
@@ -87,11 +75,17 @@ const SEED: u64 = 1;
 /// Configuration of convolutional networks: it has pooling and depthwise convolutions.
 pub const DEFAULT_CONFIG: &str = "default16";
 
-/// Whether a path holds a convolutional network: an ONNX file, a directory of weights without `config.json`, or a
-/// quantised one.
-pub fn is_graph(path: &Path) -> bool {
+/// What a path holds: an ONNX file by its name, a directory of weights with or without `config.json`, a quantised file
+/// by its contents.
+pub fn subject(path: &Path) -> Subject {
     let is_onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    is_onnx || is_resnet(path) || quantised_file(path).is_some()
+    match () {
+        () if is_onnx => Subject::OnnxFile,
+        () if is_resnet(path) => Subject::ResnetDirectory,
+        () if !path.is_file() => Subject::TransformerDirectory,
+        () if quantised_file(path).is_some() => Subject::NetworkFile,
+        () => Subject::TransformerFile,
+    }
 }
 
 fn is_resnet(path: &Path) -> bool {
@@ -104,11 +98,15 @@ fn quantised_file(path: &Path) -> Option<Vec<u8>> {
     IntegerGraph::is_file(&bytes).then_some(bytes)
 }
 
+fn read(graph: &Graph, path: &Path) -> Result<Inputs, Failure> {
+    inputs_from_bytes(graph, &program_file::read(path)?, path).map_err(Failure::input)
+}
+
 impl GraphArguments {
     /// The inputs of a network.
     fn inputs(&self, graph: &Graph) -> Result<Inputs, Failure> {
         match &self.input {
-            Some(path) => read_inputs(graph, path).map_err(Failure::input),
+            Some(path) => read(graph, path),
             None => Ok(random_inputs(graph, self.random_input.unwrap_or(SEED))),
         }
     }
@@ -118,37 +116,18 @@ impl GraphArguments {
             let config = ResNetConfig::from_directory(path, IMAGES, self.image.unwrap_or(IMAGE));
             return config.and_then(|config| GraphModel::load_resnet(path, &config)).map_err(Failure::input);
         }
-        let dimensions = self.dimension.iter().map(|Dimension(name, size)| (name.clone(), *size)).collect();
+        let mut dimensions = BTreeMap::new();
+        for Dimension(name, size) in &self.dimension {
+            if dimensions.insert(name.clone(), *size).is_some() {
+                return Err(Failure::Usage(format!("--dimension gives `{name}` twice: give it once")));
+            }
+        }
         GraphModel::load_onnx(path, &ImportOptions { dimensions }).map_err(Failure::input)
-    }
-
-    /// The options that were given.
-    pub fn given(&self) -> Vec<&'static str> {
-        let given = [
-            ("--input", self.input.is_some()),
-            ("--random-input", self.random_input.is_some()),
-            ("--calibration-input", !self.calibration_input.is_empty()),
-            ("--range", self.range.is_some()),
-            ("--channels-per-scale", self.channels_per_scale.is_some()),
-            ("--image", self.image.is_some()),
-            ("--dimension", !self.dimension.is_empty()),
-        ];
-        given.into_iter().filter(|&(_, given)| given).map(|(name, _)| name).collect()
-    }
-
-    fn calibrated(&self) -> bool {
-        !self.calibration_input.is_empty() || self.range.is_some() || self.channels_per_scale.is_some()
     }
 
     /// A network with its input; a float32 one is quantised.
     pub fn load(&self, path: &Path, out: &Output) -> Result<(GraphPair, Inputs), Failure> {
         if let Some(bytes) = quantised_file(path) {
-            if self.calibrated() {
-                return Err(Failure::Usage(format!(
-                    "{} is quantised already: --calibration-input, --range and --channels-per-scale need a float32 network",
-                    path.display()
-                )));
-            }
             let graph = IntegerGraph::from_bytes(&bytes, &path.display().to_string()).map_err(Failure::input)?;
             let inputs = self.inputs(&graph.graph)?;
             return Ok((GraphPair { float: None, quantised: graph }, inputs));
@@ -178,38 +157,27 @@ impl GraphArguments {
         let inputs = self.inputs(&model.graph)?;
         let samples = match &self.calibration_input[..] {
             [] => vec![inputs.clone()],
-            files => {
-                let samples = files.iter().map(|file| read_inputs(&model.graph, file));
-                samples.collect::<Result<_, _>>().map_err(Failure::input)?
-            }
+            files => files.iter().map(|file| read(&model.graph, file)).collect::<Result<_, _>>()?,
         };
         let options = GraphOptions {
-            range: self.range.map_or(RangeMethod::MinMax, |range| range.0),
+            range: self.range.unwrap_or_default(),
             channels_per_scale: self.channels_per_scale.unwrap_or(0),
         };
         Ok((GraphPair::quantise(model, &samples, &options).map_err(failure)?, inputs))
     }
 }
 
-/// The configuration; what only Transformers have is refused.
-fn configuration(lowering: &LoweringArguments) -> Result<GemminiConfig, Failure> {
-    if lowering.techniques() != Default::default() {
-        return Err(Failure::Usage("pruning is for Transformers: leave it out for a convolutional network".to_owned()));
-    }
-    lowering.config_or(DEFAULT_CONFIG)
-}
-
 /// `pollux model quantize`
 pub fn quantize(
     path: &Path,
     arguments: &GraphArguments,
-    output: Option<&PathBuf>,
+    output: Option<&Path>,
     out: &Output,
 ) -> Result<Outcome, Failure> {
     let (pair, inputs) = arguments.load(path, out)?;
     let layers = pair.quality(&inputs).map_err(failure)?;
     if let Some(path) = output {
-        program_file::write(path, &pair.quantised.to_bytes().map_err(Failure::input)?)?;
+        out.write(path, &pair.quantised.to_bytes().map_err(Failure::input)?)?;
     }
     let mut rows = vec![["operation", "", "cosine", "max error", "SQNR dB"].map(str::to_owned).to_vec()];
     for layer in &layers {
@@ -231,7 +199,7 @@ pub fn lower(
     output: &Path,
     out: &Output,
 ) -> Result<Outcome, Failure> {
-    let (config, plan) = (configuration(lowering)?, lowering.plan()?);
+    let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
     let (pair, inputs) = arguments.load(path, out)?;
     let compiled = pair.lower(&inputs, config, &plan).map_err(failure)?.graph.compiled;
     save(output, &compiled, None, out)
@@ -245,7 +213,7 @@ pub fn report(
     setup: &CycleSetup,
     out: &Output,
 ) -> Result<Report, Failure> {
-    let (config, plan) = (configuration(lowering)?, lowering.plan()?);
+    let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
     let (pair, inputs) = match path {
         Some(path) => arguments.load(path, out)?,
         None => arguments.resnet50(out)?,
@@ -265,7 +233,7 @@ pub fn run(
     setup: Option<&CycleSetup>,
     out: &Output,
 ) -> Result<Outcome, Failure> {
-    let (config, plan) = (configuration(lowering)?, lowering.plan()?);
+    let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
     let (pair, inputs) = arguments.load(path, out)?;
     let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, setup, progress))?;
     out.json(&run_json(&run))?;

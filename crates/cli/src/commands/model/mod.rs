@@ -3,9 +3,9 @@
 mod generate;
 pub mod graph;
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use pollux_compiler::execute::{CycleSetup, Mismatch, Position};
 use pollux_compiler::pipeline::{AnyModel, CALIBRATION, OUTLIER_CHANNELS, TextRun};
@@ -20,8 +20,11 @@ use serde_json::{Value, json};
 use self::graph::GraphArguments;
 use crate::arguments::configuration;
 use crate::failure::{Failure, Outcome};
+use crate::files::{InputPath, NamedPath, OutputPath};
+use crate::options::{Given, Subject};
 use crate::output::{Output, counted, grouped, table};
-use crate::{program_file, progress};
+use crate::values::Keep;
+use crate::{program_file, progress, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +61,7 @@ pub struct ModelArguments {
     /// Model directory (config.json, model.safetensors, tokenizer), ONNX file or ResNet directory (model.safetensors in
     /// torchvision's names), or the file that `pollux model quantize` writes.
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    model: NamedPath,
     #[command(flatten)]
     quantisation: QuantisationArguments,
     #[command(flatten)]
@@ -68,18 +71,19 @@ pub struct ModelArguments {
 /// How a model directory is quantised, and what a quantised file is compared with.
 #[derive(Args, Default)]
 pub struct QuantisationArguments {
-    /// Calibration sentences, one a line; by default sixteen that come with Pollux.
-    #[arg(long, value_name = "FILE")]
-    calibration: Option<PathBuf>,
-    /// Channels with outliers that get a read-out of their own (a multiple of the array's width); 16 by default.
-    #[arg(long, value_name = "N")]
+    /// Calibration sentences, one a line (`-`: standard input); by default sixteen that come with Pollux.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    calibration: Option<InputPath>,
+    /// Channels with outliers that get a read-out of their own (a multiple of the array's width, less than the model's);
+    /// 16 by default.
+    #[arg(long, value_name = "N", requires = "model")]
     outlier_channels: Option<usize>,
-    /// Int8 planes of all weights; each one costs every product once more. 1 by default.
-    #[arg(long, value_name = "N")]
+    /// Int8 planes of all weights, 1 to 8; each one costs every product once more. 1 by default.
+    #[arg(long, value_name = "N", requires = "model", value_parser = RangedU64ValueParser::<usize>::new().range(1..=8))]
     weight_planes: Option<usize>,
     /// For a quantised file: the directory of its float32 model, for comparison.
-    #[arg(long, value_name = "MODEL_DIR")]
-    reference: Option<PathBuf>,
+    #[arg(long, value_name = "MODEL_DIR", requires = "model")]
+    reference: Option<NamedPath>,
 }
 
 /// Configuration of Transformers: it has the normalizations.
@@ -93,20 +97,22 @@ pub struct LoweringArguments {
     config: Option<String>,
     /// Plan: schedules of operations, and where rows are normalized (TOML).
     #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
+    plan: Option<InputPath>,
     /// Heads to leave out of each layer, the least important ones.
     #[arg(long, value_name = "N", default_value_t = 0)]
     prune_heads: usize,
     /// Column groups (of 16) to leave out of each feed-forward network, the least important ones.
     #[arg(long, value_name = "N", default_value_t = 0)]
     prune_ffn: usize,
-    /// Fraction of the blocks of weights to leave out, the smallest ones.
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
+    /// Fraction of the blocks of weights to leave out, the smallest ones (at least 0, below 1).
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = values::fraction)]
     prune_blocks: f64,
-    /// Fraction of the weights to set to zero, the smallest ones; blocks that are all zero then are left out.
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
+    /// Fraction of the weights to set to zero, the smallest ones (at least 0, below 1); blocks that are all zero then are
+    /// left out.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = values::fraction)]
     prune_weights: f64,
-    /// After a layer, go on with a fraction of the tokens: those that receive most attention.
+    /// After a layer (counted from 0), go on with a fraction of the tokens (above 0, at most 1): those that receive most
+    /// attention. May be given several times.
     #[arg(long, value_name = "LAYER=FRACTION")]
     keep_tokens: Vec<Keep>,
 }
@@ -117,11 +123,11 @@ pub struct SimulationArguments {
     /// Memory behind the accelerator's port, as in `pollux run`.
     #[arg(long, value_name = "KIND", default_value = "bench")]
     memory: MemoryModel,
-    /// Cycles from one command of the host to the next, at least.
-    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Cycles from one command of the host to the next, at least (1 or more).
+    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = values::cycles())]
     interval: u64,
-    /// Stop after so many cycles.
-    #[arg(long, value_name = "CYCLES")]
+    /// Stop after so many cycles; by default never.
+    #[arg(long, value_name = "CYCLES", value_parser = values::cycles())]
     limit: Option<u64>,
 }
 
@@ -129,18 +135,22 @@ pub struct SimulationArguments {
 #[derive(Args)]
 struct QuantizeArguments {
     #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
     model: ModelArguments,
     /// Sample sentence; by default the first calibration sentence.
     #[arg(long, value_name = "SENTENCE")]
     text: Option<String>,
     /// File for the quantised model, with embeddings and tokenizer; by default nothing is written.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OutputPath>,
 }
 
 /// Lower the whole model for a text to one program.
 #[derive(Args)]
 struct LowerArguments {
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     model: ModelArguments,
     /// The text, for a Transformer.
@@ -150,12 +160,14 @@ struct LowerArguments {
     lowering: LoweringArguments,
     /// File to write: assembly text if it is called `*.pasm`, binary otherwise.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    output: OutputPath,
 }
 
 /// Run the whole model on a text, clock by clock, and compare with the integer reference and with float32.
 #[derive(Args)]
 struct RunArguments {
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     model: ModelArguments,
     /// The text, for a Transformer.
@@ -164,26 +176,20 @@ struct RunArguments {
     #[command(flatten)]
     lowering: LoweringArguments,
     /// Use the functional model: no cycles.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["memory", "interval", "limit"])]
     functional: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
 }
 
-/// `LAYER=FRACTION`.
-#[derive(Clone, Copy, Debug)]
-struct Keep(usize, f64);
-
-impl FromStr for Keep {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('=').and_then(|(layer, f)| Some(Self(layer.parse().ok()?, f.parse().ok()?)));
-        parts.ok_or_else(|| format!("`{text}` is not LAYER=FRACTION, for example 2=0.5"))
-    }
-}
-
 impl ModelArguments {
+    /// What the model is; options that have no effect on it are refused.
+    fn subject(&self, given: &Given) -> Result<Subject, Failure> {
+        let subject = graph::subject(&self.model);
+        subject.check(&self.model.display().to_string(), given)?;
+        Ok(subject)
+    }
+
     /// Reads the model; a directory's is quantised.
     pub fn load(&self, out: &Output) -> Result<AnyModel, Failure> {
         self.quantisation.load(&self.model, out)
@@ -201,21 +207,10 @@ impl QuantisationArguments {
     }
 
     fn read(&self, file: &Path) -> Result<AnyModel, Failure> {
-        if self.calibration.is_some() || self.outlier_channels.is_some() || self.weight_planes.is_some() {
-            return Err(Failure::Usage(format!(
-                "{} is quantised already: --calibration, --outlier-channels and --weight-planes need a model directory",
-                file.display()
-            )));
-        }
         AnyModel::read(file, self.reference.as_deref()).map_err(Failure::input)
     }
 
     fn quantise(&self, directory: &Path) -> Result<AnyModel, Failure> {
-        if self.reference.is_some() {
-            return Err(Failure::Usage(
-                "--reference is for the file of a quantised model; a model directory is its own reference".to_owned(),
-            ));
-        }
         let sentences = match &self.calibration {
             Some(path) => program_file::read_text(path)?,
             None => CALIBRATION.to_owned(),
@@ -334,8 +329,8 @@ pub fn note_left_out(model: &AnyModel, text: &str, out: &Output) -> Result<(), F
 
 fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Failure> {
     let ModelArguments { model, graph, .. } = &arguments.model;
-    if graph::is_graph(model) {
-        return graph::quantize(model, graph, arguments.output.as_ref(), out);
+    if arguments.model.subject(&arguments.given)?.is_network() {
+        return graph::quantize(model, graph, arguments.output.as_deref(), out);
     }
     let model = arguments.model.load(out)?;
     let text = arguments.text.as_deref().or(CALIBRATION.lines().next()).unwrap_or_default();
@@ -346,7 +341,7 @@ fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Fail
         rows.push(vec![layer.layer.to_string(), cosine, error, sqnr]);
     }
     if let Some(path) = &arguments.output {
-        program_file::write(path, &model.to_bytes().map_err(Failure::input)?)?;
+        out.write(path, &model.to_bytes().map_err(Failure::input)?)?;
     }
     let name = name(&arguments.model.model);
     out.json(&json!({ "model": name, "text": text, "output": arguments.output, "layers": layers }))?;
@@ -360,7 +355,7 @@ fn name(directory: &Path) -> String {
 
 fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
     let ModelArguments { model, graph, .. } = &arguments.model;
-    if graph::is_graph(model) {
+    if arguments.model.subject(&arguments.given)?.is_network() {
         return graph::lower(model, graph, &arguments.lowering, &arguments.output, out);
     }
     let text = required(arguments.text.as_ref())?;
@@ -381,7 +376,7 @@ fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
 
 /// Writes the program, and says what it is made of; only a text has tokens.
 fn save(output: &Path, compiled: &Compiled, tokens: Option<usize>, out: &Output) -> Result<Outcome, Failure> {
-    program_file::save(output, &compiled.program)?;
+    program_file::save(output, &compiled.program, out)?;
     let (operations, total) = (compiled.operations.len(), compiled.statistics().total());
     let mut document = json!({
         "output": output, "config": compiled.program.config.name, "operations": operations, "commands": total.commands,
@@ -405,7 +400,7 @@ fn save(output: &Path, compiled: &Compiled, tokens: Option<usize>, out: &Output)
 fn run(arguments: &RunArguments, out: &Output) -> Result<Outcome, Failure> {
     let ModelArguments { model, graph, .. } = &arguments.model;
     let setup = (!arguments.functional).then_some(arguments.simulation.setup());
-    if graph::is_graph(model) {
+    if arguments.model.subject(&arguments.given)?.is_network() {
         return graph::run(model, graph, &arguments.lowering, setup.as_ref(), out);
     }
     let text = required(arguments.text.as_ref())?;
