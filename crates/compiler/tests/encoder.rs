@@ -97,7 +97,8 @@ fn masks_and_arrays_of_any_size_give_the_reference() {
         (32, AttentionMask::Padding { valid: 36 }),
         (64, AttentionMask::Causal),
     ] {
-        let config = GemminiConfig { softmax_exp: ExpVariant::Released, ..GemminiConfig::with_dim(dim).unwrap() };
+        let config =
+            GemminiConfig { softmax_exp: ExpVariant::Released, ..GemminiConfig::with_dim(dim).unwrap().into_inner() };
         let layers = &layers[..1];
         let mut encoder = compile(config, &Plan::default(), layers, &input, parameters::mask(mask)).unwrap();
         encoder.expect(&[layer_reference(&layers[0], &input, mask).unwrap()]).unwrap();

@@ -249,18 +249,6 @@ impl LoweringArguments {
         }
     }
 
-    /// The options by which parts of a Transformer are left out, as far as they were given.
-    pub fn pruning(&self) -> Vec<&'static str> {
-        let given = [
-            ("--prune-heads", self.prune_heads > 0),
-            ("--prune-ffn", self.prune_ffn > 0),
-            ("--prune-blocks", self.prune_blocks != 0.0),
-            ("--prune-weights", self.prune_weights != 0.0),
-            ("--keep-tokens", !self.keep_tokens.is_empty()),
-        ];
-        given.into_iter().filter(|&(_, given)| given).map(|(name, _)| name).collect()
-    }
-
     /// What is left out.
     pub fn techniques(&self) -> Techniques {
         Techniques {
