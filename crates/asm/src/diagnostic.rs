@@ -233,7 +233,7 @@ fn range(text: &str, span: Span) -> Range<usize> {
 }
 
 /// A message that may quote a text of any length.
-fn short(mut message: String) -> String {
+pub(crate) fn short(mut message: String) -> String {
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push('\u{2026}');

@@ -3,6 +3,7 @@
 use pollux_isa::{RoccCommand, StreamItem, ValidConfig};
 use thiserror::Error;
 
+use crate::diagnostic::{MAX_FAULTS, short};
 use crate::program::Program;
 
 /// A line that is not a command.
@@ -23,7 +24,7 @@ pub struct ImportError {
 /// The program has no buffers: the list does not say what memory holds.
 ///
 /// # Errors
-/// Every line that cannot be read.
+/// The lines that cannot be read, at most 50 of them.
 pub fn import_commands(config: ValidConfig, text: &str) -> Result<Program, Vec<ImportError>> {
     let mut program = Program::new(config);
     let mut errors = Vec::new();
@@ -32,7 +33,10 @@ pub fn import_commands(config: ValidConfig, text: &str) -> Result<Program, Vec<I
         match item(&words) {
             Ok(Some(item)) => program.items.push(item),
             Ok(None) => {}
-            Err(problem) => errors.push(ImportError { line: index + 1, problem }),
+            Err(problem) => errors.push(ImportError { line: index + 1, problem: short(problem) }),
+        }
+        if errors.len() == MAX_FAULTS {
+            break;
         }
     }
     if errors.is_empty() { Ok(program) } else { Err(errors) }

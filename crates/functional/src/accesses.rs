@@ -145,8 +145,10 @@ impl AccessWalk {
     }
 
     fn store<E>(&self, f: &MoveOperands, visit: &mut impl FnMut(MemoryRows) -> Result<(), E>) -> Result<(), E> {
-        let full = f.local.is_acc() && f.local.read_full() && !f.local.is_garbage(self.layout);
-        let to_statistics = f.local.is_acc() && self.has_normalizations && !f.local.norm_cmd().writes_to_main_memory();
+        // Garbage is stored as zeros, whatever its other bits say.
+        let accumulator = f.local.is_acc() && !f.local.is_garbage(self.layout);
+        let full = accumulator && f.local.read_full();
+        let to_statistics = accumulator && self.has_normalizations && !f.local.norm_cmd().writes_to_main_memory();
         if f.cols == 0 || to_statistics {
             return Ok(());
         }

@@ -52,7 +52,6 @@ fn local(pooling: bool) -> impl Strategy<Value = LocalAddr> {
         row.clone().prop_map(LocalAddr::scratchpad),
         row.clone().prop_map(acc),
         row.prop_map(move |row| if pooling { acc(row) } else { acc(row).with_full() }),
-        Just(LocalAddr::GARBAGE),
     ]
 }
 
@@ -103,6 +102,14 @@ proptest! {
         let commands = [Command::ConfigSt(config_st(64)), Command::Mvout(moved(DRAM, from, 4, 40))];
         prop_assert_eq!(walked(&config, &commands), moved_bytes(&config, &commands));
     }
+}
+
+#[test]
+fn a_garbage_row_is_stored_at_the_width_of_inputs() {
+    let config = GemminiConfig::norm16();
+    let commands = [Command::ConfigSt(config_st(64)), Command::Mvout(moved(DRAM, LocalAddr::GARBAGE, 1, 12))];
+    assert_eq!(walked(&config, &commands), (0, 12));
+    assert_eq!(moved_bytes(&config, &commands), (0, 12));
 }
 
 #[test]

@@ -49,7 +49,9 @@ pub fn load(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     };
     let blocks = cols.div_ceil(dim);
     let block_stride = u32::from(f.block_stride);
-    let rows = words.up_to(dim).min(block_stride);
+    let rows = words.up_to(dim);
+    // One block has no distance to another.
+    let rows = if blocks > 1 { rows.min(block_stride) } else { rows };
     let span = (blocks - 1) * block_stride + rows;
     let accumulate = to_acc && words.one_in(2);
     let zeros = words.one_in(8) && !(to_acc && f.shrink);

@@ -56,6 +56,8 @@ struct Product {
     c_rows: u32,
     accumulate: bool,
     flip: bool,
+    /// Rows and columns of operands at the garbage address, which mean nothing.
+    garbage_extents: [u32; 2],
 }
 
 /// Some pairs of PRELOAD and COMPUTE.
@@ -116,7 +118,8 @@ fn choose(builder: &Builder<'_>, words: &mut Words<'_>, keeps: bool) -> Product 
     let c = Rows { start, count: c_rows, stride: c_stride, tracked: c_rows * c_stride };
     let discarded = keeps || words.one_in(12);
     let accumulate = to_acc && words.one_in(2);
-    Product { m, k, j, a, b, d, c: (!discarded).then_some(c), c_rows, accumulate, flip }
+    let garbage_extents = [words.pick(&[dim, 0, 1]), words.pick(&[dim, 0, 1])];
+    Product { m, k, j, a, b, d, c: (!discarded).then_some(c), c_rows, accumulate, flip, garbage_extents }
 }
 
 /// A result must not overwrite an operand of its own product that has not been read, unless row by row.
@@ -161,15 +164,20 @@ fn emit(builder: &mut Builder<'_>, product: &Product) {
     let (m, k, j) = (u64::from(m), u64::from(k), u64::from(j));
     let weight_stationary = builder.weight_stationary();
     // WS preloads the weights and adds D, OS preloads D and multiplies with B.
-    let (preloaded, preloaded_rows, other, other_rows, other_cols) =
-        if weight_stationary { (b, k, d, m, j) } else { (d, m, b, k, j) };
+    let (preloaded, preloaded_rows, other, other_rows) = if weight_stationary { (b, k, d, m) } else { (d, m, b, k) };
+    let extents = |operand: &Option<Rows>, rows: u64| match operand {
+        Some(_) => [rows, j],
+        None => product.garbage_extents.map(u64::from),
+    };
+    let [[d_rows, d_cols], [c_rows, c_cols], [bd_rows, bd_cols]] =
+        [extents(preloaded, preloaded_rows), extents(&product.c, c_rows.into()), extents(other, other_rows)];
     let operands = [
         ("d", address(preloaded)),
-        ("d_cols", j),
-        ("d_rows", preloaded_rows),
+        ("d_cols", d_cols),
+        ("d_rows", d_rows),
         ("c", c.0.into()),
-        ("c_cols", j),
-        ("c_rows", c_rows.into()),
+        ("c_cols", c_cols),
+        ("c_rows", c_rows),
     ];
     builder.push("preload", &operands);
     let operands = [
@@ -177,8 +185,8 @@ fn emit(builder: &mut Builder<'_>, product: &Product) {
         ("a_cols", k),
         ("a_rows", m),
         ("bd", address(other)),
-        ("bd_cols", other_cols),
-        ("bd_rows", other_rows),
+        ("bd_cols", bd_cols),
+        ("bd_rows", bd_rows),
     ];
     builder.push(if flip { "compute_preloaded" } else { "compute_accumulated" }, &operands);
     builder.result_inside = !weight_stationary && product.c.is_none();
