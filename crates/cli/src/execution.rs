@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use pollux_asm::{Disassembler, ElementType, Program};
 use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel, Place, check_accesses};
-use pollux_isa::RoccCommand;
 use pollux_isa::legality::{Illegality, check_program};
+use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
 use pollux_sim::event::{Cycle, Event, Observer};
 use pollux_sim::frontend_tlb::{PageTables, Translation};
@@ -130,14 +130,15 @@ pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out:
     let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
     let limit = setup.limit.unwrap_or_else(default_limit);
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
-    let counter = progress::counter(out, "cycles");
+    let marks = program.items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
+    let progress = progress::Cycles::new(out, marks);
     let mut runner = Runner::new(&program.config)
         .memory(setup.memory)
         .interval(setup.interval)
         .translation(setup.page_walk.map_or(Translation::Bare, paged))
         .limit(limit)
         .watch(|position| {
-            counter.set_position(position.cycle);
+            progress.at(position.cycle, position.mark);
             ControlFlow::Continue(())
         });
     let (items, memory) = (program.items.clone(), program.initial_memory());
@@ -145,7 +146,7 @@ pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out:
         (Some(_), _) => runner.run(items, memory, &mut observer),
         (None, files) => runner.run(items, memory, files),
     };
-    counter.finish_and_clear();
+    progress.finish();
     let outcome = outcome.map_err(|stopped| Failure::Program(vec![stopped.to_string()]))?;
     let (profiler, files) = observer;
     files.finish()?;

@@ -29,6 +29,23 @@ impl FromArgMatches for Given {
     }
 }
 
+impl Given {
+    /// Refuses these arguments, for a reason.
+    ///
+    /// # Errors
+    /// Those of them that are given.
+    pub fn refuse(&self, arguments: &[&str], reason: &str) -> Result<(), Failure> {
+        let flags = self.flags(arguments);
+        if flags.is_empty() { Ok(()) } else { Err(Failure::Usage(format!("{}: {reason}", flags.join(", ")))) }
+    }
+
+    /// The flags of those of the arguments that are given.
+    fn flags(&self, arguments: &[&str]) -> Vec<String> {
+        let given = arguments.iter().filter(|argument| self.0.iter().any(|id| id == *argument));
+        given.map(|argument| format!("--{}", argument.replace('_', "-"))).collect()
+    }
+}
+
 /// Flattened into a command's arguments it adds none, and knows all that come after it: those before it have been taken from
 /// the matches. So it is the first field.
 impl Args for Given {
@@ -97,7 +114,6 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
         &[TransformerDirectory, TransformerFile],
         "pruning is for Transformers, and what to prune is chosen by the weights: it needs a model",
     ),
-    (&["tokens", "layers"], &[TransformerShape], "only a Transformer's shape can have several"),
 ];
 
 impl Subject {
@@ -126,8 +142,7 @@ impl Subject {
     /// All such options at once.
     pub fn check(self, name: &str, given: &Given) -> Result<(), Failure> {
         let useless = |(options, subjects, reason): &(&[&str], &[Self], &'static str)| {
-            let given = options.iter().filter(|option| given.0.iter().any(|id| id == *option));
-            let flags: Vec<String> = given.map(|option| format!("--{}", option.replace('_', "-"))).collect();
+            let flags = given.flags(options);
             let is_useless = !flags.is_empty() && !subjects.contains(&self);
             is_useless.then(|| format!("{} has no effect on it, {reason}: leave it out", flags.join(", ")))
         };
@@ -375,8 +390,8 @@ mod tests {
         (
             "report --list x",
             &[
-                &[("model", Not("--list=x")), ("shape", Not("--list=x")), ("text", Subjects), ("tokens", Subjects)],
-                &[("layers", Subjects), ("every", Refused), ("html", Always)],
+                &[("model", Not("--list=x")), ("shape", Not("--list=x")), ("text", Subjects)],
+                &[("tokens", Not("--list=x")), ("layers", Not("--list=x")), ("every", Refused), ("html", Always)],
                 &[("memory", Always), ("interval", Always), ("limit", Always)],
                 NETWORK,
                 LOWERING,

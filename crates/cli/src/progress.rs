@@ -1,17 +1,21 @@
 //! Progress of long work, on the standard error of a terminal.
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Time between two drawings.
 const TICK: Duration = Duration::from_millis(100);
 
 const BAR: &str = "{percent:>3} % [{bar:40}] {human_pos}/{human_len} {msg}, {elapsed}, {eta} left";
-const COUNTER: &str = "{spinner} {human_pos} {msg}, {rate}, {elapsed}";
+/// Of cycles, whose number is not known before, by the operations, whose number is.
+const CYCLES_BAR: &str = "{percent:>3} % [{bar:40}] {msg}, {rate}, {elapsed}, {eta} left";
+const CYCLES: &str = "{spinner} {msg}, {rate}, {elapsed}";
 const SPINNER: &str = "{spinner} {msg}, {elapsed}";
 
 /// A bar of so many units of work, with its percentage and the time left. It is invisible with JSON output and if the
@@ -20,27 +24,67 @@ pub fn bar(out: &Output, length: u64, what: &'static str) -> ProgressBar {
     make(out, Some(length), BAR, what)
 }
 
-/// The same for work of unknown length, with its rate.
-pub fn counter(out: &Output, what: &'static str) -> ProgressBar {
-    make(out, None, COUNTER, what)
-}
-
 /// The same for work without measure.
 pub fn spinner(out: &Output, what: &'static str) -> ProgressBar {
     make(out, None, SPINNER, what)
 }
 
+/// Does such work.
+pub fn during<T>(out: &Output, what: &'static str, work: impl FnOnce() -> T) -> T {
+    let spinner = spinner(out, what);
+    let result = work();
+    spinner.finish_and_clear();
+    result
+}
+
 fn make(out: &Output, length: Option<u64>, template: &str, what: &'static str) -> ProgressBar {
+    styled(out, length, ProgressStyle::with_template(template)).with_message(what)
+}
+
+fn styled<E>(out: &Output, length: Option<u64>, style: Result<ProgressStyle, E>) -> ProgressBar {
     let target = if out.is_json() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(length, target).with_message(what);
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
-            // A line that cannot be drawn is missed by nobody.
-            let _ = out.write_str(&rate(state.per_sec(), what));
-        }));
+    let bar = ProgressBar::with_draw_target(length, target);
+    if let Ok(style) = style {
+        bar.set_style(style);
     }
     bar.enable_steady_tick(TICK);
     bar
+}
+
+/// A simulation: its cycles and their rate, and how far it is if the program has several operations.
+pub struct Cycles {
+    bar: ProgressBar,
+    /// Simulated up to now.
+    cycles: Arc<AtomicU64>,
+}
+
+impl Cycles {
+    /// Before the first cycle of a program with so many operations.
+    pub fn new(out: &Output, operations: usize) -> Self {
+        let (length, template) = if operations > 1 { (Some(operations as u64), CYCLES_BAR) } else { (None, CYCLES) };
+        let cycles = Arc::new(AtomicU64::new(0));
+        let so_far = Arc::clone(&cycles);
+        let style = ProgressStyle::with_template(template).map(|style| {
+            style.with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
+                let seconds = state.elapsed().as_secs_f64().max(TICK.as_secs_f64());
+                // A line that cannot be drawn is missed by nobody.
+                let _ = out.write_str(&rate(so_far.load(Ordering::Relaxed) as f64 / seconds, "cycles"));
+            })
+        });
+        Self { bar: styled(out, length, style), cycles }
+    }
+
+    /// The run has come to this cycle, and to this operation, counted from 0.
+    pub fn at(&self, cycle: u64, operation: Option<usize>) {
+        self.cycles.store(cycle, Ordering::Relaxed);
+        self.bar.set_position(operation.unwrap_or(0) as u64);
+        self.bar.set_message(counted(cycle, "cycle"));
+    }
+
+    /// The run is over.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Things a second, with three digits at most and a prefix: `4.6 M cycles/s`.
@@ -66,6 +110,8 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        assert!([BAR, COUNTER, SPINNER].iter().all(|template| ProgressStyle::with_template(template).is_ok()));
+        assert!(
+            [BAR, CYCLES_BAR, CYCLES, SPINNER].iter().all(|template| ProgressStyle::with_template(template).is_ok())
+        );
     }
 }

@@ -64,8 +64,8 @@ fn a_list_has_neither_tokens_nor_layers_nor_a_model_to_prune() {
     refused(&workspace, LIST, &PRUNING);
     refused(&workspace, LIST, &NETWORK);
     refused(&workspace, LIST, &["--shape bert-base", "--model x"]);
-    let run = workspace.pollux(&format!("{LIST} --tokens 5 --prune-heads 1"));
-    assert!(run.stderr.contains("--tokens") && run.stderr.contains("--prune-heads"), "all at once: {}", run.stderr);
+    let run = workspace.pollux(&format!("{LIST} --image 5 --prune-heads 1"));
+    assert!(run.stderr.contains("--image") && run.stderr.contains("--prune-heads"), "all at once: {}", run.stderr);
 }
 
 #[test]

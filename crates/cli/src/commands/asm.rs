@@ -6,7 +6,7 @@ use crate::arguments::optional_configuration;
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath, STANDARD_STREAM, is_same};
 use crate::output::{Output, counted};
-use crate::program_file;
+use crate::{program_file, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +46,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         return Err(Failure::Usage(format!("`{name}` would replace the input: give the output with -o FILE")));
     }
     let config = optional_configuration(arguments.config.as_ref())?;
-    let program = program_file::load(&arguments.input, config.as_ref())?;
+    let program = progress::during(out, "assembling", || program_file::load(&arguments.input, config.as_ref()))?;
     let bytes = program_file::save(&output, &program, out)?;
     let commands = program.commands().count() as u64;
     let buffers = program.buffers.len() as u64;

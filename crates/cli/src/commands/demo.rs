@@ -59,9 +59,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     // What runs is what a file would hold.
     let program = binary::read(&binary).map_err(Failure::input)?;
     execution::check(&program, PolicyName::Error)?;
-    let spinner = progress::spinner(out, "functional model");
-    let functional = execution::run_functional(&program, PolicyName::Error)?;
-    spinner.finish_and_clear();
+    let functional =
+        progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
     let cycles =
         if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, out)?) } else { None };
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::output::Output;
-use crate::program_file;
+use crate::{program_file, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,8 +29,8 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
-    let program = program_file::load(&arguments.input, None)?;
-    let text = disassemble(&program);
+    let program = progress::during(out, "reading", || program_file::load(&arguments.input, None))?;
+    let text = progress::during(out, "disassembling", || disassemble(&program));
     match &arguments.output {
         Some(path) => out.write(path, text.as_bytes())?,
         None => out.text(&text)?,

@@ -20,7 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::layer;
 use crate::output::{Output, counted, grouped};
-use crate::{program_file, values};
+use crate::{program_file, progress, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -151,12 +151,13 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     match &arguments.operation {
         Operation::Matmul(arguments) => {
             let product = Product::new(arguments, configuration(&arguments.target.config)?)?;
-            let (program, statistics, schedule) = product.lower(arguments)?;
+            let (program, statistics, schedule) = progress::during(out, "lowering", || product.lower(arguments))?;
             deliver(arguments.target.output.as_deref(), &program, &statistics, &schedule, out)
         }
         Operation::EncoderLayer(arguments) => {
             let file = layer::load(arguments.layer.as_deref())?;
-            let lowered = layer::lower(&file, configuration(&arguments.target.config)?)?;
+            let config = configuration(&arguments.target.config)?;
+            let lowered = progress::during(out, "lowering", || layer::lower(&file, config))?;
             deliver(arguments.target.output.as_deref(), &lowered.program, &lowered.statistics, "", out)
         }
         Operation::List(arguments) => {

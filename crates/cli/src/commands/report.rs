@@ -57,11 +57,11 @@ pub struct Arguments {
     /// Instead of a model: a list of operations (TOML), as in `pollux lower list`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape"])]
     list: Option<InputPath>,
-    /// Tokens for the shape, 1 to 8192.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    /// Tokens for a Transformer's shape, 1 to 8192.
+    #[arg(long, value_name = "N", default_value_t = 128, conflicts_with_all = ["model", "list"], value_parser = clap::value_parser!(u32).range(1..=8192))]
     tokens: u32,
-    /// Layers, 1 or more; by default those of the shape.
-    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
+    /// Layers of a Transformer's shape, 1 or more; by default all.
+    #[arg(long, value_name = "N", conflicts_with_all = ["model", "list"], value_parser = values::size::<usize>())]
     layers: Option<usize>,
     /// List each operation of each layer as well; JSON always has them.
     #[arg(long)]
@@ -126,6 +126,7 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, 
     let subject = if shape == graph::RESNET50 { Subject::ResnetShape } else { Subject::TransformerShape };
     subject.check(shape, &arguments.given)?;
     if subject.is_network() {
+        arguments.given.refuse(&["tokens", "layers"], "resnet50 has an image, and all its layers: leave it out")?;
         return graph::report(None, &arguments.graph, &arguments.lowering, &arguments.simulation.setup(), out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);

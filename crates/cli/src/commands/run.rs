@@ -14,7 +14,7 @@ use crate::execution::{self, Comparison, CycleRun, FunctionalRun};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted, grouped};
-use crate::program_file;
+use crate::{program_file, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,7 +97,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     check_forms(arguments, out)?;
     let out = &out.or_json(arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
-    let program = program_file::load(&arguments.file, config.as_ref())?;
+    let program = progress::during(out, "reading", || program_file::load(&arguments.file, config.as_ref()))?;
     let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
     let dumps: Vec<(&Dump, &Buffer)> = dumps.collect::<Result<_, Failure>>()?;
     if let Some((_, buffer)) = dumps.iter().find(|(_, buffer)| buffer.len() > MAX_DUMP_BYTES) {
@@ -113,7 +113,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let run = if arguments.cycles {
         Run::Cycles(Box::new(execution::run_cycles(&program, &arguments.setup, arguments.report.is_some(), out)?))
     } else {
-        let run = execution::run_functional(&program, arguments.policy)?;
+        let run = progress::during(out, "functional model", || execution::run_functional(&program, arguments.policy))?;
         warnings.extend_from_slice(&run.warnings);
         Run::Functional(Box::new(run))
     };

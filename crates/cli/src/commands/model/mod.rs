@@ -322,7 +322,7 @@ fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Fail
     }
     let model = arguments.model.load(out)?;
     let text = arguments.text.as_deref().or(CALIBRATION.lines().next()).unwrap_or_default();
-    let layers = model.layer_quality(text).map_err(failure)?;
+    let layers = progress::during(out, "comparing with float32", || model.layer_quality(text)).map_err(failure)?;
     let mut rows = vec![["layer", "cosine", "max error", "SQNR dB"].map(str::to_owned).to_vec()];
     for layer in &layers {
         let [cosine, error, sqnr] = quality_cells(Some(&layer.quality));
