@@ -61,7 +61,9 @@ fn the_hosts_time_is_apart_in_text_json_and_html() {
     for line in ["host cycles", "scores_softmax (host)", "layer0.output_norm (host)", "\naccelerator ", "\nhost  "] {
         assert!(text.contains(line), "no `{line}` in\n{text}");
     }
-    assert!(text.contains("in-order core, estimated from Rocket's parameters\ncycles of an instruction: integer 1, multiply 8,"));
+    assert!(text.contains(
+        "in-order core, estimated from Rocket's parameters\ncycles of an instruction: integer 1, multiply 8,"
+    ));
     let page = String::from_utf8(workspace.read("page.html")).expect("UTF-8");
     for part in ["<th>host cycles</th>", "<td>scores_softmax (host)</td>", "<td>accelerator</td>", "multiply 8"] {
         assert!(page.contains(part), "no `{part}` in the page");
@@ -85,7 +87,10 @@ fn runs_of_models_show_the_hosts_part() {
     let workspace = Workspace::new();
     let run = format!("model run {TINY} --outlier-channels 0 --config default16 --text 'the cat'");
     let text = succeeds(workspace.pollux(&run)).stdout;
-    assert!(text.contains("host cycles") && text.contains(" cycles: accelerator ") && text.contains("\nhost: "), "{text}");
+    assert!(
+        text.contains("host cycles") && text.contains(" cycles: accelerator ") && text.contains("\nhost: "),
+        "{text}"
+    );
     let document = succeeds(workspace.pollux(&format!("{run} --json"))).json();
     let host = number(&document["units"]["host"]["cycles"]);
     assert_eq!(number(&document["cycles"]), number(&document["units"]["accelerator_cycles"]) + host);

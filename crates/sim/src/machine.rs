@@ -33,7 +33,8 @@ use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 pub use crate::parts::banks::{AccRow, SpadRow};
 use crate::parts::decoupled::Decoupled;
 use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};
-use crate::port::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
+pub use crate::port::frontend_tlb::{Faults, PageFault, PageTables, Translation};
+use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
 
 /// The accelerator's blocks. `Clone` is a snapshot.

@@ -19,7 +19,6 @@ pub use rules::limits;
 pub use types::{Capacity, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
 pub use valid::ValidConfig;
 
-
 /// Width of addresses and strides in the command path (`coreMaxAddrBits` of a Rocket core with Sv39 virtual memory).
 pub const CORE_MAX_ADDR_BITS: u32 = 40;
 
