@@ -6,10 +6,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use pollux_benches::separate_loads;
 use pollux_isa::{StreamItem, ValidConfig};
 use pollux_memory::Memory;
-use pollux_sim::event::NoObserver;
-use pollux_sim::frontend_tlb::Translation;
 use pollux_sim::host::StreamHost;
+use pollux_sim::machine::Translation;
 use pollux_sim::memory::{BenchMemory, BenchParameters};
+use pollux_sim::observer::NoObserver;
 use pollux_sim::simulation::{RunSummary, Simulation};
 use pollux_trace::GoldenCase;
 use pollux_trace::verify::{config_of, initial_memory};

@@ -7,7 +7,7 @@ use pollux_functional::unroll::{Accepted, Unroller};
 use pollux_functional::{Action, FunctionalModel, Issue, Policy};
 use pollux_isa::{Command, GemminiConfig, RoccCommand};
 use pollux_memory::Memory;
-use pollux_sim::event::{Event, Unit};
+use pollux_sim::observer::{Event, Unit};
 use pollux_trace::GoldenCase;
 
 /// Cases of `random` whose streams contain accesses that the hardware does not keep in program order, and that end with other memory

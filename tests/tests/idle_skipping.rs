@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pollux_sim::event::{Cycle, Event, NoObserver, Observer};
+use pollux_sim::observer::{Cycle, Event, NoObserver, Observer};
 use pollux_sim::runner::Outcome;
 use pollux_sim::simulation::{RunError, RunSummary};
 use pollux_trace::GoldenCase;

@@ -4,7 +4,7 @@ use pollux_functional::{Action, FunctionalModel, Issue, Policy};
 use pollux_isa::legality::{Illegality, check_program};
 use pollux_isa::{Command, GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
-use pollux_sim::event::NoObserver;
+use pollux_sim::observer::NoObserver;
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::{RunError, RunSummary};
 use pollux_testkit::{self as testkit, Gene};

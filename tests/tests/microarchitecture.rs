@@ -8,7 +8,7 @@
 
 use pollux_asm::Program;
 use pollux_isa::StreamItem;
-use pollux_sim::event::{Cycle, Event};
+use pollux_sim::observer::{Cycle, Event};
 use pollux_sim::runner::Runner;
 use pollux_trace::event_csv;
 

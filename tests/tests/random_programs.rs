@@ -7,9 +7,10 @@ use pollux_functional::{Action, FunctionalModel, Policy};
 use pollux_isa::legality::check_program;
 use pollux_isa::{Command, GemminiConfig, StreamItem, ValidConfig};
 use pollux_memory::Memory;
-use pollux_sim::event::NoObserver;
-use pollux_sim::frontend_tlb::{PageTables, Translation};
+use pollux_sim::machine::{AccRow, SpadRow};
+use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramL2Parameters, MemoryModel};
+use pollux_sim::observer::NoObserver;
 use pollux_sim::runner::{Outcome, Runner};
 use pollux_testkit::{Gene, RandomProgram, program};
 use proptest::prelude::*;
@@ -60,15 +61,15 @@ fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) 
         return Some(format!("{:?}, but every cycle by itself: {expected:?}", totals(&outcome)));
     }
     let layout = config.layout();
-    let (spad, dim) = (outcome.machine.scratchpad(), config.dim() as usize);
+    let (machine, dim) = (&outcome.machine, config.dim() as usize);
     for row in 0..layout.sp_rows {
-        let (cycle, expected) = (spad.spad_row(row), functional.scratchpad().row(row as usize));
+        let (cycle, expected) = (machine.spad_row(SpadRow(row)), functional.scratchpad().row(row as usize));
         if cycle.map(|cycle| &cycle[..dim]) != Some(expected) {
             return Some(format!("scratchpad row {row}: cycle model {cycle:?}, functional model {expected:?}"));
         }
     }
     for row in 0..layout.acc_rows {
-        let (cycle, expected) = (spad.acc_row(row), functional.accumulator().row(row as usize));
+        let (cycle, expected) = (machine.acc_row(AccRow(row)), functional.accumulator().row(row as usize));
         if cycle.map(|cycle| &cycle[..dim]) != Some(expected) {
             return Some(format!("accumulator row {row}: cycle model {cycle:?}, functional model {expected:?}"));
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pollux_functional::{Action, FunctionalModel, Policy};
 use pollux_isa::ValidConfig;
-use pollux_sim::event::{Cycle, Event, Observer};
+use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::report::{BlockReport, Profiler, RunReport};
 use pollux_trace::GoldenCase;
 use pollux_trace::verify::{bench, config_of, initial_memory};

@@ -9,8 +9,8 @@ use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel, Place, chec
 use pollux_isa::legality::{Illegality, check_program};
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
-use pollux_sim::event::{Cycle, Event, Observer};
-use pollux_sim::frontend_tlb::{PageTables, Translation};
+use pollux_sim::machine::{PageTables, Translation};
+use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::RunSummary;

@@ -32,6 +32,8 @@ use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::MemorySystem;
 use crate::observation::activity::Activity;
 use crate::observation::event::{Cycle, EventBuffer, Unit};
+use crate::parts::banks::BankSet;
+use crate::parts::decoupled::Decoupled;
 use crate::parts::wires::{ExReads, IssuedCmd, PerUnit, UNITS};
 use crate::port::frontend_tlb::TlbWires;
 
@@ -59,8 +61,8 @@ struct LargeWires {
 }
 
 impl Acceleration {
-    /// One clock cycle, with the results of [`Machine::step`]. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show
-    /// may lag behind until [`Self::catch_up`].
+    /// One clock cycle, with the results of [`Machine::step`]. What is in the execute controller and in
+    /// the banks may lag behind until [`Self::catch_up`].
     pub fn step(
         &mut self,
         machine: &mut Machine,
@@ -72,7 +74,7 @@ impl Acceleration {
     ) -> Step {
         // Wires.
         let busy = machine.front.busy(machine.scratchpad.busy());
-        let accepted = cmd.is_some() && machine.front.cmd_ready();
+        let cmd = Decoupled::new(cmd, |_| machine.front.cmd_ready());
         let ready = machine.controllers_ready();
         let observed = activity.is_some() || machine.front.reads_counters();
         let issues = |machine: &Machine, unit: Unit| ready[unit as usize] && machine.front.issue_valid(unit);
@@ -81,7 +83,7 @@ impl Acceleration {
             && !UNITS.into_iter().any(|unit| issues(machine, unit))
             && self.nothing_behind_the_station_moves(machine)
         {
-            return self.step_front_end(machine, cmd.filter(|_| accepted), busy, ready, events);
+            return self.step_front_end(machine, cmd.fire(), busy, ready, events);
         }
         let tlb_settled = self.tlb_is_settled;
         if !tlb_settled {
@@ -103,17 +105,23 @@ impl Acceleration {
             control = machine.execute.control(|bank| machine.scratchpad.ex_resp(bank));
         }
         if !repeats {
-            self.dma.sinks(&machine.scratchpad, &results.write, control.pops, 0, &tlb.responses, tlb_settled, spad);
+            self.dma.sinks(
+                &machine.scratchpad,
+                &results.write,
+                control.pops,
+                BankSet::EMPTY,
+                &tlb.responses,
+                tlb_settled,
+                spad,
+            );
         }
         if !execute_rests {
             self.rows.row_issue(&machine.execute, &control, spad.spad_read_ready, spad.acc_read_ready, rows);
         }
         self.dma.dispatch(&machine.scratchpad, &rows.reads, spad);
         let LargeWires { rows, spad, tlb, .. } = &self.wires;
-        let load_request = machine.load.request();
-        let load = load_request.as_ref().filter(|request| machine.scratchpad.load_ready(request, spad));
-        let store_request = machine.store.request();
-        let store = store_request.as_ref().filter(|_| spad.store_ready);
+        let load = Decoupled::new(machine.load.request(), |request| machine.scratchpad.load_ready(request, spad));
+        let store = Decoupled::new(machine.store.request(), |_| spad.store_ready);
         let port = machine.port.wires(cycle, memory, machine.scratchpad.port_a(), machine.scratchpad.port_d_ready());
         let completion = machine.completion(rows.completed);
         let [to_load, to_execute, to_store] = machine.issued(ready);
@@ -121,10 +129,10 @@ impl Acceleration {
         let counter_reset = machine.front.counter_reset();
         if observed {
             let cycle_wires = CycleWires {
-                cmd: cmd.map(|_| accepted),
+                cmd: &cmd,
                 ready,
-                load: load_request.map(|_| load.is_some()),
-                store: store_request.map(|_| store.is_some()),
+                load: &load,
+                store: &store,
                 control: &control,
                 rows,
                 spad,
@@ -139,11 +147,15 @@ impl Acceleration {
         }
 
         // Clock edge.
-        let cmd = if accepted { cmd.map(|cmd| (cmd, BENCH_RD)) } else { None };
-        let inputs = FrontInputs { cmd, ready, completed: completion.reported, counters: &machine.counters };
+        let inputs = FrontInputs {
+            cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
+            ready,
+            completed: completion.reported,
+            counters: &machine.counters,
+        };
         let mut progress = machine.front.tick(&inputs, events);
-        progress |= machine.load.tick(to_load, load.is_some(), spad.load_response, completion.load_ready);
-        progress |= machine.store.tick(to_store, store.is_some(), spad.store_response, completion.store_ready);
+        progress |= machine.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready);
+        progress |= machine.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready);
         let pops = control.pops;
         if !execute_rests {
             progress |= self.tick_execute(&mut machine.execute, to_execute, &control, events);
@@ -160,8 +172,8 @@ impl Acceleration {
             ex_write: &results.write,
             pops,
             reads: if repeats { &no_reads } else { &rows.reads },
-            load,
-            store,
+            load: load.fire(),
+            store: store.fire(),
             port_a_taken: port.a_taken,
             port_d: port.d.as_ref(),
         };
@@ -172,11 +184,11 @@ impl Acceleration {
         } else if self.rows.in_streak && !observed {
             self.look_ahead(machine);
         }
-        machine.record(cmd.map(|(cmd, _)| cmd), busy, events);
+        machine.record(cmd.fire(), busy, events);
         if counter_reset {
             machine.scratchpad.reset_external_counters();
         }
-        Step { progress, accepted, busy }
+        Step { progress, accepted: cmd.fires(), busy }
     }
 }
 
@@ -214,14 +226,14 @@ impl Acceleration {
     fn step_front_end(
         &mut self,
         machine: &mut Machine,
-        cmd: Option<RoccCommand>,
+        cmd: Option<&RoccCommand>,
         busy: bool,
         ready: PerUnit<bool>,
         events: &mut EventBuffer,
     ) -> Step {
         let inputs =
-            FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
-        machine.front.tick(&inputs, events);
+            FrontInputs { cmd: cmd.map(|cmd| (*cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
+        let _ = machine.front.tick(&inputs, events);
         self.pass_rows(machine, events);
         machine.record(cmd, busy, events);
         Step { progress: true, accepted: cmd.is_some(), busy }
@@ -279,7 +291,7 @@ impl Acceleration {
         }
     }
 
-    /// Does what was left for later. What [`Machine::execute_controller`] and [`Machine::scratchpad`] show may lag behind until this is
+    /// Does what was left for later. What is in the execute controller and in the banks may lag behind until this is
     /// done, by less than a pass of the execute controller.
     #[inline]
     pub fn catch_up(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
@@ -299,8 +311,8 @@ impl Acceleration {
         machine.execute.replay(
             &mut self.rows.streak,
             cycles,
-            |&RowStream { bank, next, step }, i| banks[usize::from(bank)].streamed(i, next, step),
-            |bank| banks[usize::from(bank)].shown_lanes(),
+            |&RowStream { bank, next, step }, i| banks[bank.index()].streamed(i, next, step),
+            |bank| banks[bank.index()].shown_lanes(),
             |target, data, events| results.write(target, data, events),
             events,
         );

@@ -198,11 +198,6 @@ impl FrontEnd {
         &self.station
     }
 
-    /// The counters, for reports.
-    pub fn counters(&self) -> &CounterFile {
-        &self.counters
-    }
-
     fn dispatch(&self) -> Dispatch {
         let Some(head) = self.unrolled.front() else { return Dispatch::Empty };
         match head.cmd.funct {
@@ -215,6 +210,7 @@ impl FrontEnd {
     }
 
     /// Clock edge. Events: alloc, issue, complete, resp.
+    #[must_use]
     pub fn tick(&mut self, inputs: &FrontInputs<'_>, events: &mut EventBuffer) -> bool {
         let issues = |unit: Unit| inputs.ready[unit as usize] && self.station.issue_valid(unit);
         let issued = [issues(Unit::Ld), issues(Unit::Ex), issues(Unit::St)];
@@ -345,7 +341,7 @@ mod tests {
                 program.next();
             }
             let inputs = FrontInputs { cmd, ready: READY, completed: None, counters: &counters };
-            front.tick(&inputs, &mut buffer);
+            let _ = front.tick(&inputs, &mut buffer);
             buffer.drain_sorted(|event| events.push((cycle, *event)));
         }
         events
@@ -389,7 +385,7 @@ mod tests {
                 flushed.push(cycle);
             }
             let cmd = cmd.map(|cmd| (cmd, 0));
-            front.tick(&FrontInputs { cmd, ready: READY, completed: None, counters: &counters }, &mut buffer);
+            let _ = front.tick(&FrontInputs { cmd, ready: READY, completed: None, counters: &counters }, &mut buffer);
         }
         assert_eq!(flushed, [5]);
         assert!(front.station().busy(), "the load has not completed");
@@ -454,7 +450,7 @@ mod tests {
                 let issued = UNITS.into_iter().filter_map(|unit| front.issue(unit));
                 running.extend(issued.filter(|issued| waits(&issued.cmd)).filter_map(|issued| issued.rob_id));
                 let counters = front.counter_events();
-                front.tick(&FrontInputs { cmd, ready: READY, completed, counters: &counters }, &mut buffer);
+                let _ = front.tick(&FrontInputs { cmd, ready: READY, completed, counters: &counters }, &mut buffer);
                 front.dispatch_activity();
                 front.conv_activity();
                 front.matmul_activity();

@@ -32,5 +32,4 @@ pub mod memory;
 pub mod runner;
 pub mod simulation;
 
-pub use observation::{observer, observer as event, report};
-pub use port::frontend_tlb;
+pub use observation::{observer, report};

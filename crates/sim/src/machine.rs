@@ -18,8 +18,8 @@
 
 use pollux_isa::{RoccCommand, ValidConfig};
 
-use crate::dma::load_controller::LoadController;
-use crate::dma::store_controller::StoreController;
+use crate::dma::load_controller::{LoadController, ScratchpadReadRequest};
+use crate::dma::store_controller::{ScratchpadWriteRequest, StoreController};
 use crate::execute::execute_controller::ExecuteController;
 use crate::execute::execute_controller::wires::{ControlWires, RowIssueWires};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
@@ -30,8 +30,11 @@ use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
 use crate::observation::activity::{Activity, Block, Cause, Spent};
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
+pub use crate::parts::banks::{AccRow, SpadRow};
+use crate::parts::decoupled::Decoupled;
 use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};
-use crate::port::frontend_tlb::{Faults, FrontendTlb, TlbWires, Translation};
+pub use crate::port::frontend_tlb::{Faults, PageFault, PageTables, Translation};
+use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
 
 /// The accelerator's blocks. `Clone` is a snapshot.
@@ -76,10 +79,11 @@ pub(crate) struct Completion {
 
 /// What an observer needs of a cycle's wires.
 pub(crate) struct CycleWires<'a> {
-    /// A command is presented; true inside if it is accepted. The same for the controllers' row requests.
-    pub(crate) cmd: Option<bool>,
-    pub(crate) load: Option<bool>,
-    pub(crate) store: Option<bool>,
+    /// The command port.
+    pub(crate) cmd: &'a Decoupled<RoccCommand>,
+    /// The row requests of the load and of the store controller.
+    pub(crate) load: &'a Decoupled<ScratchpadReadRequest>,
+    pub(crate) store: &'a Decoupled<ScratchpadWriteRequest>,
     /// Controllers that accept a command.
     pub(crate) ready: PerUnit<bool>,
     pub(crate) control: &'a ControlWires<'a>,
@@ -119,7 +123,7 @@ impl Machine {
     ) -> Step {
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
-        let accepted = cmd.is_some() && self.front.cmd_ready();
+        let cmd = Decoupled::new(cmd, |_| self.front.cmd_ready());
         let ready = self.controllers_ready();
         let tlb = self.tlb.wires();
         let results = self.execute.results();
@@ -127,19 +131,17 @@ impl Machine {
         let mut spad = self.scratchpad.wires(&results.write, control.pops, &tlb.responses);
         let rows = self.execute.row_issue(&control, spad.spad_read_ready, spad.acc_read_ready);
         self.scratchpad.dispatch(&rows.reads, &mut spad);
-        let load_request = self.load.request();
-        let load = load_request.as_ref().filter(|request| self.scratchpad.load_ready(request, &spad));
-        let store_request = self.store.request();
-        let store = store_request.as_ref().filter(|_| spad.store_ready);
+        let load = Decoupled::new(self.load.request(), |request| self.scratchpad.load_ready(request, &spad));
+        let store = Decoupled::new(self.store.request(), |_| spad.store_ready);
         let port = self.port.wires(cycle, memory, self.scratchpad.port_a(), self.scratchpad.port_d_ready());
         let completion = self.completion(rows.completed);
         let [to_load, to_execute, to_store] = self.issued(ready);
         let (flush, counter_reset) = (self.front.tlb_flush(), self.front.counter_reset());
         let wires = CycleWires {
-            cmd: cmd.map(|_| accepted),
+            cmd: &cmd,
             ready,
-            load: load_request.map(|_| load.is_some()),
-            store: store_request.map(|_| store.is_some()),
+            load: &load,
+            store: &store,
             control: &control,
             rows: &rows,
             spad: &spad,
@@ -153,16 +155,15 @@ impl Machine {
         }
 
         // Clock edge.
-        let cmd = cmd.filter(|_| accepted);
         let inputs = FrontInputs {
-            cmd: cmd.map(|cmd| (cmd, BENCH_RD)),
+            cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
             ready,
             completed: completion.reported,
             counters: &self.counters,
         };
         let mut progress = self.front.tick(&inputs, events);
-        progress |= self.load.tick(to_load, load.is_some(), spad.load_response, completion.load_ready);
-        progress |= self.store.tick(to_store, store.is_some(), spad.store_response, completion.store_ready);
+        progress |= self.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready);
+        progress |= self.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready);
         let pops = control.pops;
         progress |= self.execute.tick(to_execute, &results, &control, &rows, events);
         progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
@@ -170,13 +171,14 @@ impl Machine {
         progress |= self.tlb.tick(&tlb, &spad.tlb_requests, flush, read);
         let (ex_write, reads) = (&results.write, &rows.reads);
         let (port_a_taken, port_d) = (port.a_taken, port.d.as_ref());
-        let inputs = ScratchpadInputs { ex_write, pops, reads, load, store, port_a_taken, port_d };
+        let inputs =
+            ScratchpadInputs { ex_write, pops, reads, load: load.fire(), store: store.fire(), port_a_taken, port_d };
         progress |= self.scratchpad.tick(&spad, &inputs, events);
-        self.record(cmd, busy, events);
+        self.record(cmd.fire(), busy, events);
         if counter_reset {
             self.scratchpad.reset_external_counters();
         }
-        Step { progress, accepted, busy }
+        Step { progress, accepted: cmd.fires(), busy }
     }
 
     /// Controllers that accept a command.
@@ -209,8 +211,8 @@ impl Machine {
     pub(crate) fn counter_events(&self, wires: &CycleWires<'_>) -> CounterEvents {
         let mut counters = self.front.counter_events();
         self.busy_lines(&mut counters);
-        self.load.counter_events(wires.load.is_some(), wires.load == Some(true), &mut counters);
-        self.store.counter_events(wires.store.is_some(), wires.store == Some(true), &mut counters);
+        self.load.counter_events(wires.load.valid(), wires.load.fires(), &mut counters);
+        self.store.counter_events(wires.store.valid(), wires.store.fires(), &mut counters);
         self.execute.counter_events(wires.control, wires.rows, &mut counters);
         self.scratchpad.counter_events(wires.spad, &mut counters);
         self.tlb.counter_events(wires.tlb, &mut counters);
@@ -221,13 +223,12 @@ impl Machine {
     #[inline(never)]
     pub(crate) fn observe(&self, wires: &CycleWires<'_>, activity: &mut Activity) {
         let &CycleWires { control, rows, spad, port, .. } = wires;
-        let handshake = |fires: Option<bool>, cause| match fires {
-            None => Spent::Idle,
-            Some(true) => Spent::Busy,
-            Some(false) => Spent::Stalled(cause),
+        let handshake = |valid: bool, fires: bool, cause| match (valid, fires) {
+            (false, _) => Spent::Idle,
+            (true, true) => Spent::Busy,
+            (true, false) => Spent::Stalled(cause),
         };
-        let valid_and_fires = |fires: Option<bool>| (fires.is_some(), fires == Some(true));
-        activity.set(Block::CommandPort, handshake(wires.cmd, Cause::FrontEndFull));
+        activity.set(Block::CommandPort, handshake(wires.cmd.valid(), wires.cmd.fires(), Cause::FrontEndFull));
         activity.set(Block::LoopConv, self.front.conv_activity().map_or(Spent::Idle, Spent::from));
         activity.set(Block::LoopMatmul, self.front.matmul_activity());
         activity.set(Block::Dispatch, self.front.dispatch_activity());
@@ -236,11 +237,9 @@ impl Machine {
         for (block, unit) in stations {
             activity.set(block, self.front.station().activity(unit, wires.ready[unit as usize]));
         }
-        let (valid, fires) = valid_and_fires(wires.load);
-        activity.set(Block::LoadController, self.load.activity(valid, fires));
+        activity.set(Block::LoadController, self.load.activity(wires.load.valid(), wires.load.fires()));
         activity.set(Block::ExecuteController, self.execute.activity(control, rows));
-        let (valid, fires) = valid_and_fires(wires.store);
-        activity.set(Block::StoreController, self.store.activity(valid, fires));
+        activity.set(Block::StoreController, self.store.activity(wires.store.valid(), wires.store.fires()));
         activity.set(Block::Mesh, self.execute.mesh_activity(control, rows));
         activity.set(Block::MvinPath, self.scratchpad.mvin_activity(spad));
         activity.set(Block::MvoutPath, self.scratchpad.mvout_activity(spad));
@@ -249,19 +248,18 @@ impl Machine {
         activity.set(Block::StreamReader, self.scratchpad.reader_activity(spad));
         activity.set(Block::StreamWriter, self.scratchpad.writer_activity(spad));
         activity.set(Block::Tlb, self.tlb.activity(wires.tlb));
-        let offered = self.scratchpad.port_a().map(|_| port.a_taken);
-        activity.set(Block::RequestPort, handshake(offered, Cause::MemoryBusy));
-        activity.set(Block::ResponsePort, handshake(wires.d_offered.then_some(port.d.is_some()), Cause::EngineBusy));
+        activity.set(Block::RequestPort, handshake(self.wants_port(), port.a_taken, Cause::MemoryBusy));
+        activity.set(Block::ResponsePort, handshake(wires.d_offered, port.d.is_some(), Cause::EngineBusy));
         (activity.spad, activity.acc) = self.scratchpad.bank_use(spad, &rows.reads);
         activity.counters = self.counters;
     }
 
-    pub(crate) fn record(&mut self, accepted: Option<RoccCommand>, busy: bool, events: &mut EventBuffer) {
+    pub(crate) fn record(&mut self, accepted: Option<&RoccCommand>, busy: bool, events: &mut EventBuffer) {
         if busy != self.was_busy {
             events.push(Event::Busy { value: busy });
             self.was_busy = busy;
         }
-        if let Some(RoccCommand { funct, rs1, rs2 }) = accepted {
+        if let Some(&RoccCommand { funct, rs1, rs2 }) = accepted {
             events.push(Event::Accept { number: self.accepted, funct, rs1, rs2 });
             self.accepted += 1;
         }
@@ -312,19 +310,14 @@ impl Machine {
         self.tlb.interrupt()
     }
 
-    /// The front end: unrollers, reservation station, counters.
-    pub fn front_end(&self) -> &FrontEnd {
-        &self.front
+    /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
+    pub fn spad_row(&self, row: SpadRow) -> Option<&[i8]> {
+        self.scratchpad.spad_row(row)
     }
 
-    /// The execute controller and the mesh.
-    pub fn execute_controller(&self) -> &ExecuteController {
-        &self.execute
-    }
-
-    /// The local memories and the DMA engines.
-    pub fn scratchpad(&self) -> &Scratchpad {
-        &self.scratchpad
+    /// Elements of an accumulator row, counted through all banks; none beyond the last one.
+    pub fn acc_row(&self, row: AccRow) -> Option<&[i32]> {
+        self.scratchpad.acc_row(row)
     }
 
     /// What every block that holds work waits for, in the order of the data flow.

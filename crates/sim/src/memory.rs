@@ -264,6 +264,7 @@ impl MemoryPort {
 
     /// Clock edge: applies the handshakes to the memory. Returns true if there were any.
     #[inline]
+    #[must_use]
     pub fn tick(
         &mut self,
         cycle: Cycle,

@@ -20,7 +20,7 @@ use crate::simulation::{Position, RunError, RunSummary, Simulation};
 /// ```
 /// use pollux_isa::{StreamItem, ValidConfig};
 /// use pollux_memory::Memory;
-/// use pollux_sim::event::NoObserver;
+/// use pollux_sim::observer::NoObserver;
 /// use pollux_sim::runner::Runner;
 ///
 /// let config = ValidConfig::default();

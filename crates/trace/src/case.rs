@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use pollux_isa::{GemminiConfig, RoccCommand, StreamItem, ValidConfig};
-use pollux_sim::event::{Cycle, Event};
+use pollux_sim::observer::{Cycle, Event};
 use serde::Deserialize;
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pollux_sim::event::{Cycle, Event, Observer};
+use pollux_sim::observer::{Cycle, Event, Observer};
 
 /// How many events around a difference are kept on either side.
 const CONTEXT: usize = 8;

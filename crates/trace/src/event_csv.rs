@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pollux_sim::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
+use pollux_sim::observer::{Cycle, Event, Origin, Port, ReqKind, Unit};
 
 /// First line of a trace file.
 pub const HEADER: &str = "cycle,event,a,b,c,d,e,f,g";

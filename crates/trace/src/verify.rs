@@ -5,8 +5,8 @@ use std::path::Path;
 
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_memory::Memory;
-use pollux_sim::event::{Cycle, Event, NoObserver, Observer};
 use pollux_sim::memory::{BenchParameters, MemoryModel};
+use pollux_sim::observer::{Cycle, Event, NoObserver, Observer};
 use pollux_sim::runner::Runner;
 use serde::Serialize;
 

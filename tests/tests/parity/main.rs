@@ -18,7 +18,7 @@ use pollux_compiler::list::OperationList;
 use pollux_functional::FunctionalModel;
 use pollux_isa::{GemminiConfig, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
-use pollux_sim::event::Event;
+use pollux_sim::observer::Event;
 use pollux_sim::runner::Runner;
 use pollux_trace::GoldenCase;
 

@@ -8,8 +8,8 @@ use pollux_functional::{Counts, FunctionalModel};
 use pollux_isa::GemminiConfig;
 use pollux_kernels::{Activation, GeluConstants, SoftmaxConstants, View};
 use pollux_memory::Memory;
-use pollux_sim::event::NoObserver;
 use pollux_sim::memory::{BenchParameters, MemoryModel};
+use pollux_sim::observer::NoObserver;
 use pollux_sim::runner::Runner;
 pub use pollux_testkit::Random;
 

@@ -11,7 +11,7 @@ use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ACC_BYTES, BankStates, ScratchpadWires};
 use crate::memories::scratchpad_bank::ScratchpadBank;
 use crate::observation::event::{Event, EventBuffer, Port};
-use crate::parts::banks::{banks_of, set_bit};
+use crate::parts::banks::{BankId, BankSet};
 use crate::parts::row::ByteMask;
 use crate::parts::wires::ExTarget;
 
@@ -23,9 +23,9 @@ pub(super) struct Deferred {
     /// Cycles that have passed and are still to be done.
     pub cycles: u32,
     /// Scratchpad banks that the execute controller reads in each of them.
-    pub banks: u32,
+    pub banks: BankSet,
     /// Accumulator banks whose clock edges are left for later, too: those that it may write, and those into which a write is on its way.
-    pub acc_banks: u32,
+    pub acc_banks: BankSet,
 }
 
 impl Deferred {
@@ -38,29 +38,28 @@ impl Deferred {
 impl Scratchpad {
     /// The execute controller may leave what it does with these banks and with the accumulator for later: they deliver and accept a row
     /// for it in each cycle if nobody else uses them.
-    pub(super) fn may_defer(&self, banks: u32) -> bool {
+    pub(super) fn may_defer(&self, banks: BankSet) -> bool {
         self.acc_sub_banks == 0
-            && self.states.acc_adding.count_ones() <= 1
-            && self.states.spad_out[Port::Ex as usize] & banks == banks
-            && banks_of(banks).all(|bank| self.spad_banks[usize::from(bank)].streams())
+            && self.states.acc_adding.len() <= 1
+            && self.states.spad_out[Port::Ex as usize].has_all(banks)
+            && banks.into_iter().all(|bank| self.spad_banks[bank.index()].streams())
     }
 
     /// A scratchpad bank has a row for the execute controller at its output or in its queue.
-    pub(super) fn has_ex_row(&self, bank: u8) -> bool {
-        !self.spad_banks[usize::from(bank)].is_empty(Port::Ex)
-            || self.states.spad_out[Port::Ex as usize] >> bank & 1 == 1
+    pub(super) fn has_ex_row(&self, bank: BankId) -> bool {
+        !self.spad_banks[bank.index()].is_empty(Port::Ex) || self.states.spad_out[Port::Ex as usize].has(bank)
     }
 
     /// Somebody else uses one of the scratchpad banks in this cycle, or one of the accumulator banks, or writes into the
     /// accumulator, or may do so.
     #[inline]
-    pub(super) fn disturbs(&self, banks: u32, acc_banks: u32, wires: &ScratchpadWires) -> bool {
+    pub(super) fn disturbs(&self, banks: BankSet, acc_banks: BankSet, wires: &ScratchpadWires) -> bool {
         let reads = |request| match self.mvout.source(request) {
             RowSource::Zeros => false,
             RowSource::Spad(_) => true,
-            RowSource::Acc(bank) => acc_banks >> bank & 1 == 1,
+            RowSource::Acc(bank) => acc_banks.has(bank),
         };
-        wires.writes.spad_banks & banks | wires.writes.acc_banks != 0
+        !(wires.writes.spad_banks & banks | wires.writes.acc_banks).is_empty()
             || wires.heads.has_acc_row()
             || self.mvout.dispatching().is_some_and(reads)
     }
@@ -74,8 +73,8 @@ impl Scratchpad {
     /// Clock edges of the scratchpad banks that were left for later.
     pub(super) fn stream(&mut self, cycles: u32, stream: &RowStream, events: &mut EventBuffer) {
         let &RowStream { bank, next, step } = stream;
-        self.spad_banks[usize::from(bank)].stream(cycles, next, step);
-        events.push(Event::SpadRead { bank, row: next, port: Port::Ex });
+        self.spad_banks[bank.index()].stream(cycles, next, step);
+        events.push(Event::SpadRead { bank: bank.0, row: next.0, port: Port::Ex });
     }
 }
 
@@ -91,22 +90,22 @@ impl ResultPort<'_> {
     #[inline]
     pub fn write(&mut self, target: Option<ExTarget>, data: &[i32], events: &mut EventBuffer) {
         let mut draining = self.states.acc_writing;
-        self.states.acc_adding = 0;
+        self.states.acc_adding = BankSet::EMPTY;
         if let Some(ExTarget::Acc { bank, row, cols, accumulate }) = target {
-            let (mem, address) = (&mut self.acc_banks[usize::from(bank)], WriteAddress { row, accumulate });
+            let (mem, address) = (&mut self.acc_banks[bank.index()], WriteAddress { row, accumulate });
             if mem.write_ready(address) {
-                events.push(Event::AccWrite { bank, row, port: Port::Ex, accumulate });
+                events.push(Event::AccWrite { bank: bank.0, row: row.0, port: Port::Ex, accumulate });
                 let mask = if cols < self.dim { Some(ByteMask::first(cols * ACC_BYTES)) } else { None };
                 mem.write(Some(&AccumulatorWrite { row, data, mask, accumulate }), Some(address));
-                draining &= !(1 << bank);
-                self.states.acc_writing |= 1 << bank;
-                self.states.acc_adding = u32::from(accumulate) << bank;
+                draining.remove(bank);
+                self.states.acc_writing.insert(bank);
+                self.states.acc_adding = BankSet::of(bank).only_if(accumulate);
             }
         }
-        for bank in banks_of(draining) {
-            let mem = &mut self.acc_banks[usize::from(bank)];
+        for bank in draining {
+            let mem = &mut self.acc_banks[bank.index()];
             mem.write(None, None);
-            set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
+            self.states.acc_writing.set(bank, mem.is_writing());
         }
     }
 }

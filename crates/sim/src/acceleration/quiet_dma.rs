@@ -6,6 +6,7 @@
 use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::observation::event::EventBuffer;
+use crate::parts::banks::BankSet;
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, TlbResponse};
 use crate::port::tilelink::DmaClient;
@@ -40,8 +41,8 @@ impl QuietDma {
         &mut self,
         scratchpad: &Scratchpad,
         ex_write: &ExWrite,
-        pops: u32,
-        deferred: u32,
+        pops: BankSet,
+        deferred: BankSet,
         tlb: &[TlbResponse; 2],
         tlb_settled: bool,
         wires: &mut ScratchpadWires,
@@ -76,6 +77,7 @@ impl QuietDma {
     /// [`Scratchpad::tick`]. If the execute controller's work is `deferred`, it is not in the inputs, and the accumulator's
     /// clock edge for writes, which nobody else makes, is left with it.
     #[inline]
+    #[must_use]
     pub fn tick(
         &mut self,
         scratchpad: &mut Scratchpad,

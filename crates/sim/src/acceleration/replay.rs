@@ -14,6 +14,7 @@ use crate::execute::mesh_with_delays::{MeshResponse, MeshWires, MeshWithDelays};
 use crate::execute::operand_set::OperandSet;
 use crate::memories::scratchpad_bank::ScratchpadBank;
 use crate::observation::event::{EventBuffer, Port};
+use crate::parts::banks::{BankId, BankRow, BankSet, acc_place};
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::row::copy_row;
 use crate::parts::wires::ExTarget;
@@ -25,7 +26,7 @@ impl ExecuteController {
     /// Cycles for which this block does nothing but move rows, one of each operand a cycle, if it gets no command and if the
     /// banks of [`RowStreak::streams`] deliver and accept a row in each of them. `waits` tells whether a scratchpad bank has a row for this
     /// block.
-    pub(super) fn repeating_cycles(&self, streak: &RowStreak, waits: impl Fn(u8) -> bool) -> u32 {
+    pub(super) fn repeating_cycles(&self, streak: &RowStreak, waits: impl Fn(BankId) -> bool) -> u32 {
         let RowStreak { rows, entry, banks, .. } = streak;
         if *rows == 0 || self.pending != [None; 2] || self.control_queue.len() != ROWS_ON_THE_WAY {
             return 0;
@@ -35,7 +36,7 @@ impl ExecuteController {
         // What is taken from a bank that nobody reads must not change.
         let strays = (self.taken(entry) & !entry.reads).iter().any(|x| {
             let bank = entry.bank[x];
-            banks >> bank & 1 == 0 && waits(bank)
+            !banks.has(bank) && waits(bank)
         });
         if !entries_repeat || command_moves || strays || self.results_for_scratchpad() {
             return 0;
@@ -50,12 +51,12 @@ impl ExecuteController {
     }
 
     /// Accumulator banks that the results of the matrix at the array's output may go to.
-    pub(super) fn result_banks(&self) -> u32 {
+    pub(super) fn result_banks(&self) -> BankSet {
         let (layout, c_stride) = (self.parameters.layout, self.configuration.c_stride);
-        let Some(entry) = self.mesh.tags().front() else { return 0 };
-        let bank = |row: u32| entry.tag.addr.add(layout, row * c_stride).acc_bank(layout);
+        let Some(entry) = self.mesh.tags().front() else { return BankSet::EMPTY };
+        let bank = |row: u32| acc_place(entry.tag.addr.add(layout, row * c_stride), layout).0;
         let (first, last) = (bank(0), bank(self.parameters.dim - 1));
-        if first == last { 1 << first } else { u32::MAX }
+        if first == last { BankSet::of(first) } else { BankSet::ALL }
     }
 
     /// Operands for which a row at the head of a bank's queue goes to the array.
@@ -75,7 +76,7 @@ impl ExecuteController {
         streak: &mut RowStreak,
         cycles: u32,
         row: impl Fn(&RowStream, u32) -> &'a [i8],
-        shown: impl Fn(u8) -> &'a [i8],
+        shown: impl Fn(BankId) -> &'a [i8],
         mut write: impl FnMut(Option<ExTarget>, &[i32], &mut EventBuffer),
         events: &mut EventBuffer,
     ) {
@@ -191,21 +192,21 @@ impl ScratchpadBank {
 
     /// Row `i` of a bank that [`Self::streams`], counted from the head of its queue, if the reads go on at `next` in steps of `step`.
     #[inline]
-    pub(super) fn streamed(&self, i: u32, next: u32, step: u32) -> &[i8] {
+    pub(super) fn streamed(&self, i: u32, next: BankRow, step: u32) -> &[i8] {
         if i < 2 {
             let queue = &self.queues[Port::Ex as usize];
             return &queue.slots[(queue.head + i as usize) & queue.mask].0[..self.dim];
         }
-        self.row(next.wrapping_add(step.wrapping_mul(i - 2)))
+        self.row(BankRow(next.0.wrapping_add(step.wrapping_mul(i - 2))))
     }
 
     /// So many clock edges of a bank that [`Self::streams`]: at each a row leaves, each other moves on, and the next one is read.
-    pub(super) fn stream(&mut self, cycles: u32, next: u32, step: u32) {
+    pub(super) fn stream(&mut self, cycles: u32, next: BankRow, step: u32) {
         let queue = &mut self.queues[Port::Ex as usize];
         // The last two rows that were read are in the queue and at the output now, those before in the slots that they left.
         let first = cycles.saturating_sub(self.depth.max(2) as u32);
         for i in first..cycles {
-            let row = next.wrapping_add(step.wrapping_mul(i)) as usize * self.dim;
+            let row = next.0.wrapping_add(step.wrapping_mul(i)) as usize * self.dim;
             let slot = &mut queue.slots[(queue.head + 2 + i as usize) & queue.mask];
             copy_row(&mut slot.0[..self.dim], &self.memory[row..row + self.dim]);
         }
@@ -217,10 +218,10 @@ impl ScratchpadBank {
 mod tests {
     use super::*;
     use crate::memories::scratchpad_bank::BankWrite;
-    use crate::parts::row::{MAX_DIM, SpadRow};
+    use crate::parts::row::{MAX_DIM, SpadLanes};
 
-    fn row_of(value: i8) -> SpadRow {
-        SpadRow([value; MAX_DIM])
+    fn row_of(value: i8) -> SpadLanes {
+        SpadLanes([value; MAX_DIM])
     }
 
     #[test]
@@ -241,22 +242,22 @@ mod tests {
     fn rows_streamed_at_once_are_those_streamed_one_by_one() {
         let mut bank = ScratchpadBank::new(32, 4, 4);
         for row in 0..32 {
-            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
+            bank.write(&BankWrite { row: BankRow(row), data: &row_of(row as i8), mask: u64::MAX });
         }
-        bank.read(20, Port::Ex);
+        bank.read(BankRow(20), Port::Ex);
         bank.leave();
-        bank.read(18, Port::Ex);
+        bank.read(BankRow(18), Port::Ex);
         let step = 2u32.wrapping_neg();
         for cycles in 1..6 {
             let (mut at_once, mut one_by_one) = (bank.clone(), bank.clone());
             for i in 0..cycles {
-                let expected = bank.streamed(i, 16, step);
+                let expected = bank.streamed(i, BankRow(16), step);
                 assert_eq!(one_by_one.row_for(Port::Ex).map(|row| &row.0[..4]), Some(expected));
                 one_by_one.pop(Port::Ex);
                 one_by_one.leave();
-                one_by_one.read(16 - 2 * i, Port::Ex);
+                one_by_one.read(BankRow(16 - 2 * i), Port::Ex);
             }
-            at_once.stream(cycles, 16, step);
+            at_once.stream(cycles, BankRow(16), step);
             for _ in 0..2 {
                 assert!(at_once.row_for(Port::Ex).is_some());
                 assert_eq!(at_once.row_for(Port::Ex), one_by_one.row_for(Port::Ex), "after {cycles} cycles");

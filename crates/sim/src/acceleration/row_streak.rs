@@ -12,6 +12,7 @@ use crate::execute::execute_controller::wires::{ControlWires, ExResults, RowCoun
 use crate::execute::execute_controller::{ExecuteController, record};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::EventBuffer;
+use crate::parts::banks::{BankId, BankRow, BankSet};
 use crate::parts::wires::IssuedCmd;
 
 /// The rows of the running pass that are known to repeat.
@@ -20,9 +21,9 @@ pub(super) struct RowStreak {
     /// Rows that are left.
     pub rows: u32,
     /// Scratchpad banks that each of them reads.
-    pub banks: u32,
+    pub banks: BankSet,
     /// Row within its bank of each operand's next row.
-    pub next: [u32; 3],
+    pub next: [BankRow; 3],
     /// What is added to it from row to row.
     pub step: [u32; 3],
     /// The entry of each of them in the control queue.
@@ -37,12 +38,13 @@ impl Default for RowStreak {
 
 impl RowStreak {
     /// No row is known to repeat.
-    pub const NONE: Self = Self { rows: 0, banks: 0, next: [0; 3], step: [0; 3], entry: ControlSignals::RESET };
+    pub const NONE: Self =
+        Self { rows: 0, banks: BankSet::EMPTY, next: [BankRow(0); 3], step: [0; 3], entry: ControlSignals::RESET };
 
     /// The next row repeats the one before, given that the control queue has room, and the scratchpad banks that are ready.
     #[inline]
-    pub fn goes_on(&self, control_ready: bool, spad_ready: u32) -> bool {
-        self.rows > 0 && control_ready && !spad_ready & self.banks == 0
+    pub fn goes_on(&self, control_ready: bool, spad_ready: BankSet) -> bool {
+        self.rows > 0 && control_ready && spad_ready.has_all(self.banks)
     }
 
     /// Rows have been issued.
@@ -50,7 +52,7 @@ impl RowStreak {
     pub fn advance(&mut self, rows: u32) {
         self.rows -= rows;
         for (row, step) in self.next.iter_mut().zip(self.step) {
-            *row = row.wrapping_add(step.wrapping_mul(rows));
+            row.0 = row.0.wrapping_add(step.wrapping_mul(rows));
         }
     }
 
@@ -77,8 +79,8 @@ impl RowStreaks {
         &mut self,
         execute: &ExecuteController,
         control: &ControlWires<'_>,
-        spad_ready: u32,
-        acc_ready: u32,
+        spad_ready: BankSet,
+        acc_ready: BankSet,
         wires: &mut RowIssueWires,
     ) {
         let control_ready = execute.control_ready(control);
@@ -91,6 +93,7 @@ impl RowStreaks {
 
     /// [`ExecuteController::tick`].
     #[inline]
+    #[must_use]
     pub fn tick(
         &mut self,
         execute: &mut ExecuteController,
@@ -122,17 +125,17 @@ impl RowStreaks {
 #[derive(Clone, Copy, Debug)]
 pub struct RowStream {
     /// Bank.
-    pub bank: u8,
+    pub bank: BankId,
     /// Row within it that is requested next.
-    pub next: u32,
+    pub next: BankRow,
     /// What is added to its number from cycle to cycle.
     pub step: u32,
 }
 
 impl Place {
     /// Rows from `row` on, `step` apart, that lie in the same bank.
-    fn rows_upwards(&self, row: u32, step: u32) -> u32 {
-        (self.row_mask() - row).checked_div(step).map_or(u32::MAX, |rows| rows + 1)
+    fn rows_upwards(&self, row: BankRow, step: u32) -> u32 {
+        (self.row_mask() - row.0).checked_div(step).map_or(u32::MAX, |rows| rows + 1)
     }
 }
 
@@ -202,7 +205,7 @@ impl ExecuteController {
             && rows.bank == issue.bank
             && self.real_rows() == issue.real
             && self.may_advance(plan, &rows.bank) == OperandSet::ALL
-            && issue.reads.acc_valid == 0
+            && issue.reads.acc_valid.is_empty()
             && self.config.ex_read_from_spad;
         if !repeats {
             return RowStreak::NONE;
@@ -213,7 +216,7 @@ impl ExecuteController {
         let ends = last.saturating_sub(next[A]);
         let stride = self.configuration.a_stride;
         let [a, b, _] = &self.decoded.places;
-        let in_bank = a.rows_upwards(rows.row[A], stride).min(b.rows_upwards(rows.row[B], 1)).min(rows.row[D] + 1);
+        let in_bank = a.rows_upwards(rows.row[A], stride).min(b.rows_upwards(rows.row[B], 1)).min(rows.row[D].0 + 1);
         RowStreak {
             rows: ends.min(in_bank).min(self.rows_until_padding(next[A])),
             banks: issue.reads.spad_valid,

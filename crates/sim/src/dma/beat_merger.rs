@@ -13,7 +13,7 @@
 
 use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::xact_tracker::XactTrackerEntry;
-use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::row::{AccLanes, SpadLanes};
 
 /// Bytes of the longest row: 64 lanes of 32 bits.
 const MAX_BUFFER_BYTES: usize = 256;
@@ -145,17 +145,17 @@ impl BeatMerger {
     }
 
     /// Data of the offered row as scratchpad elements.
-    pub fn spad_row(&self) -> SpadRow {
+    pub fn spad_row(&self) -> SpadLanes {
         let mut bytes = [0u8; MAX_BUFFER_BYTES / 4];
         self.copy_row(&mut bytes[..self.spad_row_bytes as usize]);
-        SpadRow(bytes.map(|b| b as i8))
+        SpadLanes(bytes.map(|b| b as i8))
     }
 
     /// Data of the offered row as accumulator elements.
-    pub fn acc_row(&self) -> AccRow {
+    pub fn acc_row(&self) -> AccLanes {
         let mut bytes = [0u8; MAX_BUFFER_BYTES];
         self.copy_row(&mut bytes[..self.acc_row_bytes as usize]);
-        let mut row = AccRow::default();
+        let mut row = AccLanes::default();
         for (word, chunk) in row.0.iter_mut().zip(bytes.chunks_exact(4)).take(self.acc_row_bytes as usize / 4) {
             *word = i32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
         }
@@ -175,6 +175,7 @@ impl BeatMerger {
 
     /// Clock edge. `entry` is the table entry of the waiting beat and `len` its response's bytes
     /// (used if `req_fire`); `beat` is the beat's data (used if `in_fire`).
+    #[must_use]
     pub fn tick(&mut self, wires: &BeatMergerWires, entry: &XactTrackerEntry, len: u32, beat: &[u8]) -> bool {
         let all_read = self.bytes_read == self.len;
         let all_sent = self.bytes_sent == self.entry.bytes_to_read;

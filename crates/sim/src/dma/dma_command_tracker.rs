@@ -65,6 +65,7 @@ impl DmaCommandTracker {
     /// Clock edge: an allocation (tag, amount), a response (entry, amount), and whether the
     /// offered completion is taken. Returns true if a register changed.
     #[inline]
+    #[must_use]
     pub fn tick(&mut self, alloc: Option<(Option<RobId>, u32)>, response: Option<(u8, u32)>, completed: bool) -> bool {
         if alloc.is_none() && response.is_none() && !completed {
             return false;
@@ -114,25 +115,25 @@ mod tests {
     #[test]
     fn a_command_is_offered_the_cycle_after_its_last_response_and_reused_after_that() {
         let mut t = DmaCommandTracker::new(1);
-        t.tick(Some((None, 32)), None, false);
+        let _ = t.tick(Some((None, 32)), None, false);
         assert!(!t.alloc_ready());
-        t.tick(None, Some((0, 16)), false);
+        let _ = t.tick(None, Some((0, 16)), false);
         assert_eq!(t.completed(), None);
-        t.tick(None, Some((0, 16)), false);
+        let _ = t.tick(None, Some((0, 16)), false);
         assert_eq!(t.completed(), Some(None));
         assert!(!t.alloc_ready());
-        t.tick(None, None, true);
+        let _ = t.tick(None, None, true);
         assert!(t.alloc_ready() && !t.busy());
     }
 
     #[test]
     fn the_lowest_finished_entry_is_offered_first() {
         let mut t = DmaCommandTracker::new(2);
-        t.tick(Some((None, 1)), None, false);
-        t.tick(Some((None, 2)), None, false);
-        t.tick(None, Some((1, 2)), false);
-        t.tick(None, Some((0, 1)), false);
-        t.tick(None, None, true);
+        let _ = t.tick(Some((None, 1)), None, false);
+        let _ = t.tick(Some((None, 2)), None, false);
+        let _ = t.tick(None, Some((1, 2)), false);
+        let _ = t.tick(None, Some((0, 1)), false);
+        let _ = t.tick(None, None, true);
         assert_eq!(t.alloc_id(), 0);
         assert_eq!(t.completed(), Some(None));
     }

@@ -187,6 +187,7 @@ impl LoadController {
     /// Clock edge: the command accepted at the queue, whether the offered request is accepted, the
     /// response, and whether the offered completion is accepted. Returns true if a register changed.
     #[inline]
+    #[must_use]
     pub fn tick(
         &mut self,
         cmd: Option<IssuedCmd>,
@@ -370,7 +371,7 @@ mod tests {
         for cycle in 0..cycles {
             let request = controller.request();
             taken.extend(request.map(|request| (cycle, request)));
-            controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
+            let _ = controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
         }
         taken
     }
@@ -420,7 +421,7 @@ mod tests {
             let response = (cycle == 5 || cycle == 8).then_some(ScratchpadReadResponse { bytes_read: 16, cmd_id: 0 });
             completed.extend(controller.completed().map(|id| (cycle, id)));
             let fires = controller.request().is_some();
-            controller.tick(cmd, fires, response, true);
+            let _ = controller.tick(cmd, fires, response, true);
         }
         assert_eq!(completed, [(9, ROB_ID)]);
         assert!(!controller.busy());
@@ -435,7 +436,7 @@ mod tests {
         for cycle in 0..10 {
             let (valid, accepts) = (controller.request().is_some(), cycle != 3);
             activities.push(controller.activity(valid, valid && accepts));
-            controller.tick(cmds.get(cycle).copied().flatten(), valid && accepts, None, true);
+            let _ = controller.tick(cmds.get(cycle).copied().flatten(), valid && accepts, None, true);
         }
         assert_eq!(activities[..4], [Idle, Busy, Busy, Stalled(DmaControllerStall::Scratchpad)]);
         assert_eq!(activities[7..], [Stalled(DmaControllerStall::CommandTracker); 3]);

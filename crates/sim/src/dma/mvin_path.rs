@@ -28,7 +28,7 @@ use crate::memories::vector_scalar_multiplier::{
     MvinTag, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
 use crate::parts::queue::Queue;
-use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::row::{AccLanes, SpadLanes};
 
 /// A wide row at the output of its scaler; its data is [`MvinPath::wide_row`].
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +102,8 @@ pub struct MvinPath {
     input_bytes: u32,
     acc_bytes: u32,
     read_issue: Queue<ScratchpadReadRequest>,
-    narrow: VectorScalarMultiplier<SpadRow>,
-    wide: VectorScalarMultiplier<AccRow>,
+    narrow: VectorScalarMultiplier<SpadLanes>,
+    wide: VectorScalarMultiplier<AccLanes>,
     repeater: PixelRepeater<MvinTag>,
     zero_writer: ZeroWriter,
     zero_repeater: PixelRepeater<ZeroWriterReq>,
@@ -111,11 +111,11 @@ pub struct MvinPath {
     empty: bool,
 }
 
-fn scale_spad_row(row: &mut SpadRow, dim: usize, scale: u32) {
+fn scale_spad_row(row: &mut SpadLanes, dim: usize, scale: u32) {
     mvin_scale_row(&mut row.0[..dim], scale);
 }
 
-fn scale_acc_row(row: &mut AccRow, dim: usize, scale: u32) {
+fn scale_acc_row(row: &mut AccLanes, dim: usize, scale: u32) {
     for element in &mut row.0[..dim] {
         *element = acc_scale(*element, scale);
     }
@@ -172,12 +172,12 @@ impl MvinPath {
     }
 
     /// Data of the wide row offered to the banks.
-    pub fn wide_row(&self) -> Option<&AccRow> {
+    pub fn wide_row(&self) -> Option<&AccLanes> {
         self.wide.resp().map(|resp| resp.row)
     }
 
     /// Data and enabled elements of the narrow row offered to the banks.
-    pub fn narrow_row(&self) -> Option<(SpadRow, u64)> {
+    pub fn narrow_row(&self) -> Option<(SpadLanes, u64)> {
         let request = if self.repeater.is_passthrough() { self.narrow_request() } else { None };
         self.repeater.row(request.as_ref())
     }
@@ -205,7 +205,7 @@ impl MvinPath {
     /// Block at the output of the zero writer, as the repeater's request.
     fn zero_request(&self) -> Option<PixelRepeaterReq<ZeroWriterReq>> {
         self.zero_writer.resp().map(|block| PixelRepeaterReq {
-            row: SpadRow::default(),
+            row: SpadLanes::default(),
             mask: block.mask,
             laddr: block.laddr,
             len: block.tag.cols.into(),
@@ -272,6 +272,7 @@ impl MvinPath {
 
     /// Clock edge, before that of the reader. `load` is the accepted request of the load controller; `reader_takes` says that
     /// the request at the reader is accepted, `resp` is the reader's row if it is taken. Returns true if anything changed.
+    #[must_use]
     pub fn tick(
         &mut self,
         taken: MvinTaken,

@@ -32,8 +32,9 @@ use crate::memories::accumulator_scale::AccumulatorScale;
 use crate::memories::normalizer::{NormalizedInput, Normalizer};
 use crate::observation::activity::{Cause, Spent};
 use crate::observation::event::Port;
+use crate::parts::banks::{BankId, BankRow, acc_place, spad_place};
 use crate::parts::queue::Queue;
-use crate::parts::row::SpadRow;
+use crate::parts::row::SpadLanes;
 
 /// Entries of the dispatch queue (`Queue`'s default).
 const DISPATCH_DEPTH: usize = 2;
@@ -44,9 +45,9 @@ pub enum RowSource {
     /// Garbage address: zeros.
     Zeros,
     /// A scratchpad bank.
-    Spad(u8),
+    Spad(BankId),
     /// An accumulator bank.
-    Acc(u8),
+    Acc(BankId),
 }
 
 /// What the path did in a cycle.
@@ -81,7 +82,7 @@ pub struct MvoutWires {
     /// The head of the issue queue leaves.
     issue_leaves: bool,
     /// It takes its row from this scratchpad bank's queue of rows for the DMA.
-    pub spad_row: Option<u8>,
+    pub spad_row: Option<BankId>,
     scale_out_taken: bool,
     /// The head of the scale queue goes to the issue queue.
     scale_leaves: bool,
@@ -89,7 +90,7 @@ pub struct MvoutWires {
     norm_leaves: bool,
     norm_enters_scale: bool,
     /// The normalizer takes the row at the output of this accumulator bank.
-    pub acc_row: Option<u8>,
+    pub acc_row: Option<BankId>,
 }
 
 impl MvoutWires {
@@ -210,16 +211,16 @@ impl MvoutPath {
         if laddr.is_garbage(self.layout) {
             RowSource::Zeros
         } else if laddr.is_acc() {
-            RowSource::Acc(laddr.acc_bank(self.layout) as u8)
+            RowSource::Acc(acc_place(laddr, self.layout).0)
         } else {
-            RowSource::Spad(laddr.sp_bank(self.layout) as u8)
+            RowSource::Spad(spad_place(laddr, self.layout).0)
         }
     }
 
     /// Row within its bank that a request reads.
-    pub fn bank_row(&self, request: &ScratchpadWriteRequest) -> u32 {
+    pub fn bank_row(&self, request: &ScratchpadWriteRequest) -> BankRow {
         let laddr = request.laddr;
-        if laddr.is_acc() { laddr.acc_row(self.layout) } else { laddr.sp_row(self.layout) }
+        if laddr.is_acc() { acc_place(laddr, self.layout).1 } else { spad_place(laddr, self.layout).1 }
     }
 
     /// How a request wants its accumulator row.
@@ -234,7 +235,12 @@ impl MvoutPath {
 
     /// Moves of this cycle, sinks first: `writer_ready` is the writer's `req.ready`, `spad_row` whether a row waits in the
     /// bank's queue of rows for the DMA, `acc_row` whether one is at the bank's output.
-    pub fn wires(&self, writer_ready: bool, spad_row: impl Fn(u8) -> bool, acc_row: impl Fn(u8) -> bool) -> MvoutWires {
+    pub fn wires(
+        &self,
+        writer_ready: bool,
+        spad_row: impl Fn(BankId) -> bool,
+        acc_row: impl Fn(BankId) -> bool,
+    ) -> MvoutWires {
         let mut wires = MvoutWires::default();
         if !self.busy() {
             return wires;
@@ -266,7 +272,7 @@ impl MvoutPath {
         }
     }
 
-    fn norm_wires(&self, wires: &mut MvoutWires, acc_row: impl Fn(u8) -> bool) {
+    fn norm_wires(&self, wires: &mut MvoutWires, acc_row: impl Fn(BankId) -> bool) {
         let Some(head) = self.norm.front().filter(|_| self.scale.enq_ready(false)) else { return };
         if let RowSource::Acc(bank) = self.source(head) {
             let stats_id = head.acc_norm_stats_id.into();
@@ -284,7 +290,7 @@ impl MvoutPath {
     /// The row that the writer takes in this cycle, at the width that the request asks for (`writeData_is_full_width`), whichever
     /// store the row was read for; `spad_row` is the head of the queue named by `wires.spad_row`.
     /// A request to the scratchpad itself (MVOUT_SPAD) has no sink in this build and is dropped.
-    pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadRow>) -> Option<StreamWriteRequest> {
+    pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadLanes>) -> Option<StreamWriteRequest> {
         let request = self.issue.front().filter(|request| wires.issue_leaves && !request.to_spad)?;
         let mut data = [0; MAX_WRITE_BYTES];
         let full = request.laddr.is_acc() && request.laddr.read_full() && !request.laddr.is_garbage(self.layout);
@@ -311,7 +317,7 @@ impl MvoutPath {
         })
     }
 
-    fn copy_elements(&self, row: &SpadRow, data: &mut [u8]) {
+    fn copy_elements(&self, row: &SpadLanes, data: &mut [u8]) {
         for (byte, element) in data.iter_mut().zip(&row.0[..self.dim]) {
             *byte = element.cast_unsigned();
         }
@@ -320,6 +326,7 @@ impl MvoutPath {
     /// Clock edge, before that of the banks. `dispatched` says that the head of the dispatch queue leaves, `store` is the accepted
     /// request of the store controller. Returns true if anything changed.
     #[inline]
+    #[must_use]
     pub fn tick(
         &mut self,
         wires: &MvoutWires,
@@ -373,7 +380,7 @@ impl MvoutPath {
     }
 
     fn normalizer_input<'a>(&self, wires: &MvoutWires, acc_banks: &'a [AccumulatorMem]) -> Option<NormalizedInput<'a>> {
-        let resp = acc_banks[usize::from(wires.acc_row?)].out()?;
+        let resp = acc_banks[wires.acc_row?.index()].out()?;
         let request = self.norm.front()?;
         Some(NormalizedInput {
             resp,
@@ -385,7 +392,7 @@ impl MvoutPath {
 
     #[inline]
     fn port_constants(&self, wires: &MvoutWires, acc_banks: &[AccumulatorMem]) -> IexpConstants {
-        let bank = wires.acc_row.map_or(0, usize::from);
+        let bank = wires.acc_row.map_or(0, BankId::index);
         acc_banks[bank].out().map_or(self.idle_port.registered, |out| out.readout.constants)
     }
 

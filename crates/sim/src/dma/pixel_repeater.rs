@@ -13,13 +13,13 @@
 use pollux_isa::config::log2_up;
 use pollux_isa::{AddressLayout, LocalAddr};
 
-use crate::parts::row::SpadRow;
+use crate::parts::row::SpadLanes;
 
 /// A row to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelRepeaterReq<T> {
     /// Elements.
-    pub row: SpadRow,
+    pub row: SpadLanes,
     /// Enabled elements.
     pub mask: u64,
     /// Where the last copy goes.
@@ -102,7 +102,7 @@ impl<T: Copy> PixelRepeater<T> {
     }
 
     /// Elements and enables of the copy at the output; `req` as for [`Self::head`].
-    pub fn row(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<(SpadRow, u64)> {
+    pub fn row(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<(SpadLanes, u64)> {
         if self.passthrough {
             return req.map(|req| (req.row, req.mask));
         }
@@ -111,7 +111,7 @@ impl<T: Copy> PixelRepeater<T> {
         if shift == 0 {
             return Some((held.row, held.mask));
         }
-        let mut row = SpadRow::default();
+        let mut row = SpadLanes::default();
         row.0[shift as usize..].copy_from_slice(&held.row.0[..held.row.0.len() - shift as usize]);
         Some((row, held.mask << shift))
     }
@@ -127,6 +127,7 @@ impl<T: Copy> PixelRepeater<T> {
     }
 
     /// Clock edge: `req` was accepted, the output leaves iff `resp_taken`. Returns true if anything changed.
+    #[must_use]
     pub fn tick(&mut self, req: Option<PixelRepeaterReq<T>>, resp_taken: bool) -> bool {
         if self.passthrough {
             return req.is_some();
@@ -153,7 +154,7 @@ mod tests {
     const LAYOUT: AddressLayout = AddressLayout::new(4, 64, 2, 64);
 
     fn request(row: u32, len: u32, pixel_repeats: u8) -> PixelRepeaterReq<()> {
-        let mut data = SpadRow::default();
+        let mut data = SpadLanes::default();
         data.0[..3].copy_from_slice(&[1, 2, 3]);
         PixelRepeaterReq {
             row: data,
@@ -169,12 +170,12 @@ mod tests {
     #[test]
     fn copies_are_shifted_by_a_pixel_each_and_go_to_lower_rows_first() {
         let mut repeater = PixelRepeater::new(16, LAYOUT, false);
-        repeater.tick(Some(request(10, 3, 3)), false);
+        let _ = repeater.tick(Some(request(10, 3, 3)), false);
         let mut copies = Vec::new();
         while let (Some(copy), Some((row, mask))) = (repeater.head(None), repeater.row(None)) {
             assert_eq!(repeater.req_ready(true), copy.last);
             copies.push((copy.laddr.0, mask, row.0.iter().position(|&e| e == 1), copy.last));
-            repeater.tick(None, true);
+            let _ = repeater.tick(None, true);
         }
         let expected = [(8, 0b111 << 6, Some(6), false), (9, 0b111 << 3, Some(3), false), (10, 0b111, Some(0), true)];
         assert_eq!(copies, expected);
@@ -184,12 +185,12 @@ mod tests {
     fn copies_below_the_floor_of_their_half_are_dropped_one_a_cycle() {
         for floor in [0, 128] {
             let mut repeater = PixelRepeater::new(16, LAYOUT, false);
-            repeater.tick(Some(request(floor + 1, 1, 4)), false);
+            let _ = repeater.tick(Some(request(floor + 1, 1, 4)), false);
             let mut rows = Vec::new();
             for _ in 0..4 {
                 let copy = repeater.head(None);
                 rows.push(copy.map(|copy| copy.laddr.0));
-                repeater.tick(None, copy.is_some());
+                let _ = repeater.tick(None, copy.is_some());
             }
             assert_eq!(rows, [None, None, Some(floor), Some(floor + 1)]);
             assert!(repeater.is_empty());

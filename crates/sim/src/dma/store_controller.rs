@@ -292,6 +292,7 @@ impl StoreController {
     /// tracker entry whose row was read, and whether the offered completion is accepted. Returns
     /// true if a register changed.
     #[inline]
+    #[must_use]
     pub fn tick(
         &mut self,
         cmd: Option<IssuedCmd>,
@@ -545,7 +546,7 @@ mod tests {
         for cycle in 0..100 {
             let request = controller.request();
             taken.extend(request.map(|request| (cycle, request)));
-            controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
+            let _ = controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
         }
         taken
     }

@@ -26,7 +26,7 @@ use crate::dma::xact_tracker::{XactTracker, XactTrackerEntry};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
-use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::row::{AccLanes, SpadLanes};
 use crate::port::frontend_tlb::{TlbRequest, TlbResponse};
 use crate::port::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
 
@@ -232,12 +232,12 @@ impl StreamReader {
     }
 
     /// Data of the offered row as scratchpad elements.
-    pub fn resp_spad_row(&self) -> SpadRow {
+    pub fn resp_spad_row(&self) -> SpadLanes {
         self.merger.spad_row()
     }
 
     /// Data of the offered row as accumulator elements.
-    pub fn resp_acc_row(&self) -> AccRow {
+    pub fn resp_acc_row(&self) -> AccLanes {
         self.merger.acc_row()
     }
 
@@ -302,6 +302,7 @@ impl StreamReader {
     /// Clock edge. `req` is the row request that waits (accepted iff `wires.req_ready`), `d` the
     /// beat that waits (taken iff `wires.d_taken`). Returns true if a register changed.
     #[inline]
+    #[must_use]
     pub fn tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat>) -> bool {
         if self.quiet && req.is_none() {
             return false;

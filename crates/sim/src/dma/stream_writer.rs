@@ -281,6 +281,7 @@ impl StreamWriter {
     /// Clock edge. `req` is the row that waits (accepted iff `wires.req_ready`), `d` the
     /// acknowledgement that waits (taken iff `wires.d_taken`). Returns true if a register changed.
     #[inline]
+    #[must_use]
     pub fn tick(&mut self, wires: &StreamWriterWires, req: Option<&StreamWriteRequest>, d: Option<&DBeat>) -> bool {
         if self.is_quiet() && req.is_none() {
             return false;

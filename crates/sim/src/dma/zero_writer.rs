@@ -92,6 +92,7 @@ impl ZeroWriter {
     }
 
     /// Clock edge: `req` was accepted, the output leaves iff `resp_taken`. Returns true if anything changed.
+    #[must_use]
     pub fn tick(&mut self, req: Option<ZeroWriterReq>, resp_taken: bool) -> bool {
         if let (true, Some(current)) = (resp_taken, &self.req) {
             self.col_counter = self.next_column(current);
@@ -118,11 +119,11 @@ mod tests {
         let mut writer = ZeroWriter::new(16, 64, layout);
         let request =
             ZeroWriterReq { laddr: LocalAddr::scratchpad(3), cols: 35, block_stride: 16, pixel_repeats: 1, cmd_id: 0 };
-        writer.tick(Some(request), false);
+        let _ = writer.tick(Some(request), false);
         let mut blocks = Vec::new();
         while let Some(block) = writer.resp() {
             blocks.push((block.laddr.0, block.mask.count_ones(), block.last, writer.req_ready(true)));
-            writer.tick(None, true);
+            let _ = writer.tick(None, true);
         }
         assert_eq!(blocks, [(3, 16, false, false), (19, 16, false, false), (35, 3, true, true)]);
         assert!(writer.is_empty());

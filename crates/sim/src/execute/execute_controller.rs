@@ -117,16 +117,6 @@ impl ExecuteController {
         self.commands.valid(0) || self.matmul_in_progress()
     }
 
-    /// State register.
-    pub fn state(&self) -> State {
-        self.state
-    }
-
-    /// The array and its wrapper.
-    pub fn mesh(&self) -> &MeshWithDelays {
-        &self.mesh
-    }
-
     pub(crate) fn matmul_in_progress(&self) -> bool {
         self.mesh.tags().outstanding()
     }
@@ -136,6 +126,7 @@ impl ExecuteController {
 impl ExecuteController {
     /// The clock edge of a cycle with these wires. `cmd` was accepted from the reservation station. True if a register changed in a way
     /// that may matter.
+    #[must_use]
     pub fn tick(
         &mut self,
         cmd: Option<IssuedCmd>,

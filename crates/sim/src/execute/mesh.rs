@@ -75,7 +75,6 @@ pub fn mesh_latency(config: &GemminiConfig) -> usize {
 /// they are read, which is the same because every value the hardware stores has that width.
 #[derive(Clone, Debug)]
 struct Registers {
-    dim: usize,
     /// Storage row of PE row 0; PE row r is storage row `(top + r) % dim`.
     top: usize,
     /// `[storage row][column]`.
@@ -90,7 +89,7 @@ struct Registers {
 impl Registers {
     fn new(dim: usize) -> Self {
         let cells = dim * dim;
-        Self { dim, top: 0, rows: vec![0; cells], weights: vec![0.0; cells], weights_valid: true }
+        Self { top: 0, rows: vec![0; cells], weights: vec![0.0; cells], weights_valid: true }
     }
 
     /// All rows move down, `row` enters at the top.
@@ -101,9 +100,10 @@ impl Registers {
         self.weights.as_chunks_mut::<N>().0[self.top] = widen(row);
     }
 
-    /// Contents of PE row `row`, not yet cut to the array's width.
-    fn row(&self, row: usize) -> &[i32] {
-        &self.rows[(self.top + row) % self.dim * self.dim..][..self.dim]
+    /// Contents of PE row `row` of a square of `dim`, not yet cut to the array's width.
+    #[cfg(test)]
+    fn row(&self, row: usize, dim: usize) -> &[i32] {
+        &self.rows[(self.top + row) % dim * dim..][..dim]
     }
 
     /// Brings `weights` up to date.
@@ -228,6 +228,7 @@ impl Mesh {
     }
 
     /// Cycles from the presentation of a row to its result.
+    #[cfg(test)]
     pub fn latency(&self) -> usize {
         self.slots.len()
     }
@@ -253,16 +254,19 @@ impl Mesh {
     }
 
     /// Register c1 of the PE in `row` and `column`.
+    #[cfg(test)]
     pub fn c1(&self, row: usize, column: usize) -> i32 {
-        self.width.wrap(self.registers[1].row(row)[column])
+        self.width.wrap(self.registers[1].row(row, self.dim)[column])
     }
 
     /// Register c2 of the PE in `row` and `column`.
+    #[cfg(test)]
     pub fn c2(&self, row: usize, column: usize) -> i32 {
-        self.width.wrap(self.registers[0].row(row)[column])
+        self.width.wrap(self.registers[0].row(row, self.dim)[column])
     }
 
     /// Clock edge: takes the row presented in this cycle, if any. False if nothing moved.
+    #[must_use]
     pub fn tick(&mut self, row: Option<&MeshRow>) -> bool {
         if row.is_none() && self.in_flight == 0 {
             return false;

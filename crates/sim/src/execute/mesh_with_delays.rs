@@ -21,7 +21,7 @@ use crate::execute::tag_queue::{Tag, TagEntry, TagQueue};
 use crate::execute::transposer::Transposer;
 use crate::parts::multi_headed_queue::wrapping_add;
 use crate::parts::queue::Queue;
-use crate::parts::row::SpadRow;
+use crate::parts::row::SpadLanes;
 
 /// A matrix to be passed through the array (`MeshWithDelaysReq`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct MeshResponse<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OperandRows<'a> {
     /// Rows from a memory.
-    pub row: [Option<&'a SpadRow>; 3],
+    pub row: [Option<&'a SpadLanes>; 3],
     /// Lanes of them that are not padding; the others are taken as zeros.
     pub cols: [u8; 3],
 }
@@ -116,7 +116,7 @@ pub struct MeshWithDelays {
     in_prop: bool,
     /// Rows of the current matrix that were presented.
     pub(crate) fire_counter: u8,
-    pub(crate) buffers: [SpadRow; 3],
+    pub(crate) buffers: [SpadLanes; 3],
     pub(crate) written: OperandSet,
     /// Buffers that are known to hold zeros.
     pub(crate) zeros: OperandSet,
@@ -189,7 +189,7 @@ impl MeshWithDelays {
     }
 
     pub(crate) fn clear_buffer(&mut self, x: usize) {
-        self.buffers[x] = SpadRow::default();
+        self.buffers[x] = SpadLanes::default();
         self.zeros.insert(x);
     }
 
@@ -200,6 +200,7 @@ impl MeshWithDelays {
     }
 
     /// The array.
+    #[cfg(test)]
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
     }
@@ -211,6 +212,7 @@ impl MeshWithDelays {
     }
 
     /// Clock edge. `request` is taken in this cycle, and of `rows` those in `fire`. True if a register changed.
+    #[must_use]
     pub fn tick(
         &mut self,
         wires: &MeshWires,
@@ -256,7 +258,7 @@ impl MeshWithDelays {
     /// Puts a row with its padding into a buffer. True if the buffer changed, which is not
     /// looked at if something has `changed` anyway.
     #[inline]
-    fn fill_buffer(&mut self, x: usize, row: &SpadRow, cols: usize, changed: bool) -> bool {
+    fn fill_buffer(&mut self, x: usize, row: &SpadLanes, cols: usize, changed: bool) -> bool {
         let before = (!changed).then_some(self.buffers[x]);
         let buffer = &mut self.buffers[x];
         *buffer = *row;
@@ -338,8 +340,8 @@ impl MeshWithDelays {
 }
 
 /// The lanes of `row` in reverse order.
-fn reverse(row: &[i8]) -> SpadRow {
-    let mut reversed = SpadRow::default();
+fn reverse(row: &[i8]) -> SpadLanes {
+    let mut reversed = SpadLanes::default();
     for (lane, &x) in reversed.0.iter_mut().zip(row.iter().rev()) {
         *lane = x;
     }

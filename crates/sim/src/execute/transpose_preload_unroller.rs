@@ -77,6 +77,7 @@ impl TransposePreloadUnroller {
     }
 
     /// Clock edge: `fire` if the output was taken; `input`, accepted in this cycle, enters. True if a register changed.
+    #[must_use]
     pub fn tick(&mut self, fire: bool, input: Option<IssuedCmd>) -> bool {
         if !fire && input.is_none() {
             return false;
@@ -162,7 +163,7 @@ mod tests {
             let out = unroller.output();
             output.extend(out.map(|issued| issued.cmd));
             let accepted = if unroller.in_ready() { input.next() } else { None };
-            unroller.tick(out.is_some(), accepted);
+            let _ = unroller.tick(out.is_some(), accepted);
         }
         output
     }

@@ -12,7 +12,7 @@
 //! Here nothing moves. The edge column after j shifts is column j of the matrix at the beginning of the group, and
 //! the row that enters takes its place, so a step reads and replaces column (row) j.
 
-use crate::parts::row::{MAX_DIM, SpadRow};
+use crate::parts::row::{MAX_DIM, SpadLanes};
 
 /// Register array, direction and row counter.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Transposer {
     }
 
     /// `out_col`: what leaves with the next push.
-    pub fn output(&self) -> SpadRow {
+    pub fn output(&self) -> SpadLanes {
         let mut out = [0; MAX_DIM];
         let (n, j) = (self.dim, self.counter);
         if self.up {
@@ -43,7 +43,7 @@ impl Transposer {
                 *o = row[j];
             }
         }
-        SpadRow(out)
+        SpadLanes(out)
     }
 
     /// Clock edge with a row pushed: lanes `0..DIM` of `row` in the order given by `lanes`.

@@ -190,12 +190,8 @@ impl CounterFile {
         Access::from_regs(&self.config, cmd.rs1, cmd.rs2).reset
     }
 
-    /// Values of the counters as software would read them outside snapshot mode: `(event code, external, value)`.
-    pub fn values(&self) -> impl Iterator<Item = (u8, bool, u64)> {
-        self.counters.iter().map(|counter| (counter.config, counter.is_external, counter.value))
-    }
-
     /// Clock edge. `access` is a COUNTER command that was accepted, with its destination register.
+    #[must_use]
     pub fn tick(
         &mut self,
         access: Option<(RoccCommand, u8)>,
@@ -285,9 +281,9 @@ mod tests {
         fn access(&mut self, rs1: u64) -> u64 {
             let cmd = RoccCommand { funct: pollux_isa::funct::COUNTER_OP, rs1, rs2: 0 };
             assert!(self.file.ready());
-            self.file.tick(Some((cmd, 11)), &self.events, &mut self.buffer);
+            let _ = self.file.tick(Some((cmd, 11)), &self.events, &mut self.buffer);
             assert!(!self.file.ready(), "a response is pending");
-            self.file.tick(None, &self.events, &mut self.buffer);
+            let _ = self.file.tick(None, &self.events, &mut self.buffer);
             let mut response = None;
             self.buffer.drain_sorted(|event| response = Some(*event));
             match response {

@@ -152,21 +152,6 @@ impl ReservationStation {
         u32::from(ld != 0) + u32::from(ex != 0) + u32::from(st != 0) > 1
     }
 
-    /// Number of commands allocated so far.
-    pub fn allocated(&self) -> u64 {
-        self.allocated
-    }
-
-    /// The station's commands as `(unit, entry, sequence number, issued)`, for reports.
-    pub fn contents(&self) -> impl Iterator<Item = (RobId, u64, GemminiCmd, bool)> {
-        UNITS.into_iter().zip(&self.tables).flat_map(|(unit, table)| {
-            ones(table.valid).filter_map(move |index| {
-                let entry = table.entry(index)?;
-                Some((RobId { unit, index }, entry.seq, entry.cmd, table.unissued >> index & 1 == 0))
-            })
-        })
-    }
-
     /// What the oldest command of each class waits for.
     pub fn waiting_for(&self) -> Option<String> {
         let reasons: Vec<_> = UNITS.into_iter().filter_map(|unit| self.oldest(unit)).collect();

@@ -25,7 +25,8 @@ use pollux_isa::values::Activation;
 use pollux_numerics::{IexpConstants, IexpVariant};
 
 use crate::observation::event::Port;
-use crate::parts::row::{AccRow, ByteMask, add_row, copy_row};
+use crate::parts::banks::{BankRow, BankSet};
+use crate::parts::row::{AccLanes, ByteMask, add_row, copy_row};
 
 /// Entries of a sub-bank's write queue (`nEntries`).
 const WRITE_QUEUE_ENTRIES: usize = 3;
@@ -58,7 +59,7 @@ pub fn iexp_variant(config: &GemminiConfig) -> IexpVariant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccumulatorReadResp {
     /// The row.
-    pub data: AccRow,
+    pub data: AccLanes,
     /// What to do with it.
     pub readout: ReadoutRequest,
 }
@@ -67,7 +68,7 @@ pub struct AccumulatorReadResp {
 #[derive(Clone, Copy, Debug)]
 pub struct AccumulatorWrite<'a> {
     /// Row of the bank.
-    pub row: u32,
+    pub row: BankRow,
     /// DIM elements.
     pub data: &'a [i32],
     /// Byte enables; none if all bytes are enabled.
@@ -80,7 +81,7 @@ pub struct AccumulatorWrite<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteAddress {
     /// Row of the bank.
-    pub row: u32,
+    pub row: BankRow,
     /// The write accumulates.
     pub accumulate: bool,
 }
@@ -90,7 +91,7 @@ pub struct WriteAddress {
 struct PipelinedWrite {
     valid: bool,
     accumulate: bool,
-    row: u32,
+    row: BankRow,
     /// Byte enables, if some byte of the row is not enabled.
     partial: Option<ByteMask>,
 }
@@ -99,8 +100,8 @@ struct PipelinedWrite {
 #[derive(Clone, Debug)]
 struct QueuedWrite {
     valid: bool,
-    row: u32,
-    data: AccRow,
+    row: BankRow,
+    data: AccLanes,
     partial: Option<ByteMask>,
 }
 
@@ -115,7 +116,7 @@ struct WriteQueue {
 
 impl WriteQueue {
     fn new() -> Self {
-        let empty = QueuedWrite { valid: false, row: 0, data: AccRow::default(), partial: None };
+        let empty = QueuedWrite { valid: false, row: BankRow(0), data: AccLanes::default(), partial: None };
         Self { writes: std::array::from_fn(|_| empty.clone()), head: 0, tail: 0 }
     }
 
@@ -123,7 +124,7 @@ impl WriteQueue {
         !self.writes[self.head].valid
     }
 
-    fn holds(&self, row: u32) -> bool {
+    fn holds(&self, row: BankRow) -> bool {
         self.writes.iter().any(|write| write.valid && write.row == row)
     }
 }
@@ -167,8 +168,8 @@ impl AccumulatorMem {
     }
 
     /// The elements of a row in the memory, for views and end-state checks.
-    pub fn row(&self, row: u32) -> &[i32] {
-        &self.memory[self.lanes(row)]
+    pub fn row(&self, row: BankRow) -> &[i32] {
+        &self.memory[self.lanes(row.0)]
     }
 
     /// True if a write is on its way to the memory.
@@ -185,39 +186,39 @@ impl AccumulatorMem {
 
     /// `read.req.ready` for a read of `row`, given whether the output is taken and the valid write request, accepted or not.
     #[inline]
-    pub fn read_ready(&self, row: u32, out_taken: bool, write: Option<WriteAddress>) -> bool {
+    pub fn read_ready(&self, row: BankRow, out_taken: bool, write: Option<WriteAddress>) -> bool {
         let accumulating = write.is_some_and(|write| write.accumulate);
         (self.out.is_none() || out_taken) && !accumulating && !self.is_pipelined(row) && self.sub_bank_read_ready(row)
     }
 
-    fn is_pipelined(&self, row: u32) -> bool {
+    fn is_pipelined(&self, row: BankRow) -> bool {
         self.in_pipeline > 0 && self.pipelined.iter().any(|write| write.valid && write.row == row)
     }
 
-    fn sub_bank(&self, row: u32) -> usize {
-        row as usize & (self.sub_banks.len() - 1)
+    fn sub_bank(&self, row: BankRow) -> usize {
+        row.0 as usize & (self.sub_banks.len() - 1)
     }
 
     /// `rmw_req.ready`: no queued write to this row.
-    fn rmw_ready(&self, row: u32) -> bool {
+    fn rmw_ready(&self, row: BankRow) -> bool {
         self.sub_banks.is_empty() || !self.sub_banks[self.sub_bank(row)].holds(row)
     }
 
     /// `only_read_req.ready`: the sub-bank's port is free and no queued write is to this row. Ordinary reads come after
     /// queued writes; reads for accumulating writes block all ordinary reads anyway.
-    fn sub_bank_read_ready(&self, row: u32) -> bool {
+    fn sub_bank_read_ready(&self, row: BankRow) -> bool {
         self.sub_banks.is_empty() || self.sub_banks[self.sub_bank(row)].is_empty()
     }
 
     /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`).
     fn adder_operands(&self) -> (&[i32], &[i32]) {
-        let lanes = self.lanes(self.pipelined[self.newest].row);
+        let lanes = self.lanes(self.pipelined[self.newest].row.0);
         let slot = self.lanes(self.newest as u32);
         (&self.memory[lanes], &self.pipelined_data[slot])
     }
 
     /// Replaces the write in stage 0 by one of this sum.
-    fn replace_sum(&mut self, sum: &AccRow) {
+    fn replace_sum(&mut self, sum: &AccLanes) {
         let slot = self.lanes(self.newest as u32);
         self.pipelined_data[slot].copy_from_slice(&sum.0[..self.dim]);
         self.pipelined[self.newest].accumulate = false;
@@ -236,9 +237,9 @@ impl AccumulatorMem {
     }
 
     /// Clock edge, second: an accepted read of `row`.
-    pub fn read(&mut self, row: u32, readout: ReadoutRequest) {
+    pub fn read(&mut self, row: BankRow, readout: ReadoutRequest) {
         debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
-        let mut data = AccRow::default();
+        let mut data = AccLanes::default();
         copy_row(&mut data.0[..self.dim], self.row(row));
         self.out = Some(AccumulatorReadResp { data, readout });
     }
@@ -262,7 +263,7 @@ impl AccumulatorMem {
         let PipelinedWrite { valid, row, accumulate, .. } = self.pipelined[oldest];
         if valid {
             self.in_pipeline -= 1;
-            let lanes = self.lanes(row);
+            let lanes = self.lanes(row.0);
             let (memory, data) = (&mut self.memory[lanes], &mut self.pipelined_data[slot.clone()]);
             if self.pipelined[oldest].partial.is_none() && self.sub_banks.is_empty() {
                 if accumulate { add_row(memory, data) } else { copy_row(memory, data) }
@@ -292,14 +293,14 @@ impl AccumulatorMem {
         let PipelinedWrite { row, partial, .. } = self.pipelined[index];
         let slot = self.lanes(index as u32);
         if self.sub_banks.is_empty() {
-            let lanes = self.lanes(row);
+            let lanes = self.lanes(row.0);
             write_row(&mut self.memory[lanes], &self.pipelined_data[slot], &partial);
         } else {
             self.queue_write(row, slot, partial);
         }
     }
 
-    fn queue_write(&mut self, row: u32, slot: std::ops::Range<usize>, partial: Option<ByteMask>) {
+    fn queue_write(&mut self, row: BankRow, slot: std::ops::Range<usize>, partial: Option<ByteMask>) {
         let sub_bank = self.sub_bank(row);
         let WriteQueue { writes, tail, .. } = &mut self.sub_banks[sub_bank];
         let write = &mut writes[*tail];
@@ -319,7 +320,7 @@ impl AccumulatorMem {
             if Some(sub_bank) != reading && write.valid {
                 write.valid = false;
                 *head = (*head + 1) % WRITE_QUEUE_ENTRIES;
-                let start = write.row as usize * self.dim;
+                let start = write.row.0 as usize * self.dim;
                 write_row(&mut self.memory[start..start + self.dim], &write.data.0[..self.dim], &write.partial);
             }
         }
@@ -354,16 +355,15 @@ const ELEMENT_ENABLES: [i32; 16] = {
     bits
 };
 
-/// Clock edge of the shared adders (`AccPipeShared`) if several banks, those of the mask `adding`, use them in this cycle: have an
+/// Clock edge of the shared adders (`AccPipeShared`) if several banks, those in `adding`, use them in this cycle: have an
 /// accumulating write in stage 0.
 ///
 /// The operands pass an OR-type select over these banks, so that they are ORed together bit by bit and all banks
 /// get the same wrong sum; nothing in the hardware prevents it.
-pub fn add_ored(banks: &mut [AccumulatorMem], adding: u32) {
-    let adds = |bank: usize| adding >> bank & 1 == 1;
-    let (mut op1, mut op2) = (AccRow::default(), AccRow::default());
-    for (_, bank) in banks.iter().enumerate().filter(|(index, _)| adds(*index)) {
-        let (row, data) = bank.adder_operands();
+pub fn add_ored(banks: &mut [AccumulatorMem], adding: BankSet) {
+    let (mut op1, mut op2) = (AccLanes::default(), AccLanes::default());
+    for bank in adding {
+        let (row, data) = banks[bank.index()].adder_operands();
         for (lane, (a, b)) in row.iter().zip(data).enumerate() {
             op1.0[lane] |= a;
             op2.0[lane] |= b;
@@ -371,8 +371,8 @@ pub fn add_ored(banks: &mut [AccumulatorMem], adding: u32) {
     }
     let mut sum = op1;
     add_row(&mut sum.0, &op2.0);
-    for (_, bank) in banks.iter_mut().enumerate().filter(|(index, _)| adds(*index)) {
-        bank.replace_sum(&sum);
+    for bank in adding {
+        banks[bank.index()].replace_sum(&sum);
     }
 }
 
@@ -388,7 +388,7 @@ mod tests {
     };
 
     fn write(row: u32, data: &[i32], accumulate: bool) -> AccumulatorWrite<'_> {
-        AccumulatorWrite { row, data, mask: None, accumulate }
+        AccumulatorWrite { row: BankRow(row), data, mask: None, accumulate }
     }
 
     fn address(write: &AccumulatorWrite) -> WriteAddress {
@@ -416,29 +416,29 @@ mod tests {
         assert_eq!(accepted, [true, false, false, true, false, false, true]);
         clock(&mut bank, None);
         clock(&mut bank, None);
-        assert_eq!(bank.row(1), &[15; 4]);
+        assert_eq!(bank.row(BankRow(1)), &[15; 4]);
     }
 
     #[test]
     fn a_row_is_readable_three_cycles_after_its_write_was_accepted() {
         let mut bank = AccumulatorMem::new(4, 4, 2, 0);
         clock(&mut bank, Some(&write(1, &[5; 4], false)));
-        assert!(!bank.read_ready(1, false, None));
-        assert!(bank.read_ready(2, false, None));
+        assert!(!bank.read_ready(BankRow(1), false, None));
+        assert!(bank.read_ready(BankRow(2), false, None));
         clock(&mut bank, None);
-        assert!(!bank.read_ready(1, false, None));
+        assert!(!bank.read_ready(BankRow(1), false, None));
         clock(&mut bank, None);
-        assert!(bank.read_ready(1, false, None));
-        bank.read(1, READOUT);
+        assert!(bank.read_ready(BankRow(1), false, None));
+        bank.read(BankRow(1), READOUT);
         assert_eq!(bank.out().map(|out| out.data.0[3]), Some(5));
-        assert!(!bank.read_ready(2, false, None) && bank.read_ready(2, true, None));
+        assert!(!bank.read_ready(BankRow(2), false, None) && bank.read_ready(BankRow(2), true, None));
     }
 
     #[test]
     fn a_valid_accumulating_write_blocks_reads_even_if_it_is_refused() {
         let bank = AccumulatorMem::new(4, 4, 2, 0);
-        assert!(!bank.read_ready(2, false, Some(WriteAddress { row: 1, accumulate: true })));
-        assert!(bank.read_ready(2, false, Some(WriteAddress { row: 1, accumulate: false })));
+        assert!(!bank.read_ready(BankRow(2), false, Some(WriteAddress { row: BankRow(1), accumulate: true })));
+        assert!(bank.read_ready(BankRow(2), false, Some(WriteAddress { row: BankRow(1), accumulate: false })));
     }
 
     #[test]
@@ -457,7 +457,7 @@ mod tests {
         for request in [Some(&request), None, None] {
             clock(&mut bank, request);
         }
-        assert_eq!(bank.row(0), &[0xffff_0000_u32 as i32, 0xff]);
+        assert_eq!(bank.row(BankRow(0)), &[0xffff_0000_u32 as i32, 0xff]);
     }
 
     #[test]
@@ -473,13 +473,13 @@ mod tests {
             let request = write(0, &data, true);
             bank.write(Some(&request), Some(address(&request)));
         }
-        add_ored(&mut banks, 0b11);
+        add_ored(&mut banks, BankSet::from_bits(0b11));
         for _ in 0..2 {
             for bank in &mut banks {
                 bank.write(None, None);
             }
         }
-        assert_eq!((banks[0].row(0)[0], banks[1].row(0)[0]), (3 + 12, 3 + 12));
+        assert_eq!((banks[0].row(BankRow(0))[0], banks[1].row(BankRow(0))[0]), (3 + 12, 3 + 12));
     }
 
     #[test]
@@ -487,11 +487,11 @@ mod tests {
         let mut bank = AccumulatorMem::new(8, 4, 2, 2);
         clock(&mut bank, Some(&write(3, &[7; 4], true)));
         for _ in 1..4 {
-            assert!(!bank.read_ready(3, false, None));
+            assert!(!bank.read_ready(BankRow(3), false, None));
             clock(&mut bank, None);
         }
-        assert!(bank.read_ready(3, false, None));
-        assert_eq!(bank.row(3), &[7; 4]);
+        assert!(bank.read_ready(BankRow(3), false, None));
+        assert_eq!(bank.row(BankRow(3)), &[7; 4]);
     }
 
     #[test]
@@ -502,11 +502,11 @@ mod tests {
         clock(&mut bank, None);
         // Row 0 is in the write queue of sub-bank 0 and row 1 enters that of sub-bank 1 at this edge.
         clock(&mut bank, Some(&write(2, &[1; 4], true)));
-        assert!(!bank.write_ready(WriteAddress { row: 0, accumulate: true }));
+        assert!(!bank.write_ready(WriteAddress { row: BankRow(0), accumulate: true }));
         clock(&mut bank, Some(&write(4, &[1; 4], true)));
-        assert_eq!((bank.row(0)[0], bank.row(1)[0]), (0, 7));
+        assert_eq!((bank.row(BankRow(0))[0], bank.row(BankRow(1))[0]), (0, 7));
         clock(&mut bank, None);
-        assert_eq!(bank.row(0)[0], 7);
+        assert_eq!(bank.row(BankRow(0))[0], 7);
     }
 
     proptest::proptest! {
@@ -545,7 +545,7 @@ mod tests {
                 clock(&mut bank, None);
             }
             for (row, value) in expected.iter().enumerate() {
-                proptest::prop_assert_eq!(bank.row(row as u32), &[*value; 2]);
+                proptest::prop_assert_eq!(bank.row(BankRow(row as u32)), &[*value; 2]);
             }
         }
     }

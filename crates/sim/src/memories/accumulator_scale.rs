@@ -24,7 +24,7 @@ use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::observation::event::Port;
 use crate::parts::pipeline::Pipeline;
-use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::row::{AccLanes, SpadLanes};
 
 /// Units with norm functions in a build with fewer units than columns (`num_units_with_norm`).
 const NORM_UNITS: usize = 4;
@@ -32,7 +32,7 @@ const NORM_UNITS: usize = 4;
 /// A row at the output (`AccumulatorScaleResp`), with [`AccumulatorScale::data`] and [`AccumulatorScale::full_data`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccumulatorScaleResp {
-    row: AccRow,
+    row: AccLanes,
     /// The row's own function. It is applied as the row leaves, and only if its small form is asked for.
     function: Readout,
     /// Who read it (`fromDMA`).
@@ -123,8 +123,8 @@ impl AccumulatorScale {
     }
 
     /// A row in its scaled and clipped form (`data`); the wires of a build without it are tied to 0.
-    pub fn data(&self, resp: &AccumulatorScaleResp) -> SpadRow {
-        let mut data = SpadRow::default();
+    pub fn data(&self, resp: &AccumulatorScaleResp) -> SpadLanes {
+        let mut data = SpadLanes::default();
         if self.has_small_width {
             read_row(&resp.row.0[..self.dim], &resp.function, &mut data.0[..self.dim]);
         }
@@ -132,8 +132,8 @@ impl AccumulatorScale {
     }
 
     /// A row as it was read (`full_data`); the wires of a build without it are tied to 0.
-    pub fn full_data(&self, resp: &AccumulatorScaleResp) -> AccRow {
-        if self.has_full_width { resp.row } else { AccRow::default() }
+    pub fn full_data(&self, resp: &AccumulatorScaleResp) -> AccLanes {
+        if self.has_full_width { resp.row } else { AccLanes::default() }
     }
 
     /// `in.ready`, given whether the output is taken.
@@ -149,6 +149,7 @@ impl AccumulatorScale {
     }
 
     /// Clock edge: `input` was accepted, the output leaves iff `out_taken`. Returns true if anything changed.
+    #[must_use]
     pub fn tick(&mut self, input: Option<NormalizedOutput<'_>>, out_taken: bool) -> bool {
         if input.is_none() && self.is_empty() {
             return false;
@@ -231,7 +232,7 @@ mod tests {
 
     fn resp(value: i32, activation: Activation) -> AccumulatorReadResp {
         let readout = ReadoutRequest { activation, scale: ONE, constants: Default::default(), port: Port::Dma };
-        AccumulatorReadResp { data: AccRow([value; 64]), readout }
+        AccumulatorReadResp { data: AccLanes([value; 64]), readout }
     }
 
     fn output(resp: &AccumulatorReadResp) -> NormalizedOutput<'_> {
@@ -249,7 +250,7 @@ mod tests {
 
     /// Cycle in which a row accepted in cycle 0 is at the output.
     fn latency(unit: &mut AccumulatorScale, row: &AccumulatorReadResp) -> u32 {
-        unit.tick(Some(output(row)), false);
+        let _ = unit.tick(Some(output(row)), false);
         (1..100).find(|_| unit.out().is_some() || !unit.tick(None, false)).unwrap_or(0)
     }
 
@@ -258,8 +259,8 @@ mod tests {
         let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
         assert_eq!(latency(&mut unit, &resp(-300, Activation::Relu)), 8);
         let out = unit.out().expect("a row");
-        assert_eq!(unit.data(out), SpadRow::default());
-        assert_eq!(unit.full_data(out), AccRow([-300; 64]));
+        assert_eq!(unit.data(out), SpadLanes::default());
+        assert_eq!(unit.full_data(out), AccLanes([-300; 64]));
         let mut unit = AccumulatorScale::new(&GemminiConfig::default16());
         latency(&mut unit, &resp(300, Activation::None));
         let row = unit.data(unit.out().expect("a row"));

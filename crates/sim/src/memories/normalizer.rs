@@ -40,7 +40,7 @@ use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp
 use crate::observation::event::Port;
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
-use crate::parts::row::AccRow;
+use crate::parts::row::AccLanes;
 
 /// Depth of the queue that replaces the unit in builds without normalizations.
 const PASSTHROUGH_DEPTH: usize = 2;
@@ -117,7 +117,7 @@ impl Stats {
         let constants = IexpConstants::default();
         let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, port: Port::Dma };
         Self {
-            resp: AccumulatorReadResp { data: AccRow::default(), readout },
+            resp: AccumulatorReadResp { data: AccLanes::default(), readout },
             cmd: NormCmd::Reset,
             state: State::Idle,
             registers: Statistics::default(),
@@ -307,6 +307,7 @@ impl Normalizer {
     /// Clock edge: `input` was accepted, the output leaves iff `out_taken`. `port_constants` are the constants of the exponential
     /// at the input port in this cycle, valid or not: the sum tree takes them from there and not from its row.
     /// Returns true if anything changed.
+    #[must_use]
     pub fn tick(&mut self, input: Option<NormalizedInput>, out_taken: bool, port_constants: &IexpConstants) -> bool {
         match &mut self.inner {
             Inner::Passthrough(queue) => {

@@ -137,6 +137,7 @@ impl ScaleUnits {
 
     /// Clock edge: `take` removes the oldest row; `accept` enters a new one at the tail, `Some(true)` as already whole.
     /// `assigned` is the mask of entries served by the assigned group. Returns true if anything changed.
+    #[must_use]
     pub fn tick(&mut self, take: bool, accept: Option<bool>, assigned: u8) -> bool {
         if self.is_empty() && accept.is_none() {
             return false;
@@ -204,7 +205,7 @@ mod tests {
             if take {
                 left.push(cycle);
             }
-            units.tick(take, accept, 0);
+            let _ = units.tick(take, accept, 0);
         }
         left
     }
@@ -212,10 +213,10 @@ mod tests {
     #[test]
     fn a_row_alone_is_whole_after_its_lanes_a_unit_the_pipe_and_two_registers() {
         let mut units = ScaleUnits::uniform(4, 16, 4);
-        units.tick(false, Some(false), 0);
+        let _ = units.tick(false, Some(false), 0);
         for cycle in 1..10 {
             assert_eq!(units.done(), None, "cycle {cycle}");
-            units.tick(false, None, 0);
+            let _ = units.tick(false, None, 0);
         }
         assert_eq!(units.done(), Some(0));
     }
@@ -230,9 +231,9 @@ mod tests {
     #[test]
     fn a_whole_row_is_done_in_the_next_cycle() {
         let mut units = ScaleUnits::uniform(4, 16, 4);
-        units.tick(false, Some(true), 0);
+        let _ = units.tick(false, Some(true), 0);
         assert_eq!(units.done(), Some(0));
-        units.tick(true, None, 0);
+        let _ = units.tick(true, None, 0);
         assert!(units.is_empty());
     }
 }

@@ -51,7 +51,8 @@ use crate::front_end::counter_file::CounterEvents;
 use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
 use crate::memories::scratchpad_bank::ScratchpadBank;
 use crate::observation::event::{EventBuffer, Port};
-use crate::parts::row::SpadRow;
+use crate::parts::banks::{AccRow, BankId, BankRow, BankSet, SpadRow};
+use crate::parts::row::SpadLanes;
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, TlbResponse};
 use crate::port::tilelink::{ABeat, DmaClient, TileLink, TileLinkInputs};
@@ -65,12 +66,12 @@ pub struct Scratchpad {
     pub(crate) acc_banks: Vec<AccumulatorMem>,
     pub(crate) states: BankStates,
     /// All scratchpad banks and all accumulator banks.
-    pub(crate) all_banks: (u32, u32),
+    pub(crate) all_banks: (BankSet, BankSet),
     pub(crate) spad_single_ported: bool,
     /// Sub-banks of a single-ported accumulator bank, else 0.
     pub(crate) acc_sub_banks: u32,
     /// Accumulator banks that the DMA must not write in this cycle (`consecutive_write_block`).
-    pub(crate) consecutive_write_block: u32,
+    pub(crate) consecutive_write_block: BankSet,
     /// Sub-bank of the last accumulating write, by bank (`consecutive_write_sub_bank`).
     pub(crate) consecutive_write_sub_bank: Vec<u32>,
     pub(crate) mvin: MvinPath,
@@ -98,10 +99,10 @@ impl Scratchpad {
             spad_banks: vec![spad_bank; config.sp_banks as usize],
             acc_banks: vec![acc_bank; config.acc_banks as usize],
             states: BankStates::default(),
-            all_banks: (u32::MAX >> (32 - config.sp_banks), u32::MAX >> (32 - config.acc_banks)),
+            all_banks: (BankSet::first(config.sp_banks), BankSet::first(config.acc_banks)),
             spad_single_ported: config.sp_singleported,
             acc_sub_banks,
-            consecutive_write_block: 0,
+            consecutive_write_block: BankSet::EMPTY,
             consecutive_write_sub_bank: vec![0; config.acc_banks as usize],
             mvin: MvinPath::new(config),
             mvout: MvoutPath::new(config),
@@ -119,22 +120,22 @@ impl Scratchpad {
 
     /// Output of a scratchpad bank's queue of rows for the execute controller, and whether it is valid.
     #[inline]
-    pub fn ex_resp(&self, bank: u8) -> (bool, &SpadRow) {
-        self.spad_banks[usize::from(bank)].shown_to(Port::Ex)
+    pub fn ex_resp(&self, bank: BankId) -> (bool, &SpadLanes) {
+        self.spad_banks[bank.index()].shown_to(Port::Ex)
     }
 
     /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
-    pub fn spad_row(&self, row: u32) -> Option<&[i8]> {
+    pub fn spad_row(&self, SpadRow(row): SpadRow) -> Option<&[i8]> {
         let bits = self.layout.sp_bank_row_bits;
         let bank = self.spad_banks.get((row >> bits) as usize)?;
-        Some(bank.row(row & ((1 << bits) - 1)))
+        Some(bank.row(BankRow(row & ((1 << bits) - 1))))
     }
 
     /// Elements of an accumulator row, counted through all banks; none beyond the last one.
-    pub fn acc_row(&self, row: u32) -> Option<&[i32]> {
+    pub fn acc_row(&self, AccRow(row): AccRow) -> Option<&[i32]> {
         let bits = self.layout.acc_bank_row_bits;
         let bank = self.acc_banks.get((row >> bits) as usize)?;
-        Some(bank.row(row & ((1 << bits) - 1)))
+        Some(bank.row(BankRow(row & ((1 << bits) - 1))))
     }
 
     /// The beat offered to the memory.
@@ -193,7 +194,7 @@ impl Scratchpad {
     /// First half of the cycle's wires: sinks, bank outputs and writes, then which banks accept a read.
     ///
     /// `pops` are the execute response queues that are popped, `tlb` the translation answers by client.
-    pub fn wires(&self, ex_write: &ExWrite, pops: u32, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
+    pub fn wires(&self, ex_write: &ExWrite, pops: BankSet, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
         let mut wires = ScratchpadWires::default();
         self.drive_writer(tlb[TLB_WRITER], &mut wires);
         self.drive_reader(ex_write, tlb[TLB_READER], &mut wires);
@@ -207,8 +208,8 @@ impl Scratchpad {
         wires.writer = self.writer.wires(tlb, a_ready, d.is_some());
         wires.mvout = self.mvout.wires(
             wires.writer.req_ready,
-            |bank| self.states.dma_rows >> bank & 1 == 1,
-            |bank| self.states.acc_out >> bank & 1 == 1,
+            |bank| self.states.dma_rows.has(bank),
+            |bank| self.states.acc_out.has(bank),
         );
         wires.store_ready = self.mvout.store_ready();
         (wires.dispatched, wires.mvout_read, wires.store_response) = (false, None, None);
@@ -233,23 +234,22 @@ impl Scratchpad {
 
     /// Outputs that leave, and banks that accept a read.
     #[inline]
-    pub(crate) fn drive_banks(&self, pops: u32, wires: &mut ScratchpadWires) {
+    pub(crate) fn drive_banks(&self, pops: BankSet, wires: &mut ScratchpadWires) {
         wires.outputs = self.outputs_taken(pops, &wires.mvout);
         (wires.spad_read_ready, wires.acc_read_ready) = self.read_ready(&wires.writes, wires.outputs);
     }
 
     /// Bank outputs that leave in this cycle.
-    pub(crate) fn outputs_taken(&self, pops: u32, mvout: &MvoutWires) -> OutputsTaken {
+    pub(crate) fn outputs_taken(&self, pops: BankSet, mvout: &MvoutWires) -> OutputsTaken {
         let BankStates { spad_out, rows_full, .. } = self.states;
-        let bit = |bank: Option<u8>| bank.map_or(0, |bank| 1 << bank);
-        let to = |port: Port, pops: u32| spad_out[port as usize] & (!rows_full[port as usize] | pops);
-        OutputsTaken { spad: to(Port::Ex, pops) | to(Port::Dma, bit(mvout.spad_row)), acc: bit(mvout.acc_row) }
+        let to = |port: Port, pops: BankSet| spad_out[port as usize] & (!rows_full[port as usize] | pops);
+        OutputsTaken { spad: to(Port::Ex, pops) | to(Port::Dma, mvout.spad_row.into()), acc: mvout.acc_row.into() }
     }
 
     /// Banks that accept a read: scratchpad, accumulator.
-    pub(crate) fn read_ready(&self, writes: &BankWrites, taken: OutputsTaken) -> (u32, u32) {
+    pub(crate) fn read_ready(&self, writes: &BankWrites, taken: OutputsTaken) -> (BankSet, BankSet) {
         let BankStates { spad_out, acc_out, .. } = self.states;
-        let written = if self.spad_single_ported { writes.spad_banks } else { 0 };
+        let written = writes.spad_banks.only_if(self.spad_single_ported);
         let (spad_waiting, acc_waiting) = ((spad_out[0] | spad_out[1]) & !taken.spad, acc_out & !taken.acc);
         (self.all_banks.0 & !spad_waiting & !written, self.all_banks.1 & !acc_waiting & !writes.accumulating)
     }
@@ -260,8 +260,8 @@ impl Scratchpad {
         let (source, row) = (self.mvout.source(request), self.mvout.bank_row(request));
         wires.dispatched = match source {
             RowSource::Zeros => true,
-            RowSource::Spad(bank) => wires.spad_read_ready & !reads.spad_valid & (1 << bank) != 0,
-            RowSource::Acc(bank) => reads.acc_valid >> bank & 1 == 0 && self.acc_read_ready(bank, row, wires),
+            RowSource::Spad(bank) => (wires.spad_read_ready & !reads.spad_valid).has(bank),
+            RowSource::Acc(bank) => !reads.acc_valid.has(bank) && self.acc_read_ready(bank, row, wires),
         };
         if wires.dispatched {
             wires.mvout_read = Some((source, row));
@@ -270,9 +270,9 @@ impl Scratchpad {
     }
 
     /// `read.req.ready` of an accumulator bank for a row.
-    fn acc_read_ready(&self, bank: u8, row: u32, wires: &ScratchpadWires) -> bool {
+    fn acc_read_ready(&self, bank: BankId, row: BankRow, wires: &ScratchpadWires) -> bool {
         let write = wires.writes.acc_source(bank).map(|(_, request)| request.address);
-        self.acc_banks[usize::from(bank)].read_ready(row, wires.outputs.acc >> bank & 1 == 1, write)
+        self.acc_banks[bank.index()].read_ready(row, wires.outputs.acc.has(bank), write)
     }
 
     /// Whether a request of the load controller is accepted.
@@ -287,6 +287,7 @@ impl Scratchpad {
     /// Clock edge. Returns true if a register changed that can change the next cycle.
     ///
     /// Each part reads the others as they were before the edge, so the order is: what takes a row before what gives it.
+    #[must_use]
     pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs<'_>, events: &mut EventBuffer) -> bool {
         let reader_beat = wires.reader.a_fires.then(|| self.reader.a_beat(&wires.reader));
         let writer_beat = if wires.writer.a_fires { self.writer.a_beat(&wires.writer) } else { None };
@@ -303,7 +304,7 @@ impl Scratchpad {
         &mut self,
         wires: &ScratchpadWires,
         store: Option<&ScratchpadWriteRequest>,
-    ) -> (bool, Option<(u8, u32, ReadoutRequest)>) {
+    ) -> (bool, Option<(BankId, BankRow, ReadoutRequest)>) {
         let mut changed = self.tick_writer(wires);
         let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
             (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
@@ -314,7 +315,7 @@ impl Scratchpad {
     }
 
     fn tick_writer(&mut self, wires: &ScratchpadWires) -> bool {
-        let row = wires.mvout.spad_row.and_then(|bank| self.spad_banks[usize::from(bank)].row_for(Port::Dma));
+        let row = wires.mvout.spad_row.and_then(|bank| self.spad_banks[bank.index()].row_for(Port::Dma));
         let request = self.mvout.writer_request(&wires.mvout, row);
         self.writer.tick(&wires.writer, request.as_ref(), self.tilelink.d(DmaClient::Writer))
     }

@@ -13,15 +13,16 @@
 //! data is put where it will stand in the queue as it is read.
 
 use crate::observation::event::Port;
-use crate::parts::row::{SpadRow, copy_row};
+use crate::parts::banks::BankRow;
+use crate::parts::row::{SpadLanes, copy_row};
 
 /// A write in this cycle: lanes enabled by `mask` (bit i = lane i).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BankWrite<'a> {
     /// Row of the bank.
-    pub row: u32,
+    pub row: BankRow,
     /// Data.
-    pub data: &'a SpadRow,
+    pub data: &'a SpadLanes,
     /// Lane enables.
     pub mask: u64,
 }
@@ -29,7 +30,7 @@ pub struct BankWrite<'a> {
 /// A queue of rows in front of one port, a ring with a slot more than the queue is deep: for the row in the output register.
 #[derive(Clone, Debug)]
 pub(crate) struct RowQueue {
-    pub(crate) slots: Vec<SpadRow>,
+    pub(crate) slots: Vec<SpadLanes>,
     /// Slots minus one; their number is a power of two.
     pub(crate) mask: usize,
     pub(crate) head: usize,
@@ -39,20 +40,20 @@ pub(crate) struct RowQueue {
 impl RowQueue {
     fn new(depth: usize) -> Self {
         let slots = (depth + 1).next_power_of_two();
-        Self { slots: vec![SpadRow::default(); slots], mask: slots - 1, head: 0, len: 0 }
+        Self { slots: vec![SpadLanes::default(); slots], mask: slots - 1, head: 0, len: 0 }
     }
 
     /// What stands at the queue's output: its head, or, of an empty one, what the hardware's memory of `depth` slots holds where
     /// the next row will go: the row that many rows ago.
     #[inline]
-    fn shown(&self, depth: usize) -> &SpadRow {
+    fn shown(&self, depth: usize) -> &SpadLanes {
         let behind = if self.len == 0 { depth } else { 0 };
         &self.slots[self.head.wrapping_sub(behind) & self.mask]
     }
 
     /// The slot behind the last row of the queue.
     #[inline]
-    fn next(&mut self) -> &mut SpadRow {
+    fn next(&mut self) -> &mut SpadLanes {
         &mut self.slots[(self.head + self.len) & self.mask]
     }
 }
@@ -78,14 +79,14 @@ impl ScratchpadBank {
 
     /// Head of the queue of rows for a port.
     #[inline]
-    pub fn row_for(&self, port: Port) -> Option<&SpadRow> {
+    pub fn row_for(&self, port: Port) -> Option<&SpadLanes> {
         let queue = &self.queues[port as usize];
         if queue.len == 0 { None } else { Some(&queue.slots[queue.head & queue.mask]) }
     }
 
     /// Output of the queue of rows for a port, whether it is valid (`resp.valid`, `resp.bits.data`) or not.
     #[inline]
-    pub fn shown_to(&self, port: Port) -> (bool, &SpadRow) {
+    pub fn shown_to(&self, port: Port) -> (bool, &SpadLanes) {
         let queue = &self.queues[port as usize];
         (queue.len > 0, queue.shown(self.depth))
     }
@@ -97,8 +98,8 @@ impl ScratchpadBank {
     }
 
     /// The bytes of a row, for views and end-state checks.
-    pub fn row(&self, row: u32) -> &[i8] {
-        let start = row as usize * self.dim;
+    pub fn row(&self, row: BankRow) -> &[i8] {
+        let start = row.0 as usize * self.dim;
         &self.memory[start..start + self.dim]
     }
 
@@ -127,9 +128,9 @@ impl ScratchpadBank {
     /// A read of a two-ported bank that is written in the same cycle at the same row sees the new row: the read
     /// address is registered and the memory is read after the edge.
     #[inline]
-    pub fn read(&mut self, row: u32, port: Port) {
+    pub fn read(&mut self, row: BankRow, port: Port) {
         debug_assert!(self.out.is_none(), "read accepted while a row waits at the output");
-        let start = row as usize * self.dim;
+        let start = row.0 as usize * self.dim;
         let slot = self.queues[port as usize].next();
         copy_row(&mut slot.0[..self.dim], &self.memory[start..start + self.dim]);
         self.out = Some(port);
@@ -137,7 +138,7 @@ impl ScratchpadBank {
 
     /// Clock edge, third: a write is done.
     pub fn write(&mut self, write: &BankWrite) {
-        let start = write.row as usize * self.dim;
+        let start = write.row.0 as usize * self.dim;
         let lanes = &mut self.memory[start..start + self.dim];
         let all = u64::MAX >> (64 - self.dim);
         if write.mask & all == all {
@@ -155,15 +156,15 @@ impl ScratchpadBank {
 mod tests {
     use super::*;
 
-    fn row_of(value: i8) -> SpadRow {
-        SpadRow([value; crate::parts::row::MAX_DIM])
+    fn row_of(value: i8) -> SpadLanes {
+        SpadLanes([value; crate::parts::row::MAX_DIM])
     }
 
     #[test]
     fn a_row_stands_at_the_output_until_it_leaves_for_the_queue_of_who_asked() {
         let mut bank = ScratchpadBank::new(8, 4, 4);
-        bank.write(&BankWrite { row: 3, data: &row_of(5), mask: u64::MAX });
-        bank.read(3, Port::Dma);
+        bank.write(&BankWrite { row: BankRow(3), data: &row_of(5), mask: u64::MAX });
+        bank.read(BankRow(3), Port::Dma);
         assert_eq!(bank.out, Some(Port::Dma));
         assert!(bank.is_empty(Port::Dma));
         assert_eq!(bank.leave(), Some((Port::Dma, false)));
@@ -175,14 +176,14 @@ mod tests {
     fn rows_leave_in_the_order_of_their_reads_and_by_the_queue_of_who_asked() {
         let mut bank = ScratchpadBank::new(8, 4, 2);
         for row in 0..4 {
-            bank.write(&BankWrite { row, data: &row_of(row as i8), mask: u64::MAX });
+            bank.write(&BankWrite { row: BankRow(row), data: &row_of(row as i8), mask: u64::MAX });
         }
         let mut full = Vec::new();
         for (row, port) in [(0, Port::Ex), (1, Port::Dma), (2, Port::Ex)] {
-            bank.read(row, port);
+            bank.read(BankRow(row), port);
             full.extend(bank.leave());
         }
-        bank.read(3, Port::Ex);
+        bank.read(BankRow(3), Port::Ex);
         assert_eq!(full, [(Port::Ex, false), (Port::Dma, false), (Port::Ex, true)]);
         let mut rows = Vec::new();
         for port in [Port::Ex, Port::Ex, Port::Dma] {
@@ -198,12 +199,12 @@ mod tests {
     fn an_empty_queue_shows_the_row_of_its_depth_ago() {
         let mut bank = ScratchpadBank::new(8, 4, 2);
         for row in 0..4 {
-            bank.write(&BankWrite { row, data: &row_of(10 + row as i8), mask: u64::MAX });
+            bank.write(&BankWrite { row: BankRow(row), data: &row_of(10 + row as i8), mask: u64::MAX });
         }
         let shown = |bank: &ScratchpadBank| (bank.shown_to(Port::Ex).0, bank.shown_to(Port::Ex).1.0[0]);
         for (row, before) in [(0, 0), (1, 0), (2, 10), (3, 11)] {
             assert_eq!(shown(&bank), (false, before));
-            bank.read(row, Port::Ex);
+            bank.read(BankRow(row), Port::Ex);
             bank.leave();
             assert_eq!(shown(&bank), (true, 10 + row as i8));
             bank.pop(Port::Ex);
@@ -213,8 +214,8 @@ mod tests {
     #[test]
     fn a_masked_write_changes_the_enabled_lanes_only() {
         let mut bank = ScratchpadBank::new(2, 4, 4);
-        bank.write(&BankWrite { row: 1, data: &row_of(9), mask: 0b0110 });
-        assert_eq!(bank.row(1), &[0, 9, 9, 0]);
-        assert_eq!(bank.row(0), &[0; 4]);
+        bank.write(&BankWrite { row: BankRow(1), data: &row_of(9), mask: 0b0110 });
+        assert_eq!(bank.row(BankRow(1)), &[0, 9, 9, 0]);
+        assert_eq!(bank.row(BankRow(0)), &[0; 4]);
     }
 }

@@ -158,6 +158,7 @@ impl<R: Copy> VectorScalarMultiplier<R> {
     }
 
     /// Clock edge: `req` was accepted, the output leaves iff `resp_taken`. Returns true if anything changed.
+    #[must_use]
     pub fn tick(&mut self, req: Option<VectorScalarMultiplierReq<R>>, resp_taken: bool) -> bool {
         if req.is_none() && self.is_empty() {
             return false;
@@ -247,12 +248,12 @@ mod tests {
     use pollux_numerics::mvin_scale_row;
 
     use super::*;
-    use crate::parts::row::SpadRow;
+    use crate::parts::row::SpadLanes;
 
     const HALF: u32 = 0x3f00_0000;
     const ONE: u32 = 0x3f80_0000;
 
-    fn scale(row: &mut SpadRow, dim: usize, scale: u32) {
+    fn scale(row: &mut SpadLanes, dim: usize, scale: u32) {
         mvin_scale_row(&mut row.0[..dim], scale);
     }
 
@@ -260,14 +261,14 @@ mod tests {
         Some(ScaleArgs { multiplicand: Multiplicand::Float32, latency: 4, units, identity: 1.0 })
     }
 
-    fn request(value: i8, scale: u32, repeats: u16) -> VectorScalarMultiplierReq<SpadRow> {
-        VectorScalarMultiplierReq { row: SpadRow([value; 64]), scale, repeats, last: true, tag: MvinTag::default() }
+    fn request(value: i8, scale: u32, repeats: u16) -> VectorScalarMultiplierReq<SpadLanes> {
+        VectorScalarMultiplierReq { row: SpadLanes([value; 64]), scale, repeats, last: true, tag: MvinTag::default() }
     }
 
     /// Feeds the requests as soon as they are accepted and takes every output: (cycle, copy, last, first lane).
     fn run(
-        vsm: &mut VectorScalarMultiplier<SpadRow>,
-        requests: &[VectorScalarMultiplierReq<SpadRow>],
+        vsm: &mut VectorScalarMultiplier<SpadLanes>,
+        requests: &[VectorScalarMultiplierReq<SpadLanes>],
     ) -> Vec<(u32, u16, bool, i8)> {
         let mut waiting = requests.iter();
         let mut out = Vec::new();
@@ -275,7 +276,7 @@ mod tests {
             let resp = vsm.resp().map(|r| (cycle, r.copy, r.last, r.row.0[0]));
             out.extend(resp);
             let req = vsm.req_ready().then(|| waiting.next().copied()).flatten();
-            vsm.tick(req, resp.is_some());
+            let _ = vsm.tick(req, resp.is_some());
         }
         assert!(vsm.is_empty());
         out

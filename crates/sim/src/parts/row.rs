@@ -3,21 +3,21 @@
 /// Largest DIM that Pollux models (`GemminiConfig::validate` refuses more).
 pub const MAX_DIM: usize = 64;
 
-/// A scratchpad row: DIM signed bytes; lanes from DIM on stay 0.
+/// The lanes of a scratchpad row: DIM signed bytes; lanes from DIM on stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpadRow(pub [i8; MAX_DIM]);
+pub struct SpadLanes(pub [i8; MAX_DIM]);
 
-/// An accumulator row: DIM 32-bit words; lanes from DIM on stay 0.
+/// The lanes of an accumulator row: DIM 32-bit words; lanes from DIM on stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccRow(pub [i32; MAX_DIM]);
+pub struct AccLanes(pub [i32; MAX_DIM]);
 
-impl Default for SpadRow {
+impl Default for SpadLanes {
     fn default() -> Self {
         Self([0; MAX_DIM])
     }
 }
 
-impl Default for AccRow {
+impl Default for AccLanes {
     fn default() -> Self {
         Self([0; MAX_DIM])
     }

@@ -1,6 +1,6 @@
 //! The wires between the three parts of the machine (front end, execute, memory), one struct each.
 //!
-//! Bank sets are bit masks (bit i = bank i). Everything here lives for one cycle.
+//! Everything here lives for one cycle.
 
 use std::ops::Index;
 
@@ -8,7 +8,8 @@ use pollux_isa::RoccCommand;
 
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
-use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::row::{AccLanes, SpadLanes};
 
 /// One value for each class of commands, indexed by [`Unit`].
 pub type PerUnit<T> = [T; 3];
@@ -52,9 +53,9 @@ pub struct ExWrite {
     /// Where the row goes; none if nothing is written.
     pub target: Option<ExTarget>,
     /// Data for the scratchpad, one byte a lane.
-    pub spad_row: SpadRow,
+    pub spad_row: SpadLanes,
     /// Data for the accumulator, one word a lane.
-    pub acc_row: AccRow,
+    pub acc_row: AccLanes,
 }
 
 /// Where a result row goes: lanes `0..cols`.
@@ -63,18 +64,18 @@ pub enum ExTarget {
     /// Into a scratchpad bank.
     Spad {
         /// Bank.
-        bank: u8,
+        bank: BankId,
         /// Row within the bank.
-        row: u32,
+        row: BankRow,
         /// Number of lanes written.
         cols: usize,
     },
     /// Into an accumulator bank.
     Acc {
         /// Bank.
-        bank: u8,
+        bank: BankId,
         /// Row within the bank.
-        row: u32,
+        row: BankRow,
         /// Number of lanes written.
         cols: usize,
         /// Add to the row instead of overwriting it.
@@ -86,11 +87,11 @@ pub enum ExTarget {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExReads {
     /// Scratchpad banks with a valid request.
-    pub spad_valid: u32,
+    pub spad_valid: BankSet,
     /// Row asked of each scratchpad bank.
     pub spad_row: BankRows,
     /// Accumulator banks with a valid request (accepted, but never answered in this revision).
-    pub acc_valid: u32,
+    pub acc_valid: BankSet,
     /// Row asked of each accumulator bank.
     pub acc_row: BankRows,
 }
@@ -101,26 +102,26 @@ pub struct BankRows {
     /// Operands that ask for a row.
     pub operands: OperandSet,
     /// The bank each of them asks.
-    pub bank: [u8; 3],
+    pub bank: [BankId; 3],
     /// Row within the bank.
-    pub row: [u32; 3],
+    pub row: [BankRow; 3],
 }
 
-impl Index<usize> for BankRows {
-    type Output = u32;
+impl Index<BankId> for BankRows {
+    type Output = BankRow;
 
     /// The row for a bank, of the last operand if there are several; 0 for a bank that is not asked.
     #[inline]
-    fn index(&self, bank: usize) -> &u32 {
-        let asks = |x: &usize| self.operands.has(*x) && usize::from(self.bank[*x]) == bank;
-        [D, B, A].into_iter().find(asks).map_or(&0, |x| &self.row[x])
+    fn index(&self, bank: BankId) -> &BankRow {
+        let asks = |x: &usize| self.operands.has(*x) && self.bank[*x] == bank;
+        [D, B, A].into_iter().find(asks).map_or(&BankRow(0), |x| &self.row[x])
     }
 }
 
-/// The banks of some operands, one bit a bank.
+/// The banks of some operands.
 #[inline]
-pub fn banks_of(operands: OperandSet, bank: &[u8; 3]) -> u32 {
-    let mut banks = 0;
-    operands.each(|x| banks |= 1 << bank[x]);
+pub fn banks_of(operands: OperandSet, bank: &[BankId; 3]) -> BankSet {
+    let mut banks = BankSet::EMPTY;
+    operands.each(|x| banks.insert(bank[x]));
     banks
 }

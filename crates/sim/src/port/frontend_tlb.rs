@@ -426,13 +426,6 @@ pub struct TlbWires {
     access: Option<TlbAccess>,
 }
 
-impl TlbWires {
-    /// An access that the page table forbids.
-    pub fn fault(&self) -> Option<PageFault> {
-        self.access.and_then(|access| access.fault)
-    }
-}
-
 /// The wires of the TLB proper.
 #[derive(Clone, Copy, Debug, Default)]
 struct TlbAccess {

@@ -321,6 +321,7 @@ impl TileLink {
 
     /// Clock edge. Returns true if a beat moved.
     #[inline]
+    #[must_use]
     pub fn tick(&mut self, inputs: &TileLinkInputs) -> bool {
         let entering = inputs.a[0].is_some() || inputs.a[1].is_some() || inputs.port_d.is_some();
         if !entering && self.is_empty() {
@@ -387,7 +388,7 @@ mod tests {
 
     fn send(net: &mut TileLink, reader: Option<ABeat>, writer: Option<ABeat>) -> Option<ABeat> {
         let head = net.port_a().copied();
-        net.tick(&TileLinkInputs {
+        let _ = net.tick(&TileLinkInputs {
             a: [reader.as_ref(), writer.as_ref()],
             port_a_taken: head.is_some(),
             ..Default::default()
@@ -436,9 +437,9 @@ mod tests {
     fn a_response_reaches_its_engine_two_cycles_after_the_port() {
         let mut net = TileLink::new(16, 16);
         let d = DBeat { source: 17, size: 16, beat: 0, ack: false, last: true, data: [7; MAX_BEAT_BYTES] };
-        net.tick(&TileLinkInputs { port_d: Some(&d), ..Default::default() });
+        let _ = net.tick(&TileLinkInputs { port_d: Some(&d), ..Default::default() });
         assert!(net.d(DmaClient::Reader).is_none());
-        net.tick(&TileLinkInputs::default());
+        let _ = net.tick(&TileLinkInputs::default());
         assert_eq!(net.d(DmaClient::Reader).map(|b| b.source), Some(1));
     }
 }

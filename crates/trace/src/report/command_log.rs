@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use pollux_sim::event::{Cycle, Event, Observer, Origin, Unit};
+use pollux_sim::observer::{Cycle, Event, Observer, Origin, Unit};
 use serde::{Serialize, Serializer};
 
 use super::SCHEMA;

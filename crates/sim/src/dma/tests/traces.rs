@@ -196,8 +196,8 @@ impl Bench {
         let written = self.scaling.pop_front_if(|row| row.0 == cycle);
         let response = written.and_then(|row| self.write_row(&row.1, &row.2));
         let stored = self.dispatch.front().filter(|_| read_row).map(|request| request.cmd_id);
-        self.load.tick(ld, read_fires, response, true);
-        self.store.tick(st, write_fires, stored, true);
+        let _ = self.load.tick(ld, read_fires, response, true);
+        let _ = self.store.tick(st, write_fires, stored, true);
         self.scaling.extend(merged);
         if reader.req_ready {
             self.read_issue.pop();
@@ -207,19 +207,19 @@ impl Bench {
         }
         let reader_a = reader.a_fires.then(|| self.reader.a_beat(&reader));
         let writer_a = self.writer.a_beat(&writer).filter(|_| writer.a_fires);
-        self.reader.tick(&reader, stream_read.as_ref(), d[0].as_ref());
-        self.writer.tick(&writer, stream_write.as_ref(), d[1].as_ref());
+        let _ = self.reader.tick(&reader, stream_read.as_ref(), d[0].as_ref());
+        let _ = self.writer.tick(&writer, stream_write.as_ref(), d[1].as_ref());
         self.tick_store_queues(writer.req_ready, to_issue, to_scale, read_row);
         if let Some(request) = write.filter(|_| write_fires) {
             self.dispatch.push(request);
         }
-        self.tilelink.tick(&TileLinkInputs {
+        let _ = self.tilelink.tick(&TileLinkInputs {
             a: [reader_a.as_ref(), writer_a.as_ref()],
             d_taken: [reader.d_taken, writer.d_taken],
             port_a_taken: port.a_taken,
             port_d: port.d.as_ref(),
         });
-        self.port.tick(cycle, &port, &mut self.memory, port_a.as_ref(), &mut events);
+        let _ = self.port.tick(cycle, &port, &mut self.memory, port_a.as_ref(), &mut events);
         self.tlb.tick(&tlb, &[writer.tlb_request, reader.tlb_request], false, |_| 0);
         let mut lines = if load_completes { vec![format!("{cycle},load complete")] } else { Vec::new() };
         events.drain_sorted(|event| lines.push(show(cycle, event)));

@@ -7,6 +7,7 @@ use super::operands::Pass;
 use crate::execute::mesh_with_delays::MeshRequest;
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
+use crate::parts::banks::BankId;
 use crate::parts::multi_headed_queue::wrapping_add;
 
 /// An entry of the control queue (`ComputeCntlSignals`): what the mesh needs to know about the rows of one cycle. What all
@@ -27,7 +28,7 @@ pub(crate) struct ControlSignals {
     pub(crate) from_acc: OperandSet,
     /// First entry of its pass: it takes a request to the mesh along.
     pub(crate) first: bool,
-    pub(crate) bank: [u8; 3],
+    pub(crate) bank: [BankId; 3],
     /// Lanes that are not padding; 0 for a padding row.
     pub(crate) cols: [u8; 3],
     /// Slot of the pass's request.
@@ -44,7 +45,7 @@ impl ControlSignals {
         zeros: OperandSet::EMPTY,
         from_acc: OperandSet::EMPTY,
         first: false,
-        bank: [0; 3],
+        bank: [BankId(0); 3],
         cols: [0; 3],
         request: 0,
     };

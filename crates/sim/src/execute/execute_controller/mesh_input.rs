@@ -7,13 +7,14 @@ use super::wires::{ControlWires, State};
 use crate::execute::mesh_with_delays::{MeshRequest, OperandRows};
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
-use crate::parts::row::SpadRow;
+use crate::parts::banks::BankId;
+use crate::parts::row::SpadLanes;
 use crate::parts::wires::banks_of;
 
 impl ExecuteController {
     /// Step 2: the head of the control queue, given the output of each bank's execute response queue, and whether it is valid.
     #[inline]
-    pub fn control<'a>(&self, response: impl Fn(u8) -> (bool, &'a SpadRow)) -> ControlWires<'a> {
+    pub fn control<'a>(&self, response: impl Fn(BankId) -> (bool, &'a SpadLanes)) -> ControlWires<'a> {
         let mesh = self.mesh.wires();
         let valid = self.control_queue.valid(0);
         if !valid && self.state != State::Flush {
@@ -35,7 +36,7 @@ impl ExecuteController {
     fn head_rows<'a>(
         &self,
         head: &ControlSignals,
-        response: impl Fn(u8) -> (bool, &'a SpadRow),
+        response: impl Fn(BankId) -> (bool, &'a SpadLanes),
     ) -> (OperandRows<'a>, OperandSet) {
         let mut rows = OperandRows { row: [None; 3], cols: head.cols };
         let mut have = !head.reads;

@@ -10,6 +10,7 @@ use crate::execute::command_kind::Kind;
 use crate::execute::mesh_with_delays::transposed;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::Tag;
+use crate::parts::banks::{BankId, BankRow};
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -107,9 +108,9 @@ impl Place {
 
     /// Bank, and row in it, of the row that is so many rows behind the first one.
     #[inline]
-    pub fn bank_row(&self, offset: u32) -> (u8, u32) {
+    pub fn bank_row(&self, offset: u32) -> (BankId, BankRow) {
         let row = self.first.wrapping_add(offset) & self.mask;
-        ((row >> self.row_bits) as u8, row & self.row_mask())
+        (BankId((row >> self.row_bits) as u8), BankRow(row & self.row_mask()))
     }
 }
 

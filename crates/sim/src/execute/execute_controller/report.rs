@@ -177,11 +177,11 @@ impl ExecuteController {
             return Some(format!(
                 "operand {} from accumulator bank {}: the hardware accepts this read and never answers it; copy the \
                  operand to the scratchpad first",
-                names[x], head.bank[x]
+                names[x], head.bank[x].0
             ));
         }
         Some(match waiting.iter().next() {
-            Some(x) => format!("operand {} from scratchpad bank {}", names[x], head.bank[x]),
+            Some(x) => format!("operand {} from scratchpad bank {}", names[x], head.bank[x].0),
             None => "room for another request in the mesh".to_owned(),
         })
     }

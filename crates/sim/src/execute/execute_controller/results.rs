@@ -9,6 +9,7 @@ use super::operands::{Configuration, Parameters};
 use super::wires::ExResults;
 use crate::execute::mesh_with_delays::MeshResponse;
 use crate::execute::tag_queue::Tag;
+use crate::parts::banks::{acc_place, spad_place};
 use crate::parts::row::copy_row;
 use crate::parts::wires::{ExTarget, ExWrite};
 
@@ -41,11 +42,11 @@ impl ResultWriter {
         let addr = tag.addr.add(layout, offset);
         let cols = usize::from(tag.cols).min(dim as usize);
         if addr.is_acc() {
-            let (bank, row) = (addr.acc_bank(layout) as u8, addr.acc_row(layout));
+            let (bank, row) = acc_place(addr, layout);
             let write = ExTarget::Acc { bank, row, cols, accumulate: addr.accumulate() };
             self.ex_write_to_acc.then_some(write)
         } else {
-            let (bank, row) = (addr.sp_bank(layout) as u8, addr.sp_row(layout));
+            let (bank, row) = spad_place(addr, layout);
             self.ex_write_to_spad.then_some(ExTarget::Spad { bank, row, cols })
         }
     }

@@ -11,11 +11,12 @@ use crate::execute::command_kind::Kind;
 use crate::execute::mesh_with_delays::MeshRequest;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::Tag;
+use crate::parts::banks::{BankId, BankSet};
 use crate::parts::wires::{BankRows, ExReads, RobId, banks_of};
 
 impl ExecuteController {
     /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report.
-    pub fn row_issue(&self, control: &ControlWires<'_>, spad_ready: u32, acc_ready: u32) -> RowIssueWires {
+    pub fn row_issue(&self, control: &ControlWires<'_>, spad_ready: BankSet, acc_ready: BankSet) -> RowIssueWires {
         let mut wires = RowIssueWires::default();
         self.drive_row_issue(self.control_ready(control), spad_ready, acc_ready, &mut wires);
         wires
@@ -25,8 +26,8 @@ impl ExecuteController {
     pub(crate) fn drive_row_issue(
         &self,
         control_ready: bool,
-        spad_ready: u32,
-        acc_ready: u32,
+        spad_ready: BankSet,
+        acc_ready: BankSet,
         wires: &mut RowIssueWires,
     ) {
         wires.control_ready = control_ready;
@@ -41,7 +42,7 @@ impl ExecuteController {
     }
 
     /// The rows requested in this cycle, worked out in full.
-    fn issue_row(&self, spad_ready: u32, acc_ready: u32, wires: &mut RowIssueWires) {
+    fn issue_row(&self, spad_ready: BankSet, acc_ready: BankSet, wires: &mut RowIssueWires) {
         (wires.decision, wires.pass) = match self.state {
             State::Waiting => {
                 let decision = self.decide();
@@ -138,11 +139,9 @@ impl ExecuteController {
 
     /// Operands whose bank takes no request in this cycle.
     #[inline]
-    fn busy_banks(&self, bank: &[u8; 3], spad_ready: u32, acc_ready: u32) -> OperandSet {
+    fn busy_banks(&self, bank: &[BankId; 3], spad_ready: BankSet, acc_ready: BankSet) -> OperandSet {
         let from_acc = self.decoded.from_acc;
-        let ready = |ready: u32| {
-            OperandSet::of([ready >> bank[A] & 1 == 1, ready >> bank[B] & 1 == 1, ready >> bank[D] & 1 == 1])
-        };
+        let ready = |ready: BankSet| OperandSet::of([ready.has(bank[A]), ready.has(bank[B]), ready.has(bank[D])]);
         if from_acc.is_empty() {
             return !ready(spad_ready);
         }
@@ -182,7 +181,7 @@ impl ExecuteController {
     /// Operands that need not wait for another one: an operand waits while it is a row ahead, and gives way in a bank to an
     /// operand of higher priority that is level with it (`must_wait_for`).
     #[inline]
-    pub(crate) fn may_advance(&self, plan: &Plan, bank: &[u8; 3]) -> OperandSet {
+    pub(crate) fn may_advance(&self, plan: &Plan, bank: &[BankId; 3]) -> OperandSet {
         let RowCounters { next: [a, b, d], started, .. } = self.counters;
         let level = a == b && b == d && (started.is_empty() || started == OperandSet::ALL);
         if level && plan.reads.is_single() {
@@ -202,7 +201,7 @@ impl ExecuteController {
 
     /// Both operands read, and from the same scratchpad bank, or both from the accumulator.
     #[inline]
-    pub(crate) fn same_bank(&self, x: usize, y: usize, plan: &Plan, bank: &[u8; 3]) -> bool {
+    pub(crate) fn same_bank(&self, x: usize, y: usize, plan: &Plan, bank: &[BankId; 3]) -> bool {
         let is_acc = self.decoded.is_acc;
         plan.reads.has(x)
             && plan.reads.has(y)

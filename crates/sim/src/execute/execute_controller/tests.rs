@@ -9,7 +9,8 @@ use super::report::{ExecuteActivity, ExecuteStall};
 use super::*;
 use crate::acceleration::row_streak::RowStreaks;
 use crate::observation::event::Unit;
-use crate::parts::row::{AccRow, SpadRow};
+use crate::parts::banks::{BankId, BankSet};
+use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::wires::ExTarget;
 
 /// Cycles in which things happened.
@@ -34,12 +35,12 @@ struct Bench {
     dim: usize,
     ex: ExecuteController,
     /// `[bank][row][lane]`.
-    spad: Vec<Vec<SpadRow>>,
-    acc: Vec<AccRow>,
+    spad: Vec<Vec<SpadLanes>>,
+    acc: Vec<AccLanes>,
     /// Row at the bank's output.
-    output: Vec<Option<SpadRow>>,
+    output: Vec<Option<SpadLanes>>,
     /// Execute response queue of the bank.
-    responses: Vec<VecDeque<SpadRow>>,
+    responses: Vec<VecDeque<SpadLanes>>,
     commands: VecDeque<IssuedCmd>,
     issue: RowIssueWires,
     issued: u8,
@@ -60,8 +61,8 @@ impl Bench {
         Self {
             dim: dim as usize,
             ex: ExecuteController::new(&config),
-            spad: vec![vec![SpadRow::default(); ROWS]; BANKS],
-            acc: vec![AccRow::default(); ROWS],
+            spad: vec![vec![SpadLanes::default(); ROWS]; BANKS],
+            acc: vec![AccLanes::default(); ROWS],
             output: vec![None; BANKS],
             responses: vec![VecDeque::new(); BANKS],
             commands: VecDeque::new(),
@@ -104,10 +105,10 @@ impl Bench {
     }
 
     fn cycle(&mut self) -> bool {
-        const NO_ROW: SpadRow = SpadRow([0; crate::parts::row::MAX_DIM]);
+        const NO_ROW: SpadLanes = SpadLanes([0; crate::parts::row::MAX_DIM]);
         let results = self.ex.results();
         let responses = self.responses.clone();
-        let control = self.ex.control(|bank| match responses[usize::from(bank)].front() {
+        let control = self.ex.control(|bank| match responses[bank.index()].front() {
             Some(row) => (true, row),
             None => (false, &NO_ROW),
         });
@@ -115,10 +116,10 @@ impl Bench {
         let moves: Vec<bool> = (0..BANKS).map(|b| self.response_ready(b, control.pops)).collect();
         let ready = (0..BANKS).filter(|&b| (self.output[b].is_none() || moves[b]) && written != Some(b));
         let refused = self.refused[self.cycle as usize % self.refused.len()];
-        let ready = ready.fold(0, |mask, b| mask | 1 << b) & !refused;
+        let ready = BankSet::from_bits(ready.fold(0, |mask, b| mask | 1 << b) & !refused);
         match &mut self.streaks {
-            Some(streaks) => streaks.row_issue(&self.ex, &control, ready, !0, &mut self.issue),
-            None => self.issue = self.ex.row_issue(&control, ready, !0),
+            Some(streaks) => streaks.row_issue(&self.ex, &control, ready, BankSet::ALL, &mut self.issue),
+            None => self.issue = self.ex.row_issue(&control, ready, BankSet::ALL),
         }
         let issue = self.issue;
         self.record(&control, &issue);
@@ -129,37 +130,38 @@ impl Bench {
             None => ex.tick(cmd, &results, &control, &issue, events),
         };
         for (b, moves) in moves.into_iter().enumerate() {
-            if control.pops >> b & 1 == 1 {
+            if control.pops.has(BankId(b as u8)) {
                 self.responses[b].pop_front();
             }
             if moves {
                 let row = self.output[b].take();
                 self.responses[b].extend(row);
             }
-            if issue.reads.spad_valid & ready & 1 << b != 0 {
-                self.output[b] = Some(self.spad[b][issue.reads.spad_row[b] as usize % ROWS]);
+            let bank = BankId(b as u8);
+            if (issue.reads.spad_valid & ready).has(bank) {
+                self.output[b] = Some(self.spad[b][issue.reads.spad_row[bank].0 as usize % ROWS]);
             }
         }
         self.cycle += 1;
         progress
     }
 
-    fn response_ready(&self, bank: usize, pops: u32) -> bool {
-        self.responses[bank].len() < 4 || pops >> bank & 1 == 1
+    fn response_ready(&self, bank: usize, pops: BankSet) -> bool {
+        self.responses[bank].len() < 4 || pops.has(BankId(bank as u8))
     }
 
     /// Performs the result write; returns the scratchpad bank that is busy with it.
     fn write(&mut self, results: &ExResults) -> Option<usize> {
         match results.write.target? {
             ExTarget::Spad { bank, row, cols } => {
-                self.log.writes.push((self.cycle, row));
+                self.log.writes.push((self.cycle, row.0));
                 let data = &results.write.spad_row.0;
-                self.spad[usize::from(bank)][row as usize].0[..cols].copy_from_slice(&data[..cols]);
-                Some(bank.into())
+                self.spad[bank.index()][row.0 as usize].0[..cols].copy_from_slice(&data[..cols]);
+                Some(bank.index())
             }
             ExTarget::Acc { row, cols, .. } => {
-                self.log.writes.push((self.cycle, row));
-                self.acc[row as usize % ROWS].0[..cols].copy_from_slice(&results.write.acc_row.0[..cols]);
+                self.log.writes.push((self.cycle, row.0));
+                self.acc[row.0 as usize % ROWS].0[..cols].copy_from_slice(&results.write.acc_row.0[..cols]);
                 None
             }
         }
@@ -167,8 +169,8 @@ impl Bench {
 
     fn record(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) {
         let cycle = self.cycle;
-        let reads = (0..BANKS).filter(|b| issue.reads.spad_valid >> b & 1 == 1);
-        self.log.reads.extend(reads.map(|b| (cycle, b, issue.reads.spad_row[b])));
+        let reads = issue.reads.spad_valid.into_iter();
+        self.log.reads.extend(reads.map(|bank| (cycle, bank.index(), issue.reads.spad_row[bank].0)));
         self.log.requests.extend(control.request.map(|(request, _)| (cycle, request.flush)));
         self.log.presented.extend(control.mesh.advance.then_some(cycle));
         self.log.reports.extend(issue.completed.map(|id| (cycle, id.index)));

@@ -4,6 +4,7 @@ use super::operands::Pass;
 use crate::execute::mesh_with_delays::{MeshRequest, MeshWires, OperandRows};
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
+use crate::parts::banks::{BankId, BankSet};
 use crate::parts::wires::{ExReads, ExWrite, RobId};
 
 /// State of the controller (`control_state`).
@@ -56,7 +57,7 @@ pub struct ExResults {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ControlWires<'a> {
     /// Scratchpad banks whose execute response is taken.
-    pub pops: u32,
+    pub pops: BankSet,
     pub(crate) mesh: MeshWires,
     /// The head leaves if there is one (`deq.ready`).
     pub(crate) head_ready: bool,
@@ -84,7 +85,7 @@ pub struct RowIssueWires {
     /// Operands that advance by a row.
     pub(crate) fire: OperandSet,
     /// Bank of each operand's next row.
-    pub(crate) bank: [u8; 3],
+    pub(crate) bank: [BankId; 3],
     /// `about_to_fire_all_rows`.
     pub(crate) done: bool,
 }

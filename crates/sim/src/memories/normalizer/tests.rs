@@ -7,13 +7,13 @@ fn row(value: i32) -> AccumulatorReadResp {
         constants: IexpConstants::default(),
         port: Port::Dma,
     };
-    let mut data = AccRow([value; 64]);
+    let mut data = AccLanes([value; 64]);
     data.0[0] = value + 16;
     AccumulatorReadResp { data, readout }
 }
 
 fn tick(unit: &mut Normalizer, value: i32, cmd: NormCmd, constants: &IexpConstants) {
-    unit.tick(Some(NormalizedInput { resp: &row(value), len: 16, stats_id: 0, cmd }), false, constants);
+    let _ = unit.tick(Some(NormalizedInput { resp: &row(value), len: 16, stats_id: 0, cmd }), false, constants);
 }
 
 fn unit() -> Normalizer {
@@ -26,7 +26,7 @@ fn busy_cycles(unit: &mut Normalizer, value: i32, cmd: NormCmd) -> u32 {
     let mut cycle = 1;
     while !unit.in_ready(0, unit.out().is_some()) {
         let taken = unit.out().is_some();
-        unit.tick(None, taken, &IexpConstants::default());
+        let _ = unit.tick(None, taken, &IexpConstants::default());
         cycle += 1;
         assert!(cycle < 200, "never done");
     }
@@ -36,7 +36,7 @@ fn busy_cycles(unit: &mut Normalizer, value: i32, cmd: NormCmd) -> u32 {
 fn drain(unit: &mut Normalizer) {
     for _ in 0..10 {
         let taken = unit.out().is_some();
-        unit.tick(None, taken, &IexpConstants::default());
+        let _ = unit.tick(None, taken, &IexpConstants::default());
     }
     assert!(unit.is_idle());
 }
@@ -90,7 +90,7 @@ fn a_row_goes_out_with_the_mean_and_deviation_of_the_rows_before() {
 fn exponentials_wait_for_the_maximum_tree_to_empty() {
     let mut unit = unit();
     tick(&mut unit, 4, NormCmd::Max, &IexpConstants::default());
-    unit.tick(None, false, &IexpConstants::default());
+    let _ = unit.tick(None, false, &IexpConstants::default());
     // Accepted in cycle 2; the tree holds the maximum's row in cycles 2 to 5.
     assert_eq!(busy_cycles(&mut unit, 4, NormCmd::SumExp), 4);
 }
@@ -122,6 +122,6 @@ fn without_normalizations_a_row_only_passes_a_queue() {
     assert!(unit.out().is_some() && unit.in_ready(0, false));
     tick(&mut unit, 5, NormCmd::Reset, &IexpConstants::default());
     assert!(!unit.in_ready(0, true));
-    unit.tick(None, true, &IexpConstants::default());
+    let _ = unit.tick(None, true, &IexpConstants::default());
     assert_eq!(unit.out().map(|out| out.resp.data.0[1]), Some(5));
 }

@@ -8,8 +8,8 @@ use super::wires::{ACC_BYTES, AccWriteRequest, BankWrites, EX, ScratchpadWires, 
 use crate::dma::mvin_path::MvinHeads;
 use crate::memories::accumulator_mem::{self, AccumulatorWrite, ReadoutRequest, WriteAddress};
 use crate::observation::event::{Event, EventBuffer, Port};
-use crate::parts::banks::{banks_of, set_bit};
-use crate::parts::row::{AccRow, ByteMask, SpadRow};
+use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::row::{AccLanes, ByteMask, SpadLanes};
 use crate::parts::wires::{ExReads, ExTarget, ExWrite};
 
 impl Scratchpad {
@@ -19,10 +19,10 @@ impl Scratchpad {
         &mut self,
         wires: &ScratchpadWires,
         reads: &ExReads,
-        mvout: Option<(u8, u32, ReadoutRequest)>,
+        mvout: Option<(BankId, BankRow, ReadoutRequest)>,
         events: &mut EventBuffer,
     ) -> bool {
-        if wires.outputs.acc | reads.acc_valid == 0 && mvout.is_none() {
+        if (wires.outputs.acc | reads.acc_valid).is_empty() && mvout.is_none() {
             return false;
         }
         self.read_acc_banks(wires, reads, mvout, events)
@@ -36,19 +36,19 @@ impl Scratchpad {
         ex_write: &ExWrite,
         events: &mut EventBuffer,
     ) -> bool {
-        if self.states.acc_writing | wires.writes.acc_banks | self.consecutive_write_block == 0 {
+        if (self.states.acc_writing | wires.writes.acc_banks | self.consecutive_write_block).is_empty() {
             return false;
         }
         let blocked = self.acc_sub_banks != 0 && self.block_consecutive_writes(&wires.writes);
-        if self.states.acc_adding.count_ones() > 1 {
+        if self.states.acc_adding.len() > 1 {
             accumulator_mem::add_ored(&mut self.acc_banks, self.states.acc_adding);
         }
         self.states.acc_adding = wires.writes.acc_fires & wires.writes.accumulating;
         let writing = self.states.acc_writing | wires.writes.acc_fires;
-        for bank in banks_of(writing) {
+        for bank in writing {
             self.write_acc_bank(bank, wires, ex_write, events);
         }
-        blocked || writing != 0
+        blocked || !writing.is_empty()
     }
 
     #[inline(never)] // rows of results are written much more often
@@ -56,23 +56,23 @@ impl Scratchpad {
         &mut self,
         wires: &ScratchpadWires,
         reads: &ExReads,
-        mvout_read: Option<(u8, u32, ReadoutRequest)>,
+        mvout_read: Option<(BankId, BankRow, ReadoutRequest)>,
         events: &mut EventBuffer,
     ) -> bool {
-        for bank in banks_of(wires.outputs.acc) {
-            self.acc_banks[usize::from(bank)].take();
+        for bank in wires.outputs.acc {
+            self.acc_banks[bank.index()].take();
         }
         self.states.acc_out &= !wires.outputs.acc;
-        let mut changed = wires.outputs.acc != 0;
-        for bank in banks_of(reads.acc_valid | mvout_read.map_or(0, |(bank, ..)| 1 << bank)) {
+        let mut changed = !wires.outputs.acc.is_empty();
+        for bank in reads.acc_valid | mvout_read.map(|(bank, ..)| bank).into() {
             let read = match mvout_read {
                 Some((of, row, readout)) if of == bank => Some((row, readout)),
                 _ => self.ex_acc_read(bank, wires, reads),
             };
             if let Some((row, readout)) = read {
-                events.push(Event::AccRead { bank, row, port: readout.port });
-                self.acc_banks[usize::from(bank)].read(row, readout);
-                self.states.acc_out |= 1 << bank;
+                events.push(Event::AccRead { bank: bank.0, row: row.0, port: readout.port });
+                self.acc_banks[bank.index()].read(row, readout);
+                self.states.acc_out.insert(bank);
                 changed = true;
             }
         }
@@ -81,27 +81,27 @@ impl Scratchpad {
 
     /// Clock edge of a bank's writes.
     #[inline]
-    fn write_acc_bank(&mut self, bank: u8, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
+    fn write_acc_bank(&mut self, bank: BankId, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
         let request = wires.writes.acc_source(bank);
-        let mem = &mut self.acc_banks[usize::from(bank)];
+        let mem = &mut self.acc_banks[bank.index()];
         match request {
             Some((EX, AccWriteRequest { fires: true, address, .. })) => {
                 let WriteAddress { row, accumulate } = address;
-                events.push(Event::AccWrite { bank, row, port: Port::Ex, accumulate });
+                events.push(Event::AccWrite { bank: bank.0, row: row.0, port: Port::Ex, accumulate });
                 let partial = match ex_write.target {
                     Some(ExTarget::Acc { cols, .. }) if cols < self.dim => Some(ByteMask::first(cols * ACC_BYTES)),
                     _ => None,
                 };
                 let data = &ex_write.acc_row.0[..self.dim];
                 mem.write(Some(&AccumulatorWrite { row, data, mask: partial, accumulate }), Some(address));
-                self.states.acc_writing |= 1 << bank;
+                self.states.acc_writing.insert(bank);
             }
             Some((source, AccWriteRequest { fires: true, address, .. })) => {
                 self.write_loaded_acc_row(bank, source, address, &wires.heads, events);
             }
             request => {
                 mem.write(None, request.map(|(_, request)| request.address));
-                set_bit(&mut self.states.acc_writing, bank, mem.is_writing());
+                self.states.acc_writing.set(bank, mem.is_writing());
             }
         }
     }
@@ -110,24 +110,24 @@ impl Scratchpad {
     #[inline(never)]
     fn write_loaded_acc_row(
         &mut self,
-        bank: u8,
+        bank: BankId,
         source: usize,
         address: WriteAddress,
         heads: &MvinHeads,
         events: &mut EventBuffer,
     ) {
         let WriteAddress { row, accumulate } = address;
-        events.push(Event::AccWrite { bank, row, port: Port::Dma, accumulate });
+        events.push(Event::AccWrite { bank: bank.0, row: row.0, port: Port::Dma, accumulate });
         let (data, mask) = self.loaded_acc_row(source, heads);
         let write = AccumulatorWrite { row, data: &data.0[..self.dim], mask: Some(mask), accumulate };
-        self.acc_banks[usize::from(bank)].write(Some(&write), Some(address));
-        self.states.acc_writing |= 1 << bank;
+        self.acc_banks[bank.index()].write(Some(&write), Some(address));
+        self.states.acc_writing.insert(bank);
     }
 
     /// Data and byte enables of a loaded row or a row of zeros that is offered to the accumulator.
     #[inline(never)] // it fills the caller's row in place
-    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> (AccRow, ByteMask) {
-        let nothing = (AccRow::default(), ByteMask::default());
+    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> (AccLanes, ByteMask) {
+        let nothing = (AccLanes::default(), ByteMask::default());
         if source == ZERO {
             return self.mvin.zero_mask().map_or(nothing, |mask| (nothing.0, self.element_mask(mask)));
         }
@@ -142,19 +142,19 @@ impl Scratchpad {
     }
 
     /// A read of the execute controller that the bank accepts.
-    fn ex_acc_read(&self, bank: u8, wires: &ScratchpadWires, reads: &ExReads) -> Option<(u32, ReadoutRequest)> {
-        if reads.acc_valid >> bank & 1 == 0 {
+    fn ex_acc_read(&self, bank: BankId, wires: &ScratchpadWires, reads: &ExReads) -> Option<(BankRow, ReadoutRequest)> {
+        if !reads.acc_valid.has(bank) {
             return None;
         }
-        let row = reads.acc_row[usize::from(bank)];
+        let row = reads.acc_row[bank];
         let constants = IexpConstants::default();
         let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, port: Port::Ex };
         self.acc_read_ready(bank, row, wires).then_some((row, readout))
     }
 
     /// A row of scratchpad elements as accumulator elements, sign extended.
-    fn widened(&self, row: &SpadRow) -> AccRow {
-        let mut wide = AccRow::default();
+    fn widened(&self, row: &SpadLanes) -> AccLanes {
+        let mut wide = AccLanes::default();
         for (element, &narrow) in wide.0.iter_mut().zip(&row.0[..self.dim]) {
             *element = narrow.into();
         }
@@ -175,12 +175,12 @@ impl Scratchpad {
     /// queue does not overflow.
     fn block_consecutive_writes(&mut self, writes: &BankWrites) -> bool {
         let before = self.consecutive_write_block;
-        self.consecutive_write_block = 0;
+        self.consecutive_write_block = BankSet::EMPTY;
         for request in writes.acc.iter().flatten().filter(|request| request.fires && request.address.accumulate) {
-            let sub_bank = request.address.row & (self.acc_sub_banks - 1);
-            let last = &mut self.consecutive_write_sub_bank[usize::from(request.bank)];
+            let sub_bank = request.address.row.0 & (self.acc_sub_banks - 1);
+            let last = &mut self.consecutive_write_sub_bank[request.bank.index()];
             if *last == sub_bank {
-                self.consecutive_write_block |= 1 << request.bank;
+                self.consecutive_write_block.insert(request.bank);
             }
             *last = sub_bank;
         }

@@ -4,6 +4,7 @@ use super::Scratchpad;
 use super::wires::{AccWriteRequest, BankWrites, EX, MVIN, ZERO};
 use crate::dma::mvin_path::{MvinHeads, MvinTaken};
 use crate::memories::accumulator_mem::WriteAddress;
+use crate::parts::banks::{BankId, acc_place, spad_place};
 use crate::parts::wires::{ExTarget, ExWrite};
 
 impl Scratchpad {
@@ -31,25 +32,25 @@ impl Scratchpad {
         }
     }
 
-    fn acc_request(&self, bank: u8, address: WriteAddress) -> AccWriteRequest {
-        AccWriteRequest { bank, address, fires: self.acc_banks[usize::from(bank)].write_ready(address) }
+    fn acc_request(&self, bank: BankId, address: WriteAddress) -> AccWriteRequest {
+        AccWriteRequest { bank, address, fires: self.acc_banks[bank.index()].write_ready(address) }
     }
 
     /// The loaded row for the accumulator: a narrow one hides a wide one, whatever their banks.
-    fn mvin_acc_row(&self, heads: &MvinHeads) -> Option<(u8, WriteAddress)> {
+    fn mvin_acc_row(&self, heads: &MvinHeads) -> Option<(BankId, WriteAddress)> {
         let (laddr, tag) = match (&heads.narrow, &heads.wide) {
             (Some(row), _) if row.tag.is_acc => (row.laddr, &row.tag),
             (_, Some(row)) if row.tag.is_acc => (row.laddr, &row.tag),
             _ => return None,
         };
-        let address = WriteAddress { row: laddr.acc_row(self.layout), accumulate: tag.accumulate };
-        Some((laddr.acc_bank(self.layout) as u8, address))
+        let (bank, row) = acc_place(laddr, self.layout);
+        Some((bank, WriteAddress { row, accumulate: tag.accumulate }))
     }
 
     fn mvin_writes(&self, heads: &MvinHeads, writes: &mut BankWrites, taken: &mut MvinTaken) {
         let narrow = heads.narrow.as_ref();
         if let Some(row) = narrow.filter(|row| !row.tag.is_acc) {
-            let bank = row.laddr.sp_bank(self.layout) as u8;
+            let (bank, _) = spad_place(row.laddr, self.layout);
             if writes.spad[EX] != Some(bank) {
                 writes.write_spad(MVIN, bank);
                 taken.narrow = true;
@@ -72,28 +73,28 @@ impl Scratchpad {
         let last = heads.narrow.as_ref().is_some_and(|row| row.last) || heads.wide.as_ref().is_some_and(|row| row.last);
         let Some(row) = heads.zero.as_ref().filter(|_| !last) else { return };
         if !row.laddr.is_acc() {
-            let bank = row.laddr.sp_bank(self.layout) as u8;
-            if writes.spad_banks >> bank & 1 == 0 {
+            let (bank, _) = spad_place(row.laddr, self.layout);
+            if !writes.spad_banks.has(bank) {
                 writes.write_spad(ZERO, bank);
                 taken.zero = true;
             }
             return;
         }
-        let bank = row.laddr.acc_bank(self.layout) as u8;
+        let (bank, bank_row) = acc_place(row.laddr, self.layout);
         let mvin = self.mvin_acc_row(heads);
         let ex = writes.acc[EX].is_some_and(|request| request.bank == bank);
         if ex || mvin.is_some_and(|(mvin_bank, _)| mvin_bank == bank) || self.is_blocked(bank) {
             return;
         }
         // Row and flag are selected by "a loaded row waits for an accumulator", without comparing the banks.
-        let own = WriteAddress { row: row.laddr.acc_row(self.layout), accumulate: row.laddr.accumulate() };
+        let own = WriteAddress { row: bank_row, accumulate: row.laddr.accumulate() };
         let request = self.acc_request(bank, mvin.map_or(own, |(_, address)| address));
         writes.write_acc(ZERO, request);
         taken.zero = request.fires;
     }
 
-    fn is_blocked(&self, bank: u8) -> bool {
-        self.consecutive_write_block >> bank & 1 == 1
+    fn is_blocked(&self, bank: BankId) -> bool {
+        self.consecutive_write_block.has(bank)
     }
 }
 

@@ -21,9 +21,9 @@ impl Scratchpad {
                 RowSource::Acc(bank) => (&mut acc, bank, reads.acc_valid),
             };
             match wires.dispatched {
-                true => used.read |= 1 << bank,
-                false if valid >> bank & 1 == 1 => used.refuse(Conflict::MvoutReadBehindEx, 1 << bank),
-                false => used.refuse(Conflict::MvoutReadRefused, 1 << bank),
+                true => used.read |= 1 << bank.0,
+                false if valid.has(bank) => used.refuse(Conflict::MvoutReadBehindEx, 1 << bank.0),
+                false => used.refuse(Conflict::MvoutReadRefused, 1 << bank.0),
             }
         }
         self.dma_writes(wires, spad, acc)
@@ -31,25 +31,25 @@ impl Scratchpad {
 
     fn ex_accesses(&self, wires: &ScratchpadWires, reads: &ExReads, spad: &mut BankUse, acc: &mut BankUse) {
         let writes = &wires.writes;
-        spad.read = reads.spad_valid & wires.spad_read_ready;
-        acc.read = reads.acc_valid & wires.acc_read_ready;
-        let written = if self.spad_single_ported { writes.spad_banks } else { 0 };
+        spad.read = (reads.spad_valid & wires.spad_read_ready).bits();
+        acc.read = (reads.acc_valid & wires.acc_read_ready).bits();
+        let written = writes.spad_banks.only_if(self.spad_single_ported);
         let refused = reads.spad_valid & !wires.spad_read_ready;
-        spad.refuse(Conflict::ExReadBehindWrite, refused & written);
-        spad.refuse(Conflict::ExReadBehindRow, refused & !written);
+        spad.refuse(Conflict::ExReadBehindWrite, (refused & written).bits());
+        spad.refuse(Conflict::ExReadBehindRow, (refused & !written).bits());
         let refused = reads.acc_valid & !wires.acc_read_ready;
-        acc.refuse(Conflict::ExReadBehindWrite, refused & writes.accumulating);
-        acc.refuse(Conflict::ExReadBehindRow, refused & !writes.accumulating);
+        acc.refuse(Conflict::ExReadBehindWrite, (refused & writes.accumulating).bits());
+        acc.refuse(Conflict::ExReadBehindRow, (refused & !writes.accumulating).bits());
         if let Some(request) = writes.acc[EX].filter(|request| !request.fires) {
-            acc.refuse(Conflict::ExWriteLost, 1 << request.bank);
+            acc.refuse(Conflict::ExWriteLost, 1 << request.bank.0);
         }
     }
 
     /// Adds the writes, and the rows on their way in that wait for their bank.
     fn dma_writes(&self, wires: &ScratchpadWires, mut spad: BankUse, mut acc: BankUse) -> (BankUse, BankUse) {
         let (heads, taken, writes) = (&wires.heads, &wires.taken, &wires.writes);
-        spad.written = writes.spad_banks;
-        acc.written = writes.acc.iter().flatten().filter(|w| w.fires).fold(0, |banks, w| banks | 1 << w.bank);
+        spad.written = writes.spad_banks.bits();
+        acc.written = writes.acc.iter().flatten().filter(|w| w.fires).fold(0, |banks, w| banks | 1 << w.bank.0);
         let mut refuse = |conflict, laddr: pollux_isa::LocalAddr, is_acc: bool| {
             if is_acc {
                 acc.refuse(conflict, 1 << laddr.acc_bank(self.layout));

@@ -10,6 +10,7 @@ use crate::dma::mvout_path::{MvoutActivity, MvoutStall};
 use crate::memory::{BenchMemory, BenchParameters, MemorySystem};
 use crate::observation::activity::Conflict;
 use crate::observation::event::{Cycle, Event};
+use crate::parts::banks::{AccRow, BankId, BankRow, BankSet, SpadRow};
 use crate::parts::row::MAX_DIM;
 use crate::parts::wires::ExTarget;
 use crate::port::frontend_tlb::{FrontendTlb, Translation};
@@ -65,7 +66,7 @@ impl Bench {
         let tlb = self.tlb.wires();
         let at = self.ex_writes.iter().position(|(at, _)| *at == cycle);
         let ex_write = at.map(|i| self.ex_writes.remove(i).1).unwrap_or_default();
-        let mut wires = self.scratchpad.wires(&ex_write, 0, &tlb.responses);
+        let mut wires = self.scratchpad.wires(&ex_write, BankSet::EMPTY, &tlb.responses);
         let reads = ExReads::default();
         self.scratchpad.dispatch(&reads, &mut wires);
         let load = self.loads.first().copied().filter(|load| self.scratchpad.load_ready(load, &wires));
@@ -83,14 +84,14 @@ impl Bench {
         let d = self.memory.d_front(cycle).filter(|_| self.scratchpad.port_d_ready());
         let inputs = ScratchpadInputs {
             ex_write: &ex_write,
-            pops: 0,
+            pops: BankSet::EMPTY,
             reads: &reads,
             load: load.as_ref(),
             store: store.as_ref(),
             port_a_taken: a.is_some(),
             port_d: d.as_ref(),
         };
-        self.scratchpad.tick(&wires, &inputs, &mut self.events);
+        let _ = self.scratchpad.tick(&wires, &inputs, &mut self.events);
         self.tlb.tick(&tlb, &wires.tlb_requests, false, |_| 0);
         if let Some(beat) = a {
             self.memory.accept(cycle, &beat);
@@ -193,7 +194,7 @@ fn loaded_bytes_are_written_13_cycles_and_the_memory_latency_after_their_request
     assert_eq!(bench.cycles(is_req), from(6, 1));
     assert_eq!(bench.cycles(is_spad_write), from(13 + LATENCY, 1));
     assert_eq!(bench.load_responses, from(13 + LATENCY, 1).into_iter().map(|cycle| (cycle, 16)).collect::<Vec<_>>());
-    assert_eq!(bench.scratchpad.spad_row(1).map(|row| row[0]), Some(16));
+    assert_eq!(bench.scratchpad.spad_row(SpadRow(1)).map(|row| row[0]), Some(16));
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn a_row_of_64_columns_is_one_request_and_four_rows_of_the_scratchpad() {
     let first = 13 + LATENCY;
     assert_eq!(bench.cycles(is_spad_write), [first, first + 1, first + 2, first + 3]);
     assert_eq!(bench.load_responses, [(first + 3, 64)]);
-    assert_eq!(bench.scratchpad.spad_row(3 + 48).map(|row| row[0]), Some(48));
+    assert_eq!(bench.scratchpad.spad_row(SpadRow(3 + 48)).map(|row| row[0]), Some(48));
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn words_for_the_accumulator_are_accepted_every_four_cycles() {
     bench.run(140);
     assert_eq!(bench.cycles(is_acc_write), from(14 + LATENCY, 4));
     assert_eq!(bench.load_responses.last(), Some(&(74 + LATENCY, 64)));
-    assert_eq!(bench.scratchpad.acc_row(1).map(|row| row[0]), Some(i32::from_le_bytes([64, 65, 66, 67])));
+    assert_eq!(bench.scratchpad.acc_row(AccRow(1)).map(|row| row[0]), Some(i32::from_le_bytes([64, 65, 66, 67])));
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn a_scaled_row_alone_is_written_nine_cycles_later_and_a_stream_runs_at_three_ro
     let written = bench.cycles(is_spad_write);
     // The last rows have no others behind them to wait for.
     assert_eq!((written[9] - written[6], written[12] - written[9]), (19, 19));
-    assert_eq!(bench.scratchpad.spad_row(1).map(|row| row[1]), Some(8));
+    assert_eq!(bench.scratchpad.spad_row(SpadRow(1)).map(|row| row[1]), Some(8));
 }
 
 #[test]
@@ -297,8 +298,8 @@ fn the_execute_controllers_write_wins_over_a_loaded_row_of_the_same_bank() {
     bench.ex_writes = vec![(
         at,
         ExWrite {
-            target: Some(ExTarget::Spad { bank: 0, row: 7, cols: 2 }),
-            spad_row: SpadRow([1; MAX_DIM]),
+            target: Some(ExTarget::Spad { bank: BankId(0), row: BankRow(7), cols: 2 }),
+            spad_row: SpadLanes([1; MAX_DIM]),
             ..ExWrite::default()
         },
     )];
@@ -312,7 +313,7 @@ fn the_execute_controllers_write_wins_over_a_loaded_row_of_the_same_bank() {
             (at + 1, Event::SpadWrite { bank: 0, row: 3, port: dma }),
         ]
     );
-    assert_eq!(bench.scratchpad.spad_row(7).map(|row| (row[1], row[2])), Some((1, 0)));
+    assert_eq!(bench.scratchpad.spad_row(SpadRow(7)).map(|row| (row[1], row[2])), Some((1, 0)));
     assert_eq!(bench.conflicts, [(at, Conflict::MvinWrite, 1)]);
     assert_eq!(bench.mvin[at as usize], MvinActivity::Stalled(MvinStall::Bank));
 }

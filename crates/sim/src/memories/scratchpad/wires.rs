@@ -7,6 +7,7 @@ use crate::dma::store_controller::ScratchpadWriteRequest;
 use crate::dma::stream_reader::StreamReaderWires;
 use crate::dma::stream_writer::StreamWriterWires;
 use crate::memories::accumulator_mem::WriteAddress;
+use crate::parts::banks::{BankId, BankRow, BankSet};
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::TlbRequest;
 use crate::port::tilelink::DBeat;
@@ -22,7 +23,7 @@ pub(crate) const ACC_BYTES: usize = 4;
 /// A valid write request of an accumulator bank.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AccWriteRequest {
-    pub(crate) bank: u8,
+    pub(crate) bank: BankId,
     pub(crate) address: WriteAddress,
     /// Accepted by the bank.
     pub(crate) fires: bool,
@@ -32,36 +33,37 @@ pub(crate) struct AccWriteRequest {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BankWrites {
     /// Scratchpad bank that the source writes.
-    pub(crate) spad: [Option<u8>; 3],
+    pub(crate) spad: [Option<BankId>; 3],
     /// Scratchpad banks that are written.
-    pub(crate) spad_banks: u32,
+    pub(crate) spad_banks: BankSet,
     pub(crate) acc: [Option<AccWriteRequest>; 3],
     /// Accumulator banks with a valid request.
-    pub(crate) acc_banks: u32,
+    pub(crate) acc_banks: BankSet,
     /// Those of them whose request accumulates, or is accepted.
-    pub(crate) accumulating: u32,
-    pub(crate) acc_fires: u32,
+    pub(crate) accumulating: BankSet,
+    pub(crate) acc_fires: BankSet,
 }
 
 impl BankWrites {
-    pub(crate) fn write_spad(&mut self, source: usize, bank: u8) {
+    pub(crate) fn write_spad(&mut self, source: usize, bank: BankId) {
         self.spad[source] = Some(bank);
-        self.spad_banks |= 1 << bank;
+        self.spad_banks.insert(bank);
     }
 
     pub(crate) fn write_acc(&mut self, source: usize, request: AccWriteRequest) {
         self.acc[source] = Some(request);
-        self.acc_banks |= 1 << request.bank;
-        self.accumulating |= u32::from(request.address.accumulate) << request.bank;
-        self.acc_fires |= u32::from(request.fires) << request.bank;
+        let bank = BankSet::of(request.bank);
+        self.acc_banks |= bank;
+        self.accumulating |= bank.only_if(request.address.accumulate);
+        self.acc_fires |= bank.only_if(request.fires);
     }
 
-    pub(crate) fn spad_source(&self, bank: u8) -> Option<usize> {
-        if self.spad_banks >> bank & 1 == 0 { None } else { self.spad.iter().position(|b| *b == Some(bank)) }
+    pub(crate) fn spad_source(&self, bank: BankId) -> Option<usize> {
+        if !self.spad_banks.has(bank) { None } else { self.spad.iter().position(|b| *b == Some(bank)) }
     }
 
-    pub(crate) fn acc_source(&self, bank: u8) -> Option<(usize, AccWriteRequest)> {
-        if self.acc_banks >> bank & 1 == 0 {
+    pub(crate) fn acc_source(&self, bank: BankId) -> Option<(usize, AccWriteRequest)> {
+        if !self.acc_banks.has(bank) {
             return None;
         }
         let of_bank = |source: usize| {
@@ -72,38 +74,38 @@ impl BankWrites {
     }
 }
 
-/// Banks whose output leaves, one bit a bank.
+/// Banks whose output leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OutputsTaken {
-    pub(crate) spad: u32,
-    pub(crate) acc: u32,
+    pub(crate) spad: BankSet,
+    pub(crate) acc: BankSet,
 }
 
-/// Summaries of the banks' registers, one bit a bank, so that idle banks cost nothing.
+/// The valid bits of the banks' registers, a set each, so that banks without a row need not be looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BankStates {
     /// Scratchpad banks with a row for the execute controller, or for the DMA, at their output.
-    pub(crate) spad_out: [u32; 2],
+    pub(crate) spad_out: [BankSet; 2],
     /// Scratchpad banks whose queue of such rows is full.
-    pub(crate) rows_full: [u32; 2],
+    pub(crate) rows_full: [BankSet; 2],
     /// Scratchpad banks whose queue of rows for the DMA is not empty.
-    pub(crate) dma_rows: u32,
+    pub(crate) dma_rows: BankSet,
     /// Accumulator banks with a row at their output.
-    pub(crate) acc_out: u32,
+    pub(crate) acc_out: BankSet,
     /// Accumulator banks with a write on its way to the memory.
-    pub(crate) acc_writing: u32,
+    pub(crate) acc_writing: BankSet,
     /// Accumulator banks that use the shared adders.
-    pub(crate) acc_adding: u32,
+    pub(crate) acc_adding: BankSet,
 }
 
 /// Everything that is decided between the registers and the clock edge.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ScratchpadWires {
     /// Scratchpad banks that accept a read.
-    pub spad_read_ready: u32,
+    pub spad_read_ready: BankSet,
     /// Accumulator banks that accept a read, if its row is not being written (a read of the execute controller is never
     /// answered, so that rule is left to [`super::Scratchpad::dispatch`]).
-    pub acc_read_ready: u32,
+    pub acc_read_ready: BankSet,
     /// Response to the load controller.
     pub load_response: Option<ScratchpadReadResponse>,
     /// Response to the store controller: the command tracker entry whose row is read.
@@ -123,7 +125,7 @@ pub struct ScratchpadWires {
     pub(crate) resp_taken: bool,
     /// The head of the mvout dispatch queue leaves, with a read of this row.
     pub(crate) dispatched: bool,
-    pub(crate) mvout_read: Option<(RowSource, u32)>,
+    pub(crate) mvout_read: Option<(RowSource, BankRow)>,
 }
 
 /// Inputs of the clock edge that come from other blocks.
@@ -132,7 +134,7 @@ pub struct ScratchpadInputs<'a> {
     /// The execute controller's write, as given to [`super::Scratchpad::wires`].
     pub ex_write: &'a ExWrite,
     /// Execute response queues that are popped, as given to [`super::Scratchpad::wires`].
-    pub pops: u32,
+    pub pops: BankSet,
     /// The execute controller's reads, as given to [`super::Scratchpad::dispatch`].
     pub reads: &'a ExReads,
     /// Request of the load controller that is accepted ([`super::Scratchpad::load_ready`]).
