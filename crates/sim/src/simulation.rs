@@ -237,10 +237,10 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         let wants_port = self.machine.wants_port();
         let port = if wants_port || self.memory.busy() { self.memory.next_event(cycle, wants_port) } else { None };
         let host = self.host.idle_cycles().map(|idle| self.cycle.saturating_add(idle));
-        let next = match (port, host) {
-            (None, None) if !busy && self.host.done() => return Progress::Finished,
-            (None, None) => return Progress::Stuck,
-            (port, host) => port.unwrap_or(Cycle::MAX).min(host.unwrap_or(Cycle::MAX)),
+        let next = match port.into_iter().chain(host).min() {
+            None if !busy && self.host.done() => return Progress::Finished,
+            None => return Progress::Stuck,
+            Some(next) => next,
         };
         let skipped = next.min(limit).saturating_sub(self.cycle);
         if self.skip_idle && skipped > 0 {

@@ -106,7 +106,7 @@ impl BankTally {
         bits(used.busy().into()).for_each(|bank| self.banks[bank].busy += cycles);
         bits(used.stalled().into()).for_each(|bank| self.banks[bank].stalled += cycles);
         for (total, banks) in self.refused.iter_mut().zip(used.refused) {
-            *total += u64::from(banks.count_ones()) * cycles;
+            *total = total.saturating_add(u64::from(banks.count_ones()).saturating_mul(cycles));
         }
     }
 
@@ -141,7 +141,8 @@ struct Requests {
     latency: u64,
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+fn ratio(part: u64, whole: impl Into<u128>) -> f64 {
+    let whole = whole.into();
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
@@ -184,13 +185,18 @@ impl Profiler {
     fn operation_report(&self, tally: &OperationTally) -> OperationReport {
         let &OperationTally { start, cycles, commands, macs, read_bytes, written_bytes, ref blocks, .. } = tally;
         let name = tally.mark.and_then(|mark| self.marks.get(mark)).cloned().unwrap_or_default();
-        let utilisation = ratio(macs, cycles * self.peak_macs());
+        let utilisation = ratio(macs, self.possible_macs(cycles));
         let blocks = block_reports(blocks);
         OperationReport { name, start, cycles, commands, macs, utilisation, read_bytes, written_bytes, blocks }
     }
 
     fn peak_macs(&self) -> u64 {
         u64::from(self.config.dim()).pow(2)
+    }
+
+    /// What the array could do in so many cycles.
+    fn possible_macs(&self, cycles: u64) -> u128 {
+        u128::from(cycles) * u128::from(self.peak_macs())
     }
 
     /// The report, given the totals of the run that was observed.
@@ -232,8 +238,8 @@ impl Profiler {
         MeshReport {
             macs,
             peak_macs_per_cycle: peak,
-            utilisation: ratio(macs, cycles * peak),
-            utilisation_while_busy: ratio(macs, row_cycles * peak),
+            utilisation: ratio(macs, self.possible_macs(cycles)),
+            utilisation_while_busy: ratio(macs, self.possible_macs(row_cycles)),
             row_cycles,
             requests: self.mesh_requests,
         }
@@ -270,7 +276,7 @@ impl Observer for Profiler {
             cycles[spent.index()] += span.cycles;
         }
         for requests in [&mut self.reads, &mut self.writes] {
-            requests.latency += requests.in_flight * span.cycles;
+            requests.latency = requests.latency.saturating_add(requests.in_flight.saturating_mul(span.cycles));
         }
         self.spad.add(&activity.spad, span.cycles);
         self.acc.add(&activity.acc, span.cycles);
