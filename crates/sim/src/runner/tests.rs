@@ -3,8 +3,10 @@
 use pollux_isa::RoccCommand;
 
 use super::*;
-use crate::observation::event::{Event, NoObserver};
-use crate::observation::report::{Activity, Profiler, Span};
+use crate::observation::observer::{Event, NoObserver};
+use crate::observation::activity::Activity;
+use crate::observation::observer::Span;
+use crate::observation::report::Profiler;
 
 /// `CONFIG_LD` with a stride of 16 bytes.
 const CONFIG_LD: StreamItem = StreamItem::Command(RoccCommand { funct: 0, rs1: 0x3f80_0000_0010_0101, rs2: 16 });
