@@ -221,7 +221,7 @@ fn operands_that_do_not_fit_are_explained() {
         "config_ex dataflow=ws acc_scale=1e300",
         "config_ex dataflow=ws a_transpose=2",
         "config_norm qb=1 << 31",
-        "loop_ws_config_bounds i=0 j=1 k=1",
+        "loop_ws_config_bounds i=65536 j=1 k=1",
         "raw funct=1 rs1=2",
         "raw funct=128 rs1=0 rs2=0",
         "raw funct=1 rs1=-1 rs2=0",
