@@ -178,9 +178,9 @@ pub(crate) enum ExprKind {
     /// `NAME.ATTRIBUTE`.
     Attribute(Box<(Name, Name)>),
     /// `NAME[I, J]`.
-    Index(Box<(Name, Vec<Expr>)>),
+    Index(Box<(Name, Box<[Expr]>)>),
     /// `FUNCTION(X, Y)`.
-    Call(Box<(Name, Vec<Expr>)>),
+    Call(Box<(Name, Box<[Expr]>)>),
     Unary(&'static str, Box<Expr>),
     Binary(&'static str, Box<(Expr, Expr)>),
     /// `CONDITION ? A : B`.

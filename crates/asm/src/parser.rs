@@ -609,10 +609,10 @@ impl Parser<'_> {
         let height = |parts: &[Expr]| parts.iter().map(|part| part.height).max().unwrap_or(0);
         if self.eat_sign("[") {
             let indices = self.list("]", part)?;
-            self.node(start, height(&indices), ExprKind::Index(Box::new((name, indices))))
+            self.node(start, height(&indices), ExprKind::Index(Box::new((name, indices.into_boxed_slice()))))
         } else if self.eat_sign("(") {
             let arguments = self.list(")", part)?;
-            self.node(start, height(&arguments), ExprKind::Call(Box::new((name, arguments))))
+            self.node(start, height(&arguments), ExprKind::Call(Box::new((name, arguments.into_boxed_slice()))))
         } else {
             self.node(start, 0, ExprKind::Name(name))
         }

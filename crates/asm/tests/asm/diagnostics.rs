@@ -114,6 +114,25 @@ fn too_deep_nesting_is_refused() {
 }
 
 #[test]
+fn an_error_in_a_very_long_line_is_drawn_with_what_is_near() {
+    let text = format!("config small4\nmark \"{}\" x {}\nfence\n", "\u{e4}".repeat(100_000), "y ".repeat(100_000));
+    let errors = pollux_asm::assemble("main.pasm", &text).unwrap_err();
+    assert_eq!(errors.0[0].position(), (2, 100_009));
+    let drawn = errors.render();
+    assert!(drawn.contains("[main.pasm:2:") && drawn.contains("found `x`"), "{drawn}");
+    assert!(drawn.len() < 10_000, "{} bytes", drawn.len());
+}
+
+#[test]
+fn no_more_errors_are_collected_than_anybody_reads() {
+    for text in ["mvni\n".repeat(100_000), "(\n".repeat(100_000), "\u{a7}".repeat(100_000)] {
+        let errors = pollux_asm::assemble("main.pasm", &format!("config small4\n{text}")).unwrap_err();
+        assert_eq!(errors.0.len(), 50);
+        assert!(errors.to_string().starts_with("the program has at least 50 errors"), "{errors}");
+    }
+}
+
+#[test]
 fn names_that_do_not_fit_are_explained() {
     insta::assert_snapshot!(table(&[
         "const a = lenght\nconst length = 1",
