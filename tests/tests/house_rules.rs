@@ -373,3 +373,54 @@ fn bit_fields_are_taken_apart_in_the_instruction_table_alone() {
     }
     assert!(found.is_empty(), "raw bit fields:\n{}", found.join("\n"));
 }
+
+/// All Rust files of the project, tests, benches and examples included.
+fn all_files() -> Vec<(PathBuf, String)> {
+    let mut folders: Vec<PathBuf> = ["isa", "crates", "tests", "benches"].map(|name| root().join(name)).into();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("text");
+                files.push((path, text));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn only_the_emulator_has_a_loop_over_cycles() {
+    let emulator = root().join("crates/sim");
+    for (path, text) in all_files() {
+        let code = code_of(&text);
+        let steps = ["simulation.step(", "machine.step(", "Machine::step", "Simulation::step"];
+        let found = steps.into_iter().find(|step| code.contains(step));
+        assert!(
+            path.starts_with(&emulator) || found.is_none(),
+            "{}: use the runner, not `{}`",
+            path.display(),
+            found.unwrap_or("")
+        );
+    }
+}
+
+#[test]
+fn no_library_includes_a_file_from_outside_of_its_package() {
+    for krate in crates() {
+        for source in sources(&krate) {
+            for line in
+                source.text.lines().filter(|line| line.contains("include_str!(") || line.contains("include_bytes!("))
+            {
+                let Some(file) = line.split('"').nth(1) else { continue };
+                let path = source.path.parent().expect("a folder").join(file);
+                let path = path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let package = krate.canonicalize().expect("a folder");
+                assert!(path.starts_with(&package), "{}: {file} is not in the package", source.path.display());
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteSpanContents, SourceCode};
+use miette::{LabeledSpan, MietteSpanContents, SourceCode};
 use thiserror::Error;
 
 use crate::source::{NotText, SourceFile, Sources, Span};
@@ -145,9 +145,13 @@ impl Diagnostics {
         Self(vec![Diagnostic { message, file, labels: Vec::new(), help: None }])
     }
 
-    /// The errors drawn with their source lines, without colours.
+    /// The errors with their source lines, without colours: drawn with the feature `fancy`, else in words.
     pub fn render(&self) -> String {
-        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(120);
+        #[cfg(feature = "fancy")]
+        let handler =
+            miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()).with_width(120);
+        #[cfg(not(feature = "fancy"))]
+        let handler = miette::NarratableReportHandler::new();
         let mut out = String::new();
         for diagnostic in &self.0 {
             // Writing to a string cannot fail.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use pollux_functional::{Action, Policy};
+use pollux::Action;
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::memory::MemoryModel;
 
@@ -51,20 +51,6 @@ impl PolicyName {
             Self::Warn => Action::Warn,
             Self::Ignore => Action::Ignore,
         }
-    }
-
-    /// What to do about accesses to main memory, whichever model runs the program.
-    pub fn accesses(self) -> Policy {
-        match self {
-            Self::Error => Policy::default(),
-            Self::Warn | Self::Ignore => Policy::all(self.action()),
-        }
-    }
-
-    /// The functional model's policy. Commands and accesses have been checked before, by [`crate::execution::check`].
-    pub fn functional(self) -> Policy {
-        let checked = Action::Ignore;
-        Policy { illegal: checked, out_of_range: checked, unmapped_dram: checked, ..self.accesses() }
     }
 }
 

@@ -1,22 +1,19 @@
-//! Running programs: legality, the functional model, the cycle-level emulator, and what they leave in memory.
+//! Running programs with the command's options: files, progress, warnings.
 
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use pollux_asm::{Disassembler, ElementType, Program};
-use pollux_functional::{Action, Counts, Diagnostic, FunctionalModel, Place, check_accesses};
-use pollux_isa::legality::{Illegality, check_program};
-use pollux_isa::{RoccCommand, StreamItem};
+use pollux::{FunctionalOutcome, Run};
+use pollux_asm::Program;
+use pollux_isa::StreamItem;
 use pollux_memory::Memory;
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::report::{Profiler, RunReport};
-use pollux_sim::runner::Runner;
 use pollux_sim::simulation::RunSummary;
 use pollux_trace::event_csv;
 use pollux_trace::report::CommandLog;
-use serde::Serialize;
 
 use crate::arguments::{CycleArguments, PolicyName};
 use crate::failure::Failure;
@@ -24,87 +21,20 @@ use crate::files::OutputFile;
 use crate::output::Output;
 use crate::progress;
 
-/// Illegalities that are shown; more are counted.
-const SHOWN: usize = 20;
-/// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
-const ILLEGAL_LIMIT: Cycle = 10_000_000;
-
-/// Checks a program before it runs, in the same way for both models: its commands, and what they and the processor do to
-/// main memory. The warnings.
+/// Checks a program before it runs, in the same way for both models. The warnings.
 ///
 /// # Errors
 /// Illegal commands, then accesses to undeclared memory, if the policy makes them errors.
 pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failure> {
-    let mut warnings = check_commands(program, policy)?;
-    let disassembler = Disassembler::new(program);
-    let found = check_accesses(&program.config, &program.owned(), &program.items, policy.accesses());
-    let found = found.map_err(|error| Failure::Program(vec![show(&error.0, &disassembler)]))?;
-    let shown = found.kept.iter().map(|diagnostic| show(diagnostic, &disassembler));
-    warnings.extend(first_of(shown, found.count));
-    Ok(warnings)
+    Ok(pollux::check(program, policy.action())?)
 }
 
-/// The first few of so many lines, and how many more there are.
-fn first_of(lines: impl Iterator<Item = String>, count: u64) -> Vec<String> {
-    let mut shown: Vec<String> = lines.take(SHOWN).collect();
-    if count > shown.len() as u64 {
-        shown.push(format!("and {} more", count - shown.len() as u64));
-    }
-    shown
-}
-
-fn check_commands(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failure> {
-    if policy.action() == Action::Ignore {
-        return Ok(Vec::new());
-    }
-    let disassembler = Disassembler::new(program);
-    let commands: Vec<_> = program.commands().collect();
-    let line = |(number, illegality): (usize, Illegality)| {
-        let text = command_text(commands[number], &disassembler);
-        format!("command {number} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
-    };
-    let found = check_program(&program.config, &program.items);
-    let count = found.len() as u64;
-    let found = first_of(found.into_iter().map(line), count);
-    if policy.action() == Action::Error && !found.is_empty() {
-        return Err(Failure::Program(found));
-    }
-    Ok(found)
-}
-
-/// What the functional model did.
-pub struct FunctionalRun {
-    /// Memory after the run.
-    pub memory: Memory,
-    /// Work done.
-    pub counts: Counts,
-    /// Undefined behaviour that the policy lets pass.
-    pub warnings: Vec<String>,
-}
-
-/// Runs a program on the functional model.
+/// Runs a program that has been checked on the functional model.
 ///
 /// # Errors
 /// Undefined behaviour that the policy makes an error.
-pub fn run_functional(program: &Program, policy: PolicyName) -> Result<FunctionalRun, Failure> {
-    let mut model = FunctionalModel::with_policy(program.config.clone(), program.initial_memory(), policy.functional());
-    let disassembler = Disassembler::new(program);
-    let show = |diagnostic: &Diagnostic| show(diagnostic, &disassembler);
-    model.run(&program.items).map_err(|error| Failure::Program(vec![show(&error.0)]))?;
-    let warnings = first_of(model.warnings().iter().map(show), model.warning_count());
-    Ok(FunctionalRun { counts: *model.counts(), warnings, memory: model.into_memory() })
-}
-
-fn show(diagnostic: &Diagnostic, disassembler: &Disassembler) -> String {
-    let Diagnostic { place: Place { index, command, step }, issue } = diagnostic;
-    let step = step.map(|(step, mnemonic)| format!(", step {step} of the loop ({mnemonic})")).unwrap_or_default();
-    format!("command {index} (`{}`){step}: {issue}", command_text(command, disassembler))
-}
-
-/// A command as a line of assembly. The remark behind a raw one is left out: the message says the same.
-fn command_text(command: &RoccCommand, disassembler: &Disassembler) -> String {
-    let text = disassembler.command(*command);
-    text.split(" #").next().unwrap_or_default().trim().to_owned()
+pub fn run_functional(program: &Program, policy: PolicyName) -> Result<FunctionalOutcome<'_>, Failure> {
+    Ok(Run::new(program).illegal(policy.action()).checked().functional()?)
 }
 
 /// What the cycle-level emulator did.
@@ -117,37 +47,34 @@ pub struct CycleRun {
     pub report: Option<RunReport>,
 }
 
-/// Runs a program clock by clock; with `profile`, the run has a report.
+/// Runs a program that has been checked clock by clock; with `profile`, the run has a report.
 ///
 /// # Errors
-/// A configuration that the emulator does not have, a deadlock, the limit, or a file that cannot be written.
+/// A deadlock, the limit, or a file that cannot be written.
 pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out: &Output) -> Result<CycleRun, Failure> {
     let mut observer = (None, Files::create(setup, out)?);
     if profile {
         observer.0 = Some(Profiler::new(&program.config, &program.items));
     }
-    let may_be_endless = || !check_program(&program.config, &program.items).is_empty();
-    let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
-    let limit = setup.limit.unwrap_or_else(default_limit);
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let marks = program.items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
     let progress = progress::Cycles::new(out, marks);
-    let mut runner = Runner::new(&program.config)
+    let run = Run::new(program)
+        .checked()
         .memory(setup.memory)
         .interval(setup.interval)
         .translation(setup.page_walk.map_or(Translation::Bare, paged))
-        .limit(limit)
+        .limit(setup.limit)
         .watch(|position| {
             progress.at(position.cycle, position.mark);
             ControlFlow::Continue(())
         });
-    let (items, memory) = (program.items.clone(), program.initial_memory());
     let outcome = match &mut observer {
-        (Some(_), _) => runner.run(items, memory, &mut observer),
-        (None, files) => runner.run(items, memory, files),
+        (Some(_), _) => run.observed(&mut observer),
+        (None, files) => run.observed(files),
     };
     progress.finish();
-    let outcome = outcome.map_err(|stopped| Failure::Program(vec![stopped.to_string()]))?;
+    let outcome = outcome?;
     let (profiler, files) = observer;
     files.finish()?;
     let report = profiler.map(|profiler| profiler.finish(&outcome.summary));
@@ -167,7 +94,7 @@ impl Files {
             let file = out.create(path)?;
             let is_json = path.extension().is_some_and(|extension| extension == "jsonl");
             let log = if is_json { CommandLog::json_lines(file) } else { CommandLog::csv(file) };
-            Ok((path.to_path_buf(), log))
+            Ok::<_, Failure>((path.to_path_buf(), log))
         });
         Ok(Self { trace, commands: commands.transpose()? })
     }
@@ -224,79 +151,5 @@ impl Trace {
             Some(error) => Err(Failure::writing(&self.path)(error)),
             None => self.file.finish(),
         }
-    }
-}
-
-/// A buffer with expected contents, compared with memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Comparison {
-    /// Buffer.
-    pub buffer: String,
-    /// Elements compared.
-    pub elements: u64,
-    /// Elements that differ.
-    pub mismatches: u64,
-    /// The first of them.
-    pub first: Option<Mismatch>,
-}
-
-/// An element that differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mismatch {
-    /// Index in each dimension.
-    pub index: Vec<u64>,
-    /// Expected value.
-    pub expected: i64,
-    /// Value in memory.
-    pub actual: i64,
-}
-
-/// Compares every buffer that has expected contents.
-pub fn compare(program: &Program, memory: &Memory) -> Vec<Comparison> {
-    let expected = program.buffers.iter().filter_map(|buffer| Some((buffer, buffer.expected.as_ref()?)));
-    expected
-        .map(|(buffer, expected)| {
-            let actual = memory.read_vec(buffer.address, expected.len());
-            compare_elements(&buffer.name, buffer.element, &buffer.shape, expected, &actual)
-        })
-        .collect()
-}
-
-fn compare_elements(name: &str, element: ElementType, shape: &[u64], expected: &[u8], actual: &[u8]) -> Comparison {
-    let mut comparison = Comparison { buffer: name.to_owned(), elements: 0, mismatches: 0, first: None };
-    for (position, (expected, actual)) in (0..).zip(element.elements(expected).zip(element.elements(actual))) {
-        comparison.elements += 1;
-        if expected != actual {
-            comparison.mismatches += 1;
-            comparison.first.get_or_insert_with(|| Mismatch { index: index(position, shape), expected, actual });
-        }
-    }
-    comparison
-}
-
-/// The index in each dimension of an element's position.
-fn index(mut position: u64, shape: &[u64]) -> Vec<u64> {
-    let mut index: Vec<u64> = shape
-        .iter()
-        .rev()
-        .map(|extent| {
-            let here = position % extent;
-            position /= extent;
-            here
-        })
-        .collect();
-    index.reverse();
-    index
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_mismatch_is_named_by_its_index() {
-        let comparison = compare_elements("c", ElementType::I8, &[2, 3], &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 9, 255]);
-        let first = Mismatch { index: vec![1, 1], expected: 5, actual: 9 };
-        assert_eq!(comparison, Comparison { buffer: "c".into(), elements: 6, mismatches: 2, first: Some(first) });
     }
 }

@@ -50,6 +50,17 @@ pub enum Failure {
     Program(Vec<String>),
 }
 
+impl From<pollux::Error> for Failure {
+    fn from(error: pollux::Error) -> Self {
+        match error {
+            pollux::Error::Text(diagnostics) => Self::Assembly(diagnostics),
+            pollux::Error::Illegal(lines) => Self::Program(lines),
+            pollux::Error::Stopped(stopped) => Self::Program(vec![stopped.to_string()]),
+            other => Self::Input(other.to_string()),
+        }
+    }
+}
+
 impl Failure {
     /// Bad input.
     pub fn input(error: impl fmt::Display) -> Self {

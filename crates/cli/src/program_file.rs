@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use pollux_asm::{Assembler, Program, binary, disassemble};
+use pollux_asm::{Program, binary, disassemble};
 use pollux_isa::ValidConfig;
 
 use crate::failure::Failure;
@@ -30,21 +30,8 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 /// A program, binary or assembly text, which the contents tell. `config` is the default of a text without a
 /// configuration, and what every other program must be made for.
 pub fn load(path: &Path, config: Option<&ValidConfig>) -> Result<Program, Failure> {
-    let contents = read_program(path)?;
-    if is_binary(&contents) {
-        let program = match config {
-            None => binary::read(&contents),
-            Some(config) => binary::read_for(&contents, config),
-        };
-        return program.map_err(|error| Failure::Input(format!("{}: {error}", path.display())));
-    }
-    let assembler = config.map_or_else(Assembler::default, |c| Assembler::default().with_default_config(c.clone()));
-    let program = assembler.assemble_contents(&path.display().to_string(), contents).map_err(Failure::Assembly)?;
-    if let Some(config) = config {
-        binary::check_configuration(&program, config)
-            .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
-    }
-    Ok(program)
+    let program = pollux::Program::from_bytes(&path.display().to_string(), read_program(path)?, config)?;
+    Ok(program.into_inner())
 }
 
 /// The contents of a file that should be a program. Of one that can be none, only the beginning is read: it could be a
@@ -57,15 +44,12 @@ fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
     };
     let mut contents = Vec::new();
     file.by_ref().take(BEGINNING).read_to_end(&mut contents).map_err(Failure::reading(path))?;
-    if is_binary(&contents) || contents.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()) {
+    if pollux::Program::is_binary(&contents)
+        || contents.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace())
+    {
         file.read_to_end(&mut contents).map_err(Failure::reading(path))?;
     }
     Ok(contents)
-}
-
-/// Whether a file wants to be a binary, even if it is cut short.
-fn is_binary(contents: &[u8]) -> bool {
-    !contents.is_empty() && contents.iter().zip(&binary::MAGIC).all(|(byte, magic)| byte == magic)
 }
 
 /// Writes a program: text to files called `*.pasm`, binary to others. The bytes written.

@@ -23,9 +23,9 @@ use crate::report::{Report, run_reported};
 use crate::techniques::Techniques;
 
 /// Sentences on which ranges are measured if the user gives none.
-pub const CALIBRATION: &str = include_str!("../../../programs/minilm/calibration.txt");
+pub const CALIBRATION: &str = include_str!("../data/calibration.txt");
 /// Ten sentences in five matched pairs, on which accuracy is measured.
-pub const SENTENCES: &str = include_str!("../../../programs/minilm/sentences.txt");
+pub const SENTENCES: &str = include_str!("../data/sentences.txt");
 
 /// Outlier channels that get a read-out of their own in whole models (see `pollux_model`'s comparison).
 pub const OUTLIER_CHANNELS: usize = 16;

@@ -96,3 +96,11 @@ fn a_directory_without_a_model_is_named() {
     let message = error.err().expect("there is no such directory").to_string();
     assert!(message.contains("no-such-model") && message.contains("config.json"), "{message}");
 }
+
+#[test]
+fn the_sentences_in_the_library_are_those_of_the_model() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../programs/minilm");
+    for (name, text) in [("calibration.txt", CALIBRATION), ("sentences.txt", SENTENCES)] {
+        assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), text, "{name}");
+    }
+}

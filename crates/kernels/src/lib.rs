@@ -48,8 +48,3 @@ pub use resadd::{ResidualAdd, ResidualAddSchedule};
 pub use schedule::{Axis, Dataflow, Emission, MatmulShape, Normalization, Schedule, ScheduleError, Tile};
 pub use statistics::{OperationStatistics, Statistics};
 pub use view::View;
-
-/// The book's chapter; its examples are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/src/kernels.md")]
-struct Chapter;

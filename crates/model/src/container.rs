@@ -67,7 +67,7 @@ struct Header {
 /// # Panics
 /// Never: a test reads the embedded file.
 pub fn embedded_default() -> LayerFile {
-    let bytes = include_bytes!("../../../programs/minilm/layer0.safetensors");
+    let bytes = include_bytes!("../data/layer0.safetensors");
     LayerFile::from_bytes(bytes, "embedded default").expect("the embedded file is valid")
 }
 

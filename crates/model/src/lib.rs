@@ -85,11 +85,6 @@
 //! * LayerNorm needs a whole row of the accumulator: 24 tiles for 384 columns on a 16 x 16 array.
 //! * LayerNorm's scale enters its statistics, so each column group of a LayerNorm is a pass of its own.
 
-/// The book's chapter, whose examples are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/src/models.md")]
-mod chapter {}
-
 pub mod bert;
 pub mod calibrate;
 pub mod container;

@@ -29,7 +29,7 @@ fn the_embedded_input_is_the_quantised_float_input() {
 
 #[test]
 fn the_embedded_file_is_what_its_content_serialises_to() {
-    let bytes = include_bytes!("../../../programs/minilm/layer0.safetensors");
+    let bytes = include_bytes!("../data/layer0.safetensors");
     assert_eq!(embedded_default().to_bytes().unwrap(), bytes);
 }
 

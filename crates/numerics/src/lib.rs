@@ -26,11 +26,6 @@
 //! `round_near_even`. The places where hardfloat defines more than IEEE-754 does (the bit pattern of a NaN,
 //! conversion of NaN and out-of-range values to integers, rounding toward zero) are written out explicitly.
 
-// The book's examples are run as doctests of this crate.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/src/numerics.md")]
-struct Book;
-
 pub mod accumulator_scale;
 pub mod arithmetic;
 pub mod hardfloat;

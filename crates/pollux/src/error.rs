@@ -27,7 +27,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Assembly text with faults, each with its line.
-    #[error(transparent)]
+    #[error("{}", text(.0))]
     Text(#[from] Diagnostics),
     /// A file that is no program.
     #[error("{name}: {source}")]
@@ -69,6 +69,11 @@ pub enum Error {
         /// Elements that there are.
         values: usize,
     },
+}
+
+/// The errors with their places.
+fn text(diagnostics: &Diagnostics) -> String {
+    format!("{diagnostics}\n{}", diagnostics.render())
 }
 
 fn list(names: &[String]) -> String {

@@ -29,6 +29,7 @@ pub struct Run<'p> {
     limit: Option<Cycle>,
     plain: bool,
     action: Action,
+    checked: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'p>,
 }
 
@@ -71,6 +72,7 @@ impl<'p> Run<'p> {
             limit: None,
             plain: false,
             action: Action::Error,
+            checked: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
         }
     }
@@ -111,10 +113,20 @@ impl<'p> Run<'p> {
         Self { action, ..self }
     }
 
+    /// Leaves the check out that stands before every run: [`check`](crate::check) has been called, with the same action.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        Self { checked: true, ..self }
+    }
+
     /// `watch` is told every few milliseconds how far a cycle-level run is, and ends it by [`ControlFlow::Break`].
     #[must_use]
     pub fn watch(self, watch: impl FnMut(Position) -> ControlFlow<()> + 'p) -> Self {
         Self { watch: Box::new(watch), ..self }
+    }
+
+    fn check(&self) -> Result<Vec<String>, Error> {
+        if self.checked { Ok(Vec::new()) } else { check(self.program, self.action) }
     }
 
     /// Runs the program clock by clock.
@@ -130,7 +142,7 @@ impl<'p> Run<'p> {
     /// # Errors
     /// As [`Run::cycles`].
     pub fn observed(self, observer: &mut impl Observer) -> Result<Outcome<'p>, Error> {
-        let warnings = check(self.program, self.action)?;
+        let warnings = self.check()?;
         let may_be_endless = || !check_program(&self.program.config, &self.program.items).is_empty();
         let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
         let mut runner = Runner::new(&self.program.config)
@@ -161,7 +173,7 @@ impl<'p> Run<'p> {
     /// # Errors
     /// An illegal program.
     pub fn functional(self) -> Result<FunctionalOutcome<'p>, Error> {
-        let mut warnings = check(self.program, self.action)?;
+        let mut warnings = self.check()?;
         let (config, memory) = (self.program.config.clone(), self.program.initial_memory());
         let mut model = FunctionalModel::with_policy(config, memory, unchecked(self.action));
         let disassembler = Disassembler::new(self.program);

@@ -1,5 +1,6 @@
 //! `pollux demo`
 
+use pollux::Comparison;
 use pollux_asm::binary;
 use pollux_compiler::execute::read_matrix;
 use pollux_model::LayerFile;
@@ -8,7 +9,7 @@ use pollux_trace::report::{Section, section_text};
 use serde_json::{Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, configuration};
-use crate::execution::{self, Comparison, CycleRun};
+use crate::execution::{self, CycleRun};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::layer::{self, LoweredLayer, OUTPUT};
@@ -65,7 +66,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, out)?) } else { None };
 
     let memory = cycles.as_ref().map_or(&functional.memory, |run| &run.memory);
-    let check = Check::new(&execution::compare(&program, memory));
+    let check = Check::new(&pollux::compare(&program, memory));
     let models_agree = memory == &functional.memory;
     let quality = file.quality(&read_matrix(memory, &output));
     let agrees = check.agrees() && models_agree;

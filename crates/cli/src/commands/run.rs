@@ -4,13 +4,14 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use pollux::{Comparison, FunctionalOutcome};
 use pollux_asm::{Buffer, Program, npy};
 use pollux_memory::Memory;
 use pollux_trace::report::{Format, render};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
-use crate::execution::{self, Comparison, CycleRun, FunctionalRun};
+use crate::execution::{self, CycleRun};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted, grouped};
@@ -119,7 +120,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     };
     warnings.iter().for_each(|warning| out.note(&format!("warning: {warning}")));
 
-    let comparisons = execution::compare(&program, run.memory());
+    let comparisons = pollux::compare(&program, run.memory());
     let mut shown = Map::new();
     let mut text = String::new();
     for (dump, buffer) in dumps {
@@ -179,12 +180,12 @@ fn find<'p>(program: &'p Program, name: &str) -> Result<&'p Buffer, Failure> {
 }
 
 /// A run on one of the two models.
-enum Run {
-    Functional(Box<FunctionalRun>),
+enum Run<'p> {
+    Functional(Box<FunctionalOutcome<'p>>),
     Cycles(Box<CycleRun>),
 }
 
-impl Run {
+impl Run<'_> {
     fn memory(&self) -> &Memory {
         match self {
             Self::Functional(run) => &run.memory,

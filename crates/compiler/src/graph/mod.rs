@@ -10,11 +10,6 @@
 //! | `pooling` | max and average pooling |
 //! | [`pipeline`] | from a float32 network and an input to a result with its accuracy and cycles |
 
-/// The book's chapter; its examples are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../../docs/src/networks.md")]
-struct Chapter;
-
 mod convolution;
 pub mod pipeline;
 mod pooling;
