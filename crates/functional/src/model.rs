@@ -11,6 +11,7 @@ use crate::counts::Counts;
 use crate::execute_controller::ExecuteController;
 use crate::load_controller::LoadController;
 use crate::local_memory::LocalMemory;
+use crate::machine::Machine;
 use crate::policy::{Action, Diagnostic, ExecError, Issue, Monitor, Policy};
 use crate::store_controller::StoreController;
 use crate::unroll::{Accepted, LoopCommands, Unroller};
