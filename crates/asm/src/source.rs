@@ -121,10 +121,9 @@ pub fn text(mut contents: Vec<u8>) -> Result<String, NotText> {
     }
     let marked = contents.starts_with(UTF8_MARK);
     let control = without_control(&contents);
-    // A letter with a zero byte before or behind it is UTF-16 without a mark.
-    if let (Err(_), [0, letter, ..] | [letter, 0, ..]) = (&control, &*contents)
-        && letter.is_ascii_graphic()
-    {
+    // Letters, each with a zero byte before or behind it, are UTF-16 without a mark.
+    let letters = |pair: &[u8]| matches!(pair, [0, letter] | [letter, 0] if letter.is_ascii_graphic() || letter.is_ascii_whitespace());
+    if control.is_err() && contents.len() > 1 && contents.chunks_exact(2).take(4).all(letters) {
         return Err(NotText::Encoding("UTF-16"));
     }
     if let Err(error) = str::from_utf8(&contents) {

@@ -245,8 +245,8 @@ fn accesses_of_loops_are_checked_command_by_command() {
         buffer A: i8[32, 32]\nbuffer B: i8[32, 32]\nbuffer C: i8[32, 32]
         config_ex dataflow=ws\nconfig_st stride=32\nconfig_ld stride=32\nconfig_ld state_id=1 stride=32
         loop_ws_config_bounds i=2 j=2 k=2\nloop_ws_config_addrs_ab a=A b=B
-        loop_ws_config_addrs_dc c=C[1, 0]\nloop_ws_config_strides_ab a_stride=32 b_stride=32
-        loop_ws_config_strides_dc c_stride=32\nloop_ws\nfence\n";
+        loop_ws_config_addrs_dc d=0 c=C[1, 0]\nloop_ws_config_strides_ab a_stride=32 b_stride=32
+        loop_ws_config_strides_dc d_stride=0 c_stride=32\nloop_ws\nfence\n";
     workspace.write("x.pasm", text);
     let refused = both(&workspace, "");
     assert_eq!(refused.code, 4, "{}", refused.stderr);
@@ -332,8 +332,8 @@ const DEFINED: [(&str, &str); 9] = [
         "a loop that only stores has no k",
         "mvin dram=A local=spad(0) cols=16 rows=16\npreload d=spad(0) c=acc(0)
       compute_preloaded a=spad(0)\nfence\nloop_ws_config_bounds i=1 j=1 k=0\nloop_ws_config_addrs_ab a=0 b=0
-      loop_ws_config_addrs_dc c=C\nloop_ws_config_strides_ab a_stride=16 b_stride=16
-      loop_ws_config_strides_dc c_stride=16\nloop_ws skip_lda skip_ldb skip_ldd skip_ex",
+      loop_ws_config_addrs_dc d=0 c=C\nloop_ws_config_strides_ab a_stride=16 b_stride=16
+      loop_ws_config_strides_dc d_stride=0 c_stride=16\nloop_ws skip_lda skip_ldb skip_ldd skip_ex",
     ),
 ];
 
