@@ -9,13 +9,12 @@
 //! | [`graph`] | convolutional networks: INT8 graphs, operation by operation |
 //! | [`list`] | lists of single operations with random operands and expected results |
 //! | [`decoder`] | GPT-2-family decoders: KV cache, generation, early exit, Big/Little decoding |
-//! | [`techniques`] | pruning of heads, columns, blocks, weights |
 //! | [`blockwise`] | products that leave out blocks of zeros, and take columns of the input twice |
 //! | [`host`] | what the host processor does between commands, and how long it takes |
 //! | [`execute`] | functional and cycle-level runs |
-//! | [`report`], `html` | cycles, utilisation, bytes, intensity: table, JSON, page with plots |
+//! | [`report`] | cycles, utilisation, bytes, intensity: table, JSON, page with plots |
 //! | [`size`] | how much memory an operation would take |
-//! | [`synthetic`] | Transformers of given shapes with pseudo-random weights |
+//! | [`study`] | Transformers with pseudo-random weights; pruning of heads, columns, blocks, weights |
 //! | [`pipeline`] | from a model of either family and a text to a result: what `pollux model` does |
 
 pub mod blockwise;
@@ -25,7 +24,6 @@ pub mod error;
 pub mod execute;
 pub mod graph;
 pub mod host;
-mod html;
 pub mod list;
 pub mod lowering;
 pub mod operation;
@@ -35,11 +33,12 @@ pub mod plan;
 pub mod random;
 pub mod report;
 pub mod size;
-pub mod synthetic;
-pub mod techniques;
+pub mod study;
+mod text_run;
 
 pub use encoder::{CompiledEncoder, compile};
 pub use error::CompileError;
 pub use execute::{CycleRun, CycleSetup, run_cycles, run_functional};
 pub use operation::{Compiled, Operation, OperationClass};
 pub use plan::{Placement, Plan};
+pub use study::{synthetic, techniques};

@@ -11,7 +11,7 @@ use pollux_isa::stream::StreamItem;
 use pollux_isa::{AddressLayout, Command, GemminiConfig, RoccCommand};
 use pollux_memory::RangeSet;
 
-use crate::model::DRAM_MASK;
+use crate::machine::DRAM_MASK;
 use crate::policy::{Access, Action, Diagnostic, ExecError, Issue, Monitor, Place, Policy};
 use crate::unroll::{Accepted, Unroller};
 

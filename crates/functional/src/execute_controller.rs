@@ -8,7 +8,7 @@ use pollux_numerics::arithmetic::write_scratchpad_row;
 use pollux_numerics::mesh::{mac_row, propagate};
 use pollux_numerics::{MeshWidth, Readout, read_row};
 
-use crate::model::Machine;
+use crate::machine::Machine;
 use crate::policy::ExecError;
 
 /// The registers that CONFIG_EX writes. They have no reset value in hardware; the golden bench starts them at 0.

@@ -33,6 +33,7 @@ pub mod counts;
 mod execute_controller;
 mod load_controller;
 pub mod local_memory;
+mod machine;
 pub mod model;
 pub mod policy;
 mod store_controller;

@@ -7,7 +7,7 @@ use pollux_isa::values::Scale;
 use pollux_isa::{GemminiConfig, LocalAddr};
 use pollux_numerics::{acc_scale, mvin_scale_row};
 
-use crate::model::{DRAM_MASK, Machine};
+use crate::machine::{DRAM_MASK, Machine};
 use crate::policy::ExecError;
 
 /// The registers of one channel. They have no reset value in hardware; the golden bench starts them at 0.

@@ -1,10 +1,9 @@
 //! [`FunctionalModel`]: the accelerator's state and the execution of one command.
 
-use pollux_isa::config::CORE_MAX_ADDR_BITS;
 use pollux_isa::fields::MoveOperands;
-use pollux_isa::legality::{Checker, LocalMemory as MemoryKind};
+use pollux_isa::legality::Checker;
 use pollux_isa::stream::StreamItem;
-use pollux_isa::{AddressLayout, Command, LocalAddr, RoccCommand, ValidConfig};
+use pollux_isa::{Command, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 
 use crate::accesses::{AccessWalk, report_unmapped};
@@ -12,57 +11,10 @@ use crate::counts::Counts;
 use crate::execute_controller::ExecuteController;
 use crate::load_controller::LoadController;
 use crate::local_memory::LocalMemory;
+use crate::machine::Machine;
 use crate::policy::{Action, Diagnostic, ExecError, Issue, Monitor, Policy};
 use crate::store_controller::StoreController;
 use crate::unroll::{Accepted, LoopCommands, Unroller};
-
-/// The bits of a main memory address that the accelerator computes with.
-pub(crate) const DRAM_MASK: u64 = (1 << CORE_MAX_ADDR_BITS) - 1;
-
-/// What the three controllers share: memories, counts and the record of undefined behaviour.
-#[derive(Clone, Debug)]
-pub(crate) struct Machine {
-    pub layout: AddressLayout,
-    pub memory: Memory,
-    pub scratchpad: LocalMemory<i8>,
-    pub accumulator: LocalMemory<i32>,
-    pub counts: Counts,
-    pub monitor: Monitor,
-}
-
-impl Machine {
-    /// Row number of an address that is about to be read; reports one that was never written.
-    #[inline]
-    pub fn scratchpad_row(&mut self, local: LocalAddr) -> Result<usize, ExecError> {
-        let row = local.full_sp_addr(self.layout) as usize;
-        if !self.scratchpad.is_written(row) {
-            self.monitor.report(Issue::UnwrittenRow { memory: MemoryKind::Scratchpad, row: row as u32 })?;
-        }
-        Ok(row)
-    }
-
-    /// The same for the accumulator.
-    #[inline]
-    pub fn accumulator_row(&mut self, local: LocalAddr) -> Result<usize, ExecError> {
-        let row = local.full_acc_addr(self.layout) as usize;
-        if !self.accumulator.is_written(row) {
-            self.monitor.report(Issue::UnwrittenRow { memory: MemoryKind::Accumulator, row: row as u32 })?;
-        }
-        Ok(row)
-    }
-
-    /// Writes the leading elements of an accumulator row, or adds to them (wrapping), as the address says.
-    #[inline]
-    pub fn write_accumulator(&mut self, local: LocalAddr, elements: impl Iterator<Item = i32>) {
-        let accumulate = local.accumulate();
-        let row = self.accumulator.row_mut(local.full_acc_addr(self.layout) as usize);
-        if accumulate {
-            row.iter_mut().zip(elements).for_each(|(to, x)| *to = to.wrapping_add(x));
-        } else {
-            row.iter_mut().zip(elements).for_each(|(to, x)| *to = x);
-        }
-    }
-}
 
 /// A Gemmini accelerator with its main memory, without time.
 ///

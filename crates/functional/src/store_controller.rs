@@ -7,7 +7,7 @@ use pollux_isa::values::{Activation, Bits, NormCmd, Scale};
 use pollux_isa::{GemminiConfig, LocalAddr};
 use pollux_numerics::{IexpConstants, IexpVariant, Readout, Statistics, read_row};
 
-use crate::model::{DRAM_MASK, Machine};
+use crate::machine::{DRAM_MASK, Machine};
 use crate::policy::ExecError;
 
 /// The registers of CONFIG_ST's image geometry.

@@ -9,6 +9,7 @@ use crate::schedule::ScheduleError;
 
 /// Why an operation cannot be lowered to commands.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum KernelError {
     /// The configuration is inconsistent.
     #[error(transparent)]

@@ -446,6 +446,7 @@ impl fmt::Display for LoopNest<'_> {
 
 /// Why a schedule is illegal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ScheduleError {
     /// A dimension without elements.
     #[error("dimension {axis} is empty: every dimension needs at least one element")]

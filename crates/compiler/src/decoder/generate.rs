@@ -1,6 +1,6 @@
 //! Generation of tokens: greedy, with early exit, or with a little model that proposes.
 
-use crate::decoder::{Decoder, EarlyExit, PassOptions};
+use super::passes::{Decoder, EarlyExit, PassOptions};
 use crate::error::CompileError;
 use crate::execute::Position;
 use crate::report::Report;

@@ -10,11 +10,11 @@ use pollux_model::quality::{Quality, cosine};
 use pollux_model::quantise::QuantiseOptions;
 use pollux_model::{ModelError, Tensor};
 
-use crate::decoder::{CompiledPrompt, Decoder, Pass, PassOptions, bytes, compile_prompt};
+use super::passes::{CompiledPrompt, Decoder, Pass, PassOptions, bytes, compile_prompt};
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Mismatch, Position, read_matrix};
-use crate::pipeline::{LayerRun, NextToken, TextRun};
 use crate::plan::Plan;
+use crate::text_run::{LayerRun, NextToken, TextRun};
 
 /// An INT8 decoder, and the float32 model that it is compared with.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use pollux_isa::values::{Activation, Bits, DataflowMode, Scale};
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr};
 
 use super::block_walk::{cast_dram_offset, cast_to_acc_addr, cast_to_sp_addr, floor_add, low_bits};
+use super::emitted::{Accepted, LoopUnit, Unrolled};
 use super::matmul::garbage_addr;
-use super::{Accepted, LoopCommands, LoopUnit, Unrolled};
 
 /// What a loop needs of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ impl LoopConv {
         }
     }
 
-    pub(super) fn accept(&mut self, command: &Command) -> Accepted {
+    pub(super) fn accept(&mut self, command: &Command) -> Accepted<ConvCommands> {
         let slot = &mut self.slots[self.head_loop_id];
         match *command {
             Command::LoopConvConfig1(f) => slot.config_1 = f,
@@ -131,7 +131,7 @@ impl LoopConv {
         Accepted::Configured
     }
 
-    fn start(&mut self, run: LoopConvWs) -> Accepted {
+    fn start(&mut self, run: LoopConvWs) -> Accepted<ConvCommands> {
         let id = self.head_loop_id;
         self.head_loop_id ^= 1;
         let slot = self.slots[id];
@@ -154,7 +154,7 @@ impl LoopConv {
             c: take(&mut self.ex_c_addr_start),
             st: take(&mut self.st_addr_start),
         };
-        Accepted::Loop(LoopCommands::Conv(Box::new(ConvCommands::new(params, starts))))
+        Accepted::Loop(ConvCommands::new(params, starts))
     }
 }
 

@@ -6,7 +6,7 @@ use pollux_isa::values::{Activation, NormCmd};
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr};
 
 use super::block_walk::{BlockWalk, cast_to_acc_addr, cast_to_sp_addr, floor_add, low_bits};
-use super::{Accepted, LoopCommands, LoopUnit, Unrolled};
+use super::emitted::{Accepted, LoopUnit, Unrolled};
 
 /// Statistics registers that the normalizing store uses in turn (`NORM_STAT_IDS`).
 const NORM_STAT_IDS: u16 = 2;
@@ -115,7 +115,7 @@ impl LoopMatmul {
         }
     }
 
-    pub(super) fn accept(&mut self, command: &Command) -> Accepted {
+    pub(super) fn accept(&mut self, command: &Command) -> Accepted<MatmulCommands> {
         let pad_mask = self.geometry.dim - 1;
         let slot = &mut self.slots[self.head_loop_id];
         match *command {
@@ -135,7 +135,7 @@ impl LoopMatmul {
         Accepted::Configured
     }
 
-    fn start(&mut self, run: LoopWs) -> Accepted {
+    fn start(&mut self, run: LoopWs) -> Accepted<MatmulCommands> {
         if run.skip_lda && run.skip_ldb && run.skip_ldd && run.skip_ex && run.skip_stc {
             return Accepted::NeverCompletes;
         }
@@ -155,7 +155,7 @@ impl LoopMatmul {
             ex: take(&mut self.ex_c_addr_start, !run.skip_ex, advance),
             st: take(&mut self.st_c_addr_start, !run.skip_stc, advance),
         };
-        Accepted::Loop(LoopCommands::Matmul(Box::new(MatmulCommands::new(self.geometry, &slot, run, starts))))
+        Accepted::Loop(MatmulCommands::new(self.geometry, &slot, run, starts))
     }
 }
 

@@ -12,61 +12,17 @@
 
 mod block_walk;
 mod conv;
+mod emitted;
 mod matmul;
 
-use pollux_isa::{Command, GemminiConfig, RoccCommand};
+use pollux_isa::{Command, GemminiConfig};
 
 pub use conv::ConvCommands;
+pub use emitted::{Accepted, LoopUnit, Unrolled};
 pub use matmul::MatmulCommands;
 
 use conv::LoopConv;
 use matmul::LoopMatmul;
-
-/// The sub-unroller that emitted a command; its names in `LoopMatmul.scala` and `LoopConv.scala` are given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LoopUnit {
-    /// `LoopMatmulLdA`, `LoopConvLdInput`.
-    LoadA,
-    /// `LoopMatmulLdB`, `LoopConvLdWeight`.
-    LoadB,
-    /// `LoopMatmulLdD`, `LoopConvLdBias`.
-    LoadD,
-    /// `LoopMatmulExecute`, `LoopConvExecute`.
-    Execute,
-    /// `LoopMatmulStC`, `LoopConvSt`.
-    Store,
-    /// `LoopMatmulStCSpad`.
-    StoreSpad,
-}
-
-/// A primitive command made by a loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unrolled {
-    /// The unit that emitted it.
-    pub unit: LoopUnit,
-    /// The command; its fields are cut to the bits that the hardware connects.
-    pub command: Command,
-}
-
-impl Unrolled {
-    /// The command's registers. Unused bits are 0, as they are in the recorded traces.
-    pub fn rocc(&self) -> RoccCommand {
-        self.command.to_rocc()
-    }
-}
-
-/// What an [`Unroller`] makes of a command.
-#[derive(Clone, Debug)]
-pub enum Accepted {
-    /// Not one of the unrollers' commands: it passes through.
-    PassedThrough,
-    /// Configuration of a later loop: taken.
-    Configured,
-    /// A loop; the iterator yields its commands.
-    Loop(LoopCommands),
-    /// A LOOP_WS with all five skip bits set: no unit ever starts, so the loop never completes and everything behind it waits for ever.
-    NeverCompletes,
-}
 
 /// The primitive commands of one loop, in emission order.
 #[derive(Clone, Debug)]
@@ -104,13 +60,13 @@ impl Unroller {
     /// Takes a command of the host.
     ///
     /// The zero bounds that [`pollux_isa::legality`] forbids count 65536 iterations, as in hardware: the iterator is lazy, but long.
-    pub fn accept(&mut self, command: &Command) -> Accepted {
-        match &mut self.conv {
-            Some(conv) => match conv.accept(command) {
-                Accepted::PassedThrough => self.matmul.accept(command),
-                taken => taken,
-            },
-            None => self.matmul.accept(command),
+    pub fn accept(&mut self, command: &Command) -> Accepted<LoopCommands> {
+        if let Some(conv) = &mut self.conv {
+            match conv.accept(command) {
+                Accepted::PassedThrough => {}
+                taken => return taken.map(|commands| LoopCommands::Conv(Box::new(commands))),
+            }
         }
+        self.matmul.accept(command).map(|commands| LoopCommands::Matmul(Box::new(commands)))
     }
 }

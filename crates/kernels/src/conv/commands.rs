@@ -8,7 +8,8 @@ use pollux_isa::values::{self, DataflowMode, Scale};
 use pollux_isa::{AddressLayout, Command, LocalAddr};
 
 use super::geometry::{Tile, Window, downsample, parts, tiles};
-use super::{Conv, ConvSchedule, ConvShape};
+use super::schedule::ConvSchedule;
+use super::shape::{Conv, ConvShape};
 use crate::activation::Activation;
 use crate::allocator::LocalAllocator;
 use crate::builder::{Operand, ProgramBuilder};

@@ -1,6 +1,7 @@
 //! Which part of input, weights and output belongs to a tile.
 
-use super::{ConvSchedule, ConvShape};
+use super::schedule::ConvSchedule;
+use super::shape::ConvShape;
 
 /// Whether only every other input pixel is loaded.
 pub(super) fn downsample(shape: &ConvShape) -> bool {

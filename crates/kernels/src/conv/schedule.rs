@@ -6,7 +6,7 @@ use pollux_isa::GemminiConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ConvShape, WeightLayout};
+use super::shape::{ConvShape, WeightLayout};
 use crate::schedule::Emission;
 
 /// Largest value of the pooled store's fields for window, step and pads (2 bits) and for rows and columns (8 bits).
@@ -256,6 +256,7 @@ impl fmt::Display for ConvSchedule {
 
 /// Why a convolution or its schedule is illegal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ConvScheduleError {
     /// The build lacks something.
     #[error("this build has no {what}: it needs {requires}")]

@@ -8,7 +8,8 @@ use pollux_isa::fields::{
 use pollux_isa::values::{self, DataflowMode, Scale};
 
 use super::geometry::{Part, Tile, Window, downsample, tiles};
-use super::{Conv, ConvSchedule, ConvShape, WeightLayout};
+use super::schedule::ConvSchedule;
+use super::shape::{Conv, ConvShape, WeightLayout};
 use crate::activation::Activation;
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;

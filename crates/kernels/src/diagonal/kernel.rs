@@ -5,7 +5,7 @@ use std::ops::Range;
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{AddressLayout, LocalAddr};
 
-use super::{Block, Diagonals};
+use super::blocks::{Block, Diagonals};
 use crate::activation::Activation;
 use crate::allocator::LocalAllocator;
 use crate::builder::{Operand, ProgramBuilder};

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pollux_isa::{AddressLayout, LocalAddr};
 
-use super::{CHANNEL_A, CHANNEL_B, CHANNEL_D, Matmul};
+use super::product::{CHANNEL_A, CHANNEL_B, CHANNEL_D, Matmul};
 use crate::allocator::LocalAllocator;
 use crate::builder::{Operand, ProgramBuilder};
 use crate::error::KernelError;

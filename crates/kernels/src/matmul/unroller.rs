@@ -2,7 +2,7 @@
 
 use pollux_isa::fields::{LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsStridesAb, LoopWsStridesDc};
 
-use super::Matmul;
+use super::product::Matmul;
 use crate::builder::{LoopMatmul, ProgramBuilder};
 use crate::error::KernelError;
 use crate::schedule::{MatmulShape, Schedule, Tile};
