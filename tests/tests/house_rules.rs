@@ -263,12 +263,8 @@ fn absolute(source: &Source, path: &[String], modules: &BTreeMap<&[String], usiz
 const CIRCLES_LEFT: &[(&str, usize)] = &[
     ("asm", 1),
     ("cli", 2),
-    ("compiler", 2),
-    ("functional", 2),
     ("isa", 3),
-    ("kernels", 2),
     ("model", 4),
-    ("trace", 1),
 ];
 
 #[test]
