@@ -124,9 +124,12 @@ mod tests {
 
     #[test]
     fn every_subcommand_has_examples() {
-        for command in super::Arguments::command().get_subcommands() {
+        let root = super::Arguments::command();
+        let mut commands: Vec<_> = root.get_subcommands().collect();
+        while let Some(command) = commands.pop() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
+            commands.extend(command.get_subcommands());
         }
     }
 }

@@ -112,7 +112,7 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
     (
         &["prune_heads", "prune_ffn", "prune_blocks", "prune_weights", "keep_tokens"],
         &[TransformerDirectory, TransformerFile],
-        "pruning is for Transformers, and what to prune is chosen by the weights: it needs a model",
+        "pruning is for Transformers with weights of their own",
     ),
 ];
 

@@ -5,14 +5,19 @@ use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
 
-/// Largest extent of a tensor, and largest number of things that an option counts.
+/// Largest extent of a tensor.
 const MAX_SIZE: u64 = 1 << 20;
 /// A read-out factor below this makes 0 of every int32.
 const MIN_SCALE: f32 = 1.0 / (1u64 << 32) as f32;
 /// A read-out factor of this or more saturates every int32 but 0.
 const MAX_SCALE: f32 = 256.0;
 
-/// A size or count that is at least 1.
+/// A number of things that is at least 1. Whether there is memory for them is found out later.
+pub fn count<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(1..=u64::from(u32::MAX))
+}
+
+/// An extent of a tensor.
 pub fn size<T: TryFrom<u64> + Clone + Send + Sync>() -> RangedU64ValueParser<T> {
     RangedU64ValueParser::new().range(1..=MAX_SIZE)
 }

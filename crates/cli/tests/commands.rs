@@ -258,7 +258,8 @@ fn a_header_of_the_test_programs_is_a_configuration() {
     workspace.write("gemmini_params.h", include_str!("gemmini_params.h"));
     let config = workspace.pollux("config gemmini_params.h --json").json();
     assert_eq!(config["derived"]["DIM"], 16);
-    assert_eq!(workspace.pollux("config gemmini_params.h --check").stdout, "gemmini_params.h: valid\n");
+    let verdict = workspace.pollux("config gemmini_params.h --check").stdout;
+    assert!(verdict.starts_with("gemmini_params-") && verdict.ends_with(": valid\n"), "{verdict}");
 }
 
 #[test]

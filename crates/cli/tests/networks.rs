@@ -106,7 +106,7 @@ fn what_a_network_cannot_have_is_explained() {
     3 error: node `/MatMul_1` (attention): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
     3 error: crates/model/tests/onnx/bad-operator.onnx: node `recurrent` (LSTM): this operator; the importer's documentation lists what is translated; split the model before this node
     3 error: operation `/pool/MaxPool`: this build has no pooling: it needs has_max_pool
-    2 error: pruning is for Transformers: leave it out for a convolutional network
+    2 error: crates/model/tests/onnx/convolutions.onnx is a convolutional network in ONNX: --prune-heads has no effect on it, pruning is for Transformers with weights of their own: leave it out
     2 error: a Transformer needs a text: give --text
     ");
 }

@@ -170,7 +170,7 @@ fn numbers_out_of_range_are_refused_with_the_range() {
         (format!("model run {ONNX} --dimension batch=0"), "at least 1"),
         (format!("model run {ONNX} --range percentile=0.9"), "from 50 to 100"),
         (format!("quantize {TRANSFORMER} --calibration words.txt --method percentile=NaN"), "from 50 to 100"),
-        ("model generate --prompt 0".to_owned(), "1..=1048576"),
+        ("model generate --prompt 0".to_owned(), "for '--prompt <N>'"),
         ("model generate --early-exit NaN".to_owned(), "at least 0"),
     ] {
         let run = workspace.pollux(&line);

@@ -30,6 +30,22 @@ Examples:
   pollux lower encoder-layer -o layer.pbin   the layer of `pollux demo`
   pollux lower list programs/parity/resnet50.toml -o resnet50.pbin";
 
+const MATMUL_EXAMPLES: &str = "\
+Examples:
+  pollux lower matmul --m 64 --n 64 --k 64
+  pollux lower matmul --m 100 --n 70 --k 33 --dataflow os --bias --activation relu -o mm.pbin
+  pollux lower matmul --m 64 --n 64 --k 64 --scale 0.02 -o - | pollux run - --expect";
+
+const ENCODER_LAYER_EXAMPLES: &str = "\
+Examples:
+  pollux lower encoder-layer -o layer.pbin                    the layer of `pollux demo`
+  pollux lower encoder-layer --layer layer3.st -o layer.pasm  one made by `pollux quantize`";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  pollux lower list programs/parity/resnet50.toml -o resnet50.pbin
+  pollux lower list my_operations.toml --config small4";
+
 /// Lower an operation to a program.
 ///
 /// The program comes with its data and, where the operation has an integer reference, with the expected result.
@@ -60,6 +76,7 @@ struct Target {
 
 /// C = activation(A B + D) * scale, A M x K, B K x N, with pseudo-random data.
 #[derive(Args)]
+#[command(after_help = MATMUL_EXAMPLES)]
 struct MatmulArguments {
     /// Rows of A and C, 1 to 1048576.
     #[arg(long, value_name = "SIZE", value_parser = values::size::<u32>())]
@@ -100,6 +117,7 @@ struct MatmulArguments {
 
 /// A quantised encoder layer with its sample.
 #[derive(Args)]
+#[command(after_help = ENCODER_LAYER_EXAMPLES)]
 struct EncoderLayerArguments {
     /// A file made by `pollux quantize`; by default the embedded layer of all-MiniLM-L6-v2.
     #[arg(long, value_name = "FILE")]
@@ -110,6 +128,7 @@ struct EncoderLayerArguments {
 
 /// Single operations with pseudo-random operands: the lists of `programs/parity`, or one's own.
 #[derive(Args)]
+#[command(after_help = LIST_EXAMPLES)]
 struct ListArguments {
     /// The list (TOML): products, convolutions, residual additions, averages, norms, encoder layers.
     #[arg(value_name = "FILE")]

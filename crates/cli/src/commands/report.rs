@@ -61,7 +61,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 128, conflicts_with_all = ["model", "list"], value_parser = clap::value_parser!(u32).range(1..=8192))]
     tokens: u32,
     /// Layers of a Transformer's shape, 1 or more; by default all.
-    #[arg(long, value_name = "N", conflicts_with_all = ["model", "list"], value_parser = values::size::<usize>())]
+    #[arg(long, value_name = "N", conflicts_with_all = ["model", "list"], value_parser = values::count::<usize>())]
     layers: Option<usize>,
     /// List each operation of each layer as well; JSON always has them.
     #[arg(long)]

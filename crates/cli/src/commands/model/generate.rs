@@ -23,12 +23,19 @@ const BIG_LITTLE_DRAFT: usize = 4;
 /// Blocks between two looks at the logits.
 const EXIT_EVERY: usize = 2;
 
+const EXAMPLES: &str = "\
+Examples:
+  pollux model generate gpt2 --text \"The systolic array\" --tokens 8
+  pollux model generate gpt2.st --text \"The systolic array\" --reference gpt2 --functional
+  pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4 --early-exit 0.9";
+
 /// Generate tokens with a GPT-2-family model, or with a decoder of a published shape and pseudo-random weights: prefill,
 /// then token by token.
 ///
 /// The tokens are compared with those of the integer reference and, if there is one, of the float32 model. With --early-exit
 /// or --little the same tokens are generated without it first, for comparison.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     given: Given,
@@ -44,13 +51,13 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "gpt2", conflicts_with = "model")]
     shape: String,
     /// Blocks, 1 or more; by default those of the shape.
-    #[arg(long, value_name = "N", conflicts_with = "model", value_parser = values::size::<usize>())]
+    #[arg(long, value_name = "N", conflicts_with = "model", value_parser = values::count::<usize>())]
     layers: Option<usize>,
     /// Tokens of the shape's vocabulary, 1 or more.
-    #[arg(long, value_name = "N", default_value_t = 50257, conflicts_with = "model", value_parser = values::size::<usize>())]
+    #[arg(long, value_name = "N", default_value_t = 50257, conflicts_with = "model", value_parser = values::count::<usize>())]
     vocabulary: usize,
     /// Tokens of the shape's prompt, 1 or more.
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "model", value_parser = values::size::<usize>())]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "model", value_parser = values::count::<usize>())]
     prompt: usize,
     /// Tokens to generate, 1 to 65536.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -59,7 +66,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PROBABILITY", conflicts_with = "little", value_parser = values::probability)]
     early_exit: Option<f32>,
     /// Blocks of a little model that proposes tokens: the first ones of the big model, 1 or more.
-    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
+    #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     little: Option<usize>,
     /// Probability below which the little model asks the big one.
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, requires = "little", value_parser = values::probability)]

@@ -40,9 +40,9 @@ pub struct GraphArguments {
     #[arg(long, value_name = "METHOD")]
     range: Option<RangeMethod>,
     /// Output channels that share a scale of the weights, 1 or more; by default all of them.
-    #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
+    #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     channels_per_scale: Option<usize>,
-    /// Rows and columns of a ResNet's image, 1 or more; 224 by default.
+    /// Rows and columns of a ResNet's image, 1 to 1048576; 224 by default.
     #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
     image: Option<usize>,
     /// Size of a dimension that an ONNX file leaves open: by its name, or as INPUT.AXIS=SIZE (AXIS=SIZE for the only input).

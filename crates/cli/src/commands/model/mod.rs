@@ -39,6 +39,24 @@ Examples:
   pollux model generate gpt2 --text \"The systolic array\" --tokens 8
   pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4";
 
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  pollux model quantize all-MiniLM-L6-v2 -o minilm.safetensors
+  pollux model quantize resnet50.onnx --calibration-input images.npy --range mse -o resnet50.st";
+
+const LOWER_EXAMPLES: &str = "\
+Examples:
+  pollux model lower minilm.safetensors --text \"My cat sleeps all day.\" -o cat.pbin
+  pollux model lower resnet50.st --random-input 1 -o resnet50.pbin
+  pollux run cat.pbin --expect --cycles";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  pollux model run minilm.safetensors --reference all-MiniLM-L6-v2 --text \"My cat sleeps all day.\"
+  pollux model run all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --prune-heads 1 --json
+  pollux model run gpt2 --text \"The systolic array\" --memory dram:type=lpddr3
+  pollux model run network.onnx --dimension batch=1 --random-input 1 --functional";
+
 /// Whole models: quantise, lower, run, generate.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -133,6 +151,7 @@ pub struct SimulationArguments {
 
 /// Quantise all layers to INT8 and report how far each is from float32.
 #[derive(Args)]
+#[command(after_help = QUANTIZE_EXAMPLES)]
 struct QuantizeArguments {
     #[command(flatten)]
     given: Given,
@@ -148,6 +167,7 @@ struct QuantizeArguments {
 
 /// Lower the whole model for a text to one program.
 #[derive(Args)]
+#[command(after_help = LOWER_EXAMPLES)]
 struct LowerArguments {
     #[command(flatten)]
     given: Given,
@@ -165,6 +185,7 @@ struct LowerArguments {
 
 /// Run the whole model on a text, clock by clock, and compare with the integer reference and with float32.
 #[derive(Args)]
+#[command(after_help = RUN_EXAMPLES)]
 struct RunArguments {
     #[command(flatten)]
     given: Given,
