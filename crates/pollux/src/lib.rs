@@ -35,8 +35,8 @@ pub use run::{FunctionalOutcome, Outcome, Run};
 
 pub use pollux_functional::Action;
 pub use pollux_isa::ValidConfig as Config;
-pub use pollux_sim::observer::{Cycle, Event, Observer};
 pub use pollux_sim::memory::MemoryModel;
+pub use pollux_sim::observer::{Cycle, Event, Observer};
 
 pub use pollux_asm as asm;
 pub use pollux_functional as functional;

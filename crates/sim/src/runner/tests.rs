@@ -3,9 +3,9 @@
 use pollux_isa::RoccCommand;
 
 use super::*;
-use crate::observation::observer::{Event, NoObserver};
 use crate::observation::activity::Activity;
 use crate::observation::observer::Span;
+use crate::observation::observer::{Event, NoObserver};
 use crate::observation::report::Profiler;
 
 /// `CONFIG_LD` with a stride of 16 bytes.
