@@ -354,7 +354,10 @@ fn a_generated_header_gives_the_configuration_that_generated_it() {
 fn an_unusable_header_is_refused_with_the_macro() {
     let cases = [
         (("#define DIM 16", ""), "the header does not define `DIM`: is it a gemmini_params.h?"),
-        (("DIM 16", "DIM sixteen"), "the header defines `DIM` as `sixteen`, expected a number: `sixteen` is not defined"),
+        (
+            ("DIM 16", "DIM sixteen"),
+            "the header defines `DIM` as `sixteen`, expected a number: `sixteen` is not defined",
+        ),
         (("DIM 16", "DIM 12"), "configuration `gemmini_params-"),
         (("DIM 16", "DIM 0"), "`mesh_rows` must be at least 1"),
         (
@@ -476,7 +479,8 @@ fn the_default_configuration_is_valid() {
 
 #[test]
 fn every_configuration_has_a_name_of_its_own() {
-    let name = |text: &str, stem: &str| ConfigFile::parse(text).unwrap().named_after(stem).config().unwrap().name.clone();
+    let name =
+        |text: &str, stem: &str| ConfigFile::parse(text).unwrap().named_after(stem).config().unwrap().name.clone();
     let (deep, wide) = ("base = \"default16\"\nld_queue_length = 16", "base = \"default16\"\nld_queue_length = 32");
     assert!(name(deep, "mine").starts_with("mine-"));
     assert_ne!(name(deep, "mine"), name(wide, "mine"));
@@ -509,9 +513,15 @@ fn headers_are_read_as_a_c_compiler_reads_them() {
         HEADER.replace("BANK_ROWS 4096", "BANK_ROWS (KIB*4U) /* rows */\n#define KIB 0x400"),
         HEADER.replace("BANK_ROWS 4096", "BANK_ROWS \\\n  4096"),
         HEADER.replace("#define DIM 16", "#ifdef SMALL\n#define DIM 4\n#else\n#  define DIM (1 << 4)\n#endif"),
-        HEADER.replace("#define DIM 16", "#if 0\n#error no\n#define DIM 4\n#elif defined(ACC_ROWS) || 1\n#define DIM 16\n#endif"),
+        HEADER.replace(
+            "#define DIM 16",
+            "#if 0\n#error no\n#define DIM 4\n#elif defined(ACC_ROWS) || 1\n#define DIM 16\n#endif",
+        ),
         HEADER.replace("#define DIM 16", "/*\n#define DIM 4\n*/\n#define DIM 16 // square"),
-        HEADER.replace("#define DIM 16", "#define row_align(blocks) __attribute__((aligned(blocks*DIM)))\n#define DIM 16"),
+        HEADER.replace(
+            "#define DIM 16",
+            "#define row_align(blocks) __attribute__((aligned(blocks*DIM)))\n#define DIM 16",
+        ),
         HEADER.replace("#define XCUSTOM_ACC 3\n", "").replace("#define MAX_BYTES 64\n", ""),
     ];
     for text in variants {
@@ -523,9 +533,18 @@ fn headers_are_read_as_a_c_compiler_reads_them() {
 #[test]
 fn files_that_stand_for_others_are_named_with_the_remedy() {
     let cases = [
-        ("../include/gemmini_params.h", "a symbolic link as git stores it, not a configuration: give the file that it points to, `../include/gemmini_params.h`"),
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a pointer of Git LFS, not a configuration: fetch the file itself with `git lfs pull`"),
-        ("#include \"gemmini_params_16.h\"\n", "only includes another one, not a configuration: give the header that it includes, `gemmini_params_16.h`"),
+        (
+            "../include/gemmini_params.h",
+            "a symbolic link as git stores it, not a configuration: give the file that it points to, `../include/gemmini_params.h`",
+        ),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+            "a pointer of Git LFS, not a configuration: fetch the file itself with `git lfs pull`",
+        ),
+        (
+            "#include \"gemmini_params_16.h\"\n",
+            "only includes another one, not a configuration: give the header that it includes, `gemmini_params_16.h`",
+        ),
         ("<!DOCTYPE html>\n<html>", "a web page"),
         ("#define DIM 16\n#if\n", "line 2 of the header: a value is missing"),
         ("#define DIM 16\n#ifdef A\n", "line 2 of the header: this condition has no #endif"),

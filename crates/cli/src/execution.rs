@@ -56,6 +56,7 @@ pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failu
     if policy.action() == Action::Error && !found.is_empty() {
         return Err(Failure::Program(found));
     }
+    found.extend(program.config.warnings().iter().map(|warning| format!("configuration: {warning}")));
     Ok(found)
 }
 

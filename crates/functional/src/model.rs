@@ -28,17 +28,58 @@ pub(crate) struct Machine {
     pub counts: Counts,
     pub monitor: Monitor,
     check_mapped: bool,
+    /// Bits of an address behind the port.
+    paddr_mask: u64,
 }
 
 impl Machine {
+    /// Reads a row from main memory.
+    #[inline]
+    pub fn read_dram(&mut self, address: u64, row: &mut [u8]) -> Result<(), ExecError> {
+        let (address, head) = self.port(Access::Read, address, row.len())?;
+        let (row, rest) = row.split_at_mut(head);
+        self.memory.read(address, row);
+        self.memory.read(0, rest);
+        Ok(())
+    }
+
+    /// Writes a row to main memory.
+    #[inline]
+    pub fn write_dram(&mut self, address: u64, row: &[u8]) -> Result<(), ExecError> {
+        let (address, head) = self.port(Access::Write, address, row.len())?;
+        let (row, rest) = row.split_at(head);
+        self.memory.write(address, row);
+        self.memory.write(0, rest);
+        Ok(())
+    }
+
+    /// The physical address of a transfer, and how many of its bytes lie there; the others follow from address 0 on, as the
+    /// port has `paddr_bits` address bits. Reports transfers that need more, or that the program does not own.
+    #[inline]
+    fn port(&mut self, access: Access, address: u64, bytes: usize) -> Result<(u64, usize), ExecError> {
+        let physical = address & self.paddr_mask;
+        let below_the_end = self.paddr_mask - physical;
+        if physical == address && bytes as u64 <= below_the_end {
+            self.check_mapped(access, physical, bytes as u64)?;
+            return Ok((physical, bytes));
+        }
+        let bits = self.paddr_mask.count_ones();
+        let head = usize::try_from(below_the_end + 1).map_or(bytes, |end| end.min(bytes));
+        if physical != address || head < bytes {
+            self.monitor.report(Issue::AddressCut { access, address, bytes: bytes as u64, bits, physical })?;
+        }
+        self.check_mapped(access, physical, head as u64)?;
+        self.check_mapped(access, 0, (bytes - head) as u64)?;
+        Ok((physical, head))
+    }
+
     /// Reports bytes of main memory that no declared range covers, if any range is declared.
     #[inline]
-    pub fn check_mapped(&mut self, address: u64, bytes: u64, write: bool) -> Result<(), ExecError> {
+    fn check_mapped(&mut self, access: Access, address: u64, bytes: u64) -> Result<(), ExecError> {
         if self.check_mapped
             && let Some(first_unmapped) = self.memory.first_unmapped(address, bytes)
             && self.memory.mapped().next().is_some()
         {
-            let access = if write { Access::Write } else { Access::Read };
             self.monitor.report(Issue::UnmappedDram { access, address, bytes, first_unmapped })?;
         }
         Ok(())
@@ -112,6 +153,7 @@ impl FunctionalModel {
                 scratchpad: LocalMemory::new(layout.sp_rows as usize, dim),
                 accumulator: LocalMemory::new(layout.acc_rows as usize, dim),
                 check_mapped: policy.unmapped_dram != Action::Ignore,
+                paddr_mask: (1 << config.paddr_bits) - 1,
                 memory,
                 counts: Counts::default(),
                 monitor: Monitor::new(policy),

@@ -271,9 +271,7 @@ impl StoreController {
     }
 
     fn write_row(&self, m: &mut Machine, address: u64) -> Result<(), ExecError> {
-        let address = address & DRAM_MASK;
-        m.check_mapped(address, self.row.len() as u64, true)?;
-        m.memory.write(address, &self.row);
+        m.write_dram(address & DRAM_MASK, &self.row)?;
         m.counts.bytes_out += self.row.len() as u64;
         Ok(())
     }

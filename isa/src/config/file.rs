@@ -144,7 +144,9 @@ fn is_header(text: &str) -> bool {
         Some(rest) => {
             let word: String = rest.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
             // `# include the lean build` is a comment of TOML.
-            let c_like = rest.trim_start()[word.len()..].trim_start().starts_with(|c: char| "<\"_(!".contains(c) || c.is_ascii_uppercase());
+            let c_like = rest.trim_start()[word.len()..]
+                .trim_start()
+                .starts_with(|c: char| "<\"_(!".contains(c) || c.is_ascii_uppercase());
             directives.contains(&word.as_str()) && c_like
         }
         None => line.starts_with("typedef "),

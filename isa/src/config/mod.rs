@@ -19,7 +19,6 @@ pub use rules::limits;
 pub use types::{Capacity, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
 pub use valid::ValidConfig;
 
-
 /// Width of addresses and strides in the command path (`coreMaxAddrBits` of a Rocket core with Sv39 virtual memory).
 pub const CORE_MAX_ADDR_BITS: u32 = 40;
 
@@ -43,7 +42,7 @@ pub const fn log2_ceil(n: u64) -> u32 {
     if n <= 1 { 0 } else { u64::BITS - (n - 1).leading_zeros() }
 }
 
-const FLOAT32_SCALE: ScaleArgs =
+pub(crate) const FLOAT32_SCALE: ScaleArgs =
     ScaleArgs { multiplicand: Multiplicand::Float32, latency: 4, units: ScaleUnits::Count(4), identity: 1.0 };
 
 /// Defines the record, the default instance and the list of settings from one table: field, type, value of `default16`.

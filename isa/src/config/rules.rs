@@ -134,9 +134,7 @@ const NONZERO: &[Rule] = &[
     rule(Generator("ReservationStation.scala:118"), |c| zeros(station(c))),
     rule(Generator("GemminiConfigs.scala:165"), |c| zeros([("acc_scale_args.latency", latency(&c.acc_scale_args))])),
     rule(Generator("DMA.scala:133"), |c| zeros([("aligned_to", c.aligned_to)])),
-    rule(Generator("DMA.scala:373"), |c| {
-        zeros([("dma_buswidth", c.dma_buswidth), ("dma_maxbytes", c.dma_maxbytes)])
-    }),
+    rule(Generator("DMA.scala:373"), |c| zeros([("dma_buswidth", c.dma_buswidth), ("dma_maxbytes", c.dma_maxbytes)])),
     rule(Generator("MeshWithDelays.scala:71"), |c| zeros([("shifter_banks", c.shifter_banks)])),
     rule(Generator("DMA.scala:396"), |c| zeros([("max_in_flight_mem_reqs", c.max_in_flight_mem_reqs)])),
     rule(Model, |c| {
@@ -260,9 +258,8 @@ const RECORD: &[Rule] = &[
         })
     },
     rule(Generator("GemminiConfigs.scala:279"), |c| {
-        let can_share = c.mvin_scale_args.is_some()
-            && c.mvin_scale_acc_args.is_none()
-            && c.input_type.bits == c.acc_type.bits;
+        let can_share =
+            c.mvin_scale_args.is_some() && c.mvin_scale_acc_args.is_none() && c.input_type.bits == c.acc_type.bits;
         complain(c.mvin_scale_shared && !can_share, || {
             "mvin_scale_shared needs mvin_scale_args, no mvin_scale_acc_args, and input_type as wide as acc_type"
                 .to_owned()
@@ -309,6 +306,12 @@ const RECORD: &[Rule] = &[
 const MEMORIES: &[Rule] = &[
     rule(Generator("GemminiConfigs.scala:273"), |c| bank_rows("a scratchpad", c.sp_bank_entries(), c.dim())),
     rule(Generator("GemminiConfigs.scala:278"), |c| bank_rows("an accumulator", c.acc_bank_entries(), c.dim())),
+    rule(Generator("AccumulatorMem.scala:222"), |c| {
+        let (sub_banks, rows) = (c.acc_sub_banks.unwrap_or(1), c.acc_bank_entries());
+        complain(c.acc_singleported && sub_banks > rows, || {
+            format!("`acc_sub_banks` is {sub_banks}: it must not exceed the {rows} rows of an accumulator bank")
+        })
+    }),
     rule(Model, |c| odd([("sp_banks", c.sp_banks), ("acc_banks", c.acc_banks)])),
     rule(Generator("LocalAddr.scala:27"), |c| {
         let bits = c.layout().max_addr_bits;
@@ -325,7 +328,9 @@ const MEMORIES: &[Rule] = &[
         ..rule(Generator("GemminiConfigs.scala:257"), |c| {
             let (spad, acc) = (c.sp_rows() / c.dim(), c.acc_rows() / c.dim());
             complain(spad < acc.saturating_add(2), || {
-                format!("the scratchpad holds {spad} matrices: it must hold at least two more than the accumulator's {acc}")
+                format!(
+                    "the scratchpad holds {spad} matrices: it must hold at least two more than the accumulator's {acc}"
+                )
             })
         })
     },

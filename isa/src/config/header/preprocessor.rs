@@ -70,13 +70,7 @@ impl Header {
     }
 
     /// Whether the directive is one of conditions, and if so, what it does to them.
-    fn condition(
-        &self,
-        line: usize,
-        word: &str,
-        rest: &str,
-        conditions: &mut Vec<Condition>,
-    ) -> Result<bool, String> {
+    fn condition(&self, line: usize, word: &str, rest: &str, conditions: &mut Vec<Condition>) -> Result<bool, String> {
         let outer = conditions.iter().all(|condition| condition.active);
         let holds = |holds: bool| Condition { line, active: outer && holds, taken: !outer || holds };
         match word {
