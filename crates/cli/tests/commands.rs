@@ -244,9 +244,9 @@ fn configurations_are_shown_checked_and_written() {
     let workspace = Workspace::new();
     insta::assert_snapshot!("config_list", workspace.pollux("config --list").stdout);
     assert_eq!(workspace.pollux("config chip -o chip.toml").code, 0);
-    assert_eq!(workspace.pollux("config chip.toml --check").stdout, "chip: valid\n");
+    assert!(workspace.pollux("config chip.toml --check").stdout.starts_with("chip: valid\n"));
     let [named, read] = ["config chip --json", "config chip.toml --json"].map(|line| workspace.pollux(line).json());
-    assert_eq!(named, read);
+    assert_eq!((&named["name"], &named["fields"]), (&read["name"], &read["fields"]));
     workspace.write("mine.toml", "base = \"norm16\"\nname = \"mine\"\nsp_capacity = \"64 KiB\"\n");
     let mine = workspace.pollux("config mine.toml --json").json();
     assert_eq!((&mine["name"], &mine["derived"]["scratchpad_rows"]), (&"mine".into(), &4096.into()));
@@ -258,7 +258,8 @@ fn a_header_of_the_test_programs_is_a_configuration() {
     workspace.write("gemmini_params.h", include_str!("gemmini_params.h"));
     let config = workspace.pollux("config gemmini_params.h --json").json();
     assert_eq!(config["derived"]["DIM"], 16);
-    assert_eq!(workspace.pollux("config gemmini_params.h --check").stdout, "gemmini_params.h: valid\n");
+    let check = workspace.pollux("config gemmini_params.h --check").stdout;
+    assert!(check.starts_with("gemmini_params-") && check.ends_with(": valid\n"), "{check}");
 }
 
 #[test]

@@ -348,7 +348,17 @@ const MODELS: &[Rule] = &[
         complain(c.dim() < 4 && c.dataflow != Dataflow::Os, || {
             format!(
                 "DIM is {}: a weight-stationary pass has at least 4 rows, more than the row counter holds; choose 4 or \
-                 more, or dataflow = \"os\"",
+                 more",
+                c.dim()
+            )
+        })
+    }),
+    // The generator's own doubt about matrices of this size stands above `AccumulatorMemIO`.
+    rule(Model, |c| {
+        complain(c.dim() < 4 && c.dataflow == Dataflow::Os, || {
+            format!(
+                "DIM is {}: output-stationary sums over more than one tile come faster than the accumulator takes them; \
+                 choose 4 or more",
                 c.dim()
             )
         })

@@ -130,6 +130,6 @@ fn list(out: &Output) -> Result<Outcome, Failure> {
         ]);
     }
     out.text(&table(&rows))?;
-    out.text("\ndim2 (output-stationary only), dim4, ... dim64: default16 with another array size\n")?;
+    out.text("\ndim4, dim8, ... dim64: default16 with another array size\n")?;
     Ok(Outcome::Agrees)
 }
