@@ -260,7 +260,7 @@ fn invalid_configurations_are_refused_with_the_reason() {
         assert_eq!(reasons(change), [*expected]);
     }
     let both = reasons(|c| (c.mesh_rows, c.mesh_columns) = (12, 12));
-    assert_eq!(both[0], "DIM is 12: it must be a power of two from 2 to 64");
+    assert_eq!(both[0], "DIM is 12: it must be a power of two from 4 to 64");
     let narrow = reasons(|c| (c.acc_type, c.spatial_array_output_type) = (SInt::new(16), SInt::new(16)));
     assert_eq!(narrow, ["has_normalizations needs acc_type SInt<32>, not SInt<16>"]);
     assert_eq!(reasons(|_| ()), [""; 0]);

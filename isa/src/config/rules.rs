@@ -162,7 +162,7 @@ const RECORD: &[Rule] = &[
     rule(Generator("GemminiConfigs.scala:277"), |c| {
         let (rows, _) = array_sides(c);
         complain(rows < 2 || !rows.is_power_of_two(), || {
-            format!("DIM is {rows}: it must be a power of two from 2 to {}", limits::DIM)
+            format!("DIM is {rows}: it must be a power of two from 4 to {}", limits::DIM)
         })
     }),
     rule(Generator("MeshWithDelays.scala:71"), |c| {
