@@ -11,6 +11,7 @@
 //! * [`command`]: the typed commands ([`Command`]), strictly decoded, encoded, and built from named operands;
 //! * [`table`]: the same instructions as data, for the assembler, the help text and the manual;
 //! * [`legality`]: which command streams the hardware does not define, and what it does with them;
+//! * `testkit` (feature of that name): any valid configuration, for property tests;
 //! * [`manual`]: the chapter of the manual.
 //!
 //! The source of every fact is Gemmini's Chisel description at commit 8c3f992; each item names its file.
@@ -24,6 +25,8 @@ pub mod manual;
 pub mod rocc;
 pub mod stream;
 pub mod table;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod values;
 
 pub use command::{Command, DecodeError, EncodeError, OperandError, funct};

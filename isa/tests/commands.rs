@@ -12,7 +12,7 @@ fn command(funct: u8, rs1: u64, rs2: u64) -> RoccCommand {
 }
 
 fn configurations() -> impl Strategy<Value = GemminiConfig> {
-    let names = GemminiConfig::NAMES.into_iter().chain(["dim2", "dim8", "dim32", "dim64"]).collect::<Vec<_>>();
+    let names = GemminiConfig::NAMES.into_iter().chain(["dim4", "dim8", "dim32", "dim64"]).collect::<Vec<_>>();
     prop::sample::select(names).prop_map(|name| GemminiConfig::by_name(name).unwrap().into_inner())
 }
 
@@ -150,7 +150,7 @@ fn mnemonics_and_encodings_are_unique_and_defaults_are_legal() {
         };
         assert!(!INSTRUCTIONS[..index].iter().any(clash), "{}", spec.mnemonic);
         assert_eq!(table::by_mnemonic(spec.mnemonic).unwrap().funct, spec.funct);
-        for name in ["default16", "chip", "dim2", "dim64"] {
+        for name in ["default16", "chip", "dim4", "dim64"] {
             let cfg = GemminiConfig::by_name(name).unwrap();
             for field in spec.fields {
                 if let Some(default) = field.default_value(&cfg) {

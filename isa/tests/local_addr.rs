@@ -5,7 +5,7 @@ use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 use proptest::prelude::*;
 
 fn layouts() -> impl Strategy<Value = AddressLayout> {
-    let names = GemminiConfig::NAMES.into_iter().chain(["dim2", "dim64"]).collect::<Vec<_>>();
+    let names = GemminiConfig::NAMES.into_iter().chain(["dim4", "dim64"]).collect::<Vec<_>>();
     prop::sample::select(names).prop_map(|name| GemminiConfig::by_name(name).unwrap().layout())
 }
 

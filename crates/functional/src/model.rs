@@ -6,7 +6,7 @@ use pollux_isa::stream::StreamItem;
 use pollux_isa::{Command, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 
-use crate::accesses::{AccessWalk, report_unmapped};
+use crate::accesses::{AccessWalk, report_rows};
 use crate::counts::Counts;
 use crate::execute_controller::ExecuteController;
 use crate::load_controller::LoadController;
@@ -53,6 +53,7 @@ impl FunctionalModel {
                 layout,
                 scratchpad: LocalMemory::new(layout.sp_rows as usize, dim),
                 accumulator: LocalMemory::new(layout.acc_rows as usize, dim),
+                paddr_mask: (1 << config.paddr_bits) - 1,
                 memory,
                 counts: Counts::default(),
                 monitor: Monitor::new(policy),
@@ -209,7 +210,7 @@ impl FunctionalModel {
     fn check_accesses(&mut self, command: Option<&Command>, registers: &RoccCommand) -> Result<(), ExecError> {
         let Some(walk) = &mut self.accesses else { return Ok(()) };
         let Machine { memory, monitor, .. } = &mut self.machine;
-        let report = &mut |rows| report_unmapped(memory.mapped(), rows, monitor);
+        let report = &mut |rows| report_rows(self.config.paddr_bits, memory.mapped(), rows, monitor);
         walk.command(&self.config, command, registers, report)
     }
 

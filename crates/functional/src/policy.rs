@@ -22,7 +22,8 @@ pub enum Action {
 pub struct Policy {
     /// Local rows outside the scratchpad or the accumulator. The hardware wraps around.
     pub out_of_range: Action,
-    /// Bytes of main memory outside every range declared with [`pollux_memory::Memory::map`]. Not looked at if none is declared.
+    /// Bytes of main memory outside every range declared with [`pollux_memory::Memory::map`] (not looked at if none is
+    /// declared), or beyond the addresses that the memory port has.
     pub unmapped_dram: Action,
     /// Reads of local rows that were never written. Real memories hold anything; the model reads 0, as the golden bench does.
     pub unwritten_row: Action,
@@ -56,7 +57,7 @@ impl Policy {
         match issue {
             Issue::Illegal(Illegality::OutOfRange { .. }) => self.out_of_range,
             Issue::Illegal(_) => self.illegal,
-            Issue::UnmappedDram { .. } => self.unmapped_dram,
+            Issue::UnmappedDram { .. } | Issue::AddressCut { .. } => self.unmapped_dram,
             Issue::UnwrittenRow { .. } => self.unwritten_row,
             Issue::Race { .. } => self.race,
             Issue::EndlessLoop { .. } => Action::Error,
@@ -103,6 +104,24 @@ pub enum Issue {
         bytes: u64,
         /// Lowest address of the transfer in no range.
         first_unmapped: u64,
+    },
+    /// A transfer reaches beyond the addresses that the memory port has.
+    #[error(
+        "{verb} {bytes} bytes at {address:#x}, but the memory port has {bits} address bits (paddr_bits): the hardware \
+         cuts the address to {physical:#x}; check address and stride",
+        verb = match access { Access::Read => "reads", Access::Write => "writes" }
+    )]
+    AddressCut {
+        /// Direction.
+        access: Access,
+        /// First byte of the transfer (one row).
+        address: u64,
+        /// Bytes of the transfer.
+        bytes: u64,
+        /// Address bits of the port.
+        bits: u32,
+        /// The address behind the port.
+        physical: u64,
     },
     /// A local row is read that nothing has written.
     #[error(

@@ -271,7 +271,7 @@ impl StoreController {
     }
 
     fn write_row(&self, m: &mut Machine, address: u64) {
-        m.memory.write(address & DRAM_MASK, &self.row);
+        m.write_dram(address & DRAM_MASK, &self.row);
         m.counts.bytes_out += self.row.len() as u64;
     }
 }

@@ -171,7 +171,7 @@ proptest! {
 
     #[test]
     fn no_command_stream_panics(
-        name in prop::sample::select(vec!["default16", "small4", "norm16", "lean", "large_chip", "dim2", "dim64"]),
+        name in prop::sample::select(vec!["default16", "small4", "norm16", "lean", "large_chip", "dim4", "dim64"]),
         commands in prop::collection::vec(any_command(), 1..60),
         action in prop::sample::select(vec![Action::Warn, Action::Ignore]),
     ) {

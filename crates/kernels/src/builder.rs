@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use pollux_asm::Program;
 use pollux_asm::program::{Buffer, ElementType, LocalRegion};
-use pollux_isa::config::CORE_MAX_ADDR_BITS;
 use pollux_isa::fields::{
     Compute, ConfigEx, ConfigLd, ConfigNorm, ConfigSt, LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds,
     LoopWsStridesAb, LoopWsStridesDc, MoveOperands, Preload,
@@ -69,7 +68,9 @@ impl ProgramBuilder {
     /// # Errors
     /// The configuration is inconsistent.
     pub fn new(config: impl TryInto<ValidConfig, Error: Into<ConfigError>>) -> Result<Self, KernelError> {
-        Self::with_dram(config, DRAM_BASE..1 << CORE_MAX_ADDR_BITS)
+        let config = config.try_into().map_err(Into::into)?;
+        let dram = DRAM_BASE..1 << config.paddr_bits;
+        Self::with_dram(config, dram)
     }
 
     /// A builder with this range of main memory.

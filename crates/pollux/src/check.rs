@@ -41,7 +41,8 @@ fn check_commands(program: &Program, action: Action) -> Result<Vec<String>, Erro
     if action == Action::Error && !found.is_empty() {
         return Err(Error::Illegal(found));
     }
-    Ok(found)
+    let configuration = program.config.warnings().into_iter().map(|warning| format!("configuration: {warning}"));
+    Ok(found.into_iter().chain(configuration).collect())
 }
 
 /// What to do about accesses to main memory, whichever model runs the program.

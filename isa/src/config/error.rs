@@ -19,7 +19,7 @@ pub enum ConfigError {
         reasons: Vec<Reason>,
     },
     /// No such named configuration.
-    #[error("no configuration is called `{name}`: the named ones are {known} and dim2 to dim64", name = .0, known = GemminiConfig::NAMES.join(", "))]
+    #[error("no configuration is called `{name}`: the named ones are {known} and dim4 to dim64", name = .0, known = GemminiConfig::NAMES.join(", "))]
     UnknownName(String),
     /// `base` is not a name.
     #[error("`base` is {0}: it must be the name of a configuration in quotes, such as base = \"default16\"")]

@@ -3,7 +3,7 @@
 mod expression;
 mod preprocessor;
 
-use super::{Capacity, ConfigError, ConfigFile, Dataflow, GemminiConfig, Opcode, SInt, ValidConfig};
+use super::{Capacity, ConfigError, ConfigFile, GemminiConfig, Opcode, SInt, ValidConfig};
 use preprocessor::Header;
 
 /// C's integer types and their widths on the RISC-V hosts (LP64).
@@ -73,10 +73,6 @@ impl Reader {
         let config = &mut self.config;
         (config.mesh_rows, config.mesh_columns, config.sp_banks) = (dim, dim, banks);
         (config.sp_capacity, config.acc_capacity) = (matrices(sp_rows), matrices(acc_rows.into()));
-        if dim == 2 {
-            // The only builds of this size that work; see the rules.
-            config.dataflow = Dataflow::Os;
-        }
         self.read.extend(["mesh_rows", "mesh_columns", "sp_banks", "sp_capacity", "acc_capacity"]);
         Ok(())
     }

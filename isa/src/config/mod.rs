@@ -42,7 +42,7 @@ pub const fn log2_ceil(n: u64) -> u32 {
     if n <= 1 { 0 } else { u64::BITS - (n - 1).leading_zeros() }
 }
 
-const FLOAT32_SCALE: ScaleArgs =
+pub(crate) const FLOAT32_SCALE: ScaleArgs =
     ScaleArgs { multiplicand: Multiplicand::Float32, latency: 4, units: ScaleUnits::Count(4), identity: 1.0 };
 
 /// Defines the record, the default instance and the list of settings from one table: field, type, value of `default16`.
@@ -224,7 +224,7 @@ const fn default_paddr_bits() -> u32 {
 
 /// The named configurations.
 impl GemminiConfig {
-    /// Names that [`GemminiConfig::by_name`] knows; `dim2` to `dim64` are known as well.
+    /// Names that [`GemminiConfig::by_name`] knows; `dim4` to `dim64` are known as well.
     pub const NAMES: [&'static str; 8] =
         ["default16", "small4", "norm16", "lean", "chip", "large_chip", "survey_baseline", "survey_rebalanced"];
 
@@ -344,7 +344,7 @@ impl GemminiConfig {
     /// capacity grows with `dim`.
     ///
     /// # Errors
-    /// `dim` is not a power of two from 2 to 64.
+    /// `dim` is not a power of two from 4 to 64.
     pub fn with_dim(dim: u32) -> Result<ValidConfig, ConfigError> {
         Self { name: format!("dim{dim}"), ..Self::square(dim) }.validated()
     }
@@ -356,8 +356,6 @@ impl GemminiConfig {
             matrices => matrices,
         };
         Self {
-            // Two rows are too few for a weight-stationary pass (see `validate`).
-            dataflow: if dim == 2 { Dataflow::Os } else { base.dataflow },
             mesh_rows: dim,
             mesh_columns: dim,
             sp_capacity: scaled(base.sp_capacity),

@@ -162,7 +162,7 @@ const RECORD: &[Rule] = &[
     rule(Generator("GemminiConfigs.scala:277"), |c| {
         let (rows, _) = array_sides(c);
         complain(rows < 2 || !rows.is_power_of_two(), || {
-            format!("DIM is {rows}: it must be a power of two from 2 to {}", limits::DIM)
+            format!("DIM is {rows}: it must be a power of two from 4 to {}", limits::DIM)
         })
     }),
     rule(Generator("MeshWithDelays.scala:71"), |c| {
@@ -306,6 +306,12 @@ const RECORD: &[Rule] = &[
 const MEMORIES: &[Rule] = &[
     rule(Generator("GemminiConfigs.scala:273"), |c| bank_rows("a scratchpad", c.sp_bank_entries(), c.dim())),
     rule(Generator("GemminiConfigs.scala:278"), |c| bank_rows("an accumulator", c.acc_bank_entries(), c.dim())),
+    rule(Generator("AccumulatorMem.scala:222"), |c| {
+        let (sub_banks, rows) = (c.acc_sub_banks.unwrap_or(1), c.acc_bank_entries());
+        complain(c.acc_singleported && sub_banks > rows, || {
+            format!("`acc_sub_banks` is {sub_banks}: it must not exceed the {rows} rows of an accumulator bank")
+        })
+    }),
     rule(Model, |c| odd([("sp_banks", c.sp_banks), ("acc_banks", c.acc_banks)])),
     rule(Generator("LocalAddr.scala:27"), |c| {
         let bits = c.layout().max_addr_bits;
@@ -342,7 +348,17 @@ const MODELS: &[Rule] = &[
         complain(c.dim() < 4 && c.dataflow != Dataflow::Os, || {
             format!(
                 "DIM is {}: a weight-stationary pass has at least 4 rows, more than the row counter holds; choose 4 or \
-                 more, or dataflow = \"os\"",
+                 more",
+                c.dim()
+            )
+        })
+    }),
+    // The generator's own doubt about matrices of this size stands above `AccumulatorMemIO`.
+    rule(Model, |c| {
+        complain(c.dim() < 4 && c.dataflow == Dataflow::Os, || {
+            format!(
+                "DIM is {}: output-stationary sums over more than one tile come faster than the accumulator takes them; \
+                 choose 4 or more",
                 c.dim()
             )
         })

@@ -1,9 +1,10 @@
 //! `pollux config`
 
+use pollux_isa::config::ConfigFile;
 use pollux_isa::{GemminiConfig, ValidConfig};
 use serde_json::{Map, Value, json};
 
-use crate::arguments::configuration;
+use crate::arguments::{checked, configuration_file};
 use crate::failure::{Failure, Outcome};
 use crate::files::OutputPath;
 use crate::output::{Output, grouped, table};
@@ -17,7 +18,8 @@ Examples:
 
 /// Show and check configurations.
 ///
-/// A TOML file has all fields, or `base = \"NAME\"` and those that differ.
+/// A TOML file has all fields, or `base = "NAME"` and those that differ. A configuration without a name gets one from its
+/// file and its digest. What is valid here is valid for every command and both models.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -40,21 +42,51 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     if arguments.list {
         return list(out);
     }
-    let config = configuration(&arguments.config)?;
+    let file = configuration_file(&arguments.config)?;
+    let config = checked(&arguments.config, file.clone())?;
+    let warnings = warnings(&config);
     if arguments.check {
-        out.json(&json!({ "name": config.name, "valid": true }))?;
+        out.json(&json!({ "name": config.name, "valid": true, "warnings": warnings }))?;
         out.text(&format!("{}: valid\n", config.name))?;
+        warnings.iter().try_for_each(|warning| out.text(&format!("  warning: {warning}\n")))?;
         return Ok(Outcome::Agrees);
     }
     let toml = config.to_toml_string().map_err(Failure::input)?;
     if let Some(path) = &arguments.output {
         out.write(path, toml.as_bytes())?;
     } else {
-        let remarks = derived(&config).into_iter().map(|(name, value)| format!("# {name} = {value}\n"));
-        out.text(&format!("{toml}\n# Derived:\n{}", remarks.collect::<String>()))?;
+        out.text(&toml)?;
+        out.text(&remarks(&config, &warnings, file.as_ref()))?;
     }
-    out.json(&config_json(&config)?)?;
+    let mut document = config_json(&config)?;
+    if let (Some(file), Some(fields)) = (&file, document.as_object_mut()) {
+        fields.insert("read".into(), json!(file.fields_read()));
+        fields.insert("assumed".into(), json!(file.fields_assumed()));
+    }
+    out.json(&document)?;
     Ok(Outcome::Agrees)
+}
+
+fn warnings(config: &ValidConfig) -> Vec<String> {
+    config.warnings().iter().map(ToString::to_string).collect()
+}
+
+/// What follows from the fields, which of them the file gives, and what to know of the configuration, as remarks.
+fn remarks(config: &GemminiConfig, warnings: &[String], file: Option<&ConfigFile>) -> String {
+    let derived = derived(config).into_iter().map(|(name, value)| format!("# {name} = {value}\n"));
+    let mut text = format!("\n# Derived:\n{}", derived.collect::<String>());
+    if let Some(file) = file {
+        text += &format!("\n# Read from the file: {}\n", list_or(file.fields_read(), "nothing"));
+        text += &format!("# Assumed: {}\n", list_or(&file.fields_assumed(), "nothing"));
+    }
+    if !warnings.is_empty() {
+        text += &format!("\n# Warnings:\n{}", warnings.iter().map(|w| format!("# {w}\n")).collect::<String>());
+    }
+    text
+}
+
+fn list_or(names: &[&str], none: &str) -> String {
+    if names.is_empty() { none.to_owned() } else { names.join(", ") }
 }
 
 /// The most used numbers that follow from a configuration.
@@ -72,11 +104,11 @@ fn derived(config: &GemminiConfig) -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn config_json(config: &GemminiConfig) -> Result<Value, Failure> {
+fn config_json(config: &ValidConfig) -> Result<Value, Failure> {
     let derived: Map<String, Value> =
         derived(config).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let fields = serde_json::to_value(config).map_err(Failure::input)?;
-    Ok(json!({ "name": config.name, "fields": fields, "derived": derived }))
+    let fields = serde_json::to_value(&**config).map_err(Failure::input)?;
+    Ok(json!({ "name": config.name, "fields": fields, "derived": derived, "warnings": warnings(config) }))
 }
 
 fn list(out: &Output) -> Result<Outcome, Failure> {
@@ -97,6 +129,6 @@ fn list(out: &Output) -> Result<Outcome, Failure> {
         ]);
     }
     out.text(&table(&rows))?;
-    out.text("\ndim2, dim4, ... dim64: default16 with another array size\n")?;
+    out.text("\ndim4, dim8, ... dim64: default16 with another array size\n")?;
     Ok(Outcome::Agrees)
 }

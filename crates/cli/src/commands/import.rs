@@ -4,7 +4,6 @@ use std::path::Path;
 
 use pollux_asm::{Buffer, ElementType, Program, disassemble, import_commands};
 use pollux_isa::ValidConfig;
-use pollux_isa::config::CORE_MAX_ADDR_BITS;
 use pollux_memory::Memory;
 use pollux_trace::GoldenCase;
 use pollux_trace::case::Region;
@@ -107,7 +106,7 @@ fn golden_case(dir: &Path, config: Option<ValidConfig>) -> Result<(Program, Opti
         let expected = expected.as_ref().map(|memory| memory.read_vec(*address, *length as usize));
         program.buffers.push(byte_buffer(format!("out_{index}"), *address, *length, None, expected));
     }
-    program.buffers.push(byte_buffer("memory".to_owned(), 0, 1 << CORE_MAX_ADDR_BITS, None, None));
+    program.buffers.push(byte_buffer("memory".to_owned(), 0, 1 << program.config.paddr_bits, None, None));
     program.items = case.items;
     program.check().map_err(Failure::input)?;
     let GoldenCase { latency, a_period, d_period, .. } = case;

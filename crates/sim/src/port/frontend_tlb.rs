@@ -215,6 +215,8 @@ struct Lookup {
 #[derive(Clone, Debug)]
 struct Tlb {
     translation: Translation,
+    /// Bits of a physical address (`paddrBits`): `ppn` has no more.
+    paddr_mask: u64,
     sectored: Vec<SectoredEntry>,
     superpages: [SuperpageEntry; SUPERPAGES],
     sectored_plru: PseudoLru,
@@ -227,9 +229,10 @@ struct Tlb {
 }
 
 impl Tlb {
-    fn new(entries: usize, translation: Translation) -> Self {
+    fn new(entries: usize, paddr_bits: u32, translation: Translation) -> Self {
         Self {
             translation,
+            paddr_mask: (1 << paddr_bits) - 1,
             sectored: vec![SectoredEntry::default(); (entries / SECTORS).max(1)],
             superpages: Default::default(),
             sectored_plru: PseudoLru::default(),
@@ -248,7 +251,8 @@ impl Tlb {
 
     fn lookup(&self, request: &TlbRequest) -> Lookup {
         if self.translation == Translation::Bare || request.physical {
-            return Lookup { miss: self.refills(), paddr: request.vaddr, ..Lookup::default() };
+            let paddr = request.vaddr & self.paddr_mask;
+            return Lookup { miss: self.refills(), paddr, ..Lookup::default() };
         }
         let vpn = request.vaddr >> PAGE_BITS;
         let sector = vpn as usize % SECTORS;
@@ -263,7 +267,7 @@ impl Tlb {
         let offset = request.vaddr & PAGE_MASK;
         Lookup {
             miss: self.refills() || first.is_none() || multiple,
-            paddr: first.map_or(0, |(_, ppn)| ppn) << PAGE_BITS | offset,
+            paddr: (first.map_or(0, |(_, ppn)| ppn) << PAGE_BITS | offset) & self.paddr_mask,
             fault: first.is_some_and(|(page, _)| !page.allows(request.write)),
             walk: first.is_none(),
             multiple,
@@ -464,7 +468,7 @@ impl FrontendTlb {
     pub fn new(config: &GemminiConfig, translation: Translation) -> Self {
         let tlbs = if config.use_shared_tlb { 1 } else { CLIENTS };
         Self {
-            tlbs: vec![Tlb::new(config.tlb_size as usize, translation); tlbs],
+            tlbs: vec![Tlb::new(config.tlb_size as usize, config.paddr_bits, translation); tlbs],
             clients: Default::default(),
             page_registers: config.use_tlb_register_filter,
             settled: false,
