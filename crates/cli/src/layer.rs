@@ -54,6 +54,13 @@ pub fn lower(file: &LayerFile, config: ValidConfig) -> Result<LoweredLayer, Fail
     let layers = std::slice::from_ref(&file.layer);
     let mut encoder =
         compile(config.into_inner(), &Plan::default(), layers, &file.input, Mask::Full).map_err(Failure::input)?;
+    if let Some(step) = encoder.compiled.operations.iter().find(|operation| operation.host.is_some()) {
+        return Err(Failure::Input(format!(
+            "operation `{}` is done by the host in configuration `{}`, which a program alone does not have: choose one with \
+             has_normalizations, such as norm16",
+            step.name, encoder.compiled.program.config.name
+        )));
+    }
     encoder.expect(std::slice::from_ref(&reference)).map_err(Failure::input)?;
     let output = encoder.layers[0].output;
     let operations = encoder.compiled.operations.into_iter().map(|operation| operation.work).collect();

@@ -107,6 +107,20 @@ fn runs_of_models_show_the_hosts_part() {
 }
 
 #[test]
+fn a_program_that_needs_the_host_is_not_made_without_it() {
+    let workspace = Workspace::new();
+    let config = succeeds(workspace.pollux("config norm16")).stdout;
+    assert!(config.contains("has_normalizations = true"), "{config}");
+    workspace.write("plain.toml", config.replace("has_normalizations = true", "has_normalizations = false"));
+    for line in ["demo", "lower encoder-layer -o layer.pbin"] {
+        let run = workspace.pollux(&format!("{line} --config plain.toml"));
+        let message = "operation `layer0.scores_softmax` is done by the host in configuration";
+        assert!(run.code == 3 && run.stderr.contains(message), "{line}: {} {}", run.code, run.stderr);
+    }
+    assert!(!workspace.files().contains(&"layer.pbin".to_owned()));
+}
+
+#[test]
 fn a_list_follows_the_plan() {
     let workspace = Workspace::new();
     workspace.write("list.toml", LIST);
@@ -184,7 +198,7 @@ fn sizes_that_no_memory_holds_are_refused_with_what_they_would_need() {
         ("report --list conv.toml", "would need"),
         ("report --list padding.toml", "conv padding = 1000000000000000000: it must be at most 16384"),
         ("report --shape bert-large --layers 1000000", "of 1000000 layers with 128 tokens would need"),
-        ("model generate --shape gpt2 --prompt 4 --tokens 2 --vocabulary 2000000000", "would need"),
+        ("model generate --shape gpt2 --layers 1000 --prompt 4 --tokens 2", "gpt2 of 1000 layers with"),
     ] {
         let run = workspace.pollux(line);
         assert!(run.code == 3 && run.stderr.contains(message), "{line}: {} {}", run.code, run.stderr);

@@ -25,6 +25,7 @@ use crate::event_csv;
 
 /// Why a case folder cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CaseError {
     /// A file is missing or unreadable.
     #[error("{path}: {source}")]
