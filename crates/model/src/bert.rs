@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tokenizers::Tokenizer;
 
 use crate::error::ModelError;
 use crate::float::{AttentionMask, Dense, Norm, add, attention, dot, gelu, normalise};
@@ -15,6 +14,7 @@ use crate::matrix::Matrix;
 use crate::random::Random;
 use crate::rewrite::{Rewrites, reorder_columns, reorder_hidden, reorder_norm};
 use crate::tensor::Tensor;
+use crate::text::Text;
 use crate::weights::WeightFile;
 use crate::word_table::WordTable;
 
@@ -101,8 +101,35 @@ impl BertConfig {
                 "num_attention_heads must divide hidden_size",
             );
         }
-        Ok(())
+        let [hidden, ffn] = [self.hidden_size, self.intermediate_size];
+        let rows = [self.vocab_size, self.max_position_embeddings, self.type_vocab_size];
+        check_parameters(path, self.num_hidden_layers, [hidden, ffn], &rows)
     }
+}
+
+/// Most parameters of a model: 16 GiB in float32.
+const MAX_PARAMETERS: u128 = 1 << 32;
+
+/// Refuses a model whose parameters would not fit the memory, before any is allocated; `rows` are those of the tables as
+/// wide as a token.
+pub(crate) fn check_parameters(
+    path: &Path,
+    layers: usize,
+    [hidden, ffn]: [usize; 2],
+    rows: &[usize],
+) -> Result<(), ModelError> {
+    let [layers, hidden, ffn] = [layers, hidden, ffn].map(|size| size as u128);
+    let layer = hidden.saturating_mul(hidden.saturating_mul(4).saturating_add(ffn.saturating_mul(2)));
+    let tables = rows.iter().fold(0u128, |sum, &rows| sum.saturating_add(hidden.saturating_mul(rows as u128)));
+    let parameters = layers.saturating_mul(layer).saturating_add(tables);
+    if parameters <= MAX_PARAMETERS {
+        return Ok(());
+    }
+    Err(ModelError::Unsupported {
+        path: path.into(),
+        what: format!("a model of {parameters} parameters ({} GiB in float32)", parameters.saturating_mul(4) >> 30),
+        remedy: format!("choose sizes with at most {MAX_PARAMETERS} parameters ({} GiB)", MAX_PARAMETERS * 4 >> 30),
+    })
 }
 
 /// The embedding tables; they stay on the host.
@@ -169,7 +196,7 @@ pub struct BertModel {
     pub max_tokens: usize,
     /// Original number of each hidden channel; see [`BertModel::reorder_hidden`].
     pub hidden_order: Vec<usize>,
-    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) tokenizer: Option<Text>,
     pub(crate) directory: PathBuf,
 }
 
@@ -189,7 +216,7 @@ impl BertModel {
             layers: (0..config.num_hidden_layers)
                 .map(|i| read_layer(&weights, &config, i))
                 .collect::<Result<_, _>>()?,
-            tokenizer: Some(read_tokenizer(directory, max_tokens)?),
+            tokenizer: Text::word_pieces(directory, max_tokens)?,
             max_tokens,
             hidden_order: (0..config.hidden_size).collect(),
             directory: directory.into(),
@@ -240,8 +267,7 @@ impl BertModel {
     /// # Errors
     /// If the model has no tokenizer or the tokenizer fails.
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let encoding = self.tokenizer()?.encode(text, true).map_err(|e| self.no_tokens(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        self.tokenizer()?.encode(text).map_err(|reason| self.no_tokens(reason))
     }
 
     /// Tokens of `text` behind the first `max_tokens`, which [`BertModel::tokenize`] leaves out.
@@ -249,13 +275,12 @@ impl BertModel {
     /// # Errors
     /// As [`BertModel::tokenize`].
     pub fn tokens_left_out(&self, text: &str) -> Result<usize, ModelError> {
-        all_tokens(self.tokenizer()?, text)
-            .map(|all| all.saturating_sub(self.max_tokens))
-            .map_err(|e| self.no_tokens(e.to_string()))
+        let all = self.tokenizer()?.length(text).map_err(|reason| self.no_tokens(reason))?;
+        Ok(all.saturating_sub(self.max_tokens))
     }
 
-    fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
-        self.tokenizer.as_ref().ok_or_else(|| self.no_tokens("a synthetic model has none; give token ids".into()))
+    fn tokenizer(&self) -> Result<&Text, ModelError> {
+        self.tokenizer.as_ref().ok_or_else(|| self.no_tokens("the model has none; give token ids".into()))
     }
 
     fn no_tokens(&self, reason: String) -> ModelError {
@@ -454,63 +479,4 @@ fn sentence_limit(directory: &Path) -> Result<Option<usize>, ModelError> {
         source,
     })?;
     Ok(Some(config.max_seq_length))
-}
-
-/// The tokenizer of `tokenizer.json`, or an uncased WordPiece one over `vocab.txt`; without padding.
-fn read_tokenizer(directory: &Path, max_tokens: usize) -> Result<Tokenizer, ModelError> {
-    use tokenizers::models::wordpiece::WordPiece;
-    let (json, vocabulary) = (directory.join("tokenizer.json"), directory.join("vocab.txt"));
-    let path = if json.exists() { &json } else { &vocabulary };
-    let fail = |e: Box<dyn std::error::Error + Send + Sync>| ModelError::Tokenizer {
-        path: path.clone(),
-        reason: e.to_string(),
-    };
-    let mut tokenizer = if json.exists() {
-        Tokenizer::from_file(&json).map_err(fail)?
-    } else if vocabulary.exists() {
-        let words =
-            WordPiece::from_file(&vocabulary.to_string_lossy()).unk_token("[UNK]".into()).build().map_err(fail)?;
-        wordpiece_tokenizer(words, path)?
-    } else {
-        let reason = "neither tokenizer.json nor vocab.txt is in the model directory".into();
-        return Err(ModelError::Tokenizer { path: directory.into(), reason });
-    };
-    limit_tokens(&mut tokenizer, max_tokens).map_err(fail)?;
-    Ok(tokenizer)
-}
-
-/// No padding, and long texts cut at `max_tokens`.
-pub(crate) fn limit_tokens(tokenizer: &mut Tokenizer, max_tokens: usize) -> tokenizers::Result<()> {
-    tokenizer.with_padding(None);
-    let truncation = tokenizers::TruncationParams { max_length: max_tokens, ..Default::default() };
-    tokenizer.with_truncation(Some(truncation))?;
-    Ok(())
-}
-
-/// Tokens of a text, those behind the limit included.
-pub(crate) fn all_tokens(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<usize> {
-    let mut tokenizer = tokenizer.clone();
-    tokenizer.with_truncation(None)?;
-    Ok(tokenizer.encode(text, true)?.len())
-}
-
-fn wordpiece_tokenizer(words: tokenizers::models::wordpiece::WordPiece, path: &Path) -> Result<Tokenizer, ModelError> {
-    use tokenizers::{
-        Model, normalizers::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer, processors::bert::BertProcessing,
-    };
-    let fail = |e: tokenizers::Error| ModelError::Tokenizer { path: path.into(), reason: e.to_string() };
-    let special = |token: &str| {
-        words.token_to_id(token).map(|id| (token.to_string(), id)).ok_or_else(|| ModelError::Tokenizer {
-            path: path.into(),
-            reason: format!("the vocabulary lacks `{token}`"),
-        })
-    };
-    let processing = BertProcessing::new(special("[SEP]")?, special("[CLS]")?);
-    let mut tokenizer = Tokenizer::new(words);
-    tokenizer
-        .with_normalizer(Some(BertNormalizer::default()))
-        .map_err(fail)?
-        .with_pre_tokenizer(Some(BertPreTokenizer))
-        .with_post_processor(Some(processing));
-    Ok(tokenizer)
 }

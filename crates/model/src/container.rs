@@ -128,6 +128,14 @@ impl LayerFile {
         let [float_input, float_output] = ["sample.float_input", "sample.float_output"]
             .map(|name| read_matrix(&file, name, Dtype::F32, f32::from_le_bytes));
         let (float_input, float_output) = (float_input.map_err(&fail)?, float_output.map_err(&fail)?);
+        for (name, sample) in [("input", &float_input), ("output", &float_output)] {
+            if let Some(at) = sample.data.iter().position(|value| !value.is_finite()) {
+                return Err(fail(format!(
+                    "tensor `sample.float_{name}` has the value {} at element {at}, which is no number",
+                    sample.data[at]
+                )));
+            }
+        }
         for (rows, cols) in
             [(input.rows, input.cols), (float_input.rows, float_input.cols), (float_output.rows, float_output.cols)]
         {
@@ -298,17 +306,31 @@ impl Array<'_> {
 
     /// Fills the array from the tensor of that name.
     pub(crate) fn fill(self, name: &str, file: &SafeTensors<'_>) -> Result<(), String> {
+        let finite = |values: &[f32]| match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => {
+                Err(format!("tensor `{name}` has the value {} at element {at}, which is no number", values[at]))
+            }
+            None => Ok(()),
+        };
         match self {
             Self::Weights(m) => {
                 replace(m, name, read_matrix(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?)?
             }
-            Self::Table(m) if file.tensor(name).is_ok_and(|tensor| tensor.dtype() == Dtype::F16) => {
-                replace(m, name, read_matrix(file, name, Dtype::F16, |b| f16::from_le_bytes(b).to_f32())?)?
+            Self::Table(m) => {
+                let half = file.tensor(name).is_ok_and(|tensor| tensor.dtype() == Dtype::F16);
+                let read = match half {
+                    true => read_matrix(file, name, Dtype::F16, |b| f16::from_le_bytes(b).to_f32())?,
+                    false => read_matrix(file, name, Dtype::F32, f32::from_le_bytes)?,
+                };
+                finite(&read.data)?;
+                replace(m, name, read)?;
             }
-            Self::Table(m) => replace(m, name, read_matrix(file, name, Dtype::F32, f32::from_le_bytes)?)?,
             Self::I8(v) => *v = elements(file, name, Dtype::I8, |b: [u8; 1]| i8::from_le_bytes(b))?.1,
             Self::I32(v) => *v = elements(file, name, Dtype::I32, i32::from_le_bytes)?.1,
-            Self::F32(v) => *v = elements(file, name, Dtype::F32, f32::from_le_bytes)?.1,
+            Self::F32(v) => {
+                *v = elements(file, name, Dtype::F32, f32::from_le_bytes)?.1;
+                finite(v)?;
+            }
         }
         Ok(())
     }

@@ -13,9 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tokenizers::Tokenizer;
 
-use crate::bert::{FloatTrace, LayerWeights, all_tokens, limit_tokens};
+use crate::bert::{FloatTrace, LayerWeights, check_parameters};
 use crate::error::ModelError;
 use crate::float::{AttentionMask, Dense, Norm, add, attention, dot, gelu, gelu_tanh, normalise};
 use crate::graph::operator::GeluForm;
@@ -23,6 +22,7 @@ use crate::matrix::Matrix;
 use crate::random::Random;
 use crate::rewrite::{Rewrites, reorder_columns, reorder_hidden, reorder_norm};
 use crate::tensor::Tensor;
+use crate::text::Text;
 use crate::weights::WeightFile;
 
 /// The fields of `config.json` that shape a decoder.
@@ -143,7 +143,7 @@ impl Gpt2Config {
                 "n_head must divide n_embd",
             );
         }
-        Ok(())
+        check_parameters(path, self.n_layer, [self.n_embd, self.ffn()], &[self.vocab_size, self.n_positions])
     }
 }
 
@@ -204,7 +204,7 @@ pub struct Gpt2Model {
     pub blocks: Vec<LayerWeights>,
     /// The output head, vocabulary x width, if it is not the word embedding.
     pub head: Option<Matrix<f32>>,
-    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) tokenizer: Option<Text>,
     pub(crate) directory: PathBuf,
 }
 
@@ -236,7 +236,7 @@ impl Gpt2Model {
             entry_norm: norm("h.0.ln_1")?,
             blocks,
             head,
-            tokenizer: Some(read_tokenizer(directory, config.n_positions)?),
+            tokenizer: Text::byte_pairs(directory, config.n_positions)?,
             directory: directory.into(),
             config,
         })
@@ -290,8 +290,7 @@ impl Gpt2Model {
     /// # Errors
     /// If the model has no tokenizer or the tokenizer fails.
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let encoding = self.tokenizer()?.encode(text, true).map_err(|e| self.tokenizer_error(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        self.tokenizer()?.encode(text).map_err(|reason| self.tokenizer_error(reason))
     }
 
     /// Tokens of `text` behind those of the context, which [`Gpt2Model::tokenize`] leaves out.
@@ -299,9 +298,8 @@ impl Gpt2Model {
     /// # Errors
     /// As [`Gpt2Model::tokenize`].
     pub fn tokens_left_out(&self, text: &str) -> Result<usize, ModelError> {
-        all_tokens(self.tokenizer()?, text)
-            .map(|all| all.saturating_sub(self.config.n_positions))
-            .map_err(|e| self.tokenizer_error(e.to_string()))
+        let all = self.tokenizer()?.length(text).map_err(|reason| self.tokenizer_error(reason))?;
+        Ok(all.saturating_sub(self.config.n_positions))
     }
 
     /// The text of token ids.
@@ -309,7 +307,7 @@ impl Gpt2Model {
     /// # Errors
     /// If the model has no tokenizer or the tokenizer fails.
     pub fn detokenize(&self, ids: &[u32]) -> Result<String, ModelError> {
-        self.tokenizer()?.decode(ids, false).map_err(|e| self.tokenizer_error(e.to_string()))
+        self.tokenizer()?.decode(ids).map_err(|reason| self.tokenizer_error(reason))
     }
 
     /// Whether there is a tokenizer; a synthetic model has none.
@@ -317,8 +315,8 @@ impl Gpt2Model {
         self.tokenizer.is_some()
     }
 
-    fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
-        self.tokenizer.as_ref().ok_or_else(|| self.tokenizer_error("a synthetic model has none; give token ids".into()))
+    fn tokenizer(&self) -> Result<&Text, ModelError> {
+        self.tokenizer.as_ref().ok_or_else(|| self.tokenizer_error("the model has none; give token ids".into()))
     }
 
     fn tokenizer_error(&self, reason: String) -> ModelError {
@@ -492,27 +490,4 @@ fn read_block(weights: &WeightFile, config: &Gpt2Config, index: usize, next: Nor
         output: conv1d("mlp.c_proj", f, h)?,
         output_norm: next,
     })
-}
-
-/// The tokenizer of `tokenizer.json`, or byte-level BPE over `vocab.json` and `merges.txt`.
-fn read_tokenizer(directory: &Path, max_tokens: usize) -> Result<Tokenizer, ModelError> {
-    use tokenizers::models::bpe::BPE;
-    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-    let [json, vocabulary, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|n| directory.join(n));
-    let path = if json.exists() { &json } else { &vocabulary };
-    let fail = |e: tokenizers::Error| ModelError::Tokenizer { path: path.clone(), reason: e.to_string() };
-    let mut tokenizer = if json.exists() {
-        Tokenizer::from_file(&json).map_err(fail)?
-    } else if vocabulary.exists() && merges.exists() {
-        let bpe = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy()).build().map_err(fail)?;
-        let bytes = ByteLevel::default().add_prefix_space(false);
-        let mut tokenizer = Tokenizer::new(bpe);
-        tokenizer.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));
-        tokenizer
-    } else {
-        let reason = "neither tokenizer.json nor vocab.json with merges.txt is in the model directory".into();
-        return Err(ModelError::Tokenizer { path: directory.into(), reason });
-    };
-    limit_tokens(&mut tokenizer, max_tokens).map_err(fail)?;
-    Ok(tokenizer)
 }

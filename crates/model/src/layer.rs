@@ -378,10 +378,12 @@ impl DiagonalSum {
 
 /// Whether the groups cover all columns in order.
 pub(crate) fn check_groups(name: &str, groups: &[ColumnGroup], columns: usize) -> Result<(), String> {
-    if covers(groups, columns) {
-        Ok(())
-    } else {
-        Err(format!("{name}: column groups do not cover the {columns} columns in order"))
+    if !covers(groups, columns) {
+        return Err(format!("{name}: column groups do not cover the {columns} columns in order"));
+    }
+    match groups.iter().find(|group| !group.scale.is_finite()) {
+        Some(group) => Err(format!("{name}: the scale {} of columns {:?} is no number", group.scale, group.columns)),
+        None => Ok(()),
     }
 }
 

@@ -106,6 +106,7 @@ mod random;
 pub mod report;
 pub mod rewrite;
 pub mod tensor;
+mod text;
 mod weights;
 pub mod word_table;
 

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use tokenizers::Tokenizer;
 
 use crate::bert::{BertConfig, BertModel, Embeddings};
 use crate::container::{Array, Arrays, Stored, arrays, block_arrays, elements, open, serialise};
@@ -21,6 +20,7 @@ use crate::gpt2::{Gpt2Config, Gpt2Model};
 use crate::layer::QuantisedLayer;
 use crate::matrix::Matrix;
 use crate::quantise::QuantiseOptions;
+use crate::text::Text;
 use crate::word_table::WordTable;
 
 /// Version of the file's layout.
@@ -167,8 +167,8 @@ impl ModelFile {
             Header::Decoder { config, unit, entry, blocks, .. } => {
                 config.check(Path::new(origin)).map_err(|e| e.to_string())?;
                 let model = Gpt2Model {
-                    word: Matrix::zeros(config.vocab_size, config.n_embd),
-                    position: Matrix::zeros(config.n_positions, config.n_embd),
+                    word: Matrix { rows: config.vocab_size, cols: config.n_embd, data: Vec::new() },
+                    position: Matrix { rows: config.n_positions, cols: config.n_embd, data: Vec::new() },
                     entry_norm: Norm { gamma: Vec::new(), beta: Vec::new() },
                     blocks: Vec::new(),
                     head: None,
@@ -420,21 +420,21 @@ fn fill(arrays: Arrays<'_>, file: &SafeTensors<'_>) -> Result<(), String> {
 fn finish(
     tensors: &mut Vec<Stored>,
     header: &Header,
-    tokenizer: Option<&Tokenizer>,
+    tokenizer: Option<&Text>,
     origin: &Path,
 ) -> Result<Vec<u8>, ModelError> {
     let fail = |reason: String| ModelError::ModelFile { origin: origin.display().to_string(), reason };
     if let Some(tokenizer) = tokenizer {
-        let text = tokenizer.to_string(false).map_err(|e| fail(e.to_string()))?.into_bytes();
+        let text = tokenizer.to_json().map_err(fail)?;
         tensors.push((TOKENIZER.into(), Dtype::U8, vec![text.len()], text));
     }
     serialise(tensors, serde_json::to_string(header).map_err(|e| fail(e.to_string()))?).map_err(fail)
 }
 
-fn read_tokenizer(file: &SafeTensors<'_>) -> Result<Option<Tokenizer>, String> {
+fn read_tokenizer(file: &SafeTensors<'_>) -> Result<Option<Text>, String> {
     if file.tensor(TOKENIZER).is_err() {
         return Ok(None);
     }
     let (_, text) = elements(file, TOKENIZER, Dtype::U8, |b: [u8; 1]| b[0])?;
-    Tokenizer::from_bytes(text).map(Some).map_err(|e| format!("tensor `{TOKENIZER}`: {e}"))
+    Text::from_json(text).map(Some).map_err(|e| format!("tensor `{TOKENIZER}`: {e}"))
 }

@@ -64,6 +64,9 @@ fn wrong_type(path: &Path, tensor: &str, found: &str) -> ModelError {
 
 /// The array in the edge's shape.
 fn fit(path: &Path, edge: &Edge, array: Array) -> Result<Array, ModelError> {
+    if let Some(index) = array.data.iter().position(|value| !value.is_finite()) {
+        return Err(ModelError::NotFinite { path: path.into(), tensor: edge.name.clone(), index });
+    }
     let without_ones = |shape: &[usize]| shape.iter().skip_while(|&&size| size == 1).copied().collect::<Vec<_>>();
     let wanted = without_ones(&edge.shape);
     if without_ones(&array.shape) == wanted {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Array, taps};
+use super::evaluate::{Array, concat, taps};
 use super::operator::{Conv2d, Operator, Window};
 use super::{EdgeId, Graph, GraphError};
 use crate::layer::{ColumnGroup, INT8_MAX, check_groups, expect_length};
@@ -67,6 +67,23 @@ pub enum IntegerOperation {
     },
     /// max(x, 0).
     Relu,
+    /// `sat8(round(max(x, 0) * scale))`: a clipped ReLU whose limit is where the result's number format ends.
+    ClippedRelu {
+        /// Factor of the read-out.
+        scale: f32,
+    },
+    /// Operands one behind the other along an axis, each one `sat8(round(x * scale))`.
+    Concat {
+        /// The axis.
+        axis: usize,
+        /// Factor of each operand's read-out.
+        scales: Vec<f32>,
+    },
+    /// Softmax along the last dimension, in float32 on the host: `round(exp(scale * (x - max)) * (127 / sum))`.
+    Softmax {
+        /// Scale of the operand.
+        scale: f32,
+    },
     /// The same bytes under another shape.
     Reshape,
 }
@@ -82,6 +99,9 @@ impl IntegerOperation {
             Self::GlobalAverage { .. } => "global_average_pool",
             Self::Add { .. } => "add",
             Self::Relu => "relu",
+            Self::ClippedRelu { .. } => "clipped_relu",
+            Self::Concat { .. } => "concat",
+            Self::Softmax { .. } => "softmax",
             Self::Reshape => "reshape",
         }
     }
@@ -194,6 +214,20 @@ impl IntegerGraph {
                 x[0].iter().zip(x[1]).map(add).collect()
             }
             IntegerOperation::Relu => x[0].iter().map(|&x| x.max(0)).collect(),
+            IntegerOperation::ClippedRelu { scale } => {
+                x[0].iter().map(|&x| scale_to_int8(x.max(0).into(), *scale)).collect()
+            }
+            IntegerOperation::Concat { axis, scales } => {
+                let read = |(x, scale): (&&[i8], &f32)| -> Vec<i8> {
+                    x.iter().map(|&x| scale_to_int8(x.into(), *scale)).collect()
+                };
+                let parts: Vec<Vec<i8>> = x.iter().zip(scales).map(read).collect();
+                let shapes = step.inputs.iter().map(|&edge| &self.graph.edge(edge).shape[..]);
+                concat(&shapes.zip(parts.iter().map(Vec::as_slice)).collect::<Vec<_>>(), *axis)
+            }
+            IntegerOperation::Softmax { scale } => {
+                x[0].chunks(out.last().copied().unwrap_or(1)).flat_map(|row| softmax(row, *scale)).collect()
+            }
             IntegerOperation::Reshape => x[0].to_vec(),
         }
     }
@@ -203,7 +237,8 @@ impl IntegerGraph {
     /// # Errors
     /// A sentence that names the step and the rule that is broken.
     pub(super) fn check(&self) -> Result<(), String> {
-        self.graph.check().map_err(|error| error.to_string())?;
+        self.graph.check().and_then(|()| self.graph.check_memory()).map_err(|error| error.to_string())?;
+        self.check_scales()?;
         let mut written: BTreeSet<EdgeId> = self.graph.inputs().collect();
         for step in &self.steps {
             step.check(&self.graph, &written).map_err(|reason| format!("step `{}`: {reason}", step.name))?;
@@ -215,6 +250,26 @@ impl IntegerGraph {
         }
     }
 
+    /// Every scale is a number that a read-out can multiply by.
+    pub(super) fn check_scales(&self) -> Result<(), String> {
+        for edge in &self.graph.edges {
+            let Some(quantisation) = &edge.quantisation else { continue };
+            if let Some(scale) = quantisation.encoding.scale.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+                return Err(format!("edge `{}`: its scale {scale} is no number above 0", edge.name));
+            }
+            if let Some(offset) = quantisation.encoding.offset.iter().find(|offset| !offset.is_finite()) {
+                return Err(format!("edge `{}`: its offset {offset} is no finite number", edge.name));
+            }
+        }
+        for step in &self.steps {
+            if let Some(scale) = step.operation.scales().into_iter().find(|scale| !(scale.is_finite() && *scale >= 0.0))
+            {
+                return Err(format!("step `{}`: its scale {scale} is no finite number", step.name));
+            }
+        }
+        Ok(())
+    }
+
     /// Constant elements: int8 weights and int32 biases.
     pub fn parameters(&self) -> usize {
         let count = |step: &Step| step.weights().map_or(0, |w| w.values.data.len() + w.bias.len());
@@ -224,6 +279,11 @@ impl IntegerGraph {
 
 impl Step {
     fn check(&self, graph: &Graph, written: &BTreeSet<EdgeId>) -> Result<(), String> {
+        if let IntegerOperation::Concat { scales, .. } = &self.operation
+            && scales.len() != self.inputs.len()
+        {
+            return Err(format!("{} scales for {} operands", scales.len(), self.inputs.len()));
+        }
         if self.inputs.iter().any(|edge| !written.contains(edge)) {
             return Err("it reads a tensor that no step before it writes".into());
         }
@@ -258,6 +318,17 @@ impl Step {
 }
 
 impl IntegerOperation {
+    /// All its factors.
+    fn scales(&self) -> Vec<f32> {
+        match self {
+            Self::MatMul(weights) | Self::Conv2d { weights, .. } => weights.groups.iter().map(|g| g.scale).collect(),
+            Self::GlobalAverage { scale } | Self::ClippedRelu { scale } | Self::Softmax { scale } => vec![*scale],
+            Self::Add { scales: [a, b], scale, .. } => vec![*a, *b, *scale],
+            Self::Concat { scales, .. } => scales.clone(),
+            Self::MaxPool(_) | Self::AveragePool { .. } | Self::Relu | Self::Reshape => Vec::new(),
+        }
+    }
+
     /// The float32 operator with this shape rule, and the shape of its weights.
     fn operator(&self, output: &[usize]) -> Result<(Operator, Option<Vec<usize>>), String> {
         Ok(match self {
@@ -280,6 +351,10 @@ impl IntegerOperation {
             Self::GlobalAverage { .. } => (Operator::GlobalAveragePool, None),
             Self::Add { .. } => (Operator::Add, None),
             Self::Relu => (Operator::Relu, None),
+            // The limit is the number format's, and has no part in the shape.
+            Self::ClippedRelu { .. } => (Operator::Relu, None),
+            Self::Concat { axis, .. } => (Operator::Concat { axis: *axis }, None),
+            Self::Softmax { .. } => (Operator::Softmax, None),
             Self::Reshape => (Operator::Reshape { shape: output.to_vec() }, None),
         })
     }
@@ -366,6 +441,14 @@ fn pool(
         }
     }
     out
+}
+
+/// One row's probabilities.
+fn softmax(row: &[i8], scale: f32) -> Vec<i8> {
+    let max = row.iter().copied().max().unwrap_or(0);
+    let exponentials: Vec<f32> = row.iter().map(|&x| libm::expf(scale * (f32::from(x) - f32::from(max)))).collect();
+    let factor = INT8_MAX / exponentials.iter().sum::<f32>();
+    exponentials.into_iter().map(|e| (e * factor).round_ties_even() as i8).collect()
 }
 
 fn global_average(x: &[i8], shape: &[usize], scale: f32) -> Vec<i8> {

@@ -152,8 +152,61 @@ pub struct Graph {
     pub outputs: Vec<EdgeId>,
 }
 
+/// Most bytes of all tensors of a network together in float32, its weights included: about ninety images at once through
+/// ResNet-50. More is refused before anything is allocated.
+pub const MAX_BYTES: u64 = 4 << 30;
+
+/// A number of bytes for people.
+fn size_text(bytes: u128) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (bytes.max(1).ilog2() / 10).min(UNITS.len() as u32 - 1);
+    format!("{:.1} {}", bytes as f64 / (1u128 << (10 * unit)) as f64, UNITS[unit as usize])
+}
+
+/// Bytes of a tensor in float32; the largest number if there are more.
+fn shape_bytes(shape: &[usize]) -> u128 {
+    shape.iter().fold(size_of::<f32>() as u128, |bytes, &size| bytes.saturating_mul(size as u128))
+}
+
+/// A node that cannot be used, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedNode {
+    /// Name of the node.
+    pub node: String,
+    /// Name of its operator.
+    pub operator: String,
+    /// What is not supported, and what would help.
+    pub reason: String,
+}
+
+/// All nodes that cannot be used: one as a sentence, several as a list by operator and reason.
+pub(crate) fn refused_text(nodes: &[RefusedNode]) -> String {
+    if let [RefusedNode { node, operator, reason }] = nodes {
+        return format!("node `{node}` ({operator}): {reason}");
+    }
+    let mut groups: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for RefusedNode { node, operator, reason } in nodes {
+        groups.entry((operator, reason)).or_default().push(node);
+    }
+    let mut text = format!("{} nodes are not supported:", nodes.len());
+    for ((operator, reason), names) in groups {
+        let shown: Vec<String> = names.iter().take(NODES_SHOWN).map(|name| format!("`{name}`")).collect();
+        let more = match names.len().saturating_sub(NODES_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let nodes = if names.len() == 1 { "node" } else { "nodes" };
+        text.push_str(&format!("\n  {operator} ({} {nodes}: {}{more}): {reason}", names.len(), shown.join(", ")));
+    }
+    text
+}
+
+/// Names that a list shows of one kind of node.
+const NODES_SHOWN: usize = 4;
+
 /// What is wrong with a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// An operator refuses its operands.
     #[error("node `{node}` ({operator}): {reason}")]
@@ -164,6 +217,12 @@ pub enum GraphError {
         operator: &'static str,
         /// The rule that is broken, with the shapes.
         reason: String,
+    },
+    /// Nodes that have no integer form, all of them.
+    #[error("{}", refused_text(nodes))]
+    Refused {
+        /// The nodes.
+        nodes: Vec<RefusedNode>,
     },
     /// Two nodes or two edges have one name.
     #[error("the name `{name}` occurs twice; node and edge names must be unique")]
@@ -190,12 +249,31 @@ pub enum GraphError {
         edge: String,
     },
     /// A tensor has more elements than any network's.
-    #[error("edge `{edge}`: shape {shape:?} is too large")]
+    #[error(
+        "edge `{edge}`: shape {shape:?} needs {} in float32; at most {} are allowed: choose smaller dimensions",
+        size_text(shape_bytes(shape)), size_text(MAX_BYTES.into())
+    )]
     TooLarge {
         /// Name of the edge.
         edge: String,
         /// Its shape.
         shape: Vec<usize>,
+    },
+    /// The network's tensors need more memory than [`MAX_BYTES`].
+    #[error(
+        "the network's tensors need {} in float32 (the largest, `{edge}` of shape {shape:?}, {}); at most {} are \
+         allowed: choose smaller dimensions, or fewer images at once",
+        size_text((*needed).into()), size_text((*largest).into()), size_text(MAX_BYTES.into())
+    )]
+    Memory {
+        /// Name of the largest edge.
+        edge: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its bytes.
+        largest: u64,
+        /// Bytes of all edges.
+        needed: u64,
     },
     /// The nodes depend on each other in a circle.
     #[error("node `{node}` depends on its own result; a graph must have no cycle")]
@@ -288,6 +366,24 @@ impl Graph {
     /// Shapes of a node's operands.
     pub fn input_shapes(&self, node: &Node) -> Vec<&[usize]> {
         node.inputs.iter().map(|&e| self.edge(e).shape.as_slice()).collect()
+    }
+
+    /// Checks that all tensors together fit in [`MAX_BYTES`], before any of them is allocated.
+    ///
+    /// # Errors
+    /// [`GraphError::Memory`].
+    pub fn check_memory(&self) -> Result<(), GraphError> {
+        let bytes = |edge: &Edge| (edge.elements() as u64).saturating_mul(size_of::<f32>() as u64);
+        let needed = self.edges.iter().fold(0u64, |sum, edge| sum.saturating_add(bytes(edge)));
+        match self.edges.iter().max_by_key(|edge| edge.elements()) {
+            Some(edge) if needed > MAX_BYTES => Err(GraphError::Memory {
+                edge: edge.name.clone(),
+                shape: edge.shape.clone(),
+                largest: bytes(edge),
+                needed,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Multiply-accumulates, other operations and bytes of one node.
@@ -412,6 +508,10 @@ impl Graph {
 }
 
 impl Node {
+    fn refused(&self, reason: impl Into<String>) -> RefusedNode {
+        RefusedNode { node: self.name.clone(), operator: self.operator.name().to_owned(), reason: reason.into() }
+    }
+
     fn refuse(&self, reason: String) -> GraphError {
         GraphError::Node { node: self.name.clone(), operator: self.operator.name(), reason }
     }

@@ -1,16 +1,17 @@
 //! Post-training quantisation of convolutional networks to INT8: symmetric, static ranges from float32 runs.
 //!
-//! ReLU becomes part of the product or addition before it. Poolings and views keep the number format of their operand,
-//! since they make nothing larger; an addition loads both operands in the coarser one's units.
+//! ReLU becomes part of the product or addition before it; a clipped one, too: its limit is where the result's number
+//! format ends, so that the read-out's saturation is the clipping. Poolings and views keep the number format of their
+//! operand, since they make nothing larger; an addition loads both operands in the coarser one's units.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::{Array, evaluate};
 use super::integer::{IntegerGraph, IntegerOperation, Step, Weights};
 use super::operator::{ConvKind, Operator};
-use super::{EdgeId, Element, GraphError, GraphModel, Node, NodeId, Quantisation, Source};
+use super::{EdgeId, Element, Graph, GraphError, GraphModel, Node, NodeId, Quantisation, RefusedNode, Source};
 use crate::calibrate::RangeMethod;
 use crate::error::ModelError;
 use crate::layer::{ColumnGroup, Encoding, INT8_MAX};
@@ -55,15 +56,20 @@ impl IntegerGraph {
     ) -> Result<Self, ModelError> {
         options.range.check()?;
         let order = model.graph.topological_order()?;
-        order.iter().try_for_each(|&id| supported(model, model.graph.node(id)))?;
+        let nodes: Vec<RefusedNode> = order.iter().filter_map(|&id| refused(model, model.graph.node(id))).collect();
+        if !nodes.is_empty() {
+            return Err(GraphError::Refused { nodes }.into());
+        }
         let ranges = ranges(model, samples, options.range)?;
         let graph = Self { graph: model.graph.clone(), steps: Vec::new() };
-        let mut quantiser = Quantiser { model, options, ranges, out: graph };
+        let mut quantiser = Quantiser { model, options, ranges, readers: readers(&model.graph), out: graph };
         model.graph.inputs().for_each(|edge| quantiser.set_range(edge));
-        let fused: Vec<NodeId> = order.iter().filter_map(|&id| quantiser.relu_of(id)).collect();
+        let fused: BTreeSet<NodeId> = order.iter().filter_map(|&id| quantiser.relu_of(id)).collect();
         for id in order.into_iter().filter(|id| !fused.contains(id)) {
             quantiser.node(id)?;
         }
+        let fail = |reason| ModelError::ModelFile { origin: model.graph.name.clone(), reason };
+        quantiser.out.check_scales().map_err(fail)?;
         Ok(quantiser.out)
     }
 
@@ -78,10 +84,24 @@ impl IntegerGraph {
     }
 }
 
-/// Whether the node has an integer form.
-fn supported(model: &GraphModel, node: &Node) -> Result<(), GraphError> {
+/// The nodes that read each edge.
+fn readers(graph: &Graph) -> BTreeMap<EdgeId, Vec<NodeId>> {
+    let mut readers: BTreeMap<EdgeId, Vec<NodeId>> = BTreeMap::new();
+    for edge in graph.edge_ids() {
+        let Source::Node(id) = graph.edge(edge).source else { continue };
+        graph.node(id).inputs.iter().for_each(|&input| readers.entry(input).or_default().push(id));
+    }
+    readers
+}
+
+/// Why the node has no integer form, if so.
+fn refused(model: &GraphModel, node: &Node) -> Option<RefusedNode> {
     let constant = |index: usize| model.graph.edge(node.inputs[index]).source == Source::Constant;
-    let activations = if node.operator == Operator::Add { 2 } else { 1 };
+    let activations = match node.operator {
+        Operator::Add => 2,
+        Operator::Concat { .. } => node.inputs.len(),
+        _ => 1,
+    };
     let reason = match &node.operator {
         _ if (0..activations).any(constant) => {
             "an operand is constant; fold it into the weights or the bias of a product before exporting"
@@ -96,17 +116,20 @@ fn supported(model: &GraphModel, node: &Node) -> Result<(), GraphError> {
         Operator::MatMul { .. }
         | Operator::Conv2d(_)
         | Operator::Relu
+        | Operator::ClippedRelu { .. }
         | Operator::Add
+        | Operator::Concat { .. }
+        | Operator::Softmax
         | Operator::MaxPool(_)
         | Operator::AveragePool { .. }
         | Operator::GlobalAveragePool
-        | Operator::Reshape { .. } => return Ok(()),
+        | Operator::Reshape { .. } => return None,
         _ => {
             "only convolutional networks are quantised as graphs; run a Transformer from its model directory \
              (config.json, model.safetensors)"
         }
     };
-    Err(node.refuse(reason.to_owned()))
+    Some(node.refused(reason))
 }
 
 /// Largest magnitude of each tensor that is not constant.
@@ -139,6 +162,7 @@ struct Quantiser<'a> {
     model: &'a GraphModel,
     options: &'a GraphOptions,
     ranges: BTreeMap<EdgeId, f32>,
+    readers: BTreeMap<EdgeId, Vec<NodeId>>,
     out: IntegerGraph,
 }
 
@@ -150,14 +174,9 @@ impl Quantiser<'_> {
         if !matches!(node.operator, Operator::MatMul { .. } | Operator::Conv2d(_) | Operator::Add) {
             return None;
         }
-        let reads = |n: &&Node| n.inputs.contains(&node.output);
-        let mut readers = graph.nodes.iter().filter(reads);
-        match (readers.next(), readers.next()) {
-            (Some(reader), None) if reader.operator == Operator::Relu && !graph.outputs.contains(&node.output) => {
-                graph.find_node(&reader.name)
-            }
-            _ => None,
-        }
+        let [reader] = self.readers.get(&node.output)?[..] else { return None };
+        let is_relu = matches!(graph.node(reader).operator, Operator::Relu | Operator::ClippedRelu { .. });
+        (is_relu && !graph.outputs.contains(&node.output)).then_some(reader)
     }
 
     fn set(&mut self, edge: EdgeId, element: Element, scale: Vec<f32>) {
@@ -178,6 +197,16 @@ impl Quantiser<'_> {
             _ => None,
         };
         let scale = given.unwrap_or_else(|| self.ranges.get(&edge).map_or(1.0, |range| range / INT8_MAX));
+        let scale = match self.model.graph.edge(edge).source {
+            Source::Node(id) => match self.model.graph.node(id).operator {
+                // The saturation of the read-out is the limit, so the format must not reach beyond it.
+                Operator::ClippedRelu { limit } => scale.min(limit / INT8_MAX),
+                // Probabilities need not be measured.
+                Operator::Softmax => INT8_MAX.recip(),
+                _ => scale,
+            },
+            _ => scale,
+        };
         self.set(edge, Element::Int8, vec![scale]);
     }
 
@@ -191,7 +220,7 @@ impl Quantiser<'_> {
         let output = relu.map_or(node.output, |relu| relu.output);
         let x = node.inputs[0];
         let inputs = match node.operator {
-            Operator::Add => node.inputs.clone(),
+            Operator::Add | Operator::Concat { .. } => node.inputs.clone(),
             _ => vec![x],
         };
         match node.operator {
@@ -243,6 +272,14 @@ impl Quantiser<'_> {
                 IntegerOperation::Add { scales: [a / coarse, b / coarse], scale, relu }
             }
             Operator::Relu => IntegerOperation::Relu,
+            Operator::ClippedRelu { .. } => {
+                IntegerOperation::ClippedRelu { scale: self.out.scale(x) / self.out.scale(output) }
+            }
+            Operator::Concat { axis } => {
+                let scale = |edge: &EdgeId| self.out.scale(*edge) / self.out.scale(output);
+                IntegerOperation::Concat { axis: *axis, scales: node.inputs.iter().map(scale).collect() }
+            }
+            Operator::Softmax => IntegerOperation::Softmax { scale: self.out.scale(x) },
             Operator::Reshape { .. } => IntegerOperation::Reshape,
             _ => return Err(node.refuse("it has no integer form".to_owned())),
         };

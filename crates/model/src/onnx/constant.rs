@@ -4,7 +4,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::OnnxError;
+use super::dimensions::MAX_RANK;
 use super::proto::TensorProto;
+use crate::graph::operator::elements;
 
 /// ONNX numbers of the element types that are read (`TensorProto.DataType`).
 mod element_type {
@@ -17,16 +19,28 @@ mod element_type {
     pub(super) const FLOAT16: i32 = 10;
     pub(super) const DOUBLE: i32 = 11;
     pub(super) const BFLOAT16: i32 = 16;
+
+    /// Bytes of an element of a type that is read.
+    pub(super) fn bytes(data_type: i32) -> Option<usize> {
+        match data_type {
+            DOUBLE | INT64 => Some(8),
+            FLOAT | INT32 => Some(4),
+            FLOAT16 | BFLOAT16 => Some(2),
+            INT8 | UINT8 | BOOL => Some(1),
+            _ => None,
+        }
+    }
 }
 
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
-/// Most elements of a constant (a table of 100 000 words of 2560), so that a damaged file cannot exhaust the memory.
-const MAX_ELEMENTS: usize = 1 << 28;
+/// Most elements of a constant that is computed rather than read (a mask of 4096 x 4096), so that a few bytes cannot ask
+/// for more memory than there is.
+pub(super) const MAX_COMPUTED: usize = 1 << 24;
 
-/// Number of elements of a constant of that shape, if it may have so many.
+/// Number of elements of a constant of that shape, if one that is computed may have so many.
 pub(super) fn constant_elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS)
+    elements(shape).filter(|&n| n <= MAX_COMPUTED)
 }
 
 /// A constant. All values are held as float64, which represents every type that is read without loss (integers up
@@ -51,26 +65,48 @@ impl Constant {
         Self::new(vec![sizes.len()], sizes.iter().map(|&s| s as f64).collect(), true)
     }
 
-    /// Decodes a tensor; external data is looked for beside the model's file.
+    /// Decodes a tensor; external data is looked for beside the model's file. Infinities are allowed, as masks have them.
     pub(super) fn decode(tensor: &TensorProto, directory: Option<&Path>) -> Result<Self, OnnxError> {
         let fail = |reason: String| OnnxError::Tensor { tensor: tensor.name.clone(), reason };
+        if tensor.dims.len() > MAX_RANK {
+            return Err(fail(format!("it has {} dimensions, {MAX_RANK} at most can be read", tensor.dims.len())));
+        }
         let shape: Vec<usize> = tensor
             .dims
             .iter()
             .map(|&d| usize::try_from(d).map_err(|_| fail(format!("dimension {d} is negative"))))
             .collect::<Result<_, _>>()?;
-        let elements = constant_elements(&shape).ok_or_else(|| fail(format!("shape {shape:?} is too large")))?;
+        let elements = elements(&shape).ok_or_else(|| fail(format!("shape {shape:?} is too large")))?;
         let external = if tensor.data_location == EXTERNAL { Some(external(tensor, directory)?) } else { None };
         let raw = external.as_deref().unwrap_or(&tensor.raw_data);
-        let data = if raw.is_empty() { typed(tensor) } else { untyped(tensor.data_type, raw) };
-        let data = data.ok_or_else(|| {
+        let width = element_type::bytes(tensor.data_type).ok_or_else(|| {
             fail(format!("element type {} cannot be read; float and integer types up to 64 bits can", tensor.data_type))
         })?;
+        if !raw.is_empty() && elements.checked_mul(width) != Some(raw.len()) {
+            let needed = elements.saturating_mul(width);
+            return Err(fail(format!("shape {shape:?} needs {needed} bytes of data, found {}", raw.len())));
+        }
+        let data = if raw.is_empty() { typed(tensor) } else { untyped(tensor.data_type, raw) }.unwrap_or_default();
         if data.len() != elements {
             return Err(fail(format!("shape {shape:?} needs {elements} elements, found {}", data.len())));
         }
         let float = [element_type::FLOAT, element_type::FLOAT16, element_type::DOUBLE, element_type::BFLOAT16];
-        Ok(Self::new(shape, data, !float.contains(&tensor.data_type)))
+        let constant = Self::new(shape, data, !float.contains(&tensor.data_type));
+        constant.check(&tensor.name, f64::is_nan)?;
+        Ok(constant)
+    }
+
+    /// Checks that no element is `wrong`; `name` is the tensor's.
+    fn check(&self, name: &str, wrong: impl Fn(f64) -> bool) -> Result<(), OnnxError> {
+        let Some(at) = self.data.iter().position(|&v| wrong(v)) else { return Ok(()) };
+        let index: Vec<usize> =
+            strides(&self.shape).iter().zip(&self.shape).map(|(stride, size)| at / stride % size).collect();
+        Err(OnnxError::NotFinite { tensor: name.to_owned(), element: format!("{index:?}"), value: self.data[at] })
+    }
+
+    /// Checks that every element is a number that float32 can hold, as a weight's must be.
+    pub(super) fn check_finite(&self, name: &str) -> Result<(), OnnxError> {
+        self.check(name, |v| !(v as f32).is_finite())
     }
 
     pub(super) fn floats(&self) -> Vec<f32> {
@@ -154,6 +190,9 @@ impl Constant {
         let inner: usize = self.shape[axis + 1..].iter().product();
         let outer: usize = self.shape[..axis].iter().product();
         let shape = [&self.shape[..axis], &rows.shape[..], &self.shape[axis + 1..]].concat();
+        if shape.len() > MAX_RANK {
+            return None;
+        }
         let mut data = Vec::with_capacity(constant_elements(&shape)?);
         for o in 0..outer {
             for row in rows.integers() {
@@ -236,7 +275,8 @@ fn external(tensor: &TensorProto, directory: Option<&Path>) -> Result<Vec<u8>, O
     let offset = number("offset")?.unwrap_or(0);
     let length = number("length")?.unwrap_or(size.saturating_sub(offset));
     if offset.checked_add(length).is_none_or(|end| end > size) {
-        return Err(fail(format!("external data {} is too short", path.display())));
+        let needed = offset.saturating_add(length);
+        return Err(fail(format!("external data {} has {size} bytes, but needs {needed}", path.display())));
     }
     // Only this tensor's part: the file has those of the whole model.
     file.seek(SeekFrom::Start(offset)).map_err(cannot)?;

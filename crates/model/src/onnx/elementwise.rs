@@ -1,10 +1,9 @@
 //! Addition, multiplication and their like: residuals, biases, masks, scales, and the pieces of GELU and LayerNorm.
 
-use std::rc::Rc;
-
 use super::OnnxError;
+use super::channelwise::Channelwise;
 use super::constant::Constant;
-use super::expression::Expression;
+use super::expression::{Expression, Meaning};
 use super::importer::{Convolution, Importer, Layout, NormStage, Op, Pending, Product, Scores, Value, View};
 use crate::graph::Operator;
 
@@ -18,12 +17,14 @@ fn function(kind: &str) -> fn(f64, f64) -> f64 {
         "Sub" => |a, b| a - b,
         "Mul" => |a, b| a * b,
         "Div" => |a, b| a / b,
+        "Max" => f64::max,
+        "Min" => f64::min,
         _ => f64::powf,
     }
 }
 
 impl Importer<'_> {
-    /// Add, Sub, Mul, Div, Pow with at least one operand that is not constant.
+    /// Add, Sub, Mul, Div, Pow, Min, Max with at least one operand that is not constant.
     pub(super) fn binary(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let (a, b) = (self.value(op, 0)?, self.value(op, 1)?);
         let folded = match (&a, &b) {
@@ -43,8 +44,28 @@ impl Importer<'_> {
                 pending => Ok(Value::pending(pending, shape)),
             };
         }
+        for (index, value, constant) in [(0, &a, &b), (1, &b, &a)] {
+            let Value::Constant(c) = constant else { continue };
+            if let Some(own) = self.own_channelwise(op, index, value, c)
+                && let Some(folded) = self.fold_channelwise(op, index, value, &own)
+            {
+                c.check_finite(&op.node.input[1 - index])?;
+                return Ok(folded);
+            }
+        }
         if let Some(value) = self.expression(op, &a, &b)? {
             return Ok(value);
+        }
+        for (index, value, constant) in [(0, &a, &b), (1, &b, &a)] {
+            let Value::Constant(c) = constant else { continue };
+            // A plain tensor's sum with a constant stays one: embeddings of positions have rows of their own.
+            if let Some(own) = self.own_channelwise(op, index, value, c)
+                && (op.kind() != "Add" || value.shape().len() == 4)
+            {
+                c.check_finite(&op.node.input[1 - index])?;
+                let x = self.view(op, index)?;
+                return self.channelwise(op, op.output(), &x, &own);
+            }
         }
         match (&a, &b) {
             _ if op.kind() != "Add" => Err(op.refuse(
@@ -57,11 +78,72 @@ impl Importer<'_> {
         }
     }
 
+    /// The arithmetic of operand `index` with a constant that has one number a channel, or one for all of a convolution's.
+    fn own_channelwise(&self, op: Op<'_>, index: usize, value: &Value, c: &Constant) -> Option<Channelwise> {
+        let convolution = match value {
+            Value::Pending(p, _) => match &**p {
+                Pending::Convolution(conv) => Some(conv.rows.is_none()),
+                Pending::Product(_) => Some(false),
+                _ => return None,
+            },
+            Value::View(view) if view.layout == Layout::ChannelsFirst => None,
+            Value::View(view) if view.layout == Layout::Plain => Some(false),
+            _ => return None,
+        };
+        let shape = value.shape();
+        let image = convolution.unwrap_or(true);
+        // One number for a whole dense product may be the scale of an attention or a part of GELU.
+        if c.data.len() == 1 && !matches!(value, Value::Pending(p, _) if matches!(**p, Pending::Convolution(_))) {
+            return None;
+        }
+        let axis = if image { 1 } else { shape.len().checked_sub(1)? };
+        Channelwise::of(op.kind(), c, index == 1, shape, axis)
+    }
+
     fn expect_constant<'v>(&self, op: Op<'_>, value: &'v Value) -> Result<&'v Constant, OnnxError> {
         match value {
             Value::Constant(c) => Ok(c),
             _ => Err(op.refuse("a LayerNorm's beta computed at run time", "export with constant folding")),
         }
+    }
+
+    /// Clip, with bounds as operands or (in older files) attributes; one that is missing is none.
+    pub(super) fn clip(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
+        let mut bounds = [f64::NEG_INFINITY, f64::INFINITY];
+        for (index, name) in [(1, "min"), (2, "max")] {
+            if op.has(index) {
+                let bound = self.required_constant(op, index, "a bound")?.scalar();
+                bounds[index - 1] = bound.ok_or_else(|| op.refuse("several bounds", "give one number"))?;
+            } else if op.node.attribute.iter().any(|attribute| attribute.name == name) {
+                bounds[index - 1] = op.float(name, 0.0).into();
+            }
+        }
+        let (x, inner, shape) = self.variable(op, 0)?;
+        let above = self.joined(op, f64::max, inner, Expression::Number(bounds[0]))?;
+        let clipped = self.joined(op, f64::min, above, Expression::Number(bounds[1]))?;
+        let what = format!("clipping to {} to {}", bounds[0], bounds[1]);
+        if !matches!(clipped.meaning(), Some(Meaning::Relu | Meaning::ClippedRelu(_) | Meaning::Affine(..))) {
+            return Err(
+                op.refuse(what, "Gemmini clips at 0 and at the end of a number format: use a lower bound of 0 (ReLU6)")
+            );
+        }
+        Ok(Value::pending(Pending::Elementwise(x, clipped), shape))
+    }
+
+    /// A function of two expressions, as long as they are short.
+    fn joined(
+        &self,
+        op: Op<'_>,
+        f: fn(f64, f64) -> f64,
+        a: Expression,
+        b: Expression,
+    ) -> Result<Expression, OnnxError> {
+        Expression::binary(f, a, b).ok_or_else(|| {
+            op.refuse(
+                "an element-wise expression of so many operations",
+                "use one of the activations ReLU, ReLU6 and GELU",
+            )
+        })
     }
 
     /// Element-wise functions of one operand.
@@ -72,7 +154,13 @@ impl Importer<'_> {
             return Ok(Value::pending(Pending::Norm(x.clone(), NormStage::Deviation(*epsilon)), shape));
         }
         let (x, inner, shape) = self.variable(op, 0)?;
-        Ok(Value::pending(Pending::Elementwise(x, Expression::Unary(f, Rc::new(inner))), shape))
+        let expression = Expression::unary(f, inner).ok_or_else(|| {
+            op.refuse(
+                "an element-wise expression of so many operations",
+                "use one of the activations ReLU, ReLU6 and GELU",
+            )
+        })?;
+        Ok(Value::pending(Pending::Elementwise(x, expression), shape))
     }
 
     /// An expression of one tensor from two operands: the same tensor twice, or the tensor and a number.
@@ -100,7 +188,7 @@ impl Importer<'_> {
                 (x, left, right, shape)
             }
         };
-        let expression = Expression::Binary(function(op.kind()), Rc::new(left), Rc::new(right));
+        let expression = self.joined(op, function(op.kind()), left, right)?;
         Ok(Some(Value::pending(Pending::Elementwise(x, expression), shape)))
     }
 
@@ -118,6 +206,7 @@ impl Importer<'_> {
     /// The sum of a tensor and a constant of its shape (position embeddings).
     fn add_constant(&mut self, op: Op<'_>, index: usize, c: &Constant) -> Result<Value, OnnxError> {
         let x = self.plain(op, index)?;
+        c.check_finite(&op.node.input[1 - index])?;
         let data = c.broadcast(&x.shape).ok_or_else(|| {
             op.refuse(
                 format!("a constant of shape {:?} added to {:?}", c.shape, x.shape),
@@ -180,7 +269,7 @@ fn fold_constant(
         ("Add", Pending::Product(p)) if p.bias.is_none() => {
             Pending::Product(Product { bias: Some(c.vector(width)?), ..p.clone() })
         }
-        ("Add", Pending::Convolution(conv)) if conv.bias.is_none() => {
+        ("Add", Pending::Convolution(conv)) if conv.bias.is_none() && conv.rows.is_none() => {
             // A bias of channels first: [c, 1, 1] or [1, c, 1, 1].
             let channels = conv.weight_shape[3];
             let [.., n, 1, 1] = c.shape[..] else { return None };

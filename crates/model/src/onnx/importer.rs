@@ -1,11 +1,14 @@
 //! The state of an import: what each ONNX value has become, and how a folded value turns into nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::constant::Constant;
+use super::channelwise::Channelwise;
+use super::constant::{Constant, MAX_COMPUTED};
+use super::dimensions;
 use super::expression::{Expression, Meaning};
+use super::order::Order;
 use super::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use super::{ImportOptions, OnnxError};
 use crate::graph::operator::Conv2d;
@@ -78,6 +81,8 @@ pub(super) struct Convolution {
     pub(super) weight_shape: [usize; 4],
     pub(super) bias: Option<Vec<f32>>,
     pub(super) scales: Option<Vec<f32>>,
+    /// Shape of the edge of a plain tensor whose rows are pixels here; the result gets it back.
+    pub(super) rows: Option<Vec<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -197,7 +202,7 @@ impl<'a> Op<'a> {
     /// An axis counted from the front, for a value of that rank.
     pub(super) fn axis(self, axis: i64, rank: usize) -> Result<usize, OnnxError> {
         let from_front = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(from_front).ok().filter(|&a| a < rank.max(1)).ok_or_else(|| {
+        usize::try_from(from_front).ok().filter(|&a| a < rank).ok_or_else(|| {
             self.refuse(format!("axis {axis} of a value with {rank} dimensions"), "export the model again")
         })
     }
@@ -206,43 +211,67 @@ impl<'a> Op<'a> {
 /// An import under way.
 pub(super) struct Importer<'a> {
     graph: &'a GraphProto,
+    nodes: Vec<&'a NodeProto>,
+    /// How many operands are still to be read from each value; it is dropped behind the last one.
+    readers: BTreeMap<&'a str, usize>,
+    /// Version of the operators.
+    pub(super) version: i64,
     directory: Option<&'a Path>,
     initializers: BTreeMap<&'a str, &'a TensorProto>,
     values: BTreeMap<&'a str, Value>,
     pub(super) builder: GraphBuilder,
     constants: BTreeMap<EdgeId, Vec<f32>>,
+    /// Elements that computed constants and weights may still have.
+    budget: usize,
+    /// Number of the next node or edge of each name that occurs again.
+    suffixes: BTreeMap<String, u32>,
 }
+
+/// How often a network may read its constants, on average: tied weights, and what is computed from them.
+const READS: usize = 8;
 
 impl<'a> Importer<'a> {
     pub(super) fn new(
         graph: &'a GraphProto,
+        order: Order<'a>,
+        version: i64,
         directory: Option<&'a Path>,
         options: &ImportOptions,
     ) -> Result<Self, OnnxError> {
         let initializers: BTreeMap<&str, &TensorProto> =
             graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
         let name = if graph.name.is_empty() { "onnx" } else { &graph.name };
+        let read = initializers.iter().filter(|(name, _)| order.readers.contains_key(*name)).map(|(_, tensor)| *tensor);
+        let attributes = order.nodes.iter().flat_map(|node| node.attribute.iter().filter_map(|a| a.t.as_ref()));
+        let data = read.chain(attributes).map(elements_of).fold(0usize, usize::saturating_add);
         let mut importer = Self {
             graph,
+            nodes: order.nodes,
+            readers: order.readers,
+            version,
             directory,
             initializers,
             values: BTreeMap::new(),
             builder: GraphBuilder::new(name),
             constants: BTreeMap::new(),
+            budget: MAX_COMPUTED.saturating_add(data.saturating_mul(READS)),
+            suffixes: BTreeMap::new(),
         };
-        for input in &graph.input {
-            // Older files list the initializers among the inputs.
-            if !importer.initializers.contains_key(input.name.as_str()) {
-                let view = importer.input(input, options)?;
-                importer.values.insert(&input.name, Value::View(view));
-            }
+        // Older files list the initializers among the inputs.
+        let read = |info: &&ValueInfoProto| {
+            let name = info.name.as_str();
+            importer.readers.contains_key(name) && !importer.initializers.contains_key(name)
+        };
+        let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(read).collect();
+        for (input, shape) in inputs.iter().zip(dimensions::shapes(&inputs, options)?) {
+            let view = importer.input(input, shape)?;
+            importer.values.insert(&input.name, Value::View(view));
         }
         Ok(importer)
     }
 
     /// A run-time input: an image if it has four dimensions.
-    fn input(&mut self, info: &ValueInfoProto, options: &ImportOptions) -> Result<View, OnnxError> {
-        let shape = fixed_shape(info, options)?;
+    fn input(&mut self, info: &ValueInfoProto, shape: Vec<usize>) -> Result<View, OnnxError> {
         if let [n, c, h, w] = shape[..] {
             let edge = self.builder.input(&info.name, &[n, h, w, c])?;
             return Ok(View { edge, shape, layout: Layout::ChannelsFirst });
@@ -257,27 +286,73 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<GraphModel, OnnxError> {
-        let graph = self.graph;
-        for node in &graph.node {
-            let op = Op { node };
-            for (name, value) in node.output.iter().zip(self.translate(op)?) {
-                self.values.insert(name, value);
+        let (mut errors, mut refused) = (Vec::new(), BTreeSet::new());
+        for node in std::mem::take(&mut self.nodes) {
+            // What reads a result that there is not cannot be judged.
+            if node.input.iter().any(|name| refused.contains(name.as_str())) {
+                refused.extend(node.output.iter().map(String::as_str));
+                continue;
+            }
+            match self.translate(Op { node }) {
+                Ok(values) => self.values.extend(node.output.iter().map(String::as_str).zip(values)),
+                Err(error @ OnnxError::Unsupported { .. }) => {
+                    errors.push(error);
+                    refused.extend(node.output.iter().map(String::as_str));
+                }
+                Err(error) => return Err(error),
+            }
+            self.forget(node);
+        }
+        for output in self.graph.output.iter().filter(|output| !refused.contains(output.name.as_str())) {
+            match self.output(&output.name) {
+                Err(error @ OnnxError::Unsupported { .. }) => errors.push(error),
+                result => result?,
             }
         }
-        for output in &graph.output {
-            let node = NodeProto { input: vec![output.name.clone()], op_type: "output".into(), ..NodeProto::default() };
-            let op = Op { node: &node };
-            let view = match self.values.get(output.name.as_str()).cloned() {
-                Some(Value::View(view)) => view,
-                Some(Value::Pending(pending, shape)) => self.materialise(op, &output.name, &pending, &shape)?,
-                _ => {
-                    let (node, operator) = (graph.name.clone(), "output".into());
-                    return Err(OnnxError::Undefined { node, operator, operand: output.name.clone() });
-                }
-            };
-            self.builder.output(view.edge);
+        if !errors.is_empty() {
+            return Err(OnnxError::refused(errors));
         }
-        Ok(GraphModel { graph: self.builder.finish(), constants: self.constants })
+        let graph = self.builder.finish();
+        graph.check_memory()?;
+        Ok(GraphModel { graph, constants: self.constants })
+    }
+
+    fn output(&mut self, name: &str) -> Result<(), OnnxError> {
+        let node = NodeProto { input: vec![name.to_owned()], op_type: "output".into(), ..NodeProto::default() };
+        let view = match self.values.get(name).cloned() {
+            Some(Value::View(view)) => view,
+            Some(Value::Pending(pending, shape)) => self.materialise(Op { node: &node }, name, &pending, &shape)?,
+            _ => {
+                let reason = "it is an output, but a constant; leave it out".to_owned();
+                return Err(OnnxError::Tensor { tensor: name.to_owned(), reason });
+            }
+        };
+        self.builder.output(view.edge);
+        Ok(())
+    }
+
+    /// Drops what nothing reads any more.
+    fn forget(&mut self, node: &NodeProto) {
+        for name in &node.input {
+            if let Some(readers) = self.readers.get_mut(name.as_str()) {
+                *readers -= 1;
+                if *readers == 0 {
+                    self.values.remove(name.as_str());
+                }
+            }
+        }
+    }
+
+    /// Whether nothing but the present node reads operand `index`.
+    pub(super) fn read_once(&self, op: Op<'_>, index: usize) -> bool {
+        op.node.input.get(index).and_then(|name| self.readers.get(name.as_str())) == Some(&1)
+    }
+
+    /// Takes a constant of that many elements from the budget.
+    pub(super) fn charge(&mut self, elements: usize) -> Result<(), OnnxError> {
+        self.budget =
+            self.budget.checked_sub(elements).ok_or(OnnxError::Computed { limit: MAX_COMPUTED, reads: READS })?;
+        Ok(())
     }
 
     /// Operand `index` as it is.
@@ -317,6 +392,20 @@ impl<'a> Importer<'a> {
         })
     }
 
+    /// Operand `index`, constant numbers of which a weight can be made; `what` names it.
+    pub(super) fn required_weights(&self, op: Op<'_>, index: usize, what: &str) -> Result<Rc<Constant>, OnnxError> {
+        let constant = self.required_constant(op, index, what)?;
+        let name = &op.node.input[index];
+        if constant.integer {
+            return Err(OnnxError::Tensor {
+                tensor: name.clone(),
+                reason: format!("it is {what} of {} node `{}`, but has integers; give it floats", op.kind(), op.name()),
+            });
+        }
+        constant.check_finite(name)?;
+        Ok(constant)
+    }
+
     /// Operand `index` as an edge; what is pending becomes nodes.
     pub(super) fn view(&mut self, op: Op<'_>, index: usize) -> Result<View, OnnxError> {
         match self.value(op, index)? {
@@ -331,6 +420,7 @@ impl<'a> Importer<'a> {
                 Ok(view)
             }
             Value::Constant(c) => {
+                c.check_finite(&op.node.input[index])?;
                 let shape = canonical(&c.shape).to_vec();
                 let edge = self.weight(&op.node.input[index], &shape, c.floats(), None)?;
                 Ok(View { edge, shape: c.shape.clone(), layout: Layout::Plain })
@@ -376,6 +466,9 @@ impl<'a> Importer<'a> {
         scales: Option<Vec<f32>>,
     ) -> Result<EdgeId, OnnxError> {
         let name = self.unique(name);
+        // Folded arithmetic can leave the numbers that its operands are in.
+        Constant::new(shape.to_vec(), data.iter().map(|&v| v.into()).collect(), false).check_finite(&name)?;
+        self.charge(data.len())?;
         let edge = self.builder.constant(&name, shape)?;
         self.constants.insert(edge, data);
         if let Some(scales) = scales {
@@ -384,10 +477,15 @@ impl<'a> Importer<'a> {
         Ok(edge)
     }
 
-    fn unique(&self, name: &str) -> String {
+    fn unique(&mut self, name: &str) -> String {
         let name = name.strip_suffix("_output_0").unwrap_or(name);
-        let candidates = std::iter::once(name.to_owned()).chain((1u32..).map(|i| format!("{name}.{i}")));
-        candidates.into_iter().find(|c| !self.builder.has(c)).expect("some number is free")
+        let mut candidate = name.to_owned();
+        while self.builder.has(&candidate) {
+            let suffix = self.suffixes.entry(name.to_owned()).or_insert(0);
+            *suffix += 1;
+            candidate = format!("{name}.{suffix}");
+        }
+        candidate
     }
 
     /// Turns a folded value into nodes.
@@ -400,22 +498,29 @@ impl<'a> Importer<'a> {
             }
             Pending::Convolution(c) => {
                 let edge = self.convolution(name, c)?;
-                Ok(View { edge, shape, layout: Layout::ChannelsFirst })
+                match &c.rows {
+                    None => Ok(View { edge, shape, layout: Layout::ChannelsFirst }),
+                    Some(rows) => {
+                        let rows = Operator::Reshape { shape: rows.clone() };
+                        let edge = self.node(&format!("{name}.rows"), rows, &[edge])?;
+                        Ok(View { edge, shape, layout: Layout::Plain })
+                    }
+                }
             }
             Pending::Elementwise(x, expression) => {
                 let operator = match expression.meaning() {
-                    Some(Meaning::Linear(1.0)) => return Ok(View { shape, ..x.clone() }),
+                    Some(Meaning::Affine(1.0, 0.0)) => return Ok(View { shape, ..x.clone() }),
                     Some(Meaning::Relu) => Operator::Relu,
+                    Some(Meaning::ClippedRelu(limit)) => Operator::ClippedRelu { limit: limit as f32 },
                     Some(Meaning::Gelu(form)) => Operator::Gelu { form },
-                    Some(Meaning::Linear(factor)) => {
-                        return Err(op.refuse(
-                            format!("its operand `{name}` is a tensor times {factor}"),
-                            "multiply the weights before it instead",
-                        ));
+                    Some(Meaning::Affine(factor, offset)) => {
+                        let scaled = self.channelwise(op, name, x, &Channelwise::uniform(factor, offset))?;
+                        let Value::Pending(pending, _) = scaled else { unreachable!("a convolution is pending") };
+                        return self.materialise(op, name, &pending, &shape);
                     }
                     None => {
                         return Err(op.refuse(
-                            format!("the element-wise expression that ends in `{name}` is neither ReLU nor GELU"),
+                            format!("the element-wise expression that ends in `{name}` is none of ReLU, ReLU6, GELU and a line"),
                             "use one of these activations",
                         ));
                     }
@@ -491,20 +596,13 @@ pub(super) fn canonical(shape: &[usize]) -> &[usize] {
     shape
 }
 
-fn fixed_shape(info: &ValueInfoProto, options: &ImportOptions) -> Result<Vec<usize>, OnnxError> {
-    let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let dims = tensor.and_then(|t| t.shape.as_ref()).map_or(&[][..], |s| s.dim.as_slice());
-    if dims.is_empty() {
-        return Err(OnnxError::Dimension { input: info.name.clone(), dimension: "0".into() });
-    }
-    dims.iter()
-        .enumerate()
-        .map(|(i, d)| {
-            let given = options.dimensions.get(&d.dim_param).copied();
-            given.or_else(|| usize::try_from(d.dim_value).ok()).filter(|&n| n > 0).ok_or_else(|| {
-                let dimension = if d.dim_param.is_empty() { i.to_string() } else { d.dim_param.clone() };
-                OnnxError::Dimension { input: info.name.clone(), dimension }
-            })
-        })
-        .collect()
+/// Elements that the file has of a tensor; external ones are believed, as reading them is what comes first.
+fn elements_of(tensor: &TensorProto) -> usize {
+    let external = tensor.dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+    let external = if tensor.external_data.is_empty() { None } else { external };
+    external.unwrap_or(0)
+        + tensor.raw_data.len()
+        + [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len(), tensor.double_data.len()]
+            .iter()
+            .sum::<usize>()
 }

@@ -10,91 +10,60 @@
 //! | Reshape, Transpose into heads, MatMul, scale, Add or Where of a constant mask, Softmax, MatMul, and back | [`Operator::Attention`](crate::graph::Operator::Attention) |
 //! | Gelu, or Div, Erf, Add, Mul, Mul, or the tanh form, in any order | [`Operator::Gelu`](crate::graph::Operator::Gelu) |
 //! | LayerNormalization, or ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add | [`Operator::LayerNorm`](crate::graph::Operator::LayerNorm) |
-//! | Conv, the Add of a bias, BatchNormalization | [`Operator::Conv2d`](crate::graph::Operator::Conv2d), channels last |
+//! | Conv, the Add of a bias, BatchNormalization, and the arithmetic with one number a channel behind it | [`Operator::Conv2d`](crate::graph::Operator::Conv2d), channels last |
 //! | MaxPool, AveragePool, GlobalAveragePool, ReduceMean over an image | the pooling operators |
+//! | BatchNormalization, Mul, Div, Add, Sub with one number a channel, alone | a depthwise 1x1 [`Operator::Conv2d`](crate::graph::Operator::Conv2d) |
+//! | Relu, Clip from 0, Max and Min with numbers | [`Operator::Relu`](crate::graph::Operator::Relu), [`Operator::ClippedRelu`](crate::graph::Operator::ClippedRelu) |
+//! | Add, Sum, Concat, Softmax | the operators of these names |
 //! | Gather of a constant table | [`Operator::Embedding`](crate::graph::Operator::Embedding) |
 //! | QuantizeLinear and DequantizeLinear | the number format of the edge |
 //! | Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout, Cast | nothing, or [`Operator::Reshape`](crate::graph::Operator::Reshape), which is free |
 //! | arithmetic between constants | the result |
 //!
-//! Images change from channels first to channels last; a Flatten before a product permutes the product's weights.
+//! Nodes that no output needs are left out. Images change from channels first to channels last; a Flatten before a product permutes the product's weights.
 //! Leading dimensions of size 1 are dropped, so a batch of one is `[tokens, width]`. Sizes must be fixed: give a
-//! number for each named dimension. What cannot be translated is refused, naming the node and what would help.
+//! number for each open dimension ([`ImportOptions::dimensions`]). What cannot be translated is refused, naming all such
+//! nodes and what would help. Memory is linear in the file: constants that are computed have a budget, and
+//! [`Graph::check_memory`](crate::graph::Graph::check_memory) limits the tensors of the network.
 
+mod channelwise;
 mod constant;
+mod dimensions;
 mod elementwise;
+mod error;
 mod expression;
 mod fold;
 mod importer;
 mod operators;
+mod order;
 mod products;
 mod proto;
+#[cfg(test)]
+mod robustness;
+mod survey;
+
+pub use error::{OnnxError, OpenDimension};
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use prost::Message;
+use prost::bytes::Bytes;
 
+use self::proto::{ModelProto, OperatorSetProto};
 use crate::error::ModelError;
-use crate::graph::{GraphError, GraphModel};
+use crate::graph::GraphModel;
+
+/// Version of the operators where a file gives none: the first one with today's Softmax.
+const DEFAULT_OPSET: i64 = 13;
 
 /// Choices of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportOptions {
-    /// Sizes of the dimensions that the file only names, such as `batch` or `sequence`.
+    /// Sizes of what the file leaves open: by the dimension's name, such as `batch`, or as `INPUT.AXIS`, which also names a
+    /// size that is -1 or has no name; `AXIS` is enough if the network has one input. A name that the network does not have
+    /// is an error.
     pub dimensions: BTreeMap<String, usize>,
-}
-
-/// Why a file cannot be imported.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum OnnxError {
-    /// The file is no ONNX model.
-    #[error("not a valid ONNX model: {reason}; it may be truncated, export it again")]
-    Decode {
-        /// The decoder's reason.
-        reason: String,
-    },
-    /// A node cannot be translated.
-    #[error("node `{node}` ({operator}): {what}; {remedy}")]
-    Unsupported {
-        /// Name of the node (of its first result if it has none).
-        node: String,
-        /// Its ONNX operator.
-        operator: String,
-        /// What is not supported.
-        what: String,
-        /// What would help.
-        remedy: String,
-    },
-    /// An input's size is not fixed.
-    #[error("input `{input}`: dimension `{dimension}` has no fixed size; give one for this name")]
-    Dimension {
-        /// Name of the input.
-        input: String,
-        /// Name of the dimension, or its position.
-        dimension: String,
-    },
-    /// A node reads a value that nothing defines.
-    #[error("node `{node}` ({operator}): its operand `{operand}` is missing from the file")]
-    Undefined {
-        /// Name of the node.
-        node: String,
-        /// Its ONNX operator.
-        operator: String,
-        /// Name of the value.
-        operand: String,
-    },
-    /// A constant cannot be read.
-    #[error("tensor `{tensor}`: {reason}")]
-    Tensor {
-        /// Name of the tensor.
-        tensor: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The translated operator refuses its operands.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
 }
 
 impl GraphModel {
@@ -105,7 +74,7 @@ impl GraphModel {
     pub fn load_onnx(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Self, ModelError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
-        import(&bytes, path.parent(), options).map_err(|source| ModelError::Onnx { path: path.into(), source })
+        import(bytes.into(), path.parent(), options).map_err(|source| ModelError::Onnx { path: path.into(), source })
     }
 
     /// Reads an ONNX model from memory; it must hold its own data.
@@ -113,15 +82,22 @@ impl GraphModel {
     /// # Errors
     /// As [`GraphModel::load_onnx`].
     pub fn from_onnx(bytes: &[u8], options: &ImportOptions) -> Result<Self, OnnxError> {
-        import(bytes, None, options)
+        import(Bytes::copy_from_slice(bytes), None, options)
     }
 }
 
-fn import(bytes: &[u8], directory: Option<&Path>, options: &ImportOptions) -> Result<GraphModel, OnnxError> {
-    let model = proto::ModelProto::decode(bytes).map_err(|e| OnnxError::Decode { reason: e.to_string() })?;
-    let graph = model.graph.ok_or_else(|| OnnxError::Decode { reason: "it has no graph".into() })?;
+/// The steps of an import: the file's messages, an order of the nodes, the sizes of the inputs, all that cannot be
+/// translated, and only then, with the weights, the translation.
+fn import(bytes: Bytes, directory: Option<&Path>, options: &ImportOptions) -> Result<GraphModel, OnnxError> {
+    let model = ModelProto::decode(bytes).map_err(|e| OnnxError::Decode { reason: e.to_string() })?;
+    let mut graph = model.graph.ok_or_else(|| OnnxError::Decode { reason: "it has no graph".into() })?;
     if graph.node.is_empty() {
         return Err(OnnxError::Decode { reason: "its graph has no nodes".into() });
     }
-    importer::Importer::new(&graph, directory, options)?.run()
+    graph.node = survey::split_sums(graph.node);
+    let order = order::Order::new(&graph)?;
+    survey::survey(&graph, &order)?;
+    let standard = |set: &&OperatorSetProto| ["", "ai.onnx"].contains(&set.domain.as_str());
+    let version = model.opset_import.iter().find(standard).map_or(DEFAULT_OPSET, |set| set.version);
+    importer::Importer::new(&graph, order, version, directory, options)?.run()
 }

@@ -4,20 +4,16 @@ use std::rc::Rc;
 
 use super::OnnxError;
 use super::constant::{Constant, constant_elements};
+use super::dimensions::MAX_RANK;
 use super::fold::{fold, order};
-use super::importer::{Importer, Layout, NormStage, Op, Pending, Scores, Value, View};
-use crate::graph::Operator;
+use super::importer::{Importer, Layout, NormStage, Op, Pending, Scores, Value, View, canonical};
+use super::proto::TensorProto;
 use crate::graph::operator::{GeluForm, elements as tensor_elements};
+use crate::graph::{EdgeId, Operator};
 
 impl Importer<'_> {
     /// The results of a node.
     pub(super) fn translate(&mut self, op: Op<'_>) -> Result<Vec<Value>, OnnxError> {
-        if !["", "ai.onnx"].contains(&op.node.domain.as_str()) {
-            return Err(op.refuse(
-                format!("the operator set `{}`", op.node.domain),
-                "export with the standard operators, without the runtime's fusions",
-            ));
-        }
         if op.kind() == "Split" {
             return self.split(op);
         }
@@ -43,6 +39,7 @@ impl Importer<'_> {
         if let Some(inputs) = self.all_constant(op)?
             && let Some(result) = fold(op, &inputs)?
         {
+            self.charge(result.data.len())?;
             return Ok(Value::constant(result));
         }
         match op.kind() {
@@ -64,6 +61,9 @@ impl Importer<'_> {
                 self.activation(op, Operator::Gelu { form })
             }
             "Add" | "Sub" | "Mul" | "Div" | "Pow" => self.binary(op),
+            "Min" | "Max" => self.extreme(op),
+            "Clip" => self.clip(op),
+            "Concat" => self.concat(op),
             "Erf" => self.unary(op, libm::erf),
             "Tanh" => self.unary(op, f64::tanh),
             "Sqrt" => self.unary(op, f64::sqrt),
@@ -71,16 +71,7 @@ impl Importer<'_> {
             "Where" => self.select(op),
             "IsNaN" => self.is_nan(op),
             "QuantizeLinear" => self.quantise(op),
-            "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => {
-                Err(op
-                    .refuse("this form of quantisation", "export with QuantizeLinear and DequantizeLinear pairs (QDQ)"))
-            }
-            "Clip" => Err(op.refuse("clipping (ReLU6)", "Gemmini has ReLU only; train or export with ReLU")),
-            "If" | "Loop" | "Scan" => Err(op.refuse("control flow", "export with fixed shapes, so that it folds away")),
-            _ => Err(op.refuse(
-                "this operator",
-                "the importer's documentation lists what is translated; split the model before this node",
-            )),
+            _ => Err(op.refuse("this operator on a tensor that is computed", "export with constant folding")),
         }
     }
 
@@ -99,7 +90,8 @@ impl Importer<'_> {
     fn constant_node(&self, op: Op<'_>) -> Result<Value, OnnxError> {
         let numbers = |shape, data| Ok(Value::constant(Constant::new(shape, data, true)));
         if let Some(tensor) = op.tensor("value") {
-            return Ok(Value::constant(self.decode(tensor)?));
+            let name = if tensor.name.is_empty() { op.output() } else { &tensor.name };
+            return Ok(Value::constant(self.decode(&TensorProto { name: name.to_owned(), ..tensor.clone() })?));
         }
         if let Some(ints) = op.ints("value_ints") {
             return numbers(vec![ints.len()], ints.iter().map(|&v| v as f64).collect());
@@ -119,7 +111,7 @@ impl Importer<'_> {
         Err(op.refuse("a constant that is neither tensor nor number", "export the model again"))
     }
 
-    fn constant_of_shape(&self, op: Op<'_>) -> Result<Value, OnnxError> {
+    fn constant_of_shape(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let sizes = self.required_constant(op, 0, "a shape")?;
         let shape: Vec<usize> = sizes.integers().into_iter().map(|v| v.max(0) as usize).collect();
         let fill = match op.tensor("value") {
@@ -129,6 +121,7 @@ impl Importer<'_> {
         let value = fill.data.first().copied().unwrap_or(0.0);
         let count = constant_elements(&shape)
             .ok_or_else(|| op.refuse(format!("a constant of shape {shape:?}"), "export with a smaller shape"))?;
+        self.charge(count)?;
         let data = vec![value; count];
         Ok(Value::constant(Constant::new(shape, data, fill.integer)))
     }
@@ -192,12 +185,18 @@ impl Importer<'_> {
                 }
                 let axes = axes.unwrap_or_default();
                 let rank = old.len() + axes.len();
+                if rank > MAX_RANK {
+                    return Err(op.refuse(format!("{rank} dimensions"), format!("use {MAX_RANK} at most")));
+                }
                 let axes = axes.iter().map(|&a| op.axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
                 let mut rest = old.iter();
                 Ok((0..rank).map(|a| if axes.contains(&a) { 1 } else { rest.next().copied().unwrap_or(1) }).collect())
             }
             _ => {
                 let wanted = self.required_constant(op, 1, "a shape")?.integers();
+                if wanted.len() > MAX_RANK {
+                    return Err(op.refuse(format!("{} dimensions", wanted.len()), format!("use {MAX_RANK} at most")));
+                }
                 resolve(&wanted, old, op.int("allowzero", 0) != 0).ok_or_else(|| {
                     op.refuse(format!("{old:?} reshaped to {wanted:?}"), "the number of elements must stay the same")
                 })
@@ -304,10 +303,58 @@ impl Importer<'_> {
         if ids.layout != Layout::Plain {
             return Err(op.refuse("indices that are not in order", "give token ids as they are"));
         }
+        table.check_finite(&op.node.input[0])?;
         let words = self.weight(&format!("{}.table", op.output()), &[*rows, *width], table.floats(), None)?;
         let lookup = Operator::Embedding { position: false, segment: false, first: 0 };
         let edge = self.node(op.output(), lookup, &[ids.edge, words])?;
         Ok(Value::View(View { edge, shape: [&ids.shape[..], &[*width]].concat(), layout: Layout::Plain }))
+    }
+
+    /// Min and Max of a tensor and a number: pieces of a clipping.
+    fn extreme(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
+        let operands = op.node.input.len();
+        let numbers = (0..operands).map(|index| self.constant(op, index)).collect::<Result<Vec<_>, _>>()?;
+        let numbers = numbers.iter().flatten().filter(|c| c.scalar().is_some()).count();
+        if (operands, numbers) != (2, 1) {
+            return Err(
+                op.refuse("this operation between tensors", "only ReLU, ReLU6 and clipping to them are translated")
+            );
+        }
+        self.binary(op)
+    }
+
+    /// Concat of tensors along an axis, images among themselves.
+    fn concat(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
+        let count = op.node.input.len();
+        let mut views = (0..count).map(|index| self.view(op, index)).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = views.first() else { return Err(op.refuse("no operands", "export the model again")) };
+        let axis = op.axis(op.int("axis", i64::MAX), first.shape.len())?;
+        let mut shape = first.shape.clone();
+        let fits = |view: &View| {
+            view.shape.len() == shape.len() && (0..shape.len()).all(|a| a == axis || view.shape[a] == shape[a])
+        };
+        if let Some(other) = views.iter().find(|view| !fits(view)) {
+            return Err(op.refuse(
+                format!("operands {shape:?} and {:?} along axis {axis}", other.shape),
+                "all sizes but that axis's must agree",
+            ));
+        }
+        shape[axis] = views.iter().map(|view| view.shape[axis]).sum();
+        let layout = first.layout;
+        let axis = if views.iter().all(|view| view.layout == Layout::ChannelsFirst) {
+            [0, 3, 1, 2][axis]
+        } else {
+            views = views.into_iter().map(|view| self.reshaped(op, view)).collect::<Result<_, _>>()?;
+            // Leading ones are not part of the edges, unless they are joined here.
+            let dropped = shape.len() - canonical(&shape).len();
+            let same = views.iter().all(|view| self.builder.shape(view.edge).len() + dropped == shape.len());
+            axis.checked_sub(dropped).filter(|_| same).ok_or_else(|| {
+                op.refuse("tensors joined along a dimension of batches", "join them along another axis")
+            })?
+        };
+        let edges: Vec<EdgeId> = views.iter().map(|view| view.edge).collect();
+        let edge = self.node(op.output(), Operator::Concat { axis }, &edges)?;
+        Ok(Value::View(View { edge, shape, layout }))
     }
 
     fn activation(&mut self, op: Op<'_>, operator: Operator) -> Result<Value, OnnxError> {
@@ -323,7 +370,7 @@ impl Importer<'_> {
             return Err(op.refuse("a normalisation over several axes", "normalise over the last axis"));
         }
         let parameter = |index: usize, what: &str| -> Result<Vec<f32>, OnnxError> {
-            self.required_constant(op, index, what)?
+            self.required_weights(op, index, what)?
                 .vector(width)
                 .ok_or_else(|| op.refuse(format!("{what} whose length is not {width}"), "give one value a channel"))
         };
@@ -335,7 +382,11 @@ impl Importer<'_> {
     fn softmax(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let value = self.value(op, 0)?;
         let rank = value.shape().len();
-        if op.axis(op.int("axis", -1), rank)? + 1 != rank {
+        // Before version 13 the axes from `axis` on were one, and the first axis was not part of it.
+        let before = self.version < 13;
+        let axis = op.axis(op.int("axis", if before { 1 } else { -1 }), rank)?;
+        let last = value.shape()[axis..].iter().skip(1).all(|&size| size == 1) || axis + 1 == rank;
+        if axis + 1 != rank && !(before && last) {
             return Err(op.refuse("a softmax that is not over the last axis", "transpose before exporting"));
         }
         if let Value::Pending(p, shape) = &value
@@ -391,6 +442,9 @@ impl Importer<'_> {
     fn reduce_mean(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let value = self.value(op, 0)?;
         let rank = value.shape().len();
+        if rank == 0 {
+            return Err(op.refuse("a mean of a single number", "leave it out"));
+        }
         let axes = self.axes(op)?.unwrap_or_else(|| (0..rank as i64).collect());
         let axes = axes.into_iter().map(|a| op.axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
         let keep = op.int("keepdims", 1) != 0;

@@ -1,11 +1,12 @@
 //! Matrix products, attention and convolutions.
 
 use super::OnnxError;
+use super::channelwise::Channelwise;
 use super::constant::Constant;
 use super::expression::Meaning;
 use super::importer::{Convolution, Importer, Layout, Op, Pending, Product, Scores, Value, View, canonical};
 use crate::graph::families::channels_last;
-use crate::graph::operator::{Conv2d, Window};
+use crate::graph::operator::{Conv2d, MAX_WINDOW, Window};
 use crate::graph::{EdgeId, Operator};
 use crate::matrix::Matrix;
 
@@ -13,6 +14,11 @@ impl Importer<'_> {
     /// MatMul: with constant weights, of attention, or of two tensors.
     pub(super) fn matmul(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         if let Some(b) = self.constant(op, 1)? {
+            let b = match b.scales {
+                // Dequantised integers are finite, as their scales are.
+                Some(_) => b,
+                None => self.required_weights(op, 1, "the right operand")?,
+            };
             let [.., k, j] = b.shape[..] else {
                 return Err(op.refuse("a weight vector", "give the weights two dimensions"));
             };
@@ -46,7 +52,7 @@ impl Importer<'_> {
     fn factor(&mut self, op: Op<'_>, index: usize) -> Result<(View, f32), OnnxError> {
         if let Value::Pending(p, shape) = self.value(op, index)?
             && let Pending::Elementwise(x, expression) = &*p
-            && let Some(Meaning::Linear(factor)) = expression.meaning()
+            && let Some(Meaning::Affine(factor, 0.0)) = expression.meaning()
         {
             return Ok((View { shape, ..x.clone() }, factor as f32));
         }
@@ -62,6 +68,12 @@ impl Importer<'_> {
         scales: Option<Vec<f32>>,
     ) -> Result<Value, OnnxError> {
         let view = self.view(op, 0)?;
+        if view.shape.last() != Some(&weight.rows) || view.shape.len() < 2 {
+            return Err(op.refuse(
+                format!("operands {:?} and [{}, {}]", view.shape, weight.rows, weight.cols),
+                "the inner sizes must agree",
+            ));
+        }
         let (a, weight) = match view.layout {
             Layout::FlatImage { pixels } => {
                 let shape = canonical(&view.shape).to_vec();
@@ -70,12 +82,6 @@ impl Importer<'_> {
             }
             _ => (self.reshaped(op, view)?, weight),
         };
-        if a.shape.last() != Some(&weight.rows) || a.shape.len() < 2 {
-            return Err(op.refuse(
-                format!("operands {:?} and [{}, {}]", a.shape, weight.rows, weight.cols),
-                "the inner sizes must agree",
-            ));
-        }
         let mut shape = a.shape;
         *shape.last_mut().expect("two dimensions at least") = weight.cols;
         Ok(Value::pending(Pending::Product(Product { a: a.edge, weight, bias, scales }), shape))
@@ -86,7 +92,7 @@ impl Importer<'_> {
         if op.int("transA", 0) != 0 {
             return Err(op.refuse("transA = 1", "transpose the left operand before exporting"));
         }
-        let b = self.required_constant(op, 1, "a right operand")?;
+        let b = self.required_weights(op, 1, "the right operand")?;
         let (alpha, beta) = (op.float("alpha", 1.0), op.float("beta", 1.0));
         let [rows, cols] = b.shape[..] else {
             return Err(op.refuse(format!("weights of shape {:?}", b.shape), "give the weights two dimensions"));
@@ -98,7 +104,7 @@ impl Importer<'_> {
         }
         let outputs = weight.cols;
         let bias = if op.has(2) {
-            let c = self.required_constant(op, 2, "a bias")?;
+            let c = self.required_weights(op, 2, "the bias")?;
             let c = c.broadcast(&[1, outputs]).ok_or_else(|| {
                 op.refuse(format!("a bias of shape {:?} for {outputs} outputs", c.shape), "give one value an output")
             })?;
@@ -206,16 +212,24 @@ impl Importer<'_> {
     /// Conv with constant weights.
     pub(super) fn conv(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let (x, [n, channels, h, w]) = self.image(op)?;
-        let weights = self.required_constant(op, 1, "weights")?;
+        let weights = self.required_weights(op, 1, "the weights")?;
         let [outputs, per_group, rows, cols] = weights.shape[..] else {
             return Err(op.refuse(
                 format!("weights of shape {:?}", weights.shape),
                 "only two-dimensional convolutions are translated",
             ));
         };
+        if let Some(kernel) = op.ints("kernel_shape")
+            && !kernel.iter().copied().eq([rows as i64, cols as i64])
+        {
+            return Err(op.refuse(
+                format!("kernel_shape {kernel:?}, but its weights have the shape {:?}", weights.shape),
+                "the last sizes of the weights are the kernel: export the model again",
+            ));
+        }
         let window = self.window(op, [rows, cols], [h, w])?;
         let groups = usize::try_from(op.int("group", 1)).unwrap_or(0);
-        let bias = if op.has(2) { Some(self.required_constant(op, 2, "a bias")?.floats()) } else { None };
+        let bias = if op.has(2) { Some(self.required_weights(op, 2, "the bias")?.floats()) } else { None };
         let shape = [rows, cols, per_group, outputs];
         let conv = Conv2d { window, groups, bias: bias.is_some() };
         let kernel = channels_last(&weights.floats(), &shape, |_| 1.0);
@@ -224,34 +238,38 @@ impl Importer<'_> {
             .output_shape(&[&[n, h, w, channels], &shape])
             .map_err(|reason| op.refuse(reason, "check the model"))?;
         let [n, h, w, c] = result[..] else { unreachable!("a convolution gives an image") };
-        let pending =
-            Convolution { x, conv, weight: kernel, weight_shape: shape, bias, scales: weights.scales.clone() };
+        if let Some(bias) = bias.as_ref().filter(|bias| bias.len() != outputs) {
+            return Err(
+                op.refuse(format!("a bias of {} for {outputs} outputs", bias.len()), "give one value an output")
+            );
+        }
+        let scales = weights.scales.clone();
+        let pending = Convolution { x, conv, weight: kernel, weight_shape: shape, bias, scales, rows: None };
         Ok(Value::pending(Pending::Convolution(pending), vec![n, c, h, w]))
     }
 
-    /// BatchNormalization after a convolution: folded into weights and bias.
+    /// BatchNormalization: part of the product or convolution before it, or a depthwise convolution.
     pub(super) fn batch_norm(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
-        let part = |i: usize, what: &str| self.required_constant(op, i, what);
-        let (gamma, beta) = (part(1, "a gamma")?, part(2, "a beta")?);
-        let (mean, variance) = (part(3, "a mean")?, part(4, "a variance")?);
-        let Value::Pending(p, shape) = self.value(op, 0)? else {
-            return Err(batch_norm_alone(op));
-        };
-        let Pending::Convolution(conv) = &*p else { return Err(batch_norm_alone(op)) };
-        let outputs = conv.weight_shape[3];
+        let part = |i: usize, what: &str| self.required_weights(op, i, what);
+        let (gamma, beta) = (part(1, "the gamma")?, part(2, "the beta")?);
+        let (mean, variance) = (part(3, "the mean")?, part(4, "the variance")?);
+        let value = self.value(op, 0)?;
+        let shape = value.shape();
+        let channels = shape.get(1).copied().unwrap_or(0);
         let lengths = [&gamma, &beta, &mean, &variance].map(|c| c.data.len());
-        if lengths != [outputs; 4] {
-            return Err(op.refuse(format!("{lengths:?} parameters for {outputs} channels"), "export the model again"));
+        if lengths != [channels; 4] || ![2, 4].contains(&shape.len()) {
+            return Err(op.refuse(
+                format!("{lengths:?} parameters for an operand of shape {shape:?}"),
+                "give one of each a channel of an image, or of rows",
+            ));
         }
         let epsilon = f64::from(op.float("epsilon", 1e-5));
-        let factor: Vec<f64> = gamma.data.iter().zip(&variance.data).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
-        let weight =
-            conv.weight.iter().enumerate().map(|(i, w)| (f64::from(*w) * factor[i % outputs]) as f32).collect();
-        let old = conv.bias.clone().unwrap_or_else(|| vec![0.0; outputs]);
-        let bias =
-            (0..outputs).map(|o| (beta.data[o] + (f64::from(old[o]) - mean.data[o]) * factor[o]) as f32).collect();
-        let folded = Convolution { weight, bias: Some(bias), scales: None, ..conv.clone() };
-        Ok(Value::pending(Pending::Convolution(folded), shape))
+        let own = Channelwise::normalisation(&gamma.data, &beta.data, &mean.data, &variance.data, epsilon);
+        if let Some(folded) = self.fold_channelwise(op, 0, &value, &own) {
+            return Ok(folded);
+        }
+        let x = self.view(op, 0)?;
+        self.channelwise(op, op.output(), &x, &own)
     }
 
     /// Operand 0 as an image: its edge and `[n, c, h, w]`.
@@ -268,20 +286,28 @@ impl Importer<'_> {
 
     /// The window of a convolution or pooling.
     pub(super) fn window(&self, op: Op<'_>, kernel: [usize; 2], image: [usize; 2]) -> Result<Window, OnnxError> {
-        let pair = |name: &str| -> Result<[usize; 2], OnnxError> {
-            let values = op.ints(name).unwrap_or(&[1, 1]);
-            let sizes: Vec<usize> = values.iter().filter_map(|&v| usize::try_from(v).ok()).collect();
-            sizes.try_into().map_err(|_| op.refuse(format!("{name} {values:?}"), "give two sizes"))
+        // Larger ones are no network's, and would not fit the arithmetic below.
+        let size = |&v: &i64| usize::try_from(v).ok().filter(|&v| v <= MAX_WINDOW);
+        let sizes = |name: &str, default: &[i64], rule: &str| -> Result<Vec<usize>, OnnxError> {
+            let values = op.ints(name).unwrap_or(default);
+            let sizes: Option<Vec<usize>> = values.iter().map(size).collect();
+            let sizes = sizes.filter(|sizes| sizes.len() == default.len());
+            sizes.ok_or_else(|| op.refuse(format!("{name} {values:?}"), format!("give {rule}, at most {MAX_WINDOW}")))
         };
+        let pair = |name: &str| sizes(name, &[1, 1], "two sizes").map(|sizes| [sizes[0], sizes[1]]);
         let (stride, dilation) = (pair("strides")?, pair("dilations")?);
+        if let Some(size) = kernel.iter().find(|&&size| size > MAX_WINDOW) {
+            return Err(op.refuse(format!("a kernel of {size}"), format!("use at most {MAX_WINDOW}")));
+        }
+        let pads = sizes("pads", &[0; 4], "four sizes of at least 0")?;
+        let pads = [pads[0], pads[1], pads[2], pads[3]];
         let padding = match op.text("auto_pad") {
-            "" | "NOTSET" => {
-                let pads = op.ints("pads").unwrap_or(&[0; 4]);
-                let sizes: Vec<usize> = pads.iter().filter_map(|&v| usize::try_from(v).ok()).collect();
-                sizes.try_into().map_err(|_| op.refuse(format!("pads {pads:?}"), "give four sizes of at least 0"))?
+            "" | "NOTSET" => pads,
+            other if pads != [0; 4] => {
+                return Err(op.refuse(format!("auto_pad {other} and pads {pads:?}"), "give one of them"));
             }
             "VALID" => [0; 4],
-            same => {
+            same @ ("SAME_UPPER" | "SAME_LOWER") => {
                 let mut padding = [0; 4];
                 for axis in 0..2 {
                     let span = dilation[axis] * kernel[axis].saturating_sub(1) + 1;
@@ -292,6 +318,9 @@ impl Importer<'_> {
                     (padding[axis], padding[axis + 2]) = (first, last);
                 }
                 padding
+            }
+            other => {
+                return Err(op.refuse(format!("auto_pad {other}"), "use NOTSET, VALID, SAME_UPPER or SAME_LOWER"));
             }
         };
         let window = Window { kernel, stride, padding, dilation };
@@ -307,13 +336,6 @@ impl Importer<'_> {
     }
 }
 
-fn batch_norm_alone(op: Op<'_>) -> OnnxError {
-    op.refuse(
-        "a batch normalisation that does not follow a convolution directly",
-        "fold it into the neighbouring weights",
-    )
-}
-
 /// Rows of weights that read a flattened image, from channels first to channels last.
 fn rows_channels_last(weight: &Matrix<f32>, pixels: usize) -> Matrix<f32> {
     let channels = weight.rows / pixels;
@@ -325,6 +347,7 @@ impl Importer<'_> {
     pub(super) fn quantise(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let scale = self.required_constant(op, 1, "a scale")?;
         self.check_zero_point(op)?;
+        check_scales(op, &scale)?;
         let view = self.view(op, 0)?;
         let Some(step) = scale.scalar() else {
             return Err(op.refuse("a tensor with several scales", "quantise activations per tensor"));
@@ -341,6 +364,7 @@ impl Importer<'_> {
     /// DequantizeLinear of constant integers.
     pub(super) fn dequantised(&self, op: Op<'_>, q: &Constant) -> Result<Value, OnnxError> {
         let scale = self.required_constant(op, 1, "a scale")?;
+        check_scales(op, &scale)?;
         self.check_zero_point(op)?;
         let rank = q.shape.len();
         let mut shape = vec![1; rank];
@@ -364,5 +388,14 @@ impl Importer<'_> {
             return Err(op.refuse("a zero point other than 0", "quantise symmetrically to int8"));
         }
         Ok(())
+    }
+}
+
+/// Every scale is a number that float32 can hold and divide by.
+fn check_scales(op: Op<'_>, scales: &Constant) -> Result<(), OnnxError> {
+    scales.check_finite(&op.node.input[1])?;
+    match scales.data.iter().find(|&&scale| scale as f32 <= 0.0) {
+        Some(scale) => Err(op.refuse(format!("a scale of {scale}"), "give scales above 0")),
+        None => Ok(()),
     }
 }

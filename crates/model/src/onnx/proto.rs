@@ -1,11 +1,24 @@
 //! The messages of `onnx.proto` that an import reads, written by hand after the published schema (onnx/onnx.proto3).
 //! Fields that are not listed are skipped by the decoder.
 
+use prost::bytes::Bytes;
+
 /// A model: the file's outermost message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ModelProto {
     #[prost(message, optional, tag = "7")]
     pub(super) graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "8")]
+    pub(super) opset_import: Vec<OperatorSetProto>,
+}
+
+/// The version of an operator set.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OperatorSetProto {
+    #[prost(string, tag = "1")]
+    pub(super) domain: String,
+    #[prost(int64, tag = "2")]
+    pub(super) version: i64,
 }
 
 /// A network: nodes in topological order.
@@ -57,6 +70,8 @@ pub(super) struct AttributeProto {
     pub(super) floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub(super) ints: Vec<i64>,
+    #[prost(int32, tag = "20")]
+    pub(super) r#type: i32,
 }
 
 /// A constant tensor; the elements are in one of the fields, or in another file.
@@ -74,8 +89,8 @@ pub(super) struct TensorProto {
     pub(super) int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub(super) name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    pub(super) raw_data: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub(super) raw_data: Bytes,
     #[prost(double, repeated, tag = "10")]
     pub(super) double_data: Vec<f64>,
     #[prost(message, repeated, tag = "13")]
