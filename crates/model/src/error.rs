@@ -158,14 +158,14 @@ pub enum ModelError {
     },
     /// A graph is malformed, or its operands do not fit.
     #[error(transparent)]
-    Graph(#[from] crate::graph::GraphError),
+    Graph(#[from] crate::graph::error::GraphError),
     /// An ONNX file cannot be imported.
     #[error("{}: {source}", path.display())]
     Onnx {
         /// The file.
         path: PathBuf,
         /// The reason, with the node.
-        source: crate::onnx::OnnxError,
+        source: crate::graph::onnx::error::OnnxError,
     },
     /// A quantised model file has no float32 layers to run.
     #[error("the float32 layers are not in a quantised model file; load the model's directory to compare with them")]

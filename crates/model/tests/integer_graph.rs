@@ -51,7 +51,7 @@ fn tiny_resnet() -> GraphModel {
 
 fn onnx(name: &str) -> GraphModel {
     let path = tests().join("onnx").join(format!("{name}.onnx"));
-    GraphModel::load_onnx(path, &ImportOptions { dimensions: BTreeMap::from([("batch".to_owned(), 1)]) }).unwrap()
+    GraphModel::load_onnx(path, &ImportOptions::default()).unwrap()
 }
 
 #[test]

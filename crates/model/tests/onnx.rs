@@ -191,6 +191,14 @@ fn quantise_and_dequantise_pairs_become_number_formats() {
 }
 
 #[test]
+fn a_batch_normalisation_alone_is_a_depthwise_convolution() {
+    let model = load("batch-norm", &[]).unwrap();
+    let operators: Vec<&Operator> = model.graph.nodes.iter().map(|node| &node.operator).collect();
+    let [Operator::Conv2d(conv)] = operators[..] else { panic!("{operators:?}") };
+    assert_eq!((conv.kind(3), conv.bias), (ConvKind::Depthwise, true));
+}
+
+#[test]
 fn external_data_is_read_from_beside_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.onnx");
@@ -202,7 +210,10 @@ fn external_data_is_read_from_beside_the_file() {
     let values: Vec<f32> = (0..4).map(|v| v as f32).collect();
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     fs::write(dir.path().join("weights.bin"), &bytes[..12]).unwrap();
-    assert_eq!(message(load().unwrap_err()), "model.onnx: tensor `w`: external data weights.bin is too short");
+    assert_eq!(
+        message(load().unwrap_err()),
+        "model.onnx: tensor `w`: external data weights.bin has 12 bytes, but needs 16"
+    );
     fs::write(dir.path().join("weights.bin"), &bytes).unwrap();
     assert_eq!(load().unwrap().constants.values().next().unwrap(), &values);
     fs::write(&path, external_model("../weights.bin")).unwrap();
@@ -265,7 +276,8 @@ fn what_cannot_be_translated_is_named_with_a_remedy() {
 #[test]
 fn a_named_dimension_needs_a_size() {
     let error = load("flat", &[]).unwrap_err().to_string();
-    assert!(error.ends_with("input `image`: dimension `batch` has no fixed size; give one for this name"), "{error}");
+    let expected = "input `image`: axis 0 (`batch`) has no fixed size; give it one, for example --dimension batch=1";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]

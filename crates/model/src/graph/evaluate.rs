@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::error::GraphError;
+use super::network::{EdgeId, GraphModel, Node};
 use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
-use super::{EdgeId, GraphError, GraphModel, Node};
 use crate::float::{dot, gelu, gelu_tanh, normalise, softmax};
 use crate::matrix::Matrix;
 
@@ -199,7 +200,7 @@ fn pool(tokens: &[f32], width: usize, kind: TokenPooling) -> Vec<f32> {
 }
 
 /// Tensors (shape and elements) one behind the other along an axis.
-pub(super) fn concat<T: Copy>(operands: &[(&[usize], &[T])], axis: usize) -> Vec<T> {
+pub(crate) fn concat<T: Copy>(operands: &[(&[usize], &[T])], axis: usize) -> Vec<T> {
     let runs: Vec<usize> = operands.iter().map(|(shape, _)| shape[axis..].iter().product()).collect();
     let mut out = Vec::with_capacity(operands.iter().map(|(_, data)| data.len()).sum());
     for outer in 0..operands[0].1.len() / runs[0] {
@@ -211,7 +212,7 @@ pub(super) fn concat<T: Copy>(operands: &[(&[usize], &[T])], axis: usize) -> Vec
 }
 
 /// Rows or columns of the image under window position `at`: kernel index and image index.
-pub(super) fn taps(window: &Window, axis: usize, at: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn taps(window: &Window, axis: usize, at: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     let (start, padding, dilation) = (at * window.stride[axis], window.padding[axis], window.dilation[axis]);
     // Only those inside, so that the time does not depend on the padding.
     let first = padding.saturating_sub(start).div_ceil(dilation);

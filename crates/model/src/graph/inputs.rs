@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 
 use super::evaluate::Array;
-use super::{Edge, Graph, operator};
+use super::network::{Edge, Graph};
+use super::operator;
 use crate::error::ModelError;
 
 const NPY_MAGIC: &[u8] = b"\x93NUMPY";

@@ -5,6 +5,8 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::float::GeluForm;
+
 /// Where an operator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,16 +29,6 @@ pub enum OperatorClass {
     Nonlinear,
     /// Additions, pooling, look-ups.
     DataMovement,
-}
-
-/// Form of the GELU in the float32 model; the integer unit approximates both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GeluForm {
-    /// `x/2 (1 + erf(x / sqrt 2))`.
-    Erf,
-    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, GPT-2's.
-    Tanh,
 }
 
 /// A sliding window over an image.
@@ -484,6 +476,18 @@ fn conv_shape(inputs: &[&[usize]], conv: &Conv2d) -> Result<Vec<usize>, String> 
     }
     let [h, w] = conv.window.output([h, w])?;
     Ok(vec![n, h, w, outputs])
+}
+
+/// Reorders weights from (outputs, inputs, rows, columns) to (rows, columns, inputs, outputs), times a factor an output.
+pub(crate) fn channels_last(kernel: &[f32], shape: &[usize], factor: impl Fn(usize) -> f32) -> Vec<f32> {
+    let [rows, cols, inputs, outputs] = *shape else { unreachable!("a convolution's weights have four sizes") };
+    let mut out = Vec::with_capacity(kernel.len());
+    for pixel in 0..rows * cols {
+        for i in 0..inputs {
+            out.extend((0..outputs).map(|o| kernel[(o * inputs + i) * rows * cols + pixel] * factor(o)));
+        }
+    }
+    out
 }
 
 impl fmt::Display for Window {
