@@ -264,7 +264,6 @@ const CIRCLES_LEFT: &[(&str, usize)] = &[
     ("asm", 1),
     ("cli", 2),
     ("isa", 3),
-    ("model", 4),
 ];
 
 #[test]

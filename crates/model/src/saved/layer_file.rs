@@ -16,9 +16,9 @@ use crate::error::ModelError;
 use crate::files::container::{Array, Arrays, Stored, matrix_bytes, open, read_matrix, serialise};
 use crate::float::AttentionMask;
 use crate::layer::{DiagonalSum, Encoding, Linear, QuantisedLayer};
-use crate::layer_reference::{LayerTrace, layer_reference};
 use crate::matrix::Matrix;
 use crate::quality::Quality;
+use crate::reference::layer::{LayerTrace, layer_reference};
 use crate::tensor::Tensor;
 
 /// Version of the container's layout.

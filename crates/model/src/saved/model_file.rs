@@ -1,6 +1,6 @@
 //! Whole models: a float32 model directory of either family, and the quantised model as one file.
 //!
-//! The file is a safetensors container, as that of a layer (see [`crate::container`]): arrays are tensors
+//! The file is a safetensors container, as that of a layer (see [`crate::saved::layer_file`]): arrays are tensors
 //! (`layer.3.query.weights` I8, `embeddings.word` F32, or I8 with `embeddings.word.scale` F32, `head.weights` I8, ...),
 //! everything else is JSON in the metadata entry `pollux`, and the tokenizer is the U8 tensor
 //! `tokenizer.json`. It holds all that a text needs to run; only the float32 layers stay behind in the model's directory.

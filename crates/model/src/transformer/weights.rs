@@ -29,7 +29,7 @@ pub(crate) fn check_parameters(
     Err(ModelError::Unsupported {
         path: path.into(),
         what: format!("a model of {parameters} parameters ({} GiB in float32)", parameters.saturating_mul(4) >> 30),
-        remedy: format!("choose sizes with at most {MAX_PARAMETERS} parameters ({} GiB)", MAX_PARAMETERS * 4 >> 30),
+        remedy: format!("choose sizes with at most {MAX_PARAMETERS} parameters ({} GiB)", (MAX_PARAMETERS * 4) >> 30),
     })
 }
 
