@@ -99,8 +99,9 @@ impl GraphModel {
     /// A graph with pseudo-random weights: products keep the variance of their operand, halved by a ReLU, about as it is.
     ///
     /// # Errors
-    /// If a weight has no elements.
+    /// If a weight has no elements, or the tensors need too much memory.
     pub fn synthetic(graph: Graph, seed: u64) -> Result<Self, GraphError> {
+        graph.check_memory()?;
         let mut random = Random::new(seed);
         let mut f = Filler::new(graph);
         for node in f.model.graph.nodes.clone() {
@@ -123,7 +124,9 @@ impl GraphModel {
     /// As [`resnet`], and if a tensor is missing or has the wrong shape or type.
     pub fn load_resnet(directory: impl AsRef<Path>, config: &ResNetConfig) -> Result<Self, ModelError> {
         let weights = WeightFile::open(directory.as_ref(), "")?;
-        let mut f = Filler::new(resnet(config)?);
+        let graph = resnet(config)?;
+        graph.check_memory()?;
+        let mut f = Filler::new(graph);
         for node in f.model.graph.nodes.clone() {
             if let Operator::Conv2d(_) = node.operator {
                 let shape = f.model.graph.edge(node.inputs[1]).shape.clone();

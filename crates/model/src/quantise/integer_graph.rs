@@ -1,4 +1,4 @@
-//! Convolutional networks in INT8: operations as the accelerator does them, and their integer reference.
+//! Convolutional networks in INT8: operations as the accelerator does them.
 //!
 //! Activations are int8 with one scale a tensor, sums are int32. Reading the accumulator out applies ReLU, multiplies by
 //! one float32 and saturates to int8 (`AccumulatorScale.scala`), so weights may have a scale for each group of output
