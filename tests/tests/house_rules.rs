@@ -260,7 +260,7 @@ fn absolute(source: &Source, path: &[String], modules: &BTreeMap<&[String], usiz
 }
 
 /// Circles that are still there: crate and number of circles. The list may only get shorter.
-const CIRCLES_LEFT: &[(&str, usize)] = &[("asm", 1), ("cli", 2), ("isa", 3), ("model", 4)];
+const CIRCLES_LEFT: &[(&str, usize)] = &[("asm", 1), ("cli", 2), ("isa", 3)];
 
 #[test]
 fn no_files_use_each_other_in_a_circle() {

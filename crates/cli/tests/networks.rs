@@ -102,8 +102,11 @@ fn what_a_network_cannot_have_is_explained() {
     ];
     let lines: Vec<String> = errors.iter().map(|(code, message)| format!("{code} {}", message.trim_end())).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    3 error: crates/model/tests/onnx/flat.onnx: input `image`: dimension `batch` has no fixed size; give one for this name
-    3 error: node `/MatMul_1` (attention): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
+    3 error: crates/model/tests/onnx/flat.onnx: input `image`: axis 0 (`batch`) has no fixed size; give it one, for example --dimension batch=1
+    3 error: 4 nodes are not supported:
+      attention (1 node: `/MatMul_1`): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
+      gelu (1 node: `/Mul_1`): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
+      layer_norm (2 nodes: `/n/Add_1`, `output`): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
     3 error: crates/model/tests/onnx/bad-operator.onnx: node `recurrent` (LSTM): this operator; the importer's documentation lists what is translated; split the model before this node
     3 error: operation `/pool/MaxPool`: this build has no pooling: it needs has_max_pool
     2 error: crates/model/tests/onnx/convolutions.onnx is a convolutional network in ONNX: --prune-heads has no effect on it, pruning is for Transformers with weights of their own: leave it out

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// An error of this crate: the place, what is wrong, and what would be right.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
@@ -66,7 +67,10 @@ pub enum ModelError {
         expected: &'static str,
     },
     /// A tensor has a NaN or an infinity.
-    #[error("{}: tensor `{tensor}` has a non-finite value at element {index}", path.display())]
+    #[error(
+        "{}: tensor `{tensor}` has a NaN or an infinity at element {index}; all values must be finite numbers",
+        path.display()
+    )]
     NotFinite {
         /// The weights file.
         path: PathBuf,
@@ -154,14 +158,14 @@ pub enum ModelError {
     },
     /// A graph is malformed, or its operands do not fit.
     #[error(transparent)]
-    Graph(#[from] crate::graph::GraphError),
+    Graph(#[from] crate::graph::error::GraphError),
     /// An ONNX file cannot be imported.
     #[error("{}: {source}", path.display())]
     Onnx {
         /// The file.
         path: PathBuf,
         /// The reason, with the node.
-        source: crate::onnx::OnnxError,
+        source: crate::graph::onnx::error::OnnxError,
     },
     /// A quantised model file has no float32 layers to run.
     #[error("the float32 layers are not in a quantised model file; load the model's directory to compare with them")]

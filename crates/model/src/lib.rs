@@ -1,22 +1,18 @@
 //! Real networks for Gemmini: reading, calibrating, quantising to INT8, and the integer reference.
 //!
-//! | module | role |
-//! |---|---|
-//! | [`mod@graph`] | any network as a graph of typed operators: BERT, GPT-2, ResNet, ONNX |
-//! | [`onnx`] | ONNX files as graphs |
-//! | [`bert`] | BERT-family model directories and the float32 encoder |
-//! | [`word_table`] | word embeddings in float32, or in int8 with a scale each row |
-//! | [`gpt2`] | GPT-2-family model directories and the float32 decoder with its key and value cache |
-//! | [`rewrite`] | exact rewrites of the float32 network that make it easier to quantise |
-//! | [`mod@calibrate`] | ranges of all tensors on sample sentences |
-//! | [`quantise`] | float32 layer + ranges to a [`layer::QuantisedLayer`] |
-//! | [`layer`] | the quantised layer: int8 matrices, int32 biases, read-out scales, integer-unit constants |
-//! | [`mod@layer_reference`] | what Gemmini's arithmetic makes of it, bit for bit; shares no code with anything that runs it |
-//! | [`encoder`] | a whole quantised encoder |
-//! | [`decoder`], [`decoder_reference`] | a whole quantised decoder with its int32 residual stream, and its reference |
-//! | [`container`] | the layer as a file, with a sample; layer 0 of all-MiniLM-L6-v2 is embedded |
-//! | [`mod@model_file`] | model directories of both families, and whole quantised models as one file |
-//! | [`quality`], [`report`] | cosine, largest error, signal to noise ratio; of every tensor of every layer |
+//! The parts, in the order in which data flow; each one uses those above it only:
+//!
+//! | part | modules | role |
+//! |---|---|---|
+//! | [`files`] | [`matrix`], [`tensor`], [`files::encoding`], [`word_table`] | matrices, names of tensors, number formats, files of weights |
+//! | [`transformer`] | [`float`], [`bert`], [`gpt2`], [`rewrite`] | model directories, the float32 encoder and decoder, exact rewrites |
+//! | [`mod@graph`] | [`graph::operator`], [`graph::builder`], [`graph::families`], [`onnx`] | any network as a graph of typed operators |
+//! | [`quantise`] | [`mod@calibrate`], [`layer`], [`encoder`], [`decoder`] | INT8: ranges, the quantised layer, whole Transformers, convolutional graphs |
+//! | [`reference`] | [`mod@layer_reference`], [`decoder_reference`] | what Gemmini's arithmetic makes of it, bit for bit; shares no code with anything that runs it |
+//! | [`report`] | [`quality`] | cosine, largest error, signal to noise ratio; of every tensor of every layer |
+//! | [`saved`] | [`container`], [`mod@model_file`] | quantised networks as files; layer 0 of all-MiniLM-L6-v2 is embedded |
+//!
+//! The modules of the second column are also at the crate's root.
 //!
 //! # Data flow of a quantised layer
 //!
@@ -85,29 +81,30 @@
 //! * LayerNorm needs a whole row of the accumulator: 24 tiles for 384 columns on a 16 x 16 array.
 //! * LayerNorm's scale enters its statistics, so each column group of a LayerNorm is a pass of its own.
 
-pub mod bert;
-pub mod calibrate;
-pub mod container;
-pub mod decoder;
-pub mod decoder_reference;
-pub mod encoder;
+/// The front page of the package, whose example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 pub mod error;
-pub mod float;
-pub mod gpt2;
+pub mod files;
 pub mod graph;
-pub mod layer;
-pub mod layer_reference;
-pub mod matrix;
-pub mod model_file;
-pub mod onnx;
-pub mod quality;
 pub mod quantise;
-mod random;
+pub mod reference;
 pub mod report;
-pub mod rewrite;
-pub mod tensor;
-mod weights;
-pub mod word_table;
+pub mod saved;
+pub mod transformer;
+
+pub use files::{matrix, tensor, word_table};
+pub use graph::onnx;
+pub use quantise::{calibrate, decoder, encoder, layer};
+pub use reference::{decoder as decoder_reference, layer as layer_reference};
+pub use report::quality;
+pub use saved::{layer_file as container, model_file};
+pub use transformer::{bert, float, gpt2, rewrite};
+
+pub(crate) use files::{text, weights};
+pub(crate) use transformer::random;
 
 pub use container::{LayerFile, embedded_default};
 pub use error::ModelError;

@@ -347,7 +347,7 @@ fn damaged_graphs_are_explained() {
     node `embeddings` (embedding): 5 positions needed, the table has 2
     `outputs` refers to edge 99, but the graph has 37; the file is damaged
     node `layer.0.context` (attention): 7 heads do not divide a width of 24
-    edge `layer.0.intermediate`: shape [5, 18446744073709551615] is too large
+    edge `layer.0.intermediate`: shape [5, 18446744073709551615] needs 320.0 EiB in float32; at most 4.0 GiB are allowed: choose smaller dimensions
     node `layer.0.intermediate` (matmul): the result has shape [5, 96], but its edge says [5, 95]
     the name `layer.0.query` occurs twice; node and edge names must be unique
     edge `embeddings`: its source is not the node that writes it; every edge has exactly one source

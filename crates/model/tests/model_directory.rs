@@ -172,7 +172,7 @@ fn a_non_finite_weight_is_refused() {
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     let error = load_error(&dir);
-    assert!(error.contains("has a non-finite value at element"), "{error}");
+    assert!(error.contains("has a NaN or an infinity at element"), "{error}");
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn a_small_file_carries_all_words_in_int8_with_a_scale_each() {
     scales[3] = f32::NAN;
     let read =
         |model: &QuantisedModel| ModelFile::from_bytes(&model.to_bytes().unwrap(), "bad").err().unwrap().to_string();
-    assert_eq!(read(&small), "quantised model bad: embeddings.word.scale: row 3 has the scale NaN");
+    assert_eq!(
+        read(&small),
+        "quantised model bad: tensor `embeddings.word.scale` has the value NaN at element 3, which is no number"
+    );
     let WordTable::Int8 { scales, .. } = &mut small.model.embeddings.word else { panic!("int8") };
     scales.pop();
     assert_eq!(read(&small), "quantised model bad: embeddings.word.scale has 24 scales for 25 rows");
@@ -112,7 +115,7 @@ fn a_synthetic_model_needs_no_tokenizer() {
     };
     assert_eq!(back.generate(&[1], 3).unwrap(), q.generate(&[1], 3).unwrap());
     let error = back.model.tokenize("text").unwrap_err().to_string();
-    assert_eq!(error, "memory: tokenizer: a synthetic model has none; give token ids");
+    assert_eq!(error, "memory: tokenizer: the model has none; give token ids");
 }
 
 #[test]

@@ -191,6 +191,14 @@ fn quantise_and_dequantise_pairs_become_number_formats() {
 }
 
 #[test]
+fn a_batch_normalisation_alone_is_a_depthwise_convolution() {
+    let model = load("batch-norm", &[]).unwrap();
+    let operators: Vec<&Operator> = model.graph.nodes.iter().map(|node| &node.operator).collect();
+    let [Operator::Conv2d(conv)] = operators[..] else { panic!("{operators:?}") };
+    assert_eq!((conv.kind(3), conv.bias), (ConvKind::Depthwise, true));
+}
+
+#[test]
 fn external_data_is_read_from_beside_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.onnx");
@@ -202,7 +210,10 @@ fn external_data_is_read_from_beside_the_file() {
     let values: Vec<f32> = (0..4).map(|v| v as f32).collect();
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     fs::write(dir.path().join("weights.bin"), &bytes[..12]).unwrap();
-    assert_eq!(message(load().unwrap_err()), "model.onnx: tensor `w`: external data weights.bin is too short");
+    assert_eq!(
+        message(load().unwrap_err()),
+        "model.onnx: tensor `w`: external data weights.bin has 12 bytes, but needs 16"
+    );
     fs::write(dir.path().join("weights.bin"), &bytes).unwrap();
     assert_eq!(load().unwrap().constants.values().next().unwrap(), &values);
     fs::write(&path, external_model("../weights.bin")).unwrap();
@@ -248,14 +259,15 @@ fn what_cannot_be_translated_is_named_with_a_remedy() {
         |file: &String| load(file.trim_end_matches(".onnx"), &[]).unwrap_err().to_string().replace(&prefix, "");
     let messages: Vec<String> = files.iter().map(message).collect();
     insta::assert_snapshot!(messages.join("\n"), @r"
-    bad-activation.onnx: node `softmax` (Softmax): the element-wise expression that ends in `t` is neither ReLU nor GELU; use one of these activations
-    bad-batch-norm.onnx: node `norm` (BatchNormalization): a batch normalisation that does not follow a convolution directly; fold it into the neighbouring weights
+    bad-activation.onnx: node `softmax` (Softmax): the element-wise expression that ends in `t` is none of ReLU, ReLU6, GELU and a line; use one of these activations
     bad-channels.onnx: node `conv` (Conv): 1 groups of 5 channels and 4 outputs do not fit 3 input channels; check the model
-    bad-clip.onnx: node `relu6` (Clip): clipping (ReLU6); Gemmini has ReLU only; train or export with ReLU
     bad-domain.onnx: node `fused` (FusedMatMul): the operator set `com.microsoft`; export with the standard operators, without the runtime's fusions
     bad-inner.onnx: node `product` (MatMul): operands [2, 8] and [9, 8]; the inner sizes must agree
     bad-operator.onnx: node `recurrent` (LSTM): this operator; the importer's documentation lists what is translated; split the model before this node
     bad-qlinear.onnx: node `product` (QLinearMatMul): this form of quantisation; export with QuantizeLinear and DequantizeLinear pairs (QDQ)
+    bad-several.onnx: 3 nodes are not supported:
+      HardSwish (2 nodes: `act1`, `act2`): this operator; the importer's documentation lists what is translated; split the model before this node
+      Resize (1 node: `upsample`): this operator; the importer's documentation lists what is translated; split the model before this node
     bad-transpose.onnx: node `turn` (Transpose): perm [1, 0] of a tensor [2, 8]; only the transpositions of attention and between image layouts fold; move this one into the weights
     bad-undefined.onnx: node `relu` (Relu): its operand `nothing` is missing from the file
     bad-zero-point.onnx: node `quantise` (QuantizeLinear): a zero point other than 0; quantise symmetrically to int8
@@ -265,7 +277,8 @@ fn what_cannot_be_translated_is_named_with_a_remedy() {
 #[test]
 fn a_named_dimension_needs_a_size() {
     let error = load("flat", &[]).unwrap_err().to_string();
-    assert!(error.ends_with("input `image`: dimension `batch` has no fixed size; give one for this name"), "{error}");
+    let expected = "input `image`: axis 0 (`batch`) has no fixed size; give it one, for example --dimension batch=1";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]

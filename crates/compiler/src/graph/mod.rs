@@ -24,6 +24,7 @@ use pollux_memory::Memory;
 use pollux_model::graph::{EdgeId, IntegerGraph, IntegerOperation, Step, Tensors, Weights};
 
 use crate::error::CompileError;
+use crate::host::HostStep;
 use crate::lowering::Lowering;
 use crate::operation::{Compiled, OperationClass};
 use crate::plan::Plan;
@@ -188,8 +189,47 @@ impl Network<'_> {
                 let relu = Norm { input, out, scale: 1.0, activation: Activation::Relu };
                 Ok(relu.lower(&mut self.lowering.builder)?)
             }
+            IntegerOperation::ClippedRelu { scale } => {
+                self.lowering.begin(&step.name, OperationClass::Nonlinear);
+                let relu = Norm { input, out, scale: *scale, activation: Activation::Relu };
+                Ok(relu.lower(&mut self.lowering.builder)?)
+            }
+            IntegerOperation::Concat { axis, scales } => self.concat(step, *axis, scales, out),
+            IntegerOperation::Softmax { scale } => {
+                let softmax = HostStep::RowSoftmax { input, out, scale: *scale };
+                self.lowering.host(&step.name, OperationClass::Nonlinear, softmax);
+                Ok(())
+            }
             IntegerOperation::Reshape => Ok(()),
         }
+    }
+
+    /// Copies each operand to its place, scaled: columns of the result if the axis is the last one, else blocks of rows.
+    fn concat(&mut self, step: &Step, axis: usize, scales: &[f32], out: View) -> Result<(), CompileError> {
+        self.lowering.begin(&step.name, OperationClass::DataMovement);
+        let mut copy = |input: View, out: View, scale: f32| {
+            let copy = Norm { input, out, scale, activation: Activation::None };
+            copy.lower(&mut self.lowering.builder)
+        };
+        let rank = self.graph.graph.edge(step.output).shape.len();
+        // Rows of an operand that lie together in the result.
+        let run = |edge: EdgeId| self.graph.graph.edge(edge).shape[axis..rank.max(1) - 1].iter().product::<usize>();
+        let mut first = 0;
+        for (&edge, &scale) in step.inputs.iter().zip(scales) {
+            let input = self.tensors[&edge];
+            if axis + 1 == rank {
+                copy(input, out.columns(first..first + input.cols)?, scale)?;
+                first += input.cols;
+                continue;
+            }
+            let (rows, stride) = (run(edge), run(step.output));
+            for block in 0..input.rows / rows.max(1) {
+                let (from, to) = (block * rows, block * stride + first);
+                copy(input.rows(from..from + rows)?, out.rows(to..to + rows)?, scale)?;
+            }
+            first += rows;
+        }
+        Ok(())
     }
 
     /// A product over the rows of the input, as part of the current operation: one read-out for each scale.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use pollux_isa::GemminiConfig;
 use pollux_model::GraphModel;
-use pollux_model::graph::quantise::StepQuality;
 use pollux_model::graph::{Array, EdgeId, Graph, GraphOptions, IntegerGraph, Step, Tensors, evaluate};
 use pollux_model::quality::Quality;
+use pollux_model::report::StepQuality;
 use serde::Serialize;
 
 use super::{CompiledGraph, compile};

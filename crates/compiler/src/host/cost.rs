@@ -136,6 +136,20 @@ impl HostStep {
                     bytes: n * (4 + 4 + 1),
                 }
             }
+            Self::RowSoftmax { input, .. } => {
+                let (rows, n) = (input.rows as u64, (input.rows * input.cols) as u64);
+                HostWork {
+                    // Maximum: compare; difference; exponent's insertion.
+                    integer: n * 3,
+                    // Two conversions, the scale, the sum, the factor; the exponential's reduction (3) and polynomial (5).
+                    float: n * (2 + 3 + 8),
+                    float_divide: rows,
+                    // The maximum and the exponential each load; the exponential is stored and loaded; the result.
+                    memory: n * 5,
+                    bytes: n * 2,
+                    ..HostWork::default()
+                }
+            }
             Self::DiagonalSum { sum, out, .. } => {
                 let (rows, n) = (out.rows as u64, (out.rows * out.cols) as u64);
                 let terms = sum.terms.len() as u64;

@@ -23,6 +23,15 @@ pub enum HostStep {
         /// Factor of the read-out, on top of 127/sum, of each block of `rows / factors.len()` rows.
         factors: Vec<f32>,
     },
+    /// int8 probabilities in steps of 1/127 of int8 values, row by row, in float32.
+    RowSoftmax {
+        /// int8.
+        input: View,
+        /// Probabilities, int8.
+        out: View,
+        /// Real value of 1.
+        scale: f32,
+    },
     /// A diagonal sum with its activation.
     DiagonalSum {
         /// Branch and residual, int8.
@@ -68,6 +77,12 @@ impl HostStep {
                 let rows_each = scores.rows.div_ceil(factors.len().max(1)).max(1);
                 for r in 0..scores.rows {
                     let probabilities = softmax_row(&read_i32(memory, scores, r), *constants, factors[r / rows_each]);
+                    write_i8(memory, out, r, &probabilities);
+                }
+            }
+            Self::RowSoftmax { input, out, scale } => {
+                for r in 0..input.rows {
+                    let probabilities = float_softmax_row(&read_i8(memory, input, r), *scale);
                     write_i8(memory, out, r, &probabilities);
                 }
             }
@@ -133,6 +148,17 @@ fn softmax_row(row: &[i32], constants: SoftmaxConstants, scale: f32) -> Vec<i8> 
     statistics.finish_inv_sum_exp(row, &constants, variant, scale.to_bits());
     let Statistics { max, inv_sum_exp, .. } = statistics;
     read_out(row, &Readout::Softmax { max, inv_sum_exp, constants, variant })
+}
+
+/// Probabilities of a row in steps of 1/127.
+fn float_softmax_row(row: &[i8], scale: f32) -> Vec<i8> {
+    let max = row.iter().fold(i8::MIN, |max, &x| max.max(x));
+    let mut probabilities: Vec<f32> = Vec::with_capacity(row.len());
+    for &x in row {
+        probabilities.push(libm::expf(scale * (i32::from(x) - i32::from(max)) as f32));
+    }
+    let factor = 127.0 / probabilities.iter().fold(0.0f32, |sum, p| sum + p);
+    probabilities.iter().map(|p| (p * factor).round_ties_even() as i8).collect()
 }
 
 /// One row of a diagonal sum.

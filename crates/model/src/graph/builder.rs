@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::error::GraphError;
+use super::network::{Edge, EdgeId, Graph, Node, NodeId, Quantisation, Source};
 use super::operator::{Operator, elements};
-use super::{Edge, EdgeId, Graph, GraphError, Node, NodeId, Quantisation, Source};
 
 /// A graph under construction.
 #[derive(Clone, Debug)]

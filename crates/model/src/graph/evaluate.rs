@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::error::GraphError;
+use super::network::{EdgeId, GraphModel, Node};
 use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
-use super::{EdgeId, GraphError, GraphModel, Node};
 use crate::float::{dot, gelu, gelu_tanh, normalise, softmax};
 use crate::matrix::Matrix;
 
@@ -47,6 +48,7 @@ impl Array {
 /// If an input or constant is missing or has the wrong size, or a token id is outside its table.
 pub fn evaluate(model: &GraphModel, inputs: &BTreeMap<&str, Array>) -> Result<BTreeMap<EdgeId, Array>, GraphError> {
     let graph = &model.graph;
+    graph.check_memory()?;
     let mut values: BTreeMap<EdgeId, Array> = BTreeMap::new();
     for id in graph.inputs().chain(graph.constants()) {
         let edge = graph.edge(id);
@@ -92,7 +94,9 @@ fn apply(node: &Node, x: &[&Array], shape: &[usize]) -> Result<Vec<f32>, GraphEr
         Operator::Gelu { form: GeluForm::Erf } => map(gelu),
         Operator::Gelu { form: GeluForm::Tanh } => map(gelu_tanh),
         Operator::Relu => map(|v| v.max(0.0)),
+        Operator::ClippedRelu { limit } => x[0].data.iter().map(|v| v.clamp(0.0, *limit)).collect(),
         Operator::Add => x[0].data.iter().zip(&x[1].data).map(|(a, b)| a + b).collect(),
+        Operator::Concat { axis } => concat(&x.iter().map(|a| (&a.shape[..], &a.data[..])).collect::<Vec<_>>(), *axis),
         Operator::Pooling { kind } => {
             x[0].batches().flat_map(|b| pool(b, x[0].shape[x[0].shape.len() - 1], *kind)).collect()
         }
@@ -195,13 +199,25 @@ fn pool(tokens: &[f32], width: usize, kind: TokenPooling) -> Vec<f32> {
     }
 }
 
+/// Tensors (shape and elements) one behind the other along an axis.
+pub(crate) fn concat<T: Copy>(operands: &[(&[usize], &[T])], axis: usize) -> Vec<T> {
+    let runs: Vec<usize> = operands.iter().map(|(shape, _)| shape[axis..].iter().product()).collect();
+    let mut out = Vec::with_capacity(operands.iter().map(|(_, data)| data.len()).sum());
+    for outer in 0..operands[0].1.len() / runs[0] {
+        for ((_, data), run) in operands.iter().zip(&runs) {
+            out.extend_from_slice(&data[outer * run..][..*run]);
+        }
+    }
+    out
+}
+
 /// Rows or columns of the image under window position `at`: kernel index and image index.
-pub(super) fn taps(window: &Window, axis: usize, at: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn taps(window: &Window, axis: usize, at: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     let (start, padding, dilation) = (at * window.stride[axis], window.padding[axis], window.dilation[axis]);
-    (0..window.kernel[axis]).filter_map(move |k| {
-        let position = (start + k * dilation).checked_sub(padding)?;
-        (position < size).then_some((k, position))
-    })
+    // Only those inside, so that the time does not depend on the padding.
+    let first = padding.saturating_sub(start).div_ceil(dilation);
+    let end = (size + padding).saturating_sub(start).div_ceil(dilation).min(window.kernel[axis]);
+    (first..end).map(move |k| (k, start + k * dilation - padding))
 }
 
 fn convolution(x: &[&Array], conv: &Conv2d, shape: &[usize]) -> Vec<f32> {

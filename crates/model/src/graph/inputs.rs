@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 
 use super::evaluate::Array;
-use super::{Edge, Graph, operator};
+use super::network::{Edge, Graph};
+use super::operator;
 use crate::error::ModelError;
 
 const NPY_MAGIC: &[u8] = b"\x93NUMPY";
@@ -64,6 +65,9 @@ fn wrong_type(path: &Path, tensor: &str, found: &str) -> ModelError {
 
 /// The array in the edge's shape.
 fn fit(path: &Path, edge: &Edge, array: Array) -> Result<Array, ModelError> {
+    if let Some(index) = array.data.iter().position(|value| !value.is_finite()) {
+        return Err(ModelError::NotFinite { path: path.into(), tensor: edge.name.clone(), index });
+    }
     let without_ones = |shape: &[usize]| shape.iter().skip_while(|&&size| size == 1).copied().collect::<Vec<_>>();
     let wanted = without_ones(&edge.shape);
     if without_ones(&array.shape) == wanted {

@@ -5,6 +5,8 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::float::GeluForm;
+
 /// Where an operator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,16 +31,6 @@ pub enum OperatorClass {
     DataMovement,
 }
 
-/// Form of the GELU in the float32 model; the integer unit approximates both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GeluForm {
-    /// `x/2 (1 + erf(x / sqrt 2))`.
-    Erf,
-    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, GPT-2's.
-    Tanh,
-}
-
 /// A sliding window over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -53,7 +45,7 @@ pub struct Window {
 }
 
 /// Largest size in a [`Window`].
-const MAX_WINDOW: usize = 1 << 16;
+pub(crate) const MAX_WINDOW: usize = 1 << 16;
 
 impl Window {
     /// A square window with one stride and one padding.
@@ -179,8 +171,18 @@ pub enum Operator {
     },
     /// max(x, 0) of each element.
     Relu,
+    /// min(max(x, 0), limit) of each element (ReLU6 if the limit is 6).
+    ClippedRelu {
+        /// Largest result.
+        limit: f32,
+    },
     /// Sum of two tensors of one shape.
     Add,
+    /// Tensors one behind the other along an axis; their other sizes agree.
+    Concat {
+        /// The axis.
+        axis: usize,
+    },
     /// `[.., tokens, width]` to `[.., width]`. On the host.
     Pooling {
         /// The rule.
@@ -246,7 +248,9 @@ impl Operator {
             Self::LayerNorm { .. } => "layer_norm",
             Self::Gelu { .. } => "gelu",
             Self::Relu => "relu",
+            Self::ClippedRelu { .. } => "clipped_relu",
             Self::Add => "add",
+            Self::Concat { .. } => "concat",
             Self::Pooling { .. } => "pooling",
             Self::Conv2d(_) => "conv2d",
             Self::MaxPool(_) => "max_pool",
@@ -269,14 +273,17 @@ impl Operator {
     pub fn class(&self) -> OperatorClass {
         match self {
             Self::MatMul { .. } | Self::Attention { .. } | Self::Conv2d(_) => OperatorClass::Matmul,
-            Self::Softmax | Self::LayerNorm { .. } | Self::Gelu { .. } | Self::Relu => OperatorClass::Nonlinear,
+            Self::Softmax | Self::LayerNorm { .. } | Self::Gelu { .. } | Self::Relu | Self::ClippedRelu { .. } => {
+                OperatorClass::Nonlinear
+            }
             _ => OperatorClass::DataMovement,
         }
     }
 
-    /// How many operands it takes.
-    fn operands(&self) -> usize {
-        match self {
+    /// How many operands it takes; nothing if any number from one.
+    fn operands(&self) -> Option<usize> {
+        Some(match self {
+            Self::Concat { .. } => return None,
             Self::Embedding { position, segment, .. } => 2 + usize::from(*position) + usize::from(*segment),
             Self::MatMul { bias, .. } => 2 + usize::from(*bias),
             Self::Attention { cached, .. } => 3 + 2 * usize::from(*cached),
@@ -284,7 +291,7 @@ impl Operator {
             Self::Add => 2,
             Self::Conv2d(c) => 2 + usize::from(c.bias),
             _ => 1,
-        }
+        })
     }
 
     /// The result's shape for operands of the given shapes.
@@ -292,8 +299,9 @@ impl Operator {
     /// # Errors
     /// A sentence with the rule that is broken and the shapes.
     pub fn output_shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
-        if inputs.len() != self.operands() {
-            return Err(format!("{} operands given, {} needed", inputs.len(), self.operands()));
+        let needed = self.operands().unwrap_or(inputs.len().max(1));
+        if inputs.len() != needed {
+            return Err(format!("{} operands given, {needed} needed", inputs.len()));
         }
         if let Some(shape) = inputs.iter().find(|s| s.contains(&0)) {
             return Err(format!("an operand of shape {shape:?} is empty"));
@@ -306,7 +314,11 @@ impl Operator {
             Self::MatMul { transpose_b, .. } => matmul_shape(inputs, *transpose_b),
             Self::Attention { heads, .. } => attention_shape(inputs, *heads),
             Self::LayerNorm { .. } => layer_norm_shape(inputs),
-            Self::Softmax | Self::Gelu { .. } | Self::Relu => Ok(inputs[0].to_vec()),
+            Self::ClippedRelu { limit } if !(limit.is_finite() && *limit > 0.0) => {
+                Err(format!("the limit must be a number above 0, found {limit}"))
+            }
+            Self::Softmax | Self::Gelu { .. } | Self::Relu | Self::ClippedRelu { .. } => Ok(inputs[0].to_vec()),
+            Self::Concat { axis } => concat_shape(inputs, *axis),
             Self::Add if inputs[0] == inputs[1] => Ok(inputs[0].to_vec()),
             Self::Add => Err(format!("both operands must have one shape, found {:?} and {:?}", inputs[0], inputs[1])),
             Self::Pooling { .. } => match inputs[0] {
@@ -362,9 +374,26 @@ impl Operator {
 /// Largest number of elements of a tensor, far above any network's, so that sizes and work stay inside 64 bits.
 const MAX_ELEMENTS: usize = 1 << 44;
 
-/// Number of elements, or nothing if there are more than [`MAX_ELEMENTS`].
+/// Number of elements, or nothing if there are more than [`MAX_ELEMENTS`]. A size of 0 does not excuse the others: partial
+/// products stay inside 64 bits, too.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS)
+    let bound = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= MAX_ELEMENTS)?;
+    Some(if shape.contains(&0) { 0 } else { bound })
+}
+
+fn concat_shape(inputs: &[&[usize]], axis: usize) -> Result<Vec<usize>, String> {
+    let first = inputs[0];
+    if axis >= first.len() {
+        return Err(format!("axis {axis} of {first:?}, which has {} axes", first.len()));
+    }
+    let fits = |s: &[usize]| s.len() == first.len() && (0..s.len()).all(|a| a == axis || s[a] == first[a]);
+    if let Some(other) = inputs.iter().find(|s| !fits(s)) {
+        return Err(format!("all sizes but those of axis {axis} must agree, found {first:?} and {other:?}"));
+    }
+    let mut shape = first.to_vec();
+    // Each size is at most `MAX_ELEMENTS`.
+    shape[axis] = inputs.iter().map(|s| s[axis]).sum();
+    Ok(shape)
 }
 
 fn embedding_shape(inputs: &[&[usize]], position: bool, first: usize) -> Result<Vec<usize>, String> {
@@ -447,6 +476,18 @@ fn conv_shape(inputs: &[&[usize]], conv: &Conv2d) -> Result<Vec<usize>, String> 
     }
     let [h, w] = conv.window.output([h, w])?;
     Ok(vec![n, h, w, outputs])
+}
+
+/// Reorders weights from (outputs, inputs, rows, columns) to (rows, columns, inputs, outputs), times a factor an output.
+pub(crate) fn channels_last(kernel: &[f32], shape: &[usize], factor: impl Fn(usize) -> f32) -> Vec<f32> {
+    let [rows, cols, inputs, outputs] = *shape else { unreachable!("a convolution's weights have four sizes") };
+    let mut out = Vec::with_capacity(kernel.len());
+    for pixel in 0..rows * cols {
+        for i in 0..inputs {
+            out.extend((0..outputs).map(|o| kernel[(o * inputs + i) * rows * cols + pixel] * factor(o)));
+        }
+    }
+    out
 }
 
 impl fmt::Display for Window {

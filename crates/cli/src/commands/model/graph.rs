@@ -202,6 +202,7 @@ pub fn lower(
     let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
     let (pair, inputs) = arguments.load(path, out)?;
     let compiled = pair.lower(&inputs, config, &plan).map_err(failure)?.graph.compiled;
+    super::without_host(&compiled)?;
     save(output, &compiled, None, out)
 }
 

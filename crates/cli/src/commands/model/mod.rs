@@ -373,14 +373,20 @@ fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
     note_left_out(&model, text, out)?;
     let compiled = model.lower(text, config, &plan, &arguments.lowering.techniques()).map_err(failure)?;
     let tokens = model.tokens(text).map_err(failure)?;
-    if let Some(step) = compiled.operations.iter().find(|operation| operation.host.is_some()) {
-        return Err(Failure::Input(format!(
+    without_host(&compiled)?;
+    save(&arguments.output, &compiled, Some(tokens), out)
+}
+
+/// Refuses what a program alone does not do.
+fn without_host(compiled: &Compiled) -> Result<(), Failure> {
+    match compiled.operations.iter().find(|operation| operation.host.is_some()) {
+        None => Ok(()),
+        Some(step) => Err(Failure::Input(format!(
             "operation `{}` is done by the host, which a program alone does not have: use `pollux model run`, or a plan \
              and a configuration that leave nothing to the host",
             step.name
-        )));
+        ))),
     }
-    save(&arguments.output, &compiled, Some(tokens), out)
 }
 
 /// Writes the program, and says what it is made of; only a text has tokens.

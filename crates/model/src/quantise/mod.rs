@@ -1,0 +1,30 @@
+//! Quantisation to INT8: calibration, ranges, Transformers layer by layer, and convolutional networks as graphs.
+//!
+//! | file | role |
+//! |---|---|
+//! | `range`, `options` | how ranges follow from values, and all other choices |
+//! | [`calibrate`] | what the tensors of a Transformer look like on sample sentences |
+//! | `rewrites` | which exact rewrites that asks for |
+//! | [`layer`] | the quantised layer: matrices, biases, scales, constants |
+//! | `encoder_layer` | one layer of an encoder; the parts are a decoder's, too |
+//! | [`encoder`], [`decoder`] | whole models |
+//! | `integer_graph`, `graph` | convolutional networks in INT8, and how one is made from a float32 graph |
+//! | `formats` | the number formats of a Transformer on its graph |
+
+pub mod calibrate;
+pub mod decoder;
+pub mod encoder;
+pub(crate) mod encoder_layer;
+mod formats;
+mod graph;
+pub(crate) mod integer_graph;
+pub mod layer;
+pub(crate) mod options;
+pub(crate) mod range;
+mod rewrites;
+
+pub use encoder::QuantisedModel;
+pub use encoder_layer::{norm_encoding, quantise_layer};
+pub use graph::GraphOptions;
+pub use options::QuantiseOptions;
+pub use range::RangeMethod;

@@ -1,0 +1,7 @@
+//! Integer references: what Gemmini's arithmetic makes of a quantised network, element by element. They share no code with
+//! anything that lowers or runs one.
+
+pub mod decoder;
+mod encoder;
+mod graph;
+pub mod layer;

@@ -1,0 +1,8 @@
+//! Transformers in float32: model directories, forward passes, and exact rewrites.
+
+pub mod bert;
+pub mod float;
+pub mod gpt2;
+pub(crate) mod random;
+pub mod rewrite;
+pub mod weights;
