@@ -8,16 +8,15 @@
 use pollux_functional::{Action, FunctionalModel, Policy};
 use pollux_isa::config::{Capacity, Dataflow, ExpVariant, ScaleArgs, ScaleUnits};
 use pollux_isa::legality::check_program;
-use pollux_isa::{Command, GemminiConfig, StreamItem};
+use pollux_isa::{Command, GemminiConfig, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::event::NoObserver;
 use pollux_sim::frontend_tlb::{PageTables, Translation};
 use pollux_sim::host::StreamHost;
 use pollux_sim::memory::{
-    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory, DramParameters,
-    MemorySystem,
+    BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters, CacheParameters, DramL2Memory,
+    DramL2Parameters, MemoryModel, MemorySystem,
 };
-use pollux_sim::setup;
 use pollux_sim::simulation::{RunError, RunSummary, Simulation};
 use pollux_testkit::{Gene, RandomProgram, program};
 use proptest::prelude::*;
@@ -25,6 +24,9 @@ use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestError, TestRunner
 
 /// Cycles after which a run is taken for endless.
 const LIMIT: u64 = 400_000;
+
+/// Cycles without an outcome after which it is taken for a livelock.
+const WATCHDOG: u64 = 20_000;
 
 /// Random words of a configuration; more than it has fields.
 const CONFIG_WORDS: usize = 64;
@@ -43,7 +45,8 @@ impl Words<'_> {
 
     /// A scaler of loads or reads, if built; `counts` are the possible numbers of shared multipliers.
     fn scaler(&mut self, base: Option<ScaleArgs>, counts: &[u32]) -> Option<ScaleArgs> {
-        let (latency, built, shared) = (self.pick(&[4, 1, 2, 3, 8]), self.pick(&[true, true, true, false]), self.flag());
+        let (latency, built, shared) =
+            (self.pick(&[4, 1, 2, 3, 8]), self.pick(&[true, true, true, false]), self.flag());
         let count = self.pick(counts);
         let units = if shared { ScaleUnits::PerColumn } else { ScaleUnits::Count(count) };
         base.filter(|_| built).map(|args| ScaleArgs { latency, units, ..args })
@@ -75,14 +78,17 @@ fn config(words: &[u32]) -> GemminiConfig {
         mesh_columns: dim / tile_columns,
         ld_queue_length: words.pick(&[8, 1, 2, 3]),
         st_queue_length: words.pick(&[2, 1, 4]),
-        ex_queue_length: words.pick(&[8, 3, 4, 5]),
+        // A queue of three runs dry after each overlapped pass, so that the next compute runs apart from its preload and, with
+        // transposed weights, without them. No recording of the RTL has such a queue.
+        ex_queue_length: words.pick(&[8, 4, 5, 6]),
         reservation_station_entries_ld: words.pick(&[8, 2, 4, 16]),
         reservation_station_entries_st: words.pick(&[4, 8]),
         reservation_station_entries_ex: words.pick(&[16, 2, 4, 8]),
         sp_banks,
         sp_singleported: words.flag(),
         sp_capacity: Capacity::Matrices(sp_matrices),
-        spad_read_delay: words.pick(&[4, 1, 2, 3, 8]),
+        // A delay above DIM is not modelled exactly (the book's chapter on validation).
+        spad_read_delay: words.pick(&[4, 1, 2, 3]),
         acc_banks,
         acc_singleported: single_ported,
         acc_sub_banks: single_ported.then(|| words.pick(&[2, 1, 4])),
@@ -92,7 +98,9 @@ fn config(words: &[u32]) -> GemminiConfig {
         dma_buswidth: buswidth,
         mvin_scale_args: words.scaler(float, &[4, 2, 1]),
         mvin_scale_acc_args: words.scaler(float, &[4, 2, 1]),
-        acc_scale_args: acc_scale.map(|args| match args.units {
+        // The normalizer multiplies by factors of this type.
+        acc_scale_args: acc_scale.or(base.acc_scale_args.filter(|_| has_normalizations)).map(|args| match args.units {
+            // The generator gives no unit without norm functions its lanes.
             ScaleUnits::Count(_) if !has_normalizations => ScaleArgs { units: ScaleUnits::PerColumn, ..args },
             _ => args,
         }),
@@ -122,49 +130,35 @@ fn config(words: &[u32]) -> GemminiConfig {
 #[derive(Clone, Debug)]
 struct Setting {
     config: Vec<u32>,
-    memory: MemoryKind,
+    memory: MemoryModel,
     /// Cycles of a page-table walk; none without translation.
     walk_latency: Option<u32>,
     interval: u64,
     dense: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum MemoryKind {
-    Bench(BenchParameters),
-    Bandwidth(BandwidthParameters),
-    /// A cache and DRAM, which answer out of order.
-    Dram {
-        clock_mhz: u64,
-        outstanding: usize,
-    },
-}
-
 /// What is wrong with a program in a configuration, if anything.
-fn difference(config: &GemminiConfig, program: &RandomProgram, setting: &Setting) -> Option<String> {
+fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) -> Option<String> {
     if let Some((number, illegality)) = check_program(config, &program.items).first() {
         return Some(format!("command {number} is illegal: {illegality}"));
     }
     let mut functional =
-        FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore)).unwrap();
+        FunctionalModel::with_policy(config.clone(), program.memory.clone(), Policy::all(Action::Ignore));
     functional.run(&program.items).unwrap();
     let beat_bytes = config.beat_bytes() as usize;
     let memory = program.memory.clone();
     let run = Run { config, program, setting, functional };
     match setting.memory {
-        MemoryKind::Bench(p) => run.compare(BenchMemory::new(p, beat_bytes, memory)),
-        MemoryKind::Bandwidth(p) => run.compare(BandwidthMemory::new(p, beat_bytes, memory)),
-        MemoryKind::Dram { clock_mhz, outstanding } => {
-            let cache = CacheParameters { bytes: 16 << 10, ways: 2, hit_cycles: 20 };
-            let dram = DramParameters::ddr3_1866();
-            run.compare(DramL2Memory::new(cache, dram, clock_mhz, outstanding, beat_bytes, memory))
-        }
+        MemoryModel::Bench(p) => run.compare(BenchMemory::new(p, beat_bytes, memory)),
+        MemoryModel::Bandwidth(p) => run.compare(BandwidthMemory::new(p, beat_bytes, memory)),
+        MemoryModel::Dram(p) => run.compare(DramL2Memory::new(p, beat_bytes, memory)),
+        other => Some(format!("the test knows nothing of {other}")),
     }
 }
 
 /// One case.
 struct Run<'a> {
-    config: &'a GemminiConfig,
+    config: &'a ValidConfig,
     program: &'a RandomProgram,
     setting: &'a Setting,
     /// The functional model after the program.
@@ -178,14 +172,19 @@ impl Run<'_> {
         let host = StreamHost::new(self.program.items.clone().into(), self.setting.interval, memory.memory_mut());
         let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
         let translation = self.setting.walk_latency.map_or(Translation::Bare, paged);
-        let start = Simulation::new(self.config, translation, host, memory, false).expect("a modelled configuration");
+        let mut start = Simulation::new(self.config, translation, host, memory, false);
+        start.watchdog = WATCHDOG;
         let (mut fast, mut plain) = (start.clone(), start.clone());
-        let totals = match finish(&mut fast) {
+        plain.skip_idle = false;
+        let (ended, expected) = (finish(&mut fast), finish(&mut plain));
+        let totals = match ended {
             Ok(totals) => totals,
+            Err(RunError::Livelock { .. } | RunError::Limit { .. }) if self.may_livelock() => {
+                let agrees = matches!(expected, Err(RunError::Livelock { .. } | RunError::Limit { .. }));
+                return (!agrees).then(|| format!("a livelock, but every cycle by itself: {expected:?}"));
+            }
             Err(error) => return Some(error.to_string()),
         };
-        plain.skip_idle = false;
-        let expected = finish(&mut plain);
         if expected.as_ref() != Ok(&totals) {
             return Some(format!("{totals:?}, but every cycle by itself: {expected:?}"));
         }
@@ -196,9 +195,23 @@ impl Run<'_> {
         if ends.iter().any(|end| end.as_ref() != Ok(&totals)) {
             return Some(format!("{totals:?}, but stopped at half time ({half:?}): {ends:?}"));
         }
-        [("at once", fast), ("every cycle by itself", plain), ("from half time on", original), ("a copy from half time", copy)]
-            .iter()
-            .find_map(|(how, ended)| Some(format!("{how}: {}", self.memories_differ(ended)?)))
+        if totals.violations.iter().any(|violated| !violated.violation.is_harmless()) {
+            // The hardware does something else than the program asks for.
+            return None;
+        }
+        [
+            ("at once", fast),
+            ("every cycle by itself", plain),
+            ("from half time on", original),
+            ("a copy from half time", copy),
+        ]
+        .iter()
+        .find_map(|(how, ended)| Some(format!("{how}: {}", self.memories_differ(ended)?)))
+    }
+
+    /// A shared TLB without page registers may serve the two engines in turns that never let one of them go on.
+    fn may_livelock(&self) -> bool {
+        self.config.use_shared_tlb && !self.config.use_tlb_register_filter
     }
 
     /// The first row or byte in which an ended simulation and the functional model differ.
@@ -226,24 +239,30 @@ impl Run<'_> {
 
 /// Runs to the end; totals without the number of cycles that were really simulated.
 fn finish<M: MemorySystem>(simulation: &mut Ended<M>) -> Result<RunSummary, RunError> {
-    simulation.run(&mut NoObserver, LIMIT).map(|summary| RunSummary { simulated: 0, ..summary })
+    simulation.run(&mut NoObserver, LIMIT).map(|mut summary| {
+        summary.simulated = 0;
+        summary
+    })
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
     let bench = (1u64..=150, 1u64..=4, 1u64..=4)
-        .prop_map(|(latency, a_period, d_period)| MemoryKind::Bench(BenchParameters { latency, a_period, d_period }));
-    let bandwidth = (1u64..=100, 4u64..=32, 1usize..=24).prop_map(|(latency, bytes, outstanding)| {
-        MemoryKind::Bandwidth(BandwidthParameters { latency, bytes, cycles: 1, outstanding })
+        .prop_map(|(latency, a_period, d_period)| MemoryModel::Bench(BenchParameters { latency, a_period, d_period }));
+    let bandwidth = (1u64..=100, 4u64..=32, 1u64..=24).prop_map(|(latency, bytes, outstanding)| {
+        MemoryModel::Bandwidth(BandwidthParameters { latency, bytes, cycles: 1, outstanding })
     });
-    let dram =
-        (200u64..=2000, 1usize..=24).prop_map(|(clock_mhz, outstanding)| MemoryKind::Dram { clock_mhz, outstanding });
+    let dram = (200u64..=2000, 1u64..=24).prop_map(|(clock_mhz, outstanding)| {
+        let cache = CacheParameters { kib: 16, ways: 2, hit_cycles: 20 };
+        MemoryModel::Dram(DramL2Parameters { cache, clock_mhz, outstanding, ..DramL2Parameters::default() })
+    });
     let memory = prop_oneof![3 => bench, 1 => bandwidth, 1 => dram];
     let walk_latency = prop_oneof![2 => Just(None), 1 => (1u32..100).prop_map(Some)];
     let interval = prop_oneof![3 => Just(1u64), 1 => 1u64..=12];
     let config = prop::collection::vec(any::<u32>(), CONFIG_WORDS)
-        .prop_filter("a configuration that is modelled", |words| setup::check(&config(words)).is_ok());
-    (config, memory, walk_latency, interval, any::<bool>())
-        .prop_map(|(config, memory, walk_latency, interval, dense)| Setting { config, memory, walk_latency, interval, dense })
+        .prop_filter("a configuration that is modelled", |words| config(words).validate().is_ok());
+    (config, memory, walk_latency, interval, any::<bool>()).prop_map(
+        |(config, memory, walk_latency, interval, dense)| Setting { config, memory, walk_latency, interval, dense },
+    )
 }
 
 fn genes() -> impl Strategy<Value = Vec<Gene>> {
@@ -271,13 +290,13 @@ fn all_ways_to_run_a_program_come_to_the_same_end_in_any_configuration() {
     let runner = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 3_000,
+        max_shrink_time: 20_000,
         rng_algorithm: RngAlgorithm::ChaCha,
         rng_seed: RngSeed::Fixed(seed),
         ..Config::default()
     };
     let result = TestRunner::new(runner).run(&(setting(), genes()), |(setting, genes)| {
-        let config = config(&setting.config);
+        let config = config(&setting.config).validated().expect("a valid configuration");
         let program = program(&config, setting.dense, &genes);
         match difference(&config, &program, &setting) {
             None => Ok(()),
