@@ -121,6 +121,16 @@ pub fn convolution(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let (pool_size, pool_stride) = if pooled { (2, words.up_to(2)) } else { (1, 1) };
     let pool_out = (out - pool_size) / pool_stride + 1;
     let (bias, relu) = (words.one_in(2), words.one_in(2) && builder.config.has_nonlinear_activations);
+    let (in_blocks, out_blocks) = (in_channels.div_ceil(dim), out_channels.div_ceil(dim));
+    let touched = (edge + 2 * padding).max(out * stride + kernel);
+    let input_rows = batches * touched * touched * in_blocks;
+    let weight_rows = kernel * kernel * in_channels * out_blocks;
+    let half = |rows: u32| rows / CONCURRENT_LOOPS;
+    let output_rows = batches * out * out * out_blocks;
+    let layout = builder.layout;
+    if input_rows + weight_rows > half(layout.sp_rows) || output_rows > half(layout.acc_rows) {
+        return;
+    }
     if !configure_execute(builder, words, false, false, stride) {
         return;
     }
