@@ -12,6 +12,7 @@ use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::simulation::RunSummary;
+use pollux_sim::violation::Violated;
 use pollux_trace::event_csv;
 use pollux_trace::report::CommandLog;
 
@@ -79,6 +80,26 @@ pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out:
     files.finish()?;
     let report = profiler.map(|profiler| profiler.finish(&outcome.summary));
     Ok(CycleRun { memory: outcome.memory, summary: outcome.summary, report })
+}
+
+/// The rules of the RTL that a run broke, as warnings.
+///
+/// # Errors
+/// If the policy says so, those after which the hardware does not do what the program asks for.
+pub fn violations(summary: &RunSummary, policy: PolicyName) -> Result<Vec<String>, Failure> {
+    let (harmless, broken): (Vec<Violated>, _) =
+        summary.violations.iter().partition(|violated| violated.violation.is_harmless());
+    let line = |violated: &Violated| format!("the RTL asserts otherwise: {violated}");
+    let harmless: Vec<String> = harmless.iter().map(line).collect();
+    let mut broken: Vec<String> = broken.iter().map(line).collect();
+    if !broken.is_empty() {
+        broken.push("from there on neither cycles nor memory are claimed to be those of the hardware".to_owned());
+    }
+    match policy.action() {
+        Action::Error if !broken.is_empty() => Err(Failure::Program(broken)),
+        Action::Ignore => Ok(Vec::new()),
+        _ => Ok(broken.into_iter().chain(harmless).collect()),
+    }
 }
 
 /// The files that are written while a simulation runs.

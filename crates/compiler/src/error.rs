@@ -4,6 +4,7 @@ use pollux_functional::ExecError;
 use pollux_kernels::KernelError;
 use pollux_model::{GraphError, ModelError};
 use pollux_sim::simulation::RunError;
+use pollux_sim::violation::Violated;
 use thiserror::Error;
 
 /// An error of this crate.
@@ -85,6 +86,9 @@ pub enum CompileError {
         /// Why.
         source: RunError,
     },
+    /// The program breaks a rule of the hardware at run time.
+    #[error("the RTL asserts otherwise: {0}; the result is not the program's")]
+    Violation(Violated),
     /// A plot cannot be drawn.
     #[error("a plot cannot be drawn: {0}")]
     Plot(String),

@@ -144,6 +144,9 @@ pub fn run_cycles(
         CompileError::Cycles { operation, source: stopped.error }
     })?;
     let (summary, Starts(mut starts)) = (outcome.summary, starts);
+    if let Some(violated) = summary.violations.iter().find(|violated| !violated.violation.is_harmless()) {
+        return Err(CompileError::Violation(violated));
+    }
     starts.resize(count, summary.cycles);
     let end = end(&summary, &compiled.operations);
     let ends = starts.iter().skip(1).copied().chain([end]);

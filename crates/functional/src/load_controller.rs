@@ -1,7 +1,7 @@
 //! MVIN, MVIN2, MVIN3 and CONFIG_LD: `LoadController.scala` and the way of the data into the local memories
 //! (`DMA.scala`, `ZeroWriter.scala`, `VectorScalarMultiplier.scala`, `PixelRepeater.scala`).
 
-use pollux_isa::config::LOAD_STATES;
+use pollux_isa::config::{LOAD_STATES, ScaleUnits};
 use pollux_isa::fields::{ConfigLd, MoveOperands};
 use pollux_isa::values::Scale;
 use pollux_isa::{GemminiConfig, LocalAddr};
@@ -28,7 +28,7 @@ pub(crate) struct LoadController {
     input_bytes: usize,
     acc_bytes: usize,
     has_mvin_scale: bool,
-    has_mvin_scale_acc: bool,
+    mvin_scale_acc: Option<ScaleUnits>,
     has_pixel_repeater: bool,
     /// One row from memory: bytes.
     bytes: Vec<u8>,
@@ -54,7 +54,7 @@ impl LoadController {
             input_bytes: config.input_type.bytes() as usize,
             acc_bytes: config.acc_type.bytes() as usize,
             has_mvin_scale: config.mvin_scale_args.is_some(),
-            has_mvin_scale_acc: config.mvin_scale_acc_args.is_some(),
+            mvin_scale_acc: config.mvin_scale_acc_args.map(|args| args.units),
             has_pixel_repeater: config.has_first_layer_optimizations,
             bytes: Vec::new(),
             elements: Vec::new(),
@@ -160,7 +160,13 @@ impl LoadController {
     }
 
     fn write_wide(&self, m: &mut Machine, to: Destination, scale: Scale) {
-        let scaled = |x: i32| if self.has_mvin_scale_acc { acc_scale(x, scale.0) } else { x };
+        // Shared multipliers let rows with the identity pass (`VectorScalarMultiplier.scala`); one a column multiplies them,
+        // too, which rounds large elements to a float.
+        let scaled = |x: i32| match self.mvin_scale_acc {
+            Some(ScaleUnits::PerColumn) => acc_scale(x, scale.0),
+            Some(ScaleUnits::Count(_)) if scale != Scale::IDENTITY => acc_scale(x, scale.0),
+            _ => x,
+        };
         for (block, bytes) in self.bytes.chunks(self.dim * self.acc_bytes).enumerate() {
             let local = to.local.add(m.layout, to.block_stride.wrapping_mul(block as u32));
             let (elements, _) = bytes.as_chunks::<4>();

@@ -27,7 +27,7 @@ use crate::execute::execute_controller::ExecuteController;
 use crate::execute::execute_controller::wires::{ControlWires, ExResults, RowIssueWires};
 use crate::front_end::FrontInputs;
 use crate::host::BENCH_RD;
-use crate::machine::{CycleWires, Machine, Step};
+use crate::machine::{CycleWires, Machine, Step, is_alive};
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::MemorySystem;
 use crate::observation::activity::Activity;
@@ -72,6 +72,7 @@ impl Acceleration {
         events: &mut EventBuffer,
         activity: Option<&mut Activity>,
     ) -> Step {
+        events.begin(cycle);
         // Wires.
         let busy = machine.front.busy(machine.scratchpad.busy());
         let cmd = Decoupled::new(cmd, |_| machine.front.cmd_ready());
@@ -146,6 +147,8 @@ impl Acceleration {
             }
         }
 
+        let alive = cmd.fires() || is_alive(&[to_load, to_execute, to_store], &completion, &port);
+
         // Clock edge.
         let inputs = FrontInputs {
             cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
@@ -154,8 +157,8 @@ impl Acceleration {
             counters: &machine.counters,
         };
         let mut progress = machine.front.tick(&inputs, events);
-        progress |= machine.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready);
-        progress |= machine.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready);
+        progress |= machine.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready, events);
+        progress |= machine.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready, events);
         let pops = control.pops;
         if !execute_rests {
             progress |= self.tick_execute(&mut machine.execute, to_execute, &control, events);
@@ -182,13 +185,13 @@ impl Acceleration {
             progress = true;
             self.pass_rows(machine, events);
         } else if self.rows.in_streak && !observed {
-            self.look_ahead(machine);
+            self.look_ahead(machine, cycle);
         }
         machine.record(cmd.fire(), busy, events);
         if counter_reset {
             machine.scratchpad.reset_external_counters();
         }
-        Step { progress, accepted: cmd.fires(), busy }
+        Step { progress, accepted: cmd.fires(), busy, alive }
     }
 }
 
@@ -236,7 +239,7 @@ impl Acceleration {
         let _ = machine.front.tick(&inputs, events);
         self.pass_rows(machine, events);
         machine.record(cmd, busy, events);
-        Step { progress: true, accepted: cmd.is_some(), busy }
+        Step { progress: true, accepted: cmd.is_some(), busy, alive: true }
     }
 }
 
@@ -281,13 +284,13 @@ impl Acceleration {
     /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Acceleration::step`]: most cycles need not
     /// look.
     #[inline(never)]
-    fn look_ahead(&mut self, machine: &Machine) {
+    fn look_ahead(&mut self, machine: &Machine, cycle: Cycle) {
         let banks = self.rows.streak.banks;
         if machine.scratchpad.may_defer(banks) {
             let has_row = |bank| machine.scratchpad.has_ex_row(bank);
             let possible = machine.execute.repeating_cycles(&self.rows.streak, has_row);
             let acc_banks = machine.execute.result_banks() | machine.scratchpad.states.acc_writing;
-            self.deferred = Deferred { possible, cycles: 0, banks, acc_banks };
+            self.deferred = Deferred { possible, cycles: 0, start: cycle + 1, banks, acc_banks };
         }
     }
 
@@ -307,7 +310,8 @@ impl Acceleration {
         // Traces list the reads of a cycle by bank.
         streams.sort_by_key(|stream| stream.map(|stream| stream.bank));
         drop(found);
-        let (banks, mut results) = machine.scratchpad.replay_ports();
+        let (banks, mut results) = machine.scratchpad.replay_ports(self.deferred.start);
+        self.deferred.start += Cycle::from(cycles);
         machine.execute.replay(
             &mut self.rows.streak,
             cycles,

@@ -64,6 +64,8 @@ pub struct Step {
     pub accepted: bool,
     /// The busy output.
     pub busy: bool,
+    /// A command was accepted, issued or completed, or a beat passed the memory port: what a livelock lacks.
+    pub alive: bool,
 }
 
 /// The completion arbiter's outputs.
@@ -95,6 +97,12 @@ pub(crate) struct CycleWires<'a> {
     pub(crate) d_offered: bool,
 }
 
+/// A command is issued or completed, or a beat passes the memory port.
+#[inline]
+pub(crate) fn is_alive(issued: &PerUnit<Option<IssuedCmd>>, completion: &Completion, port: &PortWires) -> bool {
+    completion.reported.is_some() || issued.iter().any(Option::is_some) || port.a_taken || port.d.is_some()
+}
+
 impl Machine {
     /// The accelerator after reset.
     pub fn new(config: &ValidConfig, translation: Translation) -> Self {
@@ -121,6 +129,7 @@ impl Machine {
         events: &mut EventBuffer,
         activity: Option<&mut Activity>,
     ) -> Step {
+        events.begin(cycle);
         // Wires, producers before consumers.
         let busy = self.front.busy(self.scratchpad.busy());
         let cmd = Decoupled::new(cmd, |_| self.front.cmd_ready());
@@ -154,6 +163,8 @@ impl Machine {
             self.observe(&wires, activity);
         }
 
+        let alive = cmd.fires() || is_alive(&[to_load, to_execute, to_store], &completion, &port);
+
         // Clock edge.
         let inputs = FrontInputs {
             cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
@@ -162,8 +173,8 @@ impl Machine {
             counters: &self.counters,
         };
         let mut progress = self.front.tick(&inputs, events);
-        progress |= self.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready);
-        progress |= self.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready);
+        progress |= self.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready, events);
+        progress |= self.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready, events);
         let pops = control.pops;
         progress |= self.execute.tick(to_execute, &results, &control, &rows, events);
         progress |= self.port.tick(cycle, &port, memory, self.scratchpad.port_a(), events);
@@ -178,7 +189,7 @@ impl Machine {
         if counter_reset {
             self.scratchpad.reset_external_counters();
         }
-        Step { progress, accepted: cmd.fires(), busy }
+        Step { progress, accepted: cmd.fires(), busy, alive }
     }
 
     /// Controllers that accept a command.
@@ -278,6 +289,11 @@ impl Machine {
             (true, true, true) => CounterEvent::MainLdStExCycles,
         };
         counters.set(line, true);
+    }
+
+    /// A page-table walk is under way.
+    pub fn walks(&self) -> bool {
+        self.tlb.walks()
     }
 
     /// True if a beat waits for the memory's channel A.

@@ -175,7 +175,7 @@ impl ResponseQueue {
     fn offered(&self) -> Option<Cycle> {
         let response = self.responses.front()?;
         let turn = if self.taken == 0 { self.free.max(response.ready) } else { self.free };
-        Some(if self.d_period == 1 { turn } else { turn.next_multiple_of(self.d_period) })
+        Some(if self.d_period == 1 { turn } else { turn.checked_next_multiple_of(self.d_period).unwrap_or(Cycle::MAX) })
     }
 
     #[inline]

@@ -5,3 +5,4 @@ pub mod dma_activity;
 pub mod event;
 pub mod observer;
 pub mod report;
+pub mod violation;

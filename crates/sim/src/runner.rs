@@ -13,7 +13,7 @@ use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemoryModel, Mem
 use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
 use crate::port::frontend_tlb::Translation;
-use crate::simulation::{Position, RunError, RunSummary, Simulation};
+use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
 
 /// Everything around a run: translation, memory system, issue interval, limit, and who watches it.
 ///
@@ -35,6 +35,7 @@ pub struct Runner<'a> {
     memory: MemoryModel,
     interval: u64,
     limit: Cycle,
+    watchdog: u64,
     plain: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'a>,
 }
@@ -72,6 +73,7 @@ impl<'a> Runner<'a> {
             memory: MemoryModel::default(),
             interval: 1,
             limit: Cycle::MAX,
+            watchdog: WATCHDOG,
             plain: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
         }
@@ -99,6 +101,12 @@ impl<'a> Runner<'a> {
     #[must_use]
     pub fn limit(self, limit: Cycle) -> Self {
         Self { limit, ..self }
+    }
+
+    /// Cycles in which something moves and nothing comes of it until a run is taken for a [livelock](RunError::Livelock).
+    #[must_use]
+    pub fn watchdog(self, watchdog: u64) -> Self {
+        Self { watchdog, ..self }
     }
 
     /// Evaluates every block in every cycle, without the fast path, which gives the same result.
@@ -154,6 +162,7 @@ impl<'a> Runner<'a> {
         let machine = Machine::new(self.config, self.translation);
         let mut simulation = Simulation::with_machine(machine, host, memory, observer.wants_events());
         simulation.skip_idle = !self.plain;
+        simulation.watchdog = self.watchdog;
         let result = simulation.run_watched(observer, self.limit, &mut self.watch);
         let summary = simulation.summary();
         let outcome =

@@ -13,6 +13,7 @@ use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, EventBuffer};
 use crate::observation::observer::Observer;
+use crate::observation::violation::Violations;
 use crate::port::frontend_tlb::{PageFault, Translation};
 
 /// Why a run did not come to its end.
@@ -24,6 +25,19 @@ pub enum RunError {
     Deadlock {
         /// First cycle in which nothing moved and nothing was to come.
         cycle: Cycle,
+        /// Where the run stands.
+        position: Standstill,
+    },
+    /// Something moves in every cycle, but nothing comes of it.
+    #[error(
+        "livelock: in the {cycles} cycles before cycle {cycle} something moved, but no command was accepted, issued or completed \
+         and no beat passed the memory port{position}"
+    )]
+    Livelock {
+        /// First cycle that was not simulated.
+        cycle: Cycle,
+        /// Cycles without an outcome.
+        cycles: u64,
         /// Where the run stands.
         position: Standstill,
     },
@@ -92,6 +106,10 @@ pub struct RunSummary {
     pub first_page_fault: Option<PageFault>,
     /// The interrupt line at the end: a page fault since the last FLUSH.
     pub interrupt: bool,
+    /// Rules of the RTL that were broken. From the first one on that is not [harmless](crate::violation::Violation::is_harmless), the
+    /// RTL would not have gone on, and neither cycles nor memory are claimed to be those of silicon; only rows that overtake each other
+    /// are known to do so there, too.
+    pub violations: Violations,
 }
 
 /// A machine with its host and its memory.
@@ -110,6 +128,12 @@ pub struct Simulation<H, M> {
     summary: RunSummary,
     /// The mark that the observer was told of last.
     mark: Option<usize>,
+    /// Cycles since the last one with an outcome in which something moved.
+    turning: u64,
+    /// The run ends if something moves in so many cycles and nothing comes of it: no command is accepted, issued or completed, no beat
+    /// passes the memory port, and none is to come. Cycles in which nothing moves do not count, as they wait for what is known to
+    /// come or are a deadlock; nor do those of a page-table walk.
+    pub watchdog: u64,
     /// Cycles in which nothing moves are skipped, and rows of the execute controller that move as known beforehand are moved together.
     /// It can be turned off, to test that it changes nothing.
     pub skip_idle: bool,
@@ -124,6 +148,10 @@ pub struct Position {
     /// The mark (operation) that is current, counted from 0; `None` before the first.
     pub mark: Option<usize>,
 }
+
+/// Default of [`Simulation::watchdog`]: the bound on cycles without a command that the RTL asserts (`pipeline_stall_counter`,
+/// `Controller.scala`).
+pub const WATCHDOG: u64 = 10_000_000;
 
 /// Steps between two looks of who watches a run: some milliseconds.
 const WATCH_INTERVAL: u32 = 1 << 16;
@@ -157,6 +185,8 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             activity: Activity::default(),
             summary: RunSummary::default(),
             mark: None,
+            turning: 0,
+            watchdog: WATCHDOG,
             skip_idle: true,
         }
     }
@@ -189,6 +219,11 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         if step.busy {
             self.summary.busy_cycles += 1;
             self.summary.busy_falls = self.cycle;
+        }
+        if step.alive || host {
+            self.turning = 0;
+        } else if step.progress && !self.machine.walks() {
+            self.turning += 1;
         }
         let progress =
             if step.progress || host { Progress::Running } else { self.nothing_moved(cycle, step.busy, limit) };
@@ -277,7 +312,9 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         let mut steps = 0u32;
         while self.cycle < limit {
             match self.step(observer, limit) {
-                Progress::Running => {}
+                Progress::Running if self.turning < self.watchdog => {}
+                Progress::Running if self.memory_will_answer() => self.turning = 0,
+                Progress::Running => return Err(self.livelock()),
                 Progress::Finished => return Ok(self.summary()),
                 Progress::Stuck => {
                     return Err(RunError::Deadlock { cycle: self.cycle - 1, position: self.standstill() });
@@ -298,6 +335,15 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         Position { cycle: self.cycle, mark: self.host.mark() }
     }
 
+    fn memory_will_answer(&self) -> bool {
+        self.memory.next_event(self.cycle, self.machine.wants_port()).is_some()
+    }
+
+    fn livelock(&mut self) -> RunError {
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
+        RunError::Livelock { cycle: self.cycle, cycles: self.turning, position: self.standstill() }
+    }
+
     fn standstill(&self) -> Standstill {
         Standstill { host: self.host.position(), waiting: self.machine.waiting_for() }
     }
@@ -311,6 +357,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             page_faults: self.machine.faults().count,
             first_page_fault: self.machine.faults().first,
             interrupt: self.machine.interrupt(),
+            violations: *self.events.violations(),
             ..self.summary
         }
     }

@@ -1,5 +1,6 @@
 //! The stream under construction.
 
+use pollux_isa::config::Dataflow;
 use pollux_isa::fields::{ConfigEx, ConfigLd};
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr, StreamItem};
@@ -72,12 +73,16 @@ impl<'a> Builder<'a> {
         for channel in 0..3 {
             self.config_ld(channel, &[("block_stride", dim), ("stride", 4 * dim)]);
         }
-        self.config_ex(&[("dataflow", 1)]);
+        self.config_ex(&[("dataflow", u64::from(self.config.dataflow != Dataflow::Os))]);
         self.config_st(&[("stride", 4 * dim)]);
     }
 
+    /// A build with one dataflow has no register for it.
     pub fn weight_stationary(&self) -> bool {
-        self.execute.dataflow == DataflowMode::Ws
+        match self.config.dataflow {
+            Dataflow::Both => self.execute.dataflow == DataflowMode::Ws,
+            built => built == Dataflow::Ws,
+        }
     }
 
     pub fn push_item(&mut self, item: StreamItem) {
@@ -121,6 +126,24 @@ impl<'a> Builder<'a> {
         if let Some(Command::ConfigSt(f)) = self.last() {
             self.store_stride = f.stride;
         }
+    }
+
+    /// Columns of a transfer of `rows` rows, at most `cols`, whose blocks end within the memory.
+    pub fn fitting_cols(&self, cols: u32, rows: u32, block_stride: u32, is_acc: bool) -> u32 {
+        let memory_rows = if is_acc { self.layout.acc_rows } else { self.layout.sp_rows };
+        let blocks = (memory_rows - rows) / block_stride.max(1) + 1;
+        cols.min(blocks * self.dim)
+    }
+
+    /// Whether a build has the units for normalizations and stores their results.
+    pub fn normalizes(&self) -> bool {
+        let config = self.config;
+        config.has_normalizations && config.has_nonlinear_activations && config.acc_read_small_width
+    }
+
+    /// The activation, or none in a build without.
+    pub fn activation(&self, code: u64) -> u64 {
+        if self.config.has_nonlinear_activations { code } else { 0 }
     }
 
     /// The last command, as the hardware sees it.

@@ -47,9 +47,10 @@ pub fn matmul(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let pad = |words: &mut Words<'_>| if words.one_in(2) { words.below(dim) } else { 0 };
     let (pad_i, pad_j, pad_k) = (pad(words), pad(words), pad(words));
     let bias = words.one_in(2);
-    let full_c = builder.config.acc_read_full_width && words.one_in(3);
+    let full_c = builder.config.acc_read_full_width && (words.one_in(3) || !builder.config.acc_read_small_width);
     let low_d = words.one_in(2);
     let activation = words.pick(&[0u64, 1, 0, if builder.config.has_normalizations { 3 } else { 0 }]);
+    let activation = builder.activation(activation);
     let element = |wide: bool| if wide { 4u32 } else { 1 };
     let (c_bytes, d_bytes) = (element(full_c), element(!low_d));
     let (a_cols, a_rows) = if a_transpose { (i * dim, k * dim) } else { (k * dim, i * dim) };
@@ -107,7 +108,7 @@ pub fn matmul(builder: &mut Builder<'_>, words: &mut Words<'_>) {
 /// One LOOP_CONV_WS.
 pub fn convolution(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let dim = builder.dim;
-    if !builder.config.has_loop_conv {
+    if !(builder.config.has_loop_conv && builder.config.acc_read_small_width) {
         return;
     }
     builder.fence();
@@ -119,7 +120,17 @@ pub fn convolution(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let pooled = builder.config.has_max_pool && out >= 2 && words.one_in(2);
     let (pool_size, pool_stride) = if pooled { (2, words.up_to(2)) } else { (1, 1) };
     let pool_out = (out - pool_size) / pool_stride + 1;
-    let (bias, relu) = (words.one_in(2), words.one_in(2));
+    let (bias, relu) = (words.one_in(2), words.one_in(2) && builder.config.has_nonlinear_activations);
+    let (in_blocks, out_blocks) = (in_channels.div_ceil(dim), out_channels.div_ceil(dim));
+    let touched = (edge + 2 * padding).max(out * stride + kernel);
+    let input_rows = batches * touched * touched * in_blocks;
+    let weight_rows = kernel * kernel * in_channels * out_blocks;
+    let half = |rows: u32| rows / CONCURRENT_LOOPS;
+    let output_rows = batches * out * out * out_blocks;
+    let layout = builder.layout;
+    if input_rows + weight_rows > half(layout.sp_rows) || output_rows > half(layout.acc_rows) {
+        return;
+    }
     if !configure_execute(builder, words, false, false, stride) {
         return;
     }

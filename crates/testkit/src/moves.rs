@@ -47,19 +47,21 @@ pub fn load(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         1 => words.up_to(dim),
         _ => words.up_to(widest),
     };
-    let blocks = cols.div_ceil(dim);
     let block_stride = u32::from(f.block_stride);
     let rows = words.up_to(dim);
     // One block has no distance to another.
-    let rows = if blocks > 1 { rows.min(block_stride) } else { rows };
+    let rows = if cols > dim { rows.min(block_stride) } else { rows };
+    let cols = builder.fitting_cols(cols, rows, block_stride, to_acc);
+    let blocks = cols.div_ceil(dim);
     let span = (blocks - 1) * block_stride + rows;
     let accumulate = to_acc && words.one_in(2);
     let zeros = words.one_in(8) && !(to_acc && f.shrink);
     let local = if to_acc { builder.accumulator_place(words, span) } else { builder.scratchpad_place(words, span) };
 
-    // An accumulating element that comes in two requests is added in two parts and loses a carry.
+    // An element that comes in two requests is scaled, or added, in two parts.
     let stride = f.stride;
-    let align: u64 = if accumulate && element == 4 { 4 } else { 1 };
+    let whole = to_acc && element > 1 && (accumulate || config.mvin_scale_acc_args.is_some());
+    let align = if whole { u64::from(element) } else { 1 };
     if !stride.is_multiple_of(align) && rows > 1 {
         return;
     }
@@ -107,6 +109,7 @@ pub fn configure_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         _ => words.up_to(300),
     };
     let activation = words.pick(&[0, 1, 0, if builder.config.has_normalizations { 3 } else { 1 }]);
+    let activation = builder.activation(activation);
     builder.config_st(&[("activation", activation), ("stride", stride.into()), ("acc_scale", scale(words))]);
 }
 
@@ -114,7 +117,7 @@ pub fn configure_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
 pub fn store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let (dim, config) = (builder.dim, builder.config);
     let from_acc = words.one_in(2);
-    let full = from_acc && config.acc_read_full_width && words.one_in(3);
+    let full = from_acc && config.acc_read_full_width && (words.one_in(3) || !config.acc_read_small_width);
     let element = if full { config.acc_type.bytes() } else { config.input_type.bytes() };
     let widest = if full { dim } else { (config.dma_maxbytes / element).max(dim) };
     let cols = match words.below(4) {
@@ -123,6 +126,7 @@ pub fn store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
         _ => words.up_to(widest),
     };
     let rows = words.up_to(dim);
+    let cols = builder.fitting_cols(cols, rows, dim, from_acc);
     let span = (cols.div_ceil(dim) - 1) * dim + rows;
     let local = if from_acc { builder.accumulator_place(words, span) } else { builder.scratchpad_place(words, span) };
     let bytes = u64::from(builder.store_stride) * u64::from(rows - 1) + u64::from(cols * element);
@@ -162,7 +166,7 @@ fn configured_store(
 
 /// A pooled store of an image in one accumulator bank, with its own configuration.
 pub fn pooled_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
-    if !builder.config.has_max_pool {
+    if !(builder.config.has_max_pool && builder.config.acc_read_small_width) {
         return;
     }
     let (size, step) = (1 + words.below(3), 1 + words.below(2));
@@ -184,7 +188,7 @@ pub fn pooled_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let Some(address) = builder.move_place(words, bytes, 1) else { return };
     let read = Rows::consecutive(LocalAddr::accumulator(row), pixels);
     let config = [
-        ("activation", u64::from(words.below(2))),
+        ("activation", builder.activation(words.below(2).into())),
         ("pool_stride", step.into()),
         ("pool_size", size.into()),
         ("upad", upad.into()),
@@ -207,7 +211,7 @@ pub fn one_dimensional_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let (pitch, channels) = (ocols + words.below(3), words.up_to(builder.dim));
     let stride = channels + words.below(8);
     let pixels = orows * ocols;
-    let from_acc = words.one_in(2);
+    let from_acc = words.one_in(2) && builder.config.acc_read_small_width;
     let local =
         if from_acc { builder.accumulator_place(words, pixels) } else { builder.scratchpad_place(words, pixels) };
     let bytes = u64::from(((orows - 1) * pitch + ocols - 1) * stride + channels);
@@ -215,7 +219,7 @@ pub fn one_dimensional_store(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let rows = pixels.min(builder.dim);
     let read = Rows { tracked: rows, ..Rows::consecutive(local, pixels) };
     let config = [
-        ("activation", u64::from(words.below(2))),
+        ("activation", builder.activation(words.below(2).into())),
         ("pool_size", 1),
         ("pool_out_dim", pitch.into()),
         ("orows", orows.into()),

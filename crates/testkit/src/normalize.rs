@@ -22,7 +22,7 @@ struct NormRow {
 fn choose(builder: &Builder<'_>, words: &mut Words<'_>) -> Option<NormRow> {
     let dim = builder.dim;
     let widest = builder.config.dma_maxbytes.max(dim);
-    let cols = words.up_to(widest);
+    let cols = builder.fitting_cols(words.up_to(widest), 1, dim, true);
     let span = (cols.div_ceil(dim) - 1) * dim + 1;
     let local = builder.accumulator_place(words, span);
     Some(NormRow { local, cols, address: builder.move_place(words, cols.into(), 1)? })
@@ -61,7 +61,7 @@ fn restore(builder: &mut Builder<'_>) {
 
 /// New constants for GELU.
 pub fn gelu_constants(builder: &mut Builder<'_>, words: &mut Words<'_>) {
-    if builder.config.has_normalizations {
+    if builder.normalizes() {
         constants(builder, words, false);
         restore(builder);
     }
@@ -69,7 +69,7 @@ pub fn gelu_constants(builder: &mut Builder<'_>, words: &mut Words<'_>) {
 
 /// LayerNorm of some rows.
 pub fn layer_norm(builder: &mut Builder<'_>, words: &mut Words<'_>) {
-    if !builder.config.has_normalizations {
+    if !builder.normalizes() {
         return;
     }
     let dim = u64::from(builder.dim);
@@ -85,7 +85,7 @@ pub fn layer_norm(builder: &mut Builder<'_>, words: &mut Words<'_>) {
 
 /// Softmax of some rows.
 pub fn softmax(builder: &mut Builder<'_>, words: &mut Words<'_>) {
-    if !builder.config.has_normalizations {
+    if !builder.normalizes() {
         return;
     }
     let dim = u64::from(builder.dim);

@@ -32,7 +32,7 @@ pub fn configure(builder: &mut Builder<'_>, words: &mut Words<'_>) {
     let c_stride = if weight_stationary && !builder.config.acc_singleported { wide(words) } else { 1 };
     let operands = [
         ("dataflow", u64::from(weight_stationary)),
-        ("activation", u64::from(words.one_in(2))),
+        ("activation", builder.activation(words.one_in(2).into())),
         ("a_transpose", a_transpose.into()),
         ("b_transpose", b_transpose.into()),
         ("a_stride", wide(words)),

@@ -8,6 +8,7 @@ use pollux_memory::Memory;
 use pollux_sim::memory::{BenchParameters, MemoryModel};
 use pollux_sim::observer::{Cycle, Event, NoObserver, Observer};
 use pollux_sim::runner::Runner;
+use pollux_sim::violation::Violations;
 use serde::Serialize;
 
 use crate::case::{CaseError, CommandRecord, GoldenCase};
@@ -38,6 +39,8 @@ pub struct CaseReport {
     pub commands: usize,
     /// Bytes of memory compared.
     pub bytes: u64,
+    /// Rules of the RTL that the run broke.
+    pub violations: Violations,
     /// First divergent cycle, if the events differ.
     pub first_divergent_cycle: Option<Cycle>,
     /// What is wrong, one item a kind of difference; multi-line.
@@ -106,6 +109,7 @@ pub fn verify(case: &GoldenCase) -> Result<CaseReport, CaseError> {
     };
     let summary = outcome.summary;
     report.cycles = summary.busy_falls;
+    report.violations = summary.violations;
     report.events = recorder.agreed();
     let (difference, commands) = recorder.finish(summary.cycles);
     if let Some(difference) = difference {

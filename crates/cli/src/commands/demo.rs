@@ -64,6 +64,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
     let cycles =
         if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, out)?) } else { None };
+    if let Some(run) = &cycles {
+        execution::violations(&run.summary, PolicyName::Error)?;
+    }
 
     let memory = cycles.as_ref().map_or(&functional.memory, |run| &run.memory);
     let check = Check::new(&pollux::compare(&program, memory));

@@ -112,7 +112,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
-        Run::Cycles(Box::new(execution::run_cycles(&program, &arguments.setup, arguments.report.is_some(), out)?))
+        let run = execution::run_cycles(&program, &arguments.setup, arguments.report.is_some(), out)?;
+        warnings.extend(execution::violations(&run.summary, arguments.policy)?);
+        Run::Cycles(Box::new(run))
     } else {
         let run = progress::during(out, "functional model", || execution::run_functional(&program, arguments.policy))?;
         warnings.extend_from_slice(&run.warnings);
@@ -211,6 +213,7 @@ impl Run<'_> {
                     "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
                     "reads": traffic.reads, "writes": traffic.writes,
                     "bytes_in": traffic.read_bytes, "bytes_out": traffic.written_bytes, "report": run.report,
+                    "violations": summary.violations,
                 })
             }
         }

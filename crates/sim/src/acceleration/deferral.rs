@@ -10,7 +10,8 @@ use crate::memories::accumulator_mem::{AccumulatorMem, AccumulatorWrite, WriteAd
 use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ACC_BYTES, BankStates, ScratchpadWires};
 use crate::memories::scratchpad_bank::ScratchpadBank;
-use crate::observation::event::{Event, EventBuffer, Port};
+use crate::observation::event::{Cycle, Event, EventBuffer, Port};
+use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankSet};
 use crate::parts::row::ByteMask;
 use crate::parts::wires::ExTarget;
@@ -22,6 +23,8 @@ pub(super) struct Deferred {
     pub possible: u32,
     /// Cycles that have passed and are still to be done.
     pub cycles: u32,
+    /// The first of them.
+    pub start: Cycle,
     /// Scratchpad banks that the execute controller reads in each of them.
     pub banks: BankSet,
     /// Accumulator banks whose clock edges are left for later, too: those that it may write, and those into which a write is on its way.
@@ -65,9 +68,9 @@ impl Scratchpad {
     }
 
     /// The clock edges that were left for later: what gives the rows to the replay, and what takes its results.
-    pub(super) fn replay_ports(&mut self) -> (&[ScratchpadBank], ResultPort<'_>) {
+    pub(super) fn replay_ports(&mut self, cycle: Cycle) -> (&[ScratchpadBank], ResultPort<'_>) {
         let Self { spad_banks, acc_banks, states, dim, .. } = self;
-        (spad_banks, ResultPort { acc_banks, states, dim: *dim })
+        (spad_banks, ResultPort { acc_banks, states, dim: *dim, cycle })
     }
 
     /// Clock edges of the scratchpad banks that were left for later.
@@ -83,6 +86,7 @@ pub(super) struct ResultPort<'a> {
     acc_banks: &'a mut [AccumulatorMem],
     states: &'a mut BankStates,
     dim: usize,
+    cycle: Cycle,
 }
 
 impl ResultPort<'_> {
@@ -93,7 +97,9 @@ impl ResultPort<'_> {
         self.states.acc_adding = BankSet::EMPTY;
         if let Some(ExTarget::Acc { bank, row, cols, accumulate }) = target {
             let (mem, address) = (&mut self.acc_banks[bank.index()], WriteAddress { row, accumulate });
-            if mem.write_ready(address) {
+            let fires = mem.write_ready(address);
+            events.require_in(self.cycle, fires, Violation::ExecuteWriteSkipped);
+            if fires {
                 events.push(Event::AccWrite { bank: bank.0, row: row.0, port: Port::Ex, accumulate });
                 let mask = if cols < self.dim { Some(ByteMask::first(cols * ACC_BYTES)) } else { None };
                 mem.write(Some(&AccumulatorWrite { row, data, mask, accumulate }), Some(address));
@@ -107,5 +113,6 @@ impl ResultPort<'_> {
             mem.write(None, None);
             self.states.acc_writing.set(bank, mem.is_writing());
         }
+        self.cycle += 1;
     }
 }

@@ -118,7 +118,7 @@ impl QuietDma {
                 write = scratchpad.writer.a_beat(&wires.writer);
                 beats[DmaClient::Writer as usize] = write.as_ref();
             }
-            (dma_changed, mvout_read) = scratchpad.tick_writes(wires, inputs.store);
+            (dma_changed, mvout_read) = scratchpad.tick_writes(wires, inputs.store, events);
             self.writes_quiet = !dma_changed && scratchpad.mvout.is_idle() && scratchpad.writer.is_quiet();
         }
         let mut changed = scratchpad.tick_acc_reads(wires, inputs.reads, mvout_read, events);

@@ -12,6 +12,8 @@
 
 use pollux_isa::config::log2_up;
 
+use crate::observation::event::EventBuffer;
+use crate::observation::violation::Violation;
 use crate::parts::wires::RobId;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,9 +68,19 @@ impl DmaCommandTracker {
     /// offered completion is taken. Returns true if a register changed.
     #[inline]
     #[must_use]
-    pub fn tick(&mut self, alloc: Option<(Option<RobId>, u32)>, response: Option<(u8, u32)>, completed: bool) -> bool {
+    pub fn tick(
+        &mut self,
+        alloc: Option<(Option<RobId>, u32)>,
+        response: Option<(u8, u32)>,
+        completed: bool,
+        events: &mut EventBuffer,
+    ) -> bool {
         if alloc.is_none() && response.is_none() && !completed {
             return false;
+        }
+        if let Some((id, amount)) = response {
+            events.require(self.valid >> id & 1 == 1, Violation::RowWithoutCommand);
+            events.require(self.entries[usize::from(id)].left >= amount, Violation::TooManyRows);
         }
         let (slot, taken) = (self.alloc_id(), self.done & self.done.wrapping_neg());
         if let Some((tag, left)) = alloc {
@@ -115,25 +127,25 @@ mod tests {
     #[test]
     fn a_command_is_offered_the_cycle_after_its_last_response_and_reused_after_that() {
         let mut t = DmaCommandTracker::new(1);
-        let _ = t.tick(Some((None, 32)), None, false);
+        let _ = t.tick(Some((None, 32)), None, false, &mut EventBuffer::default());
         assert!(!t.alloc_ready());
-        let _ = t.tick(None, Some((0, 16)), false);
+        let _ = t.tick(None, Some((0, 16)), false, &mut EventBuffer::default());
         assert_eq!(t.completed(), None);
-        let _ = t.tick(None, Some((0, 16)), false);
+        let _ = t.tick(None, Some((0, 16)), false, &mut EventBuffer::default());
         assert_eq!(t.completed(), Some(None));
         assert!(!t.alloc_ready());
-        let _ = t.tick(None, None, true);
+        let _ = t.tick(None, None, true, &mut EventBuffer::default());
         assert!(t.alloc_ready() && !t.busy());
     }
 
     #[test]
     fn the_lowest_finished_entry_is_offered_first() {
         let mut t = DmaCommandTracker::new(2);
-        let _ = t.tick(Some((None, 1)), None, false);
-        let _ = t.tick(Some((None, 2)), None, false);
-        let _ = t.tick(None, Some((1, 2)), false);
-        let _ = t.tick(None, Some((0, 1)), false);
-        let _ = t.tick(None, None, true);
+        let _ = t.tick(Some((None, 1)), None, false, &mut EventBuffer::default());
+        let _ = t.tick(Some((None, 2)), None, false, &mut EventBuffer::default());
+        let _ = t.tick(None, Some((1, 2)), false, &mut EventBuffer::default());
+        let _ = t.tick(None, Some((0, 1)), false, &mut EventBuffer::default());
+        let _ = t.tick(None, None, true, &mut EventBuffer::default());
         assert_eq!(t.alloc_id(), 0);
         assert_eq!(t.completed(), Some(None));
     }

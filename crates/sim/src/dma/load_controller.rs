@@ -21,6 +21,8 @@ use crate::dma::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma::dma_parameters::core_address;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
+use crate::observation::event::EventBuffer;
+use crate::observation::violation::Violation;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -194,11 +196,12 @@ impl LoadController {
         request_fires: bool,
         response: Option<ScratchpadReadResponse>,
         completed_ready: bool,
+        events: &mut EventBuffer,
     ) -> bool {
         if cmd.is_none() && !self.busy() {
             return false;
         }
-        self.busy_tick(cmd, request_fires, response, completed_ready)
+        self.busy_tick(cmd, request_fires, response, completed_ready, events)
     }
 
     fn busy_tick(
@@ -207,18 +210,19 @@ impl LoadController {
         request_fires: bool,
         response: Option<ScratchpadReadResponse>,
         completed_ready: bool,
+        events: &mut EventBuffer,
     ) -> bool {
         let mut changed = false;
         let alloc = if self.queue.is_empty() {
             None
         } else {
-            let (alloc, moved) = self.tick_head(request_fires);
+            let (alloc, moved) = self.tick_head(request_fires, events);
             changed |= moved;
             alloc
         };
         let response = response.map(|r| (r.cmd_id, r.bytes_read));
         let completes = completed_ready && self.tracker.completed().is_some();
-        changed |= self.tracker.tick(alloc, response, completes);
+        changed |= self.tracker.tick(alloc, response, completes, events);
         if let Some(cmd) = cmd {
             self.queue.push((self.decode(&cmd), cmd.rob_id));
             changed = true;
@@ -227,12 +231,14 @@ impl LoadController {
     }
 
     /// Clock edge of the state machine with a command at the head; returns the allocation.
-    fn tick_head(&mut self, request_fires: bool) -> (Option<(Option<RobId>, u32)>, bool) {
+    fn tick_head(&mut self, request_fires: bool, events: &mut EventBuffer) -> (Option<(Option<RobId>, u32)>, bool) {
         let Some(&(head, rob_id)) = self.queue.front() else {
             return (None, false);
         };
         let (operands, state_id) = match head {
             Decoded::Config(config) => {
+                let repeats = !self.config.has_first_layer_optimizations && config.repeats() > 1;
+                events.require(!repeats, Violation::NoPixelRepeater);
                 self.configure(&config);
                 self.queue.pop();
                 return (None, true);
@@ -246,7 +252,8 @@ impl LoadController {
             let element = if wide { self.acc_bytes } else { self.input_bytes };
             (rob_id, (u32::from(operands.cols) * rows * element) & self.amount_mask)
         });
-        if alloc.is_some() {
+        if let Some((_, bytes)) = alloc {
+            events.require(bytes > 0, Violation::EmptyLoad);
             self.cmd_id = self.tracker.alloc_id();
         }
         let before = self.state;
@@ -264,6 +271,9 @@ impl LoadController {
             _ => {}
         }
         if request_fires {
+            events.require(state.block_stride >= operands.rows, Violation::BlockStrideBelowRows);
+            let repeated = operands.dram == 0 && operands.local.is_acc() && state.pixel_repeats > 1;
+            events.require(!repeated, Violation::RepeatedZeros);
             let last = rows == 1 || self.row_counter >= rows.wrapping_sub(1);
             self.row_counter = if last { 0 } else { (self.row_counter + 1) & (self.config.dim() - 1) };
         }
@@ -371,7 +381,13 @@ mod tests {
         for cycle in 0..cycles {
             let request = controller.request();
             taken.extend(request.map(|request| (cycle, request)));
-            let _ = controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
+            let _ = controller.tick(
+                cmds.get(cycle as usize).copied().flatten(),
+                request.is_some(),
+                None,
+                true,
+                &mut EventBuffer::default(),
+            );
         }
         taken
     }
@@ -421,7 +437,7 @@ mod tests {
             let response = (cycle == 5 || cycle == 8).then_some(ScratchpadReadResponse { bytes_read: 16, cmd_id: 0 });
             completed.extend(controller.completed().map(|id| (cycle, id)));
             let fires = controller.request().is_some();
-            let _ = controller.tick(cmd, fires, response, true);
+            let _ = controller.tick(cmd, fires, response, true, &mut EventBuffer::default());
         }
         assert_eq!(completed, [(9, ROB_ID)]);
         assert!(!controller.busy());
@@ -436,7 +452,13 @@ mod tests {
         for cycle in 0..10 {
             let (valid, accepts) = (controller.request().is_some(), cycle != 3);
             activities.push(controller.activity(valid, valid && accepts));
-            let _ = controller.tick(cmds.get(cycle).copied().flatten(), valid && accepts, None, true);
+            let _ = controller.tick(
+                cmds.get(cycle).copied().flatten(),
+                valid && accepts,
+                None,
+                true,
+                &mut EventBuffer::default(),
+            );
         }
         assert_eq!(activities[..4], [Idle, Busy, Busy, Stalled(DmaControllerStall::Scratchpad)]);
         assert_eq!(activities[7..], [Stalled(DmaControllerStall::CommandTracker); 3]);

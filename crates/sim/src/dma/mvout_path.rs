@@ -31,7 +31,8 @@ use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
 use crate::memories::accumulator_scale::AccumulatorScale;
 use crate::memories::normalizer::{NormalizedInput, Normalizer};
 use crate::observation::activity::{Cause, Spent};
-use crate::observation::event::Port;
+use crate::observation::event::{EventBuffer, Port};
+use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, acc_place, spad_place};
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadLanes;
@@ -333,12 +334,13 @@ impl MvoutPath {
         dispatched: bool,
         store: Option<&ScratchpadWriteRequest>,
         acc_banks: &[AccumulatorMem],
+        events: &mut EventBuffer,
     ) -> bool {
         if store.is_none() && !self.busy() && self.normalizer.is_idle() {
             self.idle_port.tick(false, None);
             return false;
         }
-        self.busy_tick(wires, dispatched, store, acc_banks)
+        self.busy_tick(wires, dispatched, store, acc_banks, events)
     }
 
     fn busy_tick(
@@ -347,12 +349,15 @@ impl MvoutPath {
         dispatched: bool,
         store: Option<&ScratchpadWriteRequest>,
         acc_banks: &[AccumulatorMem],
+        events: &mut EventBuffer,
     ) -> bool {
         let port_constants = self.port_constants(wires, acc_banks);
         self.idle_port.tick(dispatched, store);
         let normalized = if wires.norm_out_taken { self.normalizer.out() } else { None };
         let mut changed = self.acc_scale.tick(normalized, wires.scale_out_taken);
         let input = self.normalizer_input(wires, acc_banks);
+        let overtakes = input.as_ref().is_some_and(|input| self.normalizer.overtakes(input, wires.norm_out_taken));
+        events.require(!overtakes, Violation::RowOvertaken);
         changed |= self.normalizer.tick(input, wires.norm_out_taken, &port_constants);
         changed |= wires.issue_leaves || wires.scale_leaves || wires.norm_leaves || dispatched || store.is_some();
         self.tick_queues(wires, dispatched);

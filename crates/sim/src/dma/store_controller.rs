@@ -23,6 +23,8 @@ use crate::dma::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma::dma_parameters::core_address;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
+use crate::observation::event::EventBuffer;
+use crate::observation::violation::Violation;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -299,11 +301,12 @@ impl StoreController {
         request_fires: bool,
         response: Option<u8>,
         completed_ready: bool,
+        events: &mut EventBuffer,
     ) -> bool {
         if cmd.is_none() && !self.busy() {
             return false;
         }
-        self.busy_tick(cmd, request_fires, response, completed_ready)
+        self.busy_tick(cmd, request_fires, response, completed_ready, events)
     }
 
     fn busy_tick(
@@ -312,12 +315,13 @@ impl StoreController {
         request_fires: bool,
         response: Option<u8>,
         completed_ready: bool,
+        events: &mut EventBuffer,
     ) -> bool {
         let mut changed = false;
         let mut alloc = None;
         if let Some(&(head, rob_id)) = self.queue.front() {
             match head {
-                Decoded::Store(store) => (alloc, changed) = self.tick_store(&store, rob_id, request_fires),
+                Decoded::Store(store) => (alloc, changed) = self.tick_store(&store, rob_id, request_fires, events),
                 Decoded::Config(config) => {
                     self.configure(&config);
                     self.queue.pop();
@@ -331,7 +335,7 @@ impl StoreController {
             }
         }
         let completes = completed_ready && self.tracker.completed().is_some();
-        changed |= self.tracker.tick(alloc, response.map(|id| (id, 1)), completes);
+        changed |= self.tracker.tick(alloc, response.map(|id| (id, 1)), completes, events);
         if let Some(cmd) = cmd {
             self.queue.push((self.decode(&cmd), cmd.rob_id));
             changed = true;
@@ -345,6 +349,7 @@ impl StoreController {
         store: &Store,
         rob_id: Option<RobId>,
         request_fires: bool,
+        events: &mut EventBuffer,
     ) -> (Option<(Option<RobId>, u32)>, bool) {
         let allocates = self.state == State::WaitingForCommand && self.tracker.alloc_ready();
         let alloc = allocates.then(|| (rob_id, self.amount(store)));
@@ -365,6 +370,8 @@ impl StoreController {
             _ => {}
         }
         if request_fires {
+            events.require(store.blocks <= 1 || !store.local.read_full(), Violation::FullWidthBlocks);
+            events.require(store.blocks <= 1 || self.mode == Mode::Plain, Violation::PooledBlocks);
             self.counters = self.next_counters(store);
         }
         (alloc, allocates || request_fires || self.state != before)
@@ -546,7 +553,13 @@ mod tests {
         for cycle in 0..100 {
             let request = controller.request();
             taken.extend(request.map(|request| (cycle, request)));
-            let _ = controller.tick(cmds.get(cycle as usize).copied().flatten(), request.is_some(), None, true);
+            let _ = controller.tick(
+                cmds.get(cycle as usize).copied().flatten(),
+                request.is_some(),
+                None,
+                true,
+                &mut EventBuffer::default(),
+            );
         }
         taken
     }

@@ -37,10 +37,11 @@ use pollux_isa::values::{Activation, DataflowMode};
 use self::control_queue::{ControlSignals, PassRequests};
 use self::operands::{Command, Configuration, Decoded, HEADS, Parameters, Pass};
 use self::wires::{ControlWires, Decision, ExResults, RowCounters, RowIssueWires, State, next_row};
-use crate::execute::mesh_with_delays::MeshWithDelays;
-use crate::execute::operand_set::{A, OperandSet};
+use crate::execute::mesh_with_delays::{MeshWithDelays, transposed};
+use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::transpose_preload_unroller::{NO_COMMAND, TransposePreloadUnroller};
 use crate::observation::event::{Event, EventBuffer};
+use crate::observation::violation::Violation;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -143,6 +144,12 @@ impl ExecuteController {
         // The FSM sets a pending report before a report is taken from it, as in the hardware.
         let reported = self.reported(results);
         let pop = self.tick_state(control, issue);
+        if issue.decision == Some(Decision::Config) {
+            let Configuration { dataflow, a_transpose, bd_transpose, .. } = self.configuration;
+            let operands = transposed(dataflow, a_transpose, bd_transpose);
+            events
+                .require([A, B, D].into_iter().filter(|x| operands.has(*x)).count() <= 1, Violation::SharedTransposer);
+        }
         if let Some(slot) = reported {
             self.pending[slot] = None;
         }

@@ -208,6 +208,7 @@ impl ReservationStation {
         let is_config = cmd.cmd.funct == funct::CONFIG_CMD;
         let operands = if is_config { Operands::default() } else { self.shadow.operands(cmd.cmd) };
         let deps = self.dependencies(&cmd.cmd, &operands);
+        self.shadow.require_legal(cmd.cmd, events);
         let unit = unit(&cmd.cmd);
         let seq = self.allocated;
         let table = &mut self.tables[unit as usize];

@@ -245,18 +245,19 @@ impl AccumulatorMem {
     }
 
     /// Clock edge, last and after [`add_ored`], of a bank that [`Self::is_writing`] or accepts a write. `write` was accepted in
-    /// this cycle; `requested` is the valid write request, accepted or not.
+    /// this cycle; `requested` is the valid write request, accepted or not. False if a write queue overflows, which loses a write.
     #[inline]
-    pub fn write(&mut self, write: Option<&AccumulatorWrite>, requested: Option<WriteAddress>) {
+    pub fn write(&mut self, write: Option<&AccumulatorWrite>, requested: Option<WriteAddress>) -> bool {
         if !self.sub_banks.is_empty() {
             self.drain_sub_banks(requested);
         }
-        self.shift(write);
+        self.shift(write)
     }
 
-    /// Moves the shift register by one stage; the oldest write leaves it.
+    /// Moves the shift register by one stage; the oldest write leaves it. False if the queue that it goes to overflows.
     #[inline]
-    fn shift(&mut self, write: Option<&AccumulatorWrite>) {
+    fn shift(&mut self, write: Option<&AccumulatorWrite>) -> bool {
+        let mut kept = true;
         let oldest = if self.newest == 0 { self.pipelined.len() - 1 } else { self.newest - 1 };
         self.newest = oldest;
         let slot = oldest * self.dim..(oldest + 1) * self.dim;
@@ -271,12 +272,12 @@ impl AccumulatorMem {
                 if accumulate {
                     add_row(data, memory);
                 }
-                self.leave(oldest);
+                kept = self.leave(oldest);
             }
         }
         let Some(&AccumulatorWrite { row, data, mask, accumulate }) = write else {
             self.pipelined[oldest].valid = false;
-            return;
+            return kept;
         };
         let entry = &mut self.pipelined[oldest];
         (entry.valid, entry.accumulate, entry.row) = (true, accumulate, row);
@@ -285,28 +286,32 @@ impl AccumulatorMem {
         }
         copy_row(&mut self.pipelined_data[slot], data);
         self.in_pipeline += 1;
+        kept
     }
 
-    /// A write leaves the shift register for the enabled bytes of its row, or for the queue of its sub-bank.
+    /// A write leaves the shift register for the enabled bytes of its row, or for the queue of its sub-bank. False if that is full.
     #[inline(never)]
-    fn leave(&mut self, index: usize) {
+    fn leave(&mut self, index: usize) -> bool {
         let PipelinedWrite { row, partial, .. } = self.pipelined[index];
         let slot = self.lanes(index as u32);
         if self.sub_banks.is_empty() {
             let lanes = self.lanes(row.0);
             write_row(&mut self.memory[lanes], &self.pipelined_data[slot], &partial);
+            true
         } else {
-            self.queue_write(row, slot, partial);
+            self.queue_write(row, slot, partial)
         }
     }
 
-    fn queue_write(&mut self, row: BankRow, slot: std::ops::Range<usize>, partial: Option<ByteMask>) {
+    fn queue_write(&mut self, row: BankRow, slot: std::ops::Range<usize>, partial: Option<ByteMask>) -> bool {
         let sub_bank = self.sub_bank(row);
         let WriteQueue { writes, tail, .. } = &mut self.sub_banks[sub_bank];
         let write = &mut writes[*tail];
+        let has_room = !write.valid;
         copy_row(&mut write.data.0[..self.dim], &self.pipelined_data[slot]);
         (write.valid, write.row, write.partial) = (true, row, partial);
         *tail = (*tail + 1) % WRITE_QUEUE_ENTRIES;
+        has_room
     }
 
     /// Writes the head of each sub-bank's queue unless a read for an accumulating write takes the port. That read is made

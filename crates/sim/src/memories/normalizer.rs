@@ -304,6 +304,13 @@ impl Normalizer {
         }
     }
 
+    /// True if a row that is accepted will leave before one that is here and does not leave now.
+    pub fn overtakes(&self, input: &NormalizedInput, out_taken: bool) -> bool {
+        let Inner::Unit(unit) = &self.inner else { return false };
+        let stays = |id: usize| unit.stats[id].state == State::Output && !(out_taken && unit.out_entry() == Some(id));
+        input.cmd == NormCmd::Reset && (input.stats_id % STATS + 1..STATS).any(stays)
+    }
+
     /// Clock edge: `input` was accepted, the output leaves iff `out_taken`. `port_constants` are the constants of the exponential
     /// at the input port in this cycle, valid or not: the sum tree takes them from there and not from its row.
     /// Returns true if anything changed.

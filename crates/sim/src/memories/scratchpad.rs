@@ -291,7 +291,7 @@ impl Scratchpad {
     pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs<'_>, events: &mut EventBuffer) -> bool {
         let reader_beat = wires.reader.a_fires.then(|| self.reader.a_beat(&wires.reader));
         let writer_beat = if wires.writer.a_fires { self.writer.a_beat(&wires.writer) } else { None };
-        let (mut changed, mvout_read) = self.tick_writes(wires, inputs.store);
+        let (mut changed, mvout_read) = self.tick_writes(wires, inputs.store, events);
         changed |= self.tick_acc_reads(wires, inputs.reads, mvout_read, events);
         changed |= self.tick_acc_writes(wires, inputs.ex_write, events);
         changed |= self.tick_spad_banks(wires, inputs, events);
@@ -304,13 +304,14 @@ impl Scratchpad {
         &mut self,
         wires: &ScratchpadWires,
         store: Option<&ScratchpadWriteRequest>,
+        events: &mut EventBuffer,
     ) -> (bool, Option<(BankId, BankRow, ReadoutRequest)>) {
         let mut changed = self.tick_writer(wires);
         let mvout_read = match (wires.mvout_read, self.mvout.dispatching()) {
             (Some((RowSource::Acc(bank), row)), Some(request)) => Some((bank, row, self.mvout.readout(request))),
             _ => None,
         };
-        changed |= self.mvout.tick(&wires.mvout, wires.dispatched, store, &self.acc_banks);
+        changed |= self.mvout.tick(&wires.mvout, wires.dispatched, store, &self.acc_banks, events);
         (changed, mvout_read)
     }
 

@@ -36,7 +36,7 @@ pub struct BandwidthMemory {
     /// A burst of writes is being accepted.
     in_burst: bool,
     /// When the transfers accepted so far are over, in 1 / `bytes` cycles.
-    busy_until: u64,
+    busy_until: u128,
 }
 
 impl BandwidthMemory {
@@ -65,8 +65,10 @@ impl MemorySystem for BandwidthMemory {
             return;
         };
         let BandwidthParameters { latency, bytes, cycles, .. } = self.parameters;
-        self.busy_until = self.busy_until.max(cycle * bytes) + u64::from(beat.size) * cycles;
-        response.ready = (cycle + latency).max(self.busy_until.div_ceil(bytes));
+        let (accepted, transfer) = (u128::from(cycle) * u128::from(bytes), u128::from(beat.size) * u128::from(cycles));
+        self.busy_until = self.busy_until.max(accepted).saturating_add(transfer);
+        let over = Cycle::try_from(self.busy_until.div_ceil(bytes.into())).unwrap_or(Cycle::MAX);
+        response.ready = cycle.saturating_add(latency).max(over);
         self.queue.push(response);
     }
 

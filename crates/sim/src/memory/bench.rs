@@ -49,7 +49,7 @@ impl MemorySystem for BenchMemory {
 
     fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
         if let Some(mut response) = self.queue.perform(beat) {
-            response.ready = cycle + self.latency;
+            response.ready = cycle.saturating_add(self.latency);
             self.queue.push(response);
         }
     }
@@ -64,7 +64,8 @@ impl MemorySystem for BenchMemory {
 
     fn next_event(&self, cycle: Cycle, a_valid: bool) -> Option<Cycle> {
         let d = self.queue.next_event(cycle);
-        let a = (a_valid && self.a_period != 1).then(|| (cycle + 1).next_multiple_of(self.a_period));
+        let a = (a_valid && self.a_period != 1)
+            .then(|| (cycle + 1).checked_next_multiple_of(self.a_period).unwrap_or(Cycle::MAX));
         d.into_iter().chain(a).min()
     }
 

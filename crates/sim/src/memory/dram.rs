@@ -16,6 +16,9 @@ use crate::port::tilelink::{ABeat, DBeat};
 /// Bytes of a cache line and of a DRAM burst (8 transfers of 64 bits).
 const LINE_BYTES: u64 = 64;
 
+/// A time; as many as the clock can count cycles of a microsecond fit.
+type Picoseconds = u128;
+
 /// The L2 cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheParameters {
@@ -121,11 +124,11 @@ impl Default for DramL2Parameters {
 struct Bank {
     open_row: Option<u64>,
     /// When the open row was activated.
-    activated: u64,
+    activated: Picoseconds,
     /// Earliest column command.
-    column: u64,
+    column: Picoseconds,
     /// Earliest precharge.
-    precharge: u64,
+    precharge: Picoseconds,
 }
 
 /// The DRAM channel; times in picoseconds since cycle 0.
@@ -134,19 +137,19 @@ struct Dram {
     parameters: DramParameters,
     banks: Vec<Bank>,
     /// When the data bus is free.
-    bus: u64,
+    bus: Picoseconds,
     hits: u64,
     accesses: u64,
 }
 
 impl Dram {
     /// Performs one burst, asked for at `now`; returns when its data is through.
-    fn access(&mut self, address: u64, write: bool, now: u64) -> u64 {
-        let p = self.parameters;
+    fn access(&mut self, address: u64, write: bool, now: Picoseconds) -> Picoseconds {
+        let (p, ps) = (self.parameters, Picoseconds::from);
         // Consecutive rows go to consecutive banks.
         let (bank, row) = (address / p.row_bytes % p.banks, address / p.row_bytes / p.banks);
-        let refresh = now / p.t_refi * p.t_refi;
-        let start = if refresh != 0 { now.max(refresh + p.t_rfc) } else { now };
+        let refresh = now / ps(p.t_refi) * ps(p.t_refi);
+        let start = if refresh != 0 { now.max(refresh + ps(p.t_rfc)) } else { now };
         let bank = &mut self.banks[bank as usize];
         if bank.activated < refresh {
             *bank = Bank { open_row: None, activated: bank.activated, column: 0, precharge: 0 };
@@ -156,18 +159,18 @@ impl Dram {
             self.hits += 1;
             start.max(bank.column)
         } else {
-            let closed = if bank.open_row.is_some() { start.max(bank.precharge) + p.t_rp } else { start };
+            let closed = if bank.open_row.is_some() { start.max(bank.precharge) + ps(p.t_rp) } else { start };
             bank.open_row = Some(row);
             bank.activated = closed;
-            bank.precharge = closed + p.t_ras;
-            closed + p.t_rcd
+            bank.precharge = closed + ps(p.t_ras);
+            closed + ps(p.t_rcd)
         };
-        let latency = if write { p.t_cwl } else { p.t_cl };
+        let latency = if write { ps(p.t_cwl) } else { ps(p.t_cl) };
         let data = (column + latency).max(self.bus);
         let command = data - latency;
-        self.bus = data + p.t_burst;
-        bank.column = command + p.t_burst;
-        let recovered = if write { self.bus + p.t_wr } else { command + p.t_rtp };
+        self.bus = data + ps(p.t_burst);
+        bank.column = command + ps(p.t_burst);
+        let recovered = if write { self.bus + ps(p.t_wr) } else { command + ps(p.t_rtp) };
         bank.precharge = bank.precharge.max(recovered);
         self.bus
     }
@@ -180,7 +183,7 @@ struct Line {
     tag: u64,
     used: u64,
     /// When the line's fill is over, in picoseconds.
-    filled: u64,
+    filled: Picoseconds,
 }
 
 /// The model.
@@ -192,7 +195,7 @@ pub struct DramL2Memory {
     dram: Dram,
     queue: ResponseQueue,
     /// Picoseconds of an accelerator cycle.
-    period: u64,
+    period: Picoseconds,
     outstanding: u64,
     max_outstanding: u64,
     in_burst: bool,
@@ -213,7 +216,7 @@ impl DramL2Memory {
             sets,
             dram: Dram { parameters: timings, banks, bus: 0, hits: 0, accesses: 0 },
             queue: ResponseQueue::new(memory, beat_bytes, 1),
-            period: (1_000_000 / clock_mhz.max(1)).max(1),
+            period: (1_000_000 / Picoseconds::from(clock_mhz.max(1))).max(1),
             outstanding: 0,
             max_outstanding: outstanding.max(1),
             in_burst: false,
@@ -233,11 +236,11 @@ impl DramL2Memory {
     }
 
     /// Looks up one line; `fetch` says whether a miss has to read DRAM. Returns when it is there, in picoseconds.
-    fn access_line(&mut self, address: u64, write: bool, fetch: bool, now: u64) -> u64 {
+    fn access_line(&mut self, address: u64, write: bool, fetch: bool, now: Picoseconds) -> Picoseconds {
         self.accesses += 1;
         let (number, ways) = (address / LINE_BYTES, self.cache.ways as usize);
         let set = (number % self.sets) as usize * ways;
-        let found = now + self.cache.hit_cycles * self.period;
+        let found = now + Picoseconds::from(self.cache.hit_cycles) * self.period;
         let lines = &mut self.lines[set..set + ways];
         if let Some(line) = lines.iter_mut().find(|l| l.valid && l.tag == number) {
             line.used = self.accesses;
@@ -249,7 +252,7 @@ impl DramL2Memory {
             return found;
         };
         let evicted = *victim;
-        let asked = found + self.dram.parameters.t_controller;
+        let asked = found + Picoseconds::from(self.dram.parameters.t_controller);
         let filled = if fetch { self.dram.access(address, false, asked) } else { found };
         *victim = Line { valid: true, dirty: write, tag: number, used: self.accesses, filled };
         if evicted.valid && evicted.dirty {
@@ -270,7 +273,7 @@ impl MemorySystem for DramL2Memory {
         let Some(mut response) = self.queue.perform(beat) else {
             return;
         };
-        let now = cycle * self.period;
+        let now = Picoseconds::from(cycle) * self.period;
         let write = beat.kind != ReqKind::Get;
         let mut done = now;
         for offset in (0..u64::from(beat.size)).step_by(LINE_BYTES as usize) {
@@ -278,8 +281,8 @@ impl MemorySystem for DramL2Memory {
             done = done.max(self.access_line(beat.address + offset, write, !whole, now));
         }
         // A write is answered once the L2 has taken it, without waiting for the fill.
-        let answered = if write { now + self.cache.hit_cycles * self.period } else { done };
-        response.ready = answered.div_ceil(self.period);
+        let answered = if write { now + Picoseconds::from(self.cache.hit_cycles) * self.period } else { done };
+        response.ready = Cycle::try_from(answered.div_ceil(self.period)).unwrap_or(Cycle::MAX);
         self.queue.insert(response);
     }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::observation::violation::{Violation, Violations};
+
 /// A clock cycle, counted from the end of reset.
 pub type Cycle = u64;
 
@@ -123,12 +125,40 @@ impl Event {
 pub struct EventBuffer {
     enabled: bool,
     events: Vec<(u8, Event)>,
+    /// The current cycle.
+    cycle: Cycle,
+    violations: Violations,
 }
 
 impl EventBuffer {
     /// A buffer that records iff `enabled`.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, events: Vec::new() }
+        Self { enabled, ..Self::default() }
+    }
+
+    /// A cycle begins.
+    #[inline]
+    pub(crate) fn begin(&mut self, cycle: Cycle) {
+        self.cycle = cycle;
+    }
+
+    /// An assertion of the RTL, in the current cycle. Unlike events it is always looked at.
+    #[inline]
+    pub(crate) fn require(&mut self, holds: bool, otherwise: Violation) {
+        self.require_in(self.cycle, holds, otherwise);
+    }
+
+    /// The same in another cycle.
+    #[inline]
+    pub(crate) fn require_in(&mut self, cycle: Cycle, holds: bool, otherwise: Violation) {
+        if !holds {
+            self.violations.note(otherwise, cycle);
+        }
+    }
+
+    /// The rules broken so far.
+    pub fn violations(&self) -> &Violations {
+        &self.violations
     }
 
     /// True if events are recorded.

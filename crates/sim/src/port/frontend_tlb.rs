@@ -478,6 +478,12 @@ impl FrontendTlb {
         }
     }
 
+    /// A page-table walk is under way.
+    #[inline]
+    pub fn walks(&self) -> bool {
+        self.tlbs.iter().any(|tlb| tlb.state != WalkState::Ready)
+    }
+
     /// The interrupt line: a page fault since the last flush.
     pub fn interrupt(&self) -> bool {
         self.interrupt

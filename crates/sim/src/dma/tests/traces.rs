@@ -196,8 +196,8 @@ impl Bench {
         let written = self.scaling.pop_front_if(|row| row.0 == cycle);
         let response = written.and_then(|row| self.write_row(&row.1, &row.2));
         let stored = self.dispatch.front().filter(|_| read_row).map(|request| request.cmd_id);
-        let _ = self.load.tick(ld, read_fires, response, true);
-        let _ = self.store.tick(st, write_fires, stored, true);
+        let _ = self.load.tick(ld, read_fires, response, true, &mut EventBuffer::default());
+        let _ = self.store.tick(st, write_fires, stored, true, &mut EventBuffer::default());
         self.scaling.extend(merged);
         if reader.req_ready {
             self.read_issue.pop();

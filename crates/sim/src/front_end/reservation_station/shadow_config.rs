@@ -1,11 +1,14 @@
 //! What the configuration commands set, as far as the station needs it for the ranges of later commands.
 
 use pollux_isa::config::LOAD_STATES;
-use pollux_isa::fields::{ConfigEx, ConfigLd, MoveOperands};
+use pollux_isa::fields::{ConfigEx, ConfigLd, MoveOperands, MoveSpad};
+use pollux_isa::table::Class;
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr, RoccCommand, funct};
 
 use crate::front_end::geometry::mask;
 use crate::front_end::reservation_station::operands::{Operand, Operands};
+use crate::observation::event::EventBuffer;
+use crate::observation::violation::Violation;
 
 /// The station's copy of what the configuration commands set, kept at allocation for the ranges of later commands.
 #[derive(Clone, Debug)]
@@ -59,6 +62,17 @@ impl ShadowConfig {
         if channel < LOAD_STATES {
             self.block_strides[channel] = fields.block_stride.into();
             self.pixel_repeats[channel] = u32::from(fields.repeats()) - 1;
+        }
+    }
+
+    /// The station's assertions on a command.
+    pub(super) fn require_legal(&self, cmd: RoccCommand, events: &mut EventBuffer) {
+        let known = matches!(cmd.class(), Some(Class::Load | Class::Execute | Class::Store));
+        events.require(known, Violation::UnknownFunction);
+        if cmd.funct == funct::STORE_SPAD_CMD {
+            let fields = MoveSpad::from_regs(&self.config, cmd.rs1, cmd.rs2);
+            events.require(!self.pooling_is_enabled, Violation::PooledMove);
+            events.require(!fields.dst.is_acc(), Violation::MoveToAccumulator);
         }
     }
 

@@ -8,6 +8,7 @@ use super::wires::{ACC_BYTES, AccWriteRequest, BankWrites, EX, ScratchpadWires, 
 use crate::dma::mvin_path::MvinHeads;
 use crate::memories::accumulator_mem::{self, AccumulatorWrite, ReadoutRequest, WriteAddress};
 use crate::observation::event::{Event, EventBuffer, Port};
+use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, BankSet};
 use crate::parts::row::{AccLanes, ByteMask, SpadLanes};
 use crate::parts::wires::{ExReads, ExTarget, ExWrite};
@@ -70,6 +71,9 @@ impl Scratchpad {
                 _ => self.ex_acc_read(bank, wires, reads),
             };
             if let Some((row, readout)) = read {
+                let written = wires.writes.acc_source(bank).filter(|(_, request)| request.fires);
+                let meets = written.is_some_and(|(_, request)| request.address.row == row);
+                events.require(!meets, Violation::ReadOfWrittenRow);
                 events.push(Event::AccRead { bank: bank.0, row: row.0, port: readout.port });
                 self.acc_banks[bank.index()].read(row, readout);
                 self.states.acc_out.insert(bank);
@@ -93,14 +97,17 @@ impl Scratchpad {
                     _ => None,
                 };
                 let data = &ex_write.acc_row.0[..self.dim];
-                mem.write(Some(&AccumulatorWrite { row, data, mask: partial, accumulate }), Some(address));
+                let kept = mem.write(Some(&AccumulatorWrite { row, data, mask: partial, accumulate }), Some(address));
+                events.require(kept, Violation::WriteQueueOverflow);
                 self.states.acc_writing.insert(bank);
             }
             Some((source, AccWriteRequest { fires: true, address, .. })) => {
                 self.write_loaded_acc_row(bank, source, address, &wires.heads, events);
             }
             request => {
-                mem.write(None, request.map(|(_, request)| request.address));
+                events.require(!matches!(request, Some((EX, _))), Violation::ExecuteWriteSkipped);
+                let kept = mem.write(None, request.map(|(_, request)| request.address));
+                events.require(kept, Violation::WriteQueueOverflow);
                 self.states.acc_writing.set(bank, mem.is_writing());
             }
         }
@@ -120,7 +127,8 @@ impl Scratchpad {
         events.push(Event::AccWrite { bank: bank.0, row: row.0, port: Port::Dma, accumulate });
         let (data, mask) = self.loaded_acc_row(source, heads);
         let write = AccumulatorWrite { row, data: &data.0[..self.dim], mask: Some(mask), accumulate };
-        self.acc_banks[bank.index()].write(Some(&write), Some(address));
+        let kept = self.acc_banks[bank.index()].write(Some(&write), Some(address));
+        events.require(kept, Violation::WriteQueueOverflow);
         self.states.acc_writing.insert(bank);
     }
 
