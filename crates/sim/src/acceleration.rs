@@ -9,7 +9,8 @@
 //! | [`quiet_dma`] | nothing is inside the DMA side, and its last clock edge changed nothing | its wires and its clock edge |
 //! | [`row_streak`] | a row of operands repeats the handshakes of the one before | working them out |
 //! | [`deferral`] | whole cycles of the execute controller repeat, and nobody else uses its banks | doing them one by one: they are done later, together ([`replay`]) |
-//! | here | nothing is inside the execute controller; translation gives the same answers; nothing moves at all | their wires and clock edges; the cycles |
+//! | [`settled`] | front end or translation did not change, and their inputs are the same | their wires and clock edges |
+//! | here | nothing is inside the execute controller; nothing moves at all | its wires and clock edges; the cycles |
 //!
 //! The plain step is the specification: tests run all golden cases, random programs and random block inputs on both.
 
@@ -17,12 +18,14 @@ mod deferral;
 mod quiet_dma;
 mod replay;
 pub(crate) mod row_streak;
+mod settled;
 
 use pollux_isa::RoccCommand;
 
 use self::deferral::Deferred;
 use self::quiet_dma::QuietDma;
 use self::row_streak::{RowStreaks, RowStream};
+use self::settled::{SettledFrontEnd, SettledTlb};
 use crate::execute::execute_controller::ExecuteController;
 use crate::execute::execute_controller::wires::{ControlWires, ExResults, RowIssueWires};
 use crate::front_end::FrontInputs;
@@ -44,8 +47,8 @@ pub struct Acceleration {
     /// Nothing is inside the execute controller, and its last clock edge changed nothing: its wires stay what they are until a command
     /// comes.
     execute_is_quiet: bool,
-    /// The translation wires are those of the cycle before, and stay so as long as the requests do and nothing is flushed.
-    tlb_is_settled: bool,
+    front: SettledFrontEnd,
+    tlb: SettledTlb,
     dma: QuietDma,
     rows: RowStreaks,
     deferred: Deferred,
@@ -86,7 +89,7 @@ impl Acceleration {
         {
             return self.step_front_end(machine, cmd.fire(), busy, ready, events);
         }
-        let tlb_settled = self.tlb_is_settled;
+        let tlb_settled = self.tlb.settled;
         if !tlb_settled {
             self.wires.tlb = machine.tlb.wires();
         }
@@ -156,7 +159,7 @@ impl Acceleration {
             completed: completion.reported,
             counters: &machine.counters,
         };
-        let mut progress = machine.front.tick(&inputs, events);
+        let mut progress = self.front.tick(&mut machine.front, &inputs, events);
         progress |= machine.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready, events);
         progress |= machine.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready, events);
         let pops = control.pops;
@@ -167,8 +170,7 @@ impl Acceleration {
         progress |= machine.port.tick(cycle, &port, memory, machine.scratchpad.port_a(), events);
         if flush || !(tlb_settled && self.dma.rests) {
             let read = |address| u64::from_le_bytes(memory.memory().read_array(address));
-            progress |= machine.tlb.tick(tlb, &spad.tlb_requests, flush, read);
-            self.tlb_is_settled = machine.tlb.settled();
+            progress |= self.tlb.tick(&mut machine.tlb, tlb, &spad.tlb_requests, flush, read);
         }
         let no_reads = ExReads::default();
         let inputs = ScratchpadInputs {
@@ -218,7 +220,7 @@ impl Acceleration {
     fn nothing_behind_the_station_moves(&self, machine: &Machine) -> bool {
         self.dma.rests
             && self.dma.is_quiet()
-            && self.tlb_is_settled
+            && self.tlb.settled
             && !machine.load.busy()
             && !machine.store.busy()
             && !machine.front.tlb_flush()
@@ -236,7 +238,7 @@ impl Acceleration {
     ) -> Step {
         let inputs =
             FrontInputs { cmd: cmd.map(|cmd| (*cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
-        let _ = machine.front.tick(&inputs, events);
+        self.front.tick(&mut machine.front, &inputs, events);
         self.pass_rows(machine, events);
         machine.record(cmd, busy, events);
         Step { progress: true, accepted: cmd.is_some(), busy, alive: true }
@@ -252,7 +254,8 @@ impl Acceleration {
         if self.deferred.possible == 0 || !self.dma.rests || (machine.front.cmd_ready() && cmd()) {
             return 0;
         }
-        let rest = machine.front.rests(machine.controllers_ready()) && self.nothing_behind_the_station_moves(machine);
+        let rest = self.front.rests(&machine.front, machine.controllers_ready())
+            && self.nothing_behind_the_station_moves(machine);
         if rest { self.deferred.possible } else { 0 }
     }
 

@@ -26,7 +26,7 @@ use crate::front_end::reservation_station::{Departures, ReservationStation};
 use crate::front_end::unroller::UnrollerActivity;
 use crate::observation::event::{EventBuffer, Origin, Unit};
 use crate::parts::queue::Queue;
-use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId};
+use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 
 /// The front end's inputs in one cycle.
 #[derive(Clone, Copy, Debug)]
@@ -75,14 +75,9 @@ pub struct FrontEnd {
     raw: Queue<GemminiCmd>,
     conv: Option<LoopConv>,
     matmul: LoopMatmul,
-    unrolled: Queue<GemminiCmd>,
+    pub(crate) unrolled: Queue<GemminiCmd>,
     station: ReservationStation,
     counters: CounterFile,
-    /// The last cycle changed nothing, so neither does the next unless an input does.
-    settled: bool,
-    /// Nothing moved in front of the dispatch at the last clock edge, when the unrolled queue was ready or not: so nothing will, as long
-    /// as it is the same, no command is accepted and none departs from the station.
-    stream_rests: Option<bool>,
 }
 
 impl FrontEnd {
@@ -95,8 +90,6 @@ impl FrontEnd {
             unrolled: Queue::plain(2),
             station: ReservationStation::new(config),
             counters: CounterFile::new(config),
-            settled: false,
-            stream_rests: None,
         }
     }
 
@@ -165,14 +158,6 @@ impl FrontEnd {
         events
     }
 
-    /// Nothing moves, and will not unless a controller that is not `ready` now becomes so, a command completes, or a command is
-    /// presented and accepted; and nobody looks at the counters' lines.
-    #[inline]
-    pub fn rests(&self, ready: PerUnit<bool>) -> bool {
-        let issues = |unit: Unit| ready[unit as usize] && self.station.issue_valid(unit);
-        self.settled && !self.reads_counters() && !issues(Unit::Ld) && !issues(Unit::Ex) && !issues(Unit::St)
-    }
-
     /// What the dispatch of commands into the station is doing.
     pub fn dispatch_activity(&self) -> DispatchActivity {
         match (self.dispatch(), self.unrolled.front()) {
@@ -212,16 +197,22 @@ impl FrontEnd {
     /// Clock edge. Events: alloc, issue, complete, resp.
     #[must_use]
     pub fn tick(&mut self, inputs: &FrontInputs<'_>, events: &mut EventBuffer) -> bool {
-        let issues = |unit: Unit| inputs.ready[unit as usize] && self.station.issue_valid(unit);
-        let issued = [issues(Unit::Ld), issues(Unit::Ex), issues(Unit::St)];
-        let accepted = inputs.cmd.filter(|_| self.cmd_ready());
-        if self.settled && accepted.is_none() && inputs.completed.is_none() && issued == [false; 3] {
-            self.counters.skip(1, inputs.counters);
-            return false;
-        }
-        let progress = self.edge(accepted, issued, inputs, events);
-        self.settled = !progress;
-        progress
+        let (issued, accepted) = (self.issued(inputs), self.accepted(inputs));
+        let out_ready = self.unrolled.enq_ready(false);
+        let (progress, departures) = self.tick_station(issued, inputs, events);
+        self.tick_stream(accepted, out_ready, &departures) || progress
+    }
+
+    /// Classes of which a command is handed to its controller in this cycle.
+    #[inline]
+    pub(crate) fn issued(&self, inputs: &FrontInputs<'_>) -> PerUnit<bool> {
+        UNITS.map(|unit| inputs.ready[unit as usize] && self.station.issue_valid(unit))
+    }
+
+    /// The command that is accepted at the port, and its destination register.
+    #[inline]
+    pub(crate) fn accepted(&self, inputs: &FrontInputs<'_>) -> Option<(RoccCommand, u8)> {
+        inputs.cmd.filter(|_| self.cmd_ready())
     }
 
     /// `cycles` clock edges in which nothing else than the counters changes.
@@ -229,14 +220,14 @@ impl FrontEnd {
         self.counters.skip(cycles, counters);
     }
 
-    fn edge(
+    /// Clock edge of dispatch, station and counters. Returns the commands that left the station, too.
+    pub(crate) fn tick_station(
         &mut self,
-        accepted: Option<(RoccCommand, u8)>,
         issued: PerUnit<bool>,
         inputs: &FrontInputs<'_>,
         events: &mut EventBuffer,
-    ) -> bool {
-        let (dispatch, out_ready) = (self.dispatch(), self.unrolled.enq_ready(false));
+    ) -> (bool, Departures) {
+        let dispatch = self.dispatch();
         let (alloc, access) = match dispatch {
             Dispatch::Empty | Dispatch::Blocked | Dispatch::Drop => (None, None),
             Dispatch::Counter(cmd, rd) => (None, Some((cmd, rd))),
@@ -249,17 +240,16 @@ impl FrontEnd {
         }
         let departures = self.station.tick(alloc, issued, inputs.completed, events);
         progress |= self.counters.tick(access, inputs.counters, events);
-        let disturbed = accepted.is_some() || departures != Departures::default();
-        if disturbed || self.stream_rests != Some(out_ready) {
-            let moved = self.tick_stream(accepted, out_ready, &departures);
-            self.stream_rests = if moved { None } else { Some(out_ready) };
-            progress |= moved;
-        }
-        progress
+        (progress, departures)
     }
 
     /// Clock edge of what stands in front of the dispatch, given whether the unrolled queue accepted at the start of the cycle.
-    fn tick_stream(&mut self, accepted: Option<(RoccCommand, u8)>, out_ready: bool, departures: &Departures) -> bool {
+    pub(crate) fn tick_stream(
+        &mut self,
+        accepted: Option<(RoccCommand, u8)>,
+        out_ready: bool,
+        departures: &Departures,
+    ) -> bool {
         // All transfers between the stages, from the registers at the start of the cycle.
         let matmul_ready = self.matmul.in_ready();
         let matmul_transfer = self.matmul.transfer(out_ready);

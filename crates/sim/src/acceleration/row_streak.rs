@@ -111,13 +111,26 @@ impl RowStreaks {
         // The commands at the heads decide on every row: the preload behind a compute that runs alone is also where D's bank and
         // columns come from.
         if execute.heads() != heads {
-            self.streak = RowStreak::NONE;
+            self.streak.rows = 0;
         } else if self.in_streak {
             self.streak.advance(1);
         } else {
-            self.streak = execute.streak_after(issue);
+            self.begin(execute, issue);
         }
         progress
+    }
+
+    /// Looks whether a streak begins after a row with these wires.
+    #[inline]
+    fn begin(&mut self, execute: &ExecuteController, issue: &RowIssueWires) {
+        self.streak.rows = 0;
+        if let Some(pass) = issue.pass
+            && issue.control_ready
+            && issue.fire == OperandSet::ALL
+            && !issue.done
+        {
+            self.streak = execute.streak(pass, issue);
+        }
     }
 }
 
@@ -182,17 +195,6 @@ impl ExecuteController {
         }
         self.tick_commands(cmd, None);
         true
-    }
-
-    /// The streak that begins after a row with these wires, if one begins.
-    #[inline]
-    fn streak_after(&self, issue: &RowIssueWires) -> RowStreak {
-        match issue.pass {
-            Some(pass) if issue.control_ready && issue.fire == OperandSet::ALL && !issue.done => {
-                self.streak(pass, issue)
-            }
-            _ => RowStreak::NONE,
-        }
     }
 
     /// The streak that begins with the next row, after a row with these wires: of all operands, level, and not the last.

@@ -405,8 +405,6 @@ struct Client {
     /// The page register's answer to the last cycle's address.
     hit: bool,
     paddr: u64,
-    /// The last clock edge changed none of the above.
-    settled: bool,
 }
 
 impl Client {
@@ -427,12 +425,12 @@ pub struct TlbWires {
     /// Answers by client ([`TLB_WRITER`], [`TLB_READER`]).
     pub responses: [TlbResponse; CLIENTS],
     /// What the TLB does, if it is asked or walks.
-    access: Option<TlbAccess>,
+    pub(crate) access: Option<TlbAccess>,
 }
 
 /// The wires of the TLB proper.
 #[derive(Clone, Copy, Debug, Default)]
-struct TlbAccess {
+pub(crate) struct TlbAccess {
     lookups: [Lookup; CLIENTS],
     fires: [bool; CLIENTS],
     /// Client at the shared TLB's input, whether its request is valid or not.
@@ -446,8 +444,6 @@ pub struct FrontendTlb {
     tlbs: Vec<Tlb>,
     clients: [Client; CLIENTS],
     page_registers: bool,
-    /// The last clock edge changed nothing, so the wires stay what they are as long as the requests do.
-    settled: bool,
     /// Round-robin state of the arbiter in front of a shared TLB.
     last_grant: usize,
     interrupt: bool,
@@ -471,7 +467,6 @@ impl FrontendTlb {
             tlbs: vec![Tlb::new(config.tlb_size as usize, config.paddr_bits, translation); tlbs],
             clients: Default::default(),
             page_registers: config.use_tlb_register_filter,
-            settled: false,
             last_grant: 0,
             interrupt: false,
             faults: Faults::default(),
@@ -503,10 +498,10 @@ impl FrontendTlb {
         }
     }
 
-    /// The wires are those of the cycle before, and stay so as long as the requests do and nothing is flushed.
+    /// The requests of the last cycle, which stand in the clients' registers.
     #[inline]
-    pub fn settled(&self) -> bool {
-        self.settled
+    pub(crate) fn requests(&self) -> [TlbRequest; CLIENTS] {
+        self.clients.map(|client| client.request)
     }
 
     fn shared(&self) -> bool {
@@ -559,12 +554,6 @@ impl FrontendTlb {
         flush: bool,
         read: impl Fn(u64) -> u64,
     ) -> bool {
-        let same = |(client, request): (&Client, &TlbRequest)| client.settled && client.request == *request;
-        // The same requests as before on registers that did not change then change nothing now.
-        self.settled = wires.access.is_none() && !flush && self.clients.iter().zip(requests).all(same);
-        if self.settled {
-            return false;
-        }
         let mut changed = false;
         let mut loaded = [None; CLIENTS];
         // A TLB that is not asked and does not walk changes only if it is flushed.
@@ -575,10 +564,7 @@ impl FrontendTlb {
             loaded = std::array::from_fn(answer);
         }
         for (i, request) in requests.iter().enumerate() {
-            let client = &self.clients[i];
-            if !client.settled || client.request != *request || loaded[i].is_some() || flush {
-                changed |= self.tick_client(i, request, loaded[i], flush);
-            }
+            changed |= self.tick_client(i, request, loaded[i], flush);
         }
         changed
     }
@@ -612,16 +598,13 @@ impl FrontendTlb {
             needs_tlb: request.valid && !hit,
             hit,
             paddr: before.last.paddr & !PAGE_MASK | request.vaddr & PAGE_MASK,
-            settled: true,
         };
         if let Some(paddr) = loaded {
             client.last = PageRegister { valid: true, vaddr: before.request.vaddr, paddr };
         }
         client.last.valid &= !flush && self.page_registers;
-        let changed = client != Client { settled: true, ..before };
-        client.settled = !changed;
         self.clients[i] = client;
-        changed
+        client != before
     }
 
     /// Drives the counter lines of the first TLB. Its miss line follows the request at its input even if that is not valid.
