@@ -4,6 +4,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use pollux::Action;
 use pollux::{FunctionalOutcome, Run};
 use pollux_asm::Program;
 use pollux_isa::StreamItem;
