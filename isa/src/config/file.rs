@@ -130,7 +130,7 @@ fn placeholder(text: &str) -> Option<ConfigError> {
     if first.to_ascii_lowercase().starts_with("<!doctype") || first.to_ascii_lowercase().starts_with("<html") {
         return error("a web page", "download the file itself (\"raw\")".to_owned());
     }
-    let one_word = text.trim().split_whitespace().count() == 1 && !text.contains(['=', '#', '"']);
+    let one_word = text.split_whitespace().count() == 1 && !text.contains(['=', '#', '"']);
     if one_word && (first.contains('/') || first.ends_with(".h") || first.ends_with(".toml")) {
         return error("a symbolic link as git stores it", format!("give the file that it points to, `{first}`"));
     }

@@ -82,7 +82,9 @@ impl Header {
                 let holds = !condition.taken && (word == "else" || self.truth(rest)?);
                 (condition.active, condition.taken) = (holds, condition.taken || holds);
             }
-            "endif" => drop(conditions.pop().ok_or("#endif without #if")?),
+            "endif" => {
+                conditions.pop().ok_or("#endif without #if")?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
