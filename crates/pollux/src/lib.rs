@@ -26,12 +26,14 @@ mod compare;
 mod error;
 mod program;
 mod run;
+mod tensor;
 
 pub use check::check;
 pub use compare::{Comparison, Mismatch, compare};
 pub use error::Error;
-pub use program::{Program, Tensor};
+pub use program::Program;
 pub use run::{FunctionalOutcome, Outcome, Run};
+pub use tensor::Tensor;
 
 pub use pollux_functional::Action;
 pub use pollux_isa::ValidConfig as Config;

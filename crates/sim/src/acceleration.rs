@@ -124,8 +124,10 @@ impl Acceleration {
         }
         self.dma.dispatch(&machine.scratchpad, &rows.reads, spad);
         let LargeWires { rows, spad, tlb, .. } = &self.wires;
-        let load = Decoupled::new(machine.load.request(), |request| machine.scratchpad.load_ready(request, spad));
-        let store = Decoupled::new(machine.store.request(), |_| spad.store_ready);
+        let load_request = machine.load.request();
+        let load = load_request.as_ref().filter(|request| machine.scratchpad.load_ready(request, spad));
+        let store_request = machine.store.request();
+        let store = store_request.as_ref().filter(|_| spad.store_ready);
         let port = machine.port.wires(cycle, memory, machine.scratchpad.port_a(), machine.scratchpad.port_d_ready());
         let completion = machine.completion(rows.completed);
         let [to_load, to_execute, to_store] = machine.issued(ready);
@@ -135,8 +137,8 @@ impl Acceleration {
             let cycle_wires = CycleWires {
                 cmd: &cmd,
                 ready,
-                load: &load,
-                store: &store,
+                load: &Decoupled { bits: load_request, ready: load.is_some() },
+                store: &Decoupled { bits: store_request, ready: store.is_some() },
                 control: &control,
                 rows,
                 spad,
@@ -160,8 +162,8 @@ impl Acceleration {
             counters: &machine.counters,
         };
         let mut progress = self.front.tick(&mut machine.front, &inputs, events);
-        progress |= machine.load.tick(to_load, load.fires(), spad.load_response, completion.load_ready, events);
-        progress |= machine.store.tick(to_store, store.fires(), spad.store_response, completion.store_ready, events);
+        progress |= machine.load.tick(to_load, load.is_some(), spad.load_response, completion.load_ready, events);
+        progress |= machine.store.tick(to_store, store.is_some(), spad.store_response, completion.store_ready, events);
         let pops = control.pops;
         if !execute_rests {
             progress |= self.tick_execute(&mut machine.execute, to_execute, &control, events);
@@ -177,8 +179,8 @@ impl Acceleration {
             ex_write: &results.write,
             pops,
             reads: if repeats { &no_reads } else { &rows.reads },
-            load: load.fire(),
-            store: store.fire(),
+            load,
+            store,
             port_a_taken: port.a_taken,
             port_d: port.d.as_ref(),
         };
