@@ -76,10 +76,18 @@ fn random_cases_end_with_the_recorded_memory_unless_they_contain_races() {
 fn no_recorded_stream_is_illegal() {
     for case in ["directed", "random", "software"].into_iter().flat_map(cases) {
         let model = run(&case);
-        let illegal = model.warnings().iter().find(|warning| !matches!(warning.issue, Issue::UnwrittenRow { .. }));
+        let kept = |issue: &Issue| match issue {
+            Issue::UnwrittenRow { .. } => true,
+            Issue::Illegal(illegality) => illegality.depends_on_time() && case.name == DEPENDS_ON_TIME,
+            _ => false,
+        };
+        let illegal = model.warnings().iter().find(|warning| !kept(&warning.issue));
         assert_eq!(illegal.map(ToString::to_string), None, "{}", case.name);
     }
 }
+
+/// The recorded case in which a result has more rows than its operands: the next preload comes in time.
+const DEPENDS_ON_TIME: &str = "haz_waw_ex_acc";
 
 /// The queue that a primitive command goes to, if any.
 fn queue(command: &RoccCommand) -> Option<Unit> {

@@ -57,7 +57,7 @@ fn every_command_has_the_same_verdict_on_a_configuration() {
 #[test]
 fn what_is_valid_runs_on_both_models() {
     let workspace = Workspace::new();
-    workspace.write("program.pasm", &format!("buffer A at 0x80000000: i8[16, 16]\n{PROGRAM}"));
+    workspace.write("program.pasm", &format!("buffer A: i8[16, 16] at 0x80000000\n{PROGRAM}"));
     for change in ["reservation_station_entries_ld = 4", "acc_latency = 3", "tlb_size = 8", "dma_maxbytes = 256"] {
         workspace.write("mine.toml", &format!("base = \"default16\"\n{change}\n"));
         for command in [

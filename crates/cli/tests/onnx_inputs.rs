@@ -121,7 +121,7 @@ fn what_cannot_run_is_one_message_with_its_place_and_a_remedy() {
 fn networks_beyond_the_memory_are_refused_with_what_they_would_need() {
     let onnx = "crates/cli/tests/onnx/minus_one.onnx --dimension x.0";
     let resnet = "crates/model/tests/tiny-resnet --image";
-    let lines = [(onnx, "=100000000"), (onnx, "=99999999999999999"), (resnet, " 100000"), (resnet, " 1000000000")];
+    let lines = [(onnx, "=100000000"), (onnx, "=99999999999999999"), (resnet, " 100000"), (resnet, " 1000000")];
     for (line, size) in lines {
         let run = Workspace::new().pollux(&format!("model run {line}{size} --random-input 1"));
         assert_eq!(run.code, 3, "{line}{size}: {}", run.stderr);

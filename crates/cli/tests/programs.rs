@@ -354,7 +354,11 @@ fn what_the_rtl_defines_is_legal_and_both_models_agree_on_it() {
             });
             assert_eq!(functional["dumps"], cycles["dumps"], "{name}, {dataflow}");
             assert_ne!(functional["dumps"], Value::Null);
-            assert_eq!(cycles["warnings"], Value::Array(Vec::new()), "{name}, {dataflow}");
+            // A simulation of the RTL would stop at its own assertion; the hardware has none.
+            let warnings = cycles["warnings"].as_array().expect("a list");
+            let told =
+                |warning: &Value| warning.as_str().is_some_and(|text| text.starts_with("the RTL asserts otherwise"));
+            assert!(warnings.iter().all(told), "{name}, {dataflow}: {warnings:?}");
         }
     }
 }

@@ -28,7 +28,8 @@ pub struct Policy {
     /// Reads of local rows that were never written. Real memories hold anything; the model reads 0, as the golden bench does.
     pub unwritten_row: Action,
     /// Writes of the processor to bytes that the accelerator may still have to read or write
-    /// ([`crate::check_accesses`] finds them). A model without time takes one after the other.
+    /// ([`crate::check_accesses`] finds them), and other streams whose outcome depends on the time
+    /// ([`Illegality::depends_on_time`]). A model without time takes one after the other.
     pub race: Action,
     /// Every other illegality of [`pollux_isa::legality`].
     pub illegal: Action,
@@ -56,6 +57,7 @@ impl Policy {
     fn action(&self, issue: &Issue) -> Action {
         match issue {
             Issue::Illegal(Illegality::OutOfRange { .. }) => self.out_of_range,
+            Issue::Illegal(illegality) if illegality.depends_on_time() => self.race,
             Issue::Illegal(_) => self.illegal,
             Issue::UnmappedDram { .. } | Issue::AddressCut { .. } => self.unmapped_dram,
             Issue::UnwrittenRow { .. } => self.unwritten_row,

@@ -78,6 +78,7 @@ fn a_small_file_carries_all_words_in_int8_with_a_scale_each() {
         "quantised model bad: tensor `embeddings.word.scale` has the value NaN at element 3, which is no number"
     );
     let WordTable::Int8 { scales, .. } = &mut small.model.embeddings.word else { panic!("int8") };
+    scales[3] = 1.0;
     scales.pop();
     assert_eq!(read(&small), "quantised model bad: embeddings.word.scale has 24 scales for 25 rows");
 }

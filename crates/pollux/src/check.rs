@@ -36,9 +36,10 @@ fn check_commands(program: &Program, action: Action) -> Result<Vec<String>, Erro
         format!("command {number} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
     };
     let found = check_program(&program.config, &program.items);
+    let refused = action == Action::Error && found.iter().any(|(_, illegality)| !illegality.depends_on_time());
     let count = found.len() as u64;
     let found = first_of(found.into_iter().map(line), count);
-    if action == Action::Error && !found.is_empty() {
+    if refused {
         return Err(Error::Illegal(found));
     }
     let configuration = program.config.warnings().into_iter().map(|warning| format!("configuration: {warning}"));

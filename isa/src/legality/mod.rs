@@ -309,6 +309,11 @@ impl Illegality {
             Illegality::StoreIntoAccumulator => "writes the scratchpad row of the same number",
         }
     }
+
+    /// Whether the hardware defines the stream but for when its commands come: then both models may run it, and may differ.
+    pub fn depends_on_time(&self) -> bool {
+        matches!(self, Illegality::ResultRows { .. })
+    }
 }
 
 /// The dataflow that CONFIG_EX selects in this build.
