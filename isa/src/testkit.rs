@@ -42,7 +42,7 @@ fn part(set: impl Fn(&mut GemminiConfig) + 'static) -> Part {
 }
 
 fn array(dim: u32) -> impl Strategy<Value = Part> {
-    let tile = move || select([1u32, 2, 4].into_iter().filter(|tile| dim % tile == 0).collect::<Vec<_>>());
+    let tile = move || select([1u32, 2, 4].into_iter().filter(|tile| dim.is_multiple_of(*tile)).collect::<Vec<_>>());
     let shifter = select(vec![1, 2, dim]);
     let dataflows = vec![Dataflow::Os, Dataflow::Ws, Dataflow::Both];
     (tile(), tile(), shifter, 0u32..2, 0u32..3, any::<bool>(), select(dataflows)).prop_map(

@@ -38,7 +38,7 @@ fn every_command_has_the_same_verdict_on_a_configuration() {
     let workspace = Workspace::new();
     workspace.write("program.pasm", PROGRAM);
     for (change, words) in REFUSED {
-        workspace.write("mine.toml", &format!("base = \"default16\"\n{change}\n"));
+        workspace.write("mine.toml", format!("base = \"default16\"\n{change}\n"));
         let verdict = workspace.pollux("config mine.toml --check");
         assert_eq!(verdict.code, 3, "{change}: {}", verdict.stdout);
         assert!(verdict.stderr.contains(words), "{change}: {}", verdict.stderr);
@@ -57,9 +57,9 @@ fn every_command_has_the_same_verdict_on_a_configuration() {
 #[test]
 fn what_is_valid_runs_on_both_models() {
     let workspace = Workspace::new();
-    workspace.write("program.pasm", &format!("buffer A: i8[16, 16] at 0x80000000\n{PROGRAM}"));
+    workspace.write("program.pasm", format!("buffer A: i8[16, 16] at 0x80000000\n{PROGRAM}"));
     for change in ["reservation_station_entries_ld = 4", "acc_latency = 3", "tlb_size = 8", "dma_maxbytes = 256"] {
-        workspace.write("mine.toml", &format!("base = \"default16\"\n{change}\n"));
+        workspace.write("mine.toml", format!("base = \"default16\"\n{change}\n"));
         for command in [
             "config mine.toml --check",
             "run program.pasm --config mine.toml",
@@ -114,7 +114,7 @@ fn headers_with_expressions_are_read_and_placeholders_are_named() {
     let workspace = Workspace::new();
     let header =
         include_str!("gemmini_params.h").replace("#define BANK_ROWS 4096", "#define BANK_ROWS (1024 * 4) // rows");
-    workspace.write("params.h", &format!("\u{feff}{}", header.replace('\n', "\r\n")));
+    workspace.write("params.h", format!("\u{feff}{}", header.replace('\n', "\r\n")));
     assert_eq!(workspace.pollux("config params.h --json").json()["derived"]["scratchpad_rows"], 16384);
     let cases = [
         ("link.h", "../include/gemmini_params.h", "link.h: this is a symbolic link as git stores it"),

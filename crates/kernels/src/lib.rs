@@ -11,7 +11,7 @@
 //! * [`conv`], [`average`], [`max_pool`]: convolutions with max pooling, pooling alone;
 //! * [`diagonal`]: sums of diagonal products: residual addition, gamma and beta, GELU and LayerNorm in one operation; and
 //!   residual addition to an int32 stream;
-//! * [`encoder`]: attention, feed-forward network and the whole encoder layer;
+//! * [`attention`], [`linear`]: the parts of an encoder layer: scores with softmax, context, products with their biases;
 //! * [`statistics`]: multiply-accumulates and bytes by operation.
 
 pub mod activation;

@@ -8,7 +8,7 @@
 //! | [`transformer`] | [`float`], [`bert`], [`gpt2`], [`rewrite`] | model directories, the float32 encoder and decoder, exact rewrites |
 //! | [`mod@graph`] | [`graph::operator`], [`graph::builder`], [`graph::families`], [`onnx`] | any network as a graph of typed operators |
 //! | [`quantise`] | [`mod@calibrate`], [`layer`], [`encoder`], [`decoder`] | INT8: ranges, the quantised layer, whole Transformers, convolutional graphs |
-//! | [`reference`] | [`mod@layer_reference`], [`decoder_reference`] | what Gemmini's arithmetic makes of it, bit for bit; shares no code with anything that runs it |
+//! | [`mod@reference`] | [`mod@layer_reference`], [`decoder_reference`] | what Gemmini's arithmetic makes of it, bit for bit; shares no code with anything that runs it |
 //! | [`report`] | [`quality`] | cosine, largest error, signal to noise ratio; of every tensor of every layer |
 //! | [`saved`] | [`container`], [`mod@model_file`] | quantised networks as files; layer 0 of all-MiniLM-L6-v2 is embedded |
 //!

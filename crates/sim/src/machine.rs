@@ -14,7 +14,7 @@
 //!
 //! A cycle has two halves. First every wire is worked out from registers (`&self`), producers before consumers; then
 //! every block takes its clock edge (`&mut self`). [`Machine::step`] lists both in order. It is the specification; the fast path
-//! over the same blocks is [`crate::acceleration`].
+//! over the same blocks is `crate::acceleration`.
 
 use pollux_isa::{RoccCommand, ValidConfig};
 

@@ -242,7 +242,7 @@ pub struct MemoryPort {
 }
 
 impl MemoryPort {
-    /// A port for so many sources ([`crate::port::tilelink::SourceRanges::len`]).
+    /// A port for so many sources (`SourceRanges::len`).
     pub fn new(sources: usize) -> Self {
         Self { next_request: 0, request: vec![0; sources], in_flight: 0, traffic: PortTraffic::default() }
     }

@@ -114,7 +114,7 @@ fn config_json(config: &ValidConfig) -> Result<Value, Failure> {
 fn list(out: &Output) -> Result<Outcome, Failure> {
     let named = GemminiConfig::NAMES.iter().map(|name| GemminiConfig::by_name(name).map_err(Failure::input));
     let named: Vec<ValidConfig> = named.collect::<Result<_, _>>()?;
-    let documents = named.iter().map(|config| config_json(config)).collect::<Result<Vec<_>, _>>()?;
+    let documents = named.iter().map(config_json).collect::<Result<Vec<_>, _>>()?;
     out.json(&json!({ "configurations": documents }))?;
     let mut rows =
         vec![["name", "DIM", "scratchpad KiB", "accumulator KiB", "normalizations"].map(str::to_owned).to_vec()];

@@ -9,7 +9,7 @@ use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
 use crate::view::View;
 
-/// Which matrix a [`DiagonalTerm`] multiplies.
+/// Which matrix a [`DiagonalTerm`](crate::DiagonalTerm) multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiagonalOperand {

@@ -103,7 +103,7 @@ pub struct Node {
     pub layer: Option<usize>,
 }
 
-/// A network without its weights. Made by a [`GraphBuilder`]; a deserialised one is checked by [`Graph::check`].
+/// A network without its weights. Made by a [`GraphBuilder`](crate::graph::GraphBuilder); a deserialised one is checked by [`Graph::check`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Graph {

@@ -172,7 +172,7 @@ impl QuantisedDecoder {
     /// [`QuantisedDecoder::decode_with`] the integer reference.
     ///
     /// # Errors
-    /// As [`Gpt2Model::embed_tokens`], and if there are too many tokens for the softmax.
+    /// As [`QuantisedDecoder::embed_tokens`], and if there are too many tokens for the softmax.
     pub fn decode(&self, ids: &[u32], cache: &mut KvCache<i8>) -> Result<Matrix<i8>, ModelError> {
         self.decode_with(ids, cache, |block, residual, normed, (keys, values)| {
             let mut trace = block_reference(block, residual, normed, keys, values)?;

@@ -22,7 +22,7 @@ pub struct StepQuality {
 }
 
 impl IntegerGraph {
-    /// Every step's result against float32; `values` are those of [`evaluate`] for the same inputs.
+    /// Every step's result against float32; `values` are those of [`evaluate`](crate::graph::evaluate()) for the same inputs.
     pub fn quality(&self, tensors: &Tensors, values: &BTreeMap<EdgeId, Array>) -> Vec<StepQuality> {
         let quality = |step: &Step| {
             let (int8, float) = (tensors.get(&step.output)?, values.get(&step.output)?);
