@@ -1,7 +1,7 @@
 //! Reports of cycle-level runs: the numbers of [`RunReport`] as text, JSON or CSV, and a log of every command.
 //!
 //! ```no_run
-//! # fn run(config: &pollux_isa::GemminiConfig, items: Vec<pollux_isa::StreamItem>) -> Result<(), Box<dyn std::error::Error>> {
+//! # fn run(config: &pollux_isa::ValidConfig, items: Vec<pollux_isa::StreamItem>) -> Result<(), Box<dyn std::error::Error>> {
 //! use pollux_memory::Memory;
 //! use pollux_sim::report::Profiler;
 //! use pollux_sim::runner::Runner;
