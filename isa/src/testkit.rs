@@ -11,7 +11,8 @@ use crate::config::{Capacity, Dataflow, ExpVariant, GemminiConfig, ScaleArgs, Sc
 /// to 64 in tiles of every shape, queues, station, banks, DMA, TLB, scaling units, dataflows and optional units.
 ///
 /// Left out is what keeps correct programs from their end or their result in the hardware itself: a shared TLB
-/// without register filters, and accumulators too slow for a small array.
+/// without register filters, accumulators too slow for a small array or with one port and one sub-bank, and execute queues
+/// too short for transposed weights.
 pub fn valid_config() -> impl Strategy<Value = ValidConfig> {
     let dim = prop_oneof![6 => Just(4u32), 4 => Just(8u32), 4 => Just(16u32), 1 => Just(32u32), 1 => Just(64u32)];
     dim.prop_flat_map(|dim| {
@@ -62,7 +63,7 @@ fn front_end() -> impl Strategy<Value = Part> {
         6 => (select(vec![1u32, 4, 8, 16]), select(vec![1u32, 4, 8]), select(vec![4u32, 8, 16, 32])),
         1 => Just((2, 2, 2)),
     ];
-    (1u32..17, 1u32..9, 3u32..17, tables, select(vec![0u32, 1, 3, 8])).prop_map(|(ld, st, ex, tables, counters)| {
+    (1u32..17, 1u32..9, 5u32..17, tables, select(vec![0u32, 1, 3, 8])).prop_map(|(ld, st, ex, tables, counters)| {
         part(move |c| {
             (c.ld_queue_length, c.st_queue_length, c.ex_queue_length) = (ld, st, ex);
             c.reservation_station_entries_ld = tables.0;
@@ -79,7 +80,7 @@ fn memories(dim: u32) -> impl Strategy<Value = Part> {
     let sizes = (0u32..5, 0u32..3);
     let slowest = if dim < 8 { 3u32 } else { 4 };
     let sub_banks = prop_oneof![3 => Just(None), 1 => Just(Some(2u32)), 1 => Just(Some(4u32))];
-    (banks, sizes, 1u32..6, any::<bool>(), 2..=slowest, sub_banks).prop_map(
+    (banks, sizes, 1u32..9, any::<bool>(), 2..=slowest, sub_banks).prop_map(
         move |((sp_banks, acc_banks), (sp, acc), delay, singleported, latency, sub_banks)| {
             let acc_matrices = acc_banks << acc;
             // At least two matrices more than the accumulator.

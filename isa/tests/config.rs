@@ -477,6 +477,49 @@ fn what_is_marked_as_published_is_used_with_a_warning() {
     }
 }
 
+/// What a configuration is warned of.
+fn warnings(change: impl FnOnce(&mut GemminiConfig)) -> Vec<String> {
+    let mut config = GemminiConfig::default16();
+    change(&mut config);
+    config.validated().expect("a valid configuration").warnings().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_the_hardware_loses_data_in_is_used_with_a_warning() {
+    let queue = warnings(|c| c.ex_queue_length = 4);
+    assert!(queue.len() == 1 && queue[0].starts_with("`ex_queue_length` is 4: "), "{queue:?}");
+    assert!(queue[0].ends_with("choose 5 or more (built, but programs can lose data: ExecuteController.scala:613)"));
+    // Without results in the scratchpad an overlapped pass needs no third command; OS has no weights.
+    for change in [
+        (|c| c.ex_queue_length = 5) as fn(&mut GemminiConfig),
+        |c| (c.ex_queue_length, c.ex_read_from_acc, c.ex_write_to_spad) = (4, false, false),
+        |c| (c.ex_queue_length, c.dataflow) = (3, Dataflow::Os),
+    ] {
+        assert!(warnings(change).is_empty());
+    }
+    let sub_bank = warnings(|c| (c.acc_singleported, c.acc_sub_banks) = (true, Some(1)));
+    assert!(sub_bank.len() == 2 && sub_bank[1].contains("`acc_sub_banks` is 1: "), "{sub_bank:?}");
+}
+
+#[test]
+fn a_read_delay_that_a_flush_can_look_behind_is_used_with_a_warning() {
+    let small = |delay, dataflow| {
+        warnings(|c| {
+            *c = GemminiConfig {
+                spad_read_delay: delay,
+                dataflow,
+                ..GemminiConfig::with_dim(4).expect("a power of two")
+            };
+        })
+    };
+    let delay = small(8, Dataflow::Both);
+    assert!(
+        delay.len() == 1 && delay[0].starts_with("`spad_read_delay` is 8: ") && delay[0].contains("below 8"),
+        "{delay:?}"
+    );
+    assert!(small(7, Dataflow::Both).is_empty() && small(8, Dataflow::Ws).is_empty());
+}
+
 #[test]
 fn the_default_configuration_is_valid() {
     assert_eq!(GemminiConfig::default16().validated(), Ok(pollux_isa::ValidConfig::default()));

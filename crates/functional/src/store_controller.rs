@@ -247,7 +247,9 @@ impl StoreController {
 
     /// Activation and scale of a row read at the scratchpad's width.
     fn readout(&self) -> Readout {
-        let scale = if self.has_acc_scale { self.acc_scale.0 } else { Scale::IDENTITY.0 };
+        // Without `acc_scale_args` nothing is multiplied, by the statistics neither (`acc_scale_func`, `GemminiConfigs.scala`).
+        let factor = |scale| if self.has_acc_scale { scale } else { Scale::IDENTITY.0 };
+        let scale = factor(self.acc_scale.0);
         let activation = Activation::from_bits(self.activation);
         let built = match activation {
             Activation::None => true,
@@ -259,11 +261,13 @@ impl StoreController {
             _ if !built => Readout::None { scale },
             Activation::None => Readout::None { scale },
             Activation::Relu => Readout::Relu { scale },
-            Activation::Layernorm => Readout::LayerNorm { mean: statistics.mean, inv_stddev: statistics.inv_stddev },
+            Activation::Layernorm => {
+                Readout::LayerNorm { mean: statistics.mean, inv_stddev: factor(statistics.inv_stddev) }
+            }
             Activation::Igelu => Readout::Igelu { scale, qb: self.iexp.qb, qc: self.iexp.qc },
             Activation::Softmax => Readout::Softmax {
                 max: statistics.max,
-                inv_sum_exp: statistics.inv_sum_exp,
+                inv_sum_exp: factor(statistics.inv_sum_exp),
                 constants: self.iexp,
                 variant: self.iexp_variant,
             },

@@ -13,7 +13,7 @@ use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, EventBuffer};
 use crate::observation::observer::Observer;
-use crate::observation::violation::Violations;
+use crate::observation::violation::{Violated, Violations};
 use crate::port::frontend_tlb::{PageFault, Translation};
 
 /// Why a run did not come to its end.
@@ -67,13 +67,16 @@ pub struct Standstill {
     pub host: String,
     /// What each block that holds work waits for.
     pub waiting: Vec<String>,
+    /// Rules of the RTL that were broken before, which may be why.
+    pub violations: Vec<Violated>,
 }
 
 /// Lines behind a message.
 impl fmt::Display for Standstill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\n  host: {}", self.host)?;
-        self.waiting.iter().try_for_each(|line| write!(f, "\n  {line}"))
+        self.waiting.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+        self.violations.iter().try_for_each(|violated| write!(f, "\n  rule of the RTL broken before, {violated}"))
     }
 }
 
@@ -345,7 +348,11 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     }
 
     fn standstill(&self) -> Standstill {
-        Standstill { host: self.host.position(), waiting: self.machine.waiting_for() }
+        Standstill {
+            host: self.host.position(),
+            waiting: self.machine.waiting_for(),
+            violations: self.events.violations().iter().collect(),
+        }
     }
 
     /// Totals so far.

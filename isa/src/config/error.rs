@@ -93,6 +93,8 @@ pub enum Source {
     Generator(&'static str),
     /// The hardware's: the generator builds it, but this line keeps every program from its end.
     Hardware(&'static str),
+    /// The hardware's: the generator builds it, but at this line some programs lose data; the cycle emulator counts it.
+    Lossy(&'static str),
     /// Pollux's: the generator builds it, but Pollux does not model it.
     Model,
 }
@@ -102,6 +104,7 @@ impl fmt::Display for Reason {
         match self.source {
             Source::Generator(line) => write!(f, "{} ({line})", self.message),
             Source::Hardware(line) => write!(f, "{} (built, but it never ends: {line})", self.message),
+            Source::Lossy(line) => write!(f, "{} (built, but programs can lose data: {line})", self.message),
             Source::Model => write!(f, "{} (the generator builds this; Pollux does not model it)", self.message),
         }
     }

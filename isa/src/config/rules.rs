@@ -3,7 +3,7 @@
 //! The rules of the generator are the `require`s and `assert`s that run at elaboration, and what Chisel 3.6 and
 //! rocket-chip cannot build; each names the line of Gemmini at commit 8c3f992 at which elaboration stops.
 
-use super::error::Source::{self, Generator, Hardware, Model};
+use super::error::Source::{self, Generator, Hardware, Lossy, Model};
 use super::{Capacity, Dataflow, GemminiConfig, ScaleArgs, ScaleUnits};
 use crate::local_addr::METADATA_BITS;
 
@@ -61,6 +61,10 @@ const fn rule(source: Source, complaints: fn(&GemminiConfig) -> Vec<String>) -> 
     Rule { source, severity: |_| Severity::Error, complaints }
 }
 
+const fn warning(source: Source, complaints: fn(&GemminiConfig) -> Vec<String>) -> Rule {
+    Rule { source, severity: |_| Severity::Warning, complaints }
+}
+
 /// One complaint, if there is a reason for it.
 fn complain(broken: bool, message: impl FnOnce() -> String) -> Vec<String> {
     if broken { vec![message()] } else { Vec::new() }
@@ -112,6 +116,13 @@ fn shared_units(args: &Option<ScaleArgs>) -> Option<u32> {
         Some(ScaleUnits::Count(n)) => Some(n),
         _ => None,
     }
+}
+
+/// Execute queue entries for products with transposed weights. While a compute overlaps with the first of the four commands of the
+/// next product, the next two must enter, and one more where an overlapped pass waits for a third command
+/// (`third_instruction_needed`, `ExecuteController.scala`).
+fn transposed_weights_queue(c: &GemminiConfig) -> u32 {
+    if c.ex_read_from_acc || c.ex_write_to_spad { 5 } else { 4 }
 }
 
 /// The rules in stages: each stage takes the ones before for granted.
@@ -246,17 +257,31 @@ const RECORD: &[Rule] = &[
             "a single-ported accumulator needs acc_sub_banks of 1, 2 or 4".to_owned()
         })
     }),
-    Rule {
-        // One line keeps this revision from building what its own chipConfig asks for; without it, it does.
-        severity: |_| Severity::Warning,
-        ..rule(Generator("AccumulatorMem.scala:223"), |c| {
-            complain(c.acc_singleported && !c.use_shared_ext_mem, || {
-                "`acc_singleported` is on: this revision stops at a port that only builds with use_shared_ext_mem \
-                 have; Pollux models the accumulator as it is without that line"
-                    .to_owned()
-            })
+    // One line keeps this revision from building what its own chipConfig asks for; without it, it does.
+    warning(Generator("AccumulatorMem.scala:223"), |c| {
+        complain(c.acc_singleported && !c.use_shared_ext_mem, || {
+            "`acc_singleported` is on: this revision stops at a port that only builds with use_shared_ext_mem \
+             have; Pollux models the accumulator as it is without that line"
+                .to_owned()
         })
-    },
+    }),
+    warning(Lossy("AccumulatorMem.scala:297"), |c| {
+        complain(c.acc_singleported && c.acc_sub_banks == Some(1), || {
+            "`acc_sub_banks` is 1: results that accumulate read their rows in every cycle, so that the queue of three writes \
+             overflows; rows are lost, and a later access to a row of the queue can wait forever; choose 2 or 4"
+                .to_owned()
+        })
+    }),
+    warning(Lossy("ExecuteController.scala:613"), |c| {
+        let needed = transposed_weights_queue(c);
+        complain(c.dataflow != Dataflow::Os && c.ex_queue_length < needed, || {
+            format!(
+                "`ex_queue_length` is {}: weight-stationary products with transposed weights (CONFIG_EX) can lose the \
+                 weights, as their second PRELOAD comes too late; choose {needed} or more",
+                c.ex_queue_length
+            )
+        })
+    }),
     rule(Generator("GemminiConfigs.scala:279"), |c| {
         let can_share =
             c.mvin_scale_args.is_some() && c.mvin_scale_acc_args.is_none() && c.input_type.bits == c.acc_type.bits;
@@ -360,6 +385,18 @@ const MODELS: &[Rule] = &[
                 "DIM is {}: output-stationary sums over more than one tile come faster than the accumulator takes them; \
                  choose 4 or more",
                 c.dim()
+            )
+        })
+    }),
+    // A flush takes its dataflow from the oldest entry of the control queue: with two dataflows, a shorter queue has only
+    // entries from after the last CONFIG_EX, as a preload has DIM rows and a compute at least 4.
+    warning(Model, |c| {
+        complain(c.dataflow == Dataflow::Both && c.spad_read_delay >= c.dim().saturating_add(4), || {
+            format!(
+                "`spad_read_delay` is {}: after a change of the dataflow, a flush may take the former one, and with it the \
+                 last rows of a result; below {} it cannot",
+                c.spad_read_delay,
+                c.dim().saturating_add(4)
             )
         })
     }),

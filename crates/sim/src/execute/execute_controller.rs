@@ -150,6 +150,10 @@ impl ExecuteController {
             events
                 .require([A, B, D].into_iter().filter(|x| operands.has(*x)).count() <= 1, Violation::SharedTransposer);
         }
+        if issue.decision == Some(Decision::Start(Pass::Compute)) {
+            // Its weights come out of the transposer in the pass of the discarded compute, which the second preload must share.
+            events.require(!self.commands.bits(0).discarded, Violation::WeightsLost);
+        }
         if let Some(slot) = reported {
             self.pending[slot] = None;
         }

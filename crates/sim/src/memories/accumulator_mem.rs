@@ -514,6 +514,29 @@ mod tests {
         assert_eq!(bank.row(BankRow(0))[0], 7);
     }
 
+    /// Accumulating writes in every cycle read a row of the one sub-bank each, so that no write leaves its queue of three; the
+    /// fourth replaces the oldest, and the ring's head and tail part: what comes next stays in the queue.
+    #[test]
+    fn one_sub_bank_loses_a_row_and_holds_up_the_next_one_forever() {
+        let mut bank = AccumulatorMem::new(8, 4, 2, 1);
+        let kept = [0, 1, 2, 3, 3, 3].map(|row| {
+            let request = write(row, &[7; 4], true);
+            let accepted = Some(&request).filter(|_| bank.write_ready(address(&request)));
+            bank.write(accepted, Some(address(&request)))
+        });
+        assert_eq!(kept, [true, true, true, true, true, false]);
+        for _ in 0..4 {
+            clock(&mut bank, None);
+        }
+        assert_eq!([0, 1, 2, 3].map(|row| bank.row(BankRow(row))[0]), [0, 7, 7, 7]);
+        assert!(clock(&mut bank, Some(&write(4, &[7; 4], true))));
+        for _ in 0..100 {
+            clock(&mut bank, None);
+            assert!(!bank.write_ready(WriteAddress { row: BankRow(4), accumulate: true }));
+        }
+        assert_eq!(bank.row(BankRow(4))[0], 0);
+    }
+
     proptest::proptest! {
         /// A single-ported bank gets accumulating writes only, by the rule of `consecutive_write_block` and never one that would be
         /// refused: other mixes overflow its write queues, because the read for a write, even a refused one, takes the sub-bank's

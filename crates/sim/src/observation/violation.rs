@@ -2,6 +2,8 @@
 //!
 //! The RTL checks itself with assertions, which end its simulation and do not exist in silicon. Those that a command stream can
 //! violate are counted here, each where the RTL has it; a run without a violation is one that the RTL would have simulated to its end.
+//! Two faults of the hardware that lose data without an assertion are counted with them: [`Violation::RowOvertaken`] and
+//! [`Violation::WeightsLost`].
 //! All other assertions of the Scala sources were found to hold whatever the commands: they follow from the handshakes beside them. Two
 //! are bounds of the bench and not of the hardware, 10 000 cycles without an issue (`ReservationStation.scala`) and 10 000 000 without a
 //! command (`Controller.scala`); the simulation's watchdog stands for them.
@@ -30,6 +32,8 @@ pub enum Violation {
     TooManyRows,
     /// Two operands need the one transposer.
     SharedTransposer,
+    /// Transposed weights leave the transposer before the preload that would take them.
+    WeightsLost,
     /// The blocks of a load are closer to each other than they have rows.
     BlockStrideBelowRows,
     /// A load of nothing.
@@ -55,7 +59,7 @@ const KINDS: usize = Violation::ALL.len();
 
 impl Violation {
     /// All kinds, in the order in which they are reported.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::WriteQueueOverflow,
         Self::ExecuteWriteSkipped,
         Self::ReadOfWrittenRow,
@@ -63,6 +67,7 @@ impl Violation {
         Self::RowWithoutCommand,
         Self::TooManyRows,
         Self::SharedTransposer,
+        Self::WeightsLost,
         Self::BlockStrideBelowRows,
         Self::EmptyLoad,
         Self::NoPixelRepeater,
@@ -84,6 +89,7 @@ impl Violation {
             Self::RowWithoutCommand => "DMACommandTracker.scala:88",
             Self::TooManyRows => "DMACommandTracker.scala:89",
             Self::SharedTransposer => "ExecuteController.scala:131",
+            Self::WeightsLost => "ExecuteController.scala:613",
             Self::BlockStrideBelowRows => "LoadController.scala:136",
             Self::EmptyLoad => "LoadController.scala:189",
             Self::NoPixelRepeater => "LoadController.scala:190",
@@ -115,6 +121,11 @@ impl Violation {
             Self::RowWithoutCommand => "a row came back for a command that had completed already",
             Self::TooManyRows => "more came back than a command had asked for, so that it never completes",
             Self::SharedTransposer => "two operands were to pass the one transposer; one of them got the other's rows",
+            Self::WeightsLost => {
+                "transposed weights left the transposer in a pass of their own, before the preload that takes them had reached the \
+                 head of the execute queue; the compute multiplied by what came out after them (nothing in the RTL \
+                 asserts this; an `ex_queue_length` of 5 or more keeps the two together)"
+            }
             Self::BlockStrideBelowRows => {
                 "the block stride of a load was smaller than its number of rows; its blocks overlap if it has several"
             }

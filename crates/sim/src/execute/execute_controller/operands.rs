@@ -145,6 +145,8 @@ pub(crate) struct Command {
     pub cmd: RoccCommand,
     pub rob_id: Option<RobId>,
     pub kind: Kind,
+    /// The first compute of a split pair (`TransposePreloadUnroller.scala`).
+    pub discarded: bool,
     pub rs1: Operand,
     pub rs2: Operand,
 }
@@ -153,7 +155,9 @@ impl Command {
     pub fn new(config: &GemminiConfig, parameters: &Parameters, issued: &IssuedCmd) -> Self {
         let IssuedCmd { cmd, rob_id } = *issued;
         let [rs1, rs2] = [cmd.rs1, cmd.rs2].map(|register| Operand::new(config, parameters, register));
-        Self { cmd, rob_id, kind: Kind::of(cmd.funct), rs1, rs2 }
+        let kind = Kind::of(cmd.funct);
+        // Only the unroller makes computes that nobody waits for.
+        Self { cmd, rob_id, kind, discarded: rob_id.is_none() && kind.is_compute(), rs1, rs2 }
     }
 }
 

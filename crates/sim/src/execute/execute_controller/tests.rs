@@ -49,6 +49,7 @@ struct Bench {
     refused: Vec<u32>,
     /// Rows that repeat the one before are issued as such, by the fast path.
     streaks: Option<RowStreaks>,
+    events: EventBuffer,
     log: Log,
 }
 
@@ -57,10 +58,13 @@ const ROWS: usize = 256;
 
 impl Bench {
     fn new(dim: u32) -> Self {
-        let config = GemminiConfig::with_dim(dim).expect("a power of two");
+        Self::with(&GemminiConfig::with_dim(dim).expect("a power of two"))
+    }
+
+    fn with(config: &GemminiConfig) -> Self {
         Self {
-            dim: dim as usize,
-            ex: ExecuteController::new(&config),
+            dim: config.dim() as usize,
+            ex: ExecuteController::new(config),
             spad: vec![vec![SpadLanes::default(); ROWS]; BANKS],
             acc: vec![AccLanes::default(); ROWS],
             output: vec![None; BANKS],
@@ -71,6 +75,7 @@ impl Bench {
             cycle: 0,
             refused: vec![0],
             streaks: Some(RowStreaks::default()),
+            events: EventBuffer::new(false),
             log: Log::default(),
         }
     }
@@ -124,7 +129,7 @@ impl Bench {
         let issue = self.issue;
         self.record(&control, &issue);
         let cmd = if self.ex.cmd_ready() { self.commands.pop_front() } else { None };
-        let (ex, events) = (&mut self.ex, &mut EventBuffer::new(false));
+        let (ex, events) = (&mut self.ex, &mut self.events);
         let progress = match &mut self.streaks {
             Some(streaks) => streaks.tick(ex, cmd, &results, &control, &issue, events),
             None => ex.tick(cmd, &results, &control, &issue, events),
@@ -479,6 +484,41 @@ proptest! {
         bench.finish();
         for (k, [a, b, bias]) in products.iter().enumerate() {
             prop_assert_eq!(bench.result(k * dim as usize), reference::product(a, b, bias), "product {}", k);
+        }
+    }
+
+    /// The hardware needs more entries than the three that it asserts (`cmd_q_heads`): the weights come out of the transposer with the
+    /// discarded compute, and the preload that takes them must share its pass.
+    #[test]
+    fn transposed_weights_are_lost_if_the_queue_is_too_short_for_the_second_preload(
+        (dim, products) in products(),
+        ex_queue_length in 3u32..8,
+        hazards in any::<bool>(),
+        gaps in prop::collection::vec(0..40, 4),
+    ) {
+        let (ex_read_from_acc, ex_write_to_spad) = (false, hazards);
+        let config = GemminiConfig::with_dim(dim).expect("a power of two");
+        let config = GemminiConfig { ex_queue_length, ex_read_from_acc, ex_write_to_spad, ..config.into_inner() };
+        let config = config.validated().expect("a valid configuration");
+        let mut bench = Bench::with(&config);
+        bench.config(true, false, true, 0);
+        for (k, (product, gap)) in products.iter().zip(gaps).enumerate() {
+            let [a, b, bias, c] = bench.place(k, product, false, true);
+            bench.command(6, b, c);
+            bench.command(4, a, bias);
+            (0..gap).for_each(|_| _ = bench.cycle());
+        }
+        bench.finish();
+        let lost = bench.events.violations().iter().find(|violated| violated.violation == Violation::WeightsLost);
+        let lost = lost.map_or(0, |lost| lost.count as usize);
+        let right = |(k, [a, b, bias]): (usize, &[Matrix; 3])| {
+            bench.result(k * dim as usize) == reference::product(a, b, bias)
+        };
+        prop_assert!(lost == 0 || !config.warnings().is_empty());
+        // A product with a matrix of zeros may be right all the same.
+        prop_assert!(products.iter().enumerate().filter(|product| !right(*product)).count() <= lost);
+        if hazards && ex_queue_length == 3 {
+            prop_assert_eq!(lost, products.len());
         }
     }
 
