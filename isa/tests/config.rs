@@ -498,6 +498,12 @@ fn what_the_hardware_loses_data_in_is_used_with_a_warning() {
         assert!(warnings(change).is_empty());
     }
     let sub_bank = warnings(|c| (c.acc_singleported, c.acc_sub_banks) = (true, Some(1)));
+    let latency = warnings(|c| c.acc_latency = 5);
+    assert!(
+        latency.len() == 1 && latency[0].contains("comes after 4 cycles and is not taken; choose 3 or less"),
+        "{latency:?}"
+    );
+    assert!(warnings(|c| (c.acc_latency, c.dataflow) = (15, Dataflow::Os)).is_empty());
     assert!(sub_bank.len() == 2 && sub_bank[1].contains("`acc_sub_banks` is 1: "), "{sub_bank:?}");
 }
 
@@ -508,7 +514,7 @@ fn a_read_delay_that_a_flush_can_look_behind_is_used_with_a_warning() {
             *c = GemminiConfig {
                 spad_read_delay: delay,
                 dataflow,
-                ..GemminiConfig::with_dim(4).expect("a power of two")
+                ..GemminiConfig::with_dim(4).expect("a power of two").into_inner()
             };
         })
     };

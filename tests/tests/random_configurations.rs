@@ -6,7 +6,7 @@
 //! configuration and program are printed.
 
 use pollux_functional::{Action, FunctionalModel, Policy};
-use pollux_isa::config::Capacity;
+use pollux_isa::config::{Capacity, Source};
 use pollux_isa::legality::check_program;
 use pollux_isa::testkit::valid_config;
 use pollux_isa::{Command, GemminiConfig, StreamItem, ValidConfig};
@@ -38,7 +38,7 @@ enum Weakness {
     ShortExecuteQueue(u32),
     /// A single-ported accumulator of one sub-bank: results overflow its write queue.
     OneSubBank,
-    /// A row of the accumulator is written so late that the next result for it is lost.
+    /// A row of the accumulator is written so late that the next result for it is not taken.
     SlowAccumulator(u32),
     /// A shared TLB without page registers may serve the two engines in turns that never let one of them go on.
     SharedTlbWithoutFilters,
@@ -152,9 +152,10 @@ impl Run<'_> {
         if ends.iter().any(|end| end.as_ref() != Ok(&totals)) {
             return Some(format!("{totals:?}, but stopped at half time ({half:?}): {ends:?}"));
         }
-        let lost = totals.violations.iter().any(|violated| violated.violation == Violation::WeightsLost);
-        if lost && !self.config.warnings().iter().any(|warning| warning.message.contains("ex_queue_length")) {
-            return Some("weights are lost in a configuration that nobody is warned of".to_owned());
+        let lost = [Violation::WeightsLost, Violation::ExecuteWriteSkipped, Violation::WriteQueueOverflow];
+        let lost = totals.violations.iter().find(|violated| lost.contains(&violated.violation));
+        if let Some(lost) = lost.filter(|_| !self.warned()) {
+            return Some(format!("nobody is warned that this configuration can lose data, but {lost}"));
         }
         if !keeps_the_rules(&fast) {
             // The hardware does something else than the program asks for.
@@ -168,6 +169,11 @@ impl Run<'_> {
         ]
         .iter()
         .find_map(|(how, ended)| Some(format!("{how}: {}", self.memories_differ(ended)?)))
+    }
+
+    /// Whoever uses the configuration is warned that the hardware can lose data in it.
+    fn warned(&self) -> bool {
+        self.config.warnings().iter().any(|warning| matches!(warning.source, Source::Lossy(_)))
     }
 
     /// The hardware itself need not come to an end.

@@ -36,6 +36,9 @@ const SCALE_ENTRIES: u32 = 3;
 /// Commands at the head of the execute queue that the controller decodes together (`cmd_q_heads`).
 const EXECUTE_QUEUE_HEADS: u32 = 3;
 
+/// Rows of the shortest weight-stationary pass (`total_rows`, `ExecuteController.scala`).
+const SHORTEST_PASS: u32 = 4;
+
 /// Pages of a TLB entry (`nSectors` of rocket-chip's `TLBConfig`).
 const SECTORS: u32 = 4;
 
@@ -270,6 +273,20 @@ const RECORD: &[Rule] = &[
             "`acc_sub_banks` is 1: results that accumulate read their rows in every cycle, so that the queue of three writes \
              overflows; rows are lost, and a later access to a row of the queue can wait forever; choose 2 or 4"
                 .to_owned()
+        })
+    }),
+    // Results for one row come a pass apart; an accumulating write holds its row until the memory has it.
+    warning(Lossy("ExecuteController.scala:962"), |c| {
+        let pass = if c.dataflow == Dataflow::Os { c.dim() } else { SHORTEST_PASS };
+        let held = c.acc_latency.saturating_add(c.acc_singleported.into());
+        complain(held >= pass, || {
+            let port = if c.acc_singleported { ", with one port" } else { "" };
+            format!(
+                "`acc_latency` is {}{port}: sums of products in a row lose some, as the next result for a row comes after {pass} \
+                 cycles and is not taken; choose {} or less",
+                c.acc_latency,
+                c.acc_latency - (held + 1 - pass)
+            )
         })
     }),
     warning(Lossy("ExecuteController.scala:613"), |c| {
