@@ -69,7 +69,7 @@ fn with_room(config: ValidConfig) -> ValidConfig {
 /// fewer or many more matrices, longer queues and latencies, odd numbers of requests above 8.
 fn configuration() -> impl Strategy<Value = ValidConfig> {
     let weakness = prop_oneof![
-        8 => Just(None),
+        4 => Just(None),
         1 => (3u32..5).prop_map(|entries| Some(Weakness::ShortExecuteQueue(entries))),
         1 => Just(Some(Weakness::OneSubBank)),
         1 => (4u32..7).prop_map(|latency| Some(Weakness::SlowAccumulator(latency))),

@@ -514,6 +514,17 @@ mod tests {
         assert_eq!(bank.row(BankRow(0))[0], 7);
     }
 
+    /// The shortest pass has four rows; a single-ported bank has the row a cycle later.
+    #[test]
+    fn sums_of_four_rows_follow_each_other_up_to_a_latency_of_three() {
+        let all_taken = |latency, sub_banks| {
+            let mut bank = AccumulatorMem::new(8, 4, latency, sub_banks);
+            (0..12).all(|cycle| clock(&mut bank, Some(&write(cycle % 4, &[1; 4], true))))
+        };
+        assert_eq!([2, 3, 4, 5].map(|latency| all_taken(latency, 0)), [true, true, false, false]);
+        assert_eq!([2, 3, 4].map(|latency| all_taken(latency, 2)), [true, false, false]);
+    }
+
     /// Accumulating writes in every cycle read a row of the one sub-bank each, so that no write leaves its queue of three; the
     /// fourth replaces the oldest, and the ring's head and tail part: what comes next stays in the queue.
     #[test]
