@@ -240,6 +240,22 @@ fn layernorm_subtracts_the_mean_and_divides_by_the_deviation() {
     assert_eq!(model.memory().read_array(DRAM), expected);
 }
 
+/// `acc_scale_func` is then the identity (`GemminiConfigs.scala:148`), for the factors of the statistics as well.
+#[test]
+fn without_a_scaler_layernorm_only_subtracts_the_mean() {
+    let config = GemminiConfig { acc_scale_args: None, ..GemminiConfig::norm16() };
+    let mut model = model(&config, Memory::new());
+    let row: [i32; 16] = std::array::from_fn(|i| 10 * i as i32 - 40);
+    model.accumulator_mut().row_mut(0).copy_from_slice(&row);
+    let setup = ConfigSt { activation: Activation::Layernorm, ..config_st(16) };
+    execute(&mut model, &[Command::ConfigSt(setup)]).unwrap();
+    for cmd in [NormCmd::Mean, NormCmd::InvStddev, NormCmd::Reset] {
+        let local = LocalAddr::accumulator(0).with_norm_cmd(cmd);
+        execute(&mut model, &[Command::Mvout(moved(DRAM, local, 1, 16))]).unwrap();
+    }
+    assert_eq!(model.memory().read_array::<16>(DRAM), row.map(|x| (x - 35) as i8 as u8));
+}
+
 #[test]
 fn statistics_registers_are_independent() {
     let mut model = with_row([100; 8]);
