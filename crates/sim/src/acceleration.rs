@@ -66,6 +66,7 @@ struct LargeWires {
 impl Acceleration {
     /// One clock cycle, with the results of [`Machine::step`]. What is in the execute controller and in
     /// the banks may lag behind until [`Self::catch_up`].
+    #[inline]
     pub fn step(
         &mut self,
         machine: &mut Machine,
@@ -156,7 +157,7 @@ impl Acceleration {
 
         // Clock edge.
         let inputs = FrontInputs {
-            cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
+            cmd: cmd.fire().map(|cmd| (cmd, BENCH_RD)),
             ready,
             completed: completion.reported,
             counters: &machine.counters,
@@ -239,7 +240,7 @@ impl Acceleration {
         events: &mut EventBuffer,
     ) -> Step {
         let inputs =
-            FrontInputs { cmd: cmd.map(|cmd| (*cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
+            FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
         self.front.tick(&mut machine.front, &inputs, events);
         self.pass_rows(machine, events);
         machine.record(cmd, busy, events);

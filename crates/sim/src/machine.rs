@@ -32,7 +32,7 @@ use crate::observation::activity::{Activity, Block, Cause, Spent};
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 pub use crate::parts::banks::{AccRow, SpadRow};
 use crate::parts::decoupled::Decoupled;
-use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};
+use crate::parts::wires::{IssuedCmd, PerUnit, RobId};
 pub use crate::port::frontend_tlb::{Faults, PageFault, PageTables, Translation};
 use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
@@ -167,7 +167,7 @@ impl Machine {
 
         // Clock edge.
         let inputs = FrontInputs {
-            cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
+            cmd: cmd.fire().map(|cmd| (cmd, BENCH_RD)),
             ready,
             completed: completion.reported,
             counters: &self.counters,
@@ -201,15 +201,17 @@ impl Machine {
     /// The commands that the station hands to controllers that are ready.
     #[inline]
     pub(crate) fn issued(&self, ready: PerUnit<bool>) -> PerUnit<Option<IssuedCmd>> {
-        UNITS.map(|unit| if ready[unit as usize] { self.front.issue(unit) } else { None })
+        let issued = |unit: Unit| if ready[unit as usize] { self.front.issue(unit) } else { None };
+        [issued(Unit::Ld), issued(Unit::Ex), issued(Unit::St)]
     }
 
     /// Completion arbiter: `execute` cannot be held up, then loads, then stores.
     #[inline]
     pub(crate) fn completion(&self, execute: Option<RobId>) -> Completion {
+        let load = self.load.completed();
         let load_ready = execute.is_none();
-        let store_ready = load_ready && self.load.completed().is_none();
-        let reported = execute.or(self.load.completed()).or(self.store.completed());
+        let store_ready = load_ready && load.is_none();
+        let reported = execute.or(load).or(self.store.completed());
         Completion { reported, load_ready, store_ready }
     }
 
