@@ -124,14 +124,11 @@ macro_rules! instructions {
             /// Which part of the accelerator executes the command; nothing if the function does not exist.
             #[inline]
             pub fn class(&self) -> Option<Class> {
-                let subtype = self.subtype();
-                $(
-                    let expected: Option<u8> = $subtype;
-                    if self.funct == $funct && expected.is_none_or(|expected| expected == subtype) {
-                        return Some(Class::$class);
-                    }
-                )*
-                None
+                let is = |subtype: Option<u8>| subtype.is_none_or(|subtype| subtype == self.subtype());
+                match self.funct {
+                    $($funct if is($subtype) => Some(Class::$class),)*
+                    _ => None,
+                }
             }
         }
 
@@ -159,14 +156,11 @@ macro_rules! instructions {
             /// What the hardware keeps of a command, whatever the values; nothing if the function does not exist.
             pub fn from_rocc(cfg: &GemminiConfig, command: RoccCommand) -> Option<Self> {
                 let RoccCommand { funct, rs1, rs2 } = command;
-                let subtype = command.subtype();
-                $(
-                    let expected: Option<u8> = $subtype;
-                    if funct == $funct && expected.is_none_or(|expected| expected == subtype) {
-                        return Some(Command::$variant($format::from_regs(cfg, rs1, rs2)));
-                    }
-                )*
-                None
+                let is = |subtype: Option<u8>| subtype.is_none_or(|subtype| subtype == command.subtype());
+                match funct {
+                    $($funct if is($subtype) => Some(Command::$variant($format::from_regs(cfg, rs1, rs2))),)*
+                    _ => None,
+                }
             }
 
             /// The instruction's row in the table.

@@ -30,7 +30,7 @@ use crate::execute::execute_controller::ExecuteController;
 use crate::execute::execute_controller::wires::{ControlWires, ExResults, RowIssueWires};
 use crate::front_end::FrontInputs;
 use crate::host::BENCH_RD;
-use crate::machine::{CycleWires, Machine, Step, is_alive};
+use crate::machine::{CycleWires, Machine, Step};
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::MemorySystem;
 use crate::observation::activity::Activity;
@@ -66,6 +66,7 @@ struct LargeWires {
 impl Acceleration {
     /// One clock cycle, with the results of [`Machine::step`]. What is in the execute controller and in
     /// the banks may lag behind until [`Self::catch_up`].
+    #[inline]
     pub fn step(
         &mut self,
         machine: &mut Machine,
@@ -81,10 +82,9 @@ impl Acceleration {
         let cmd = Decoupled::new(cmd, |_| machine.front.cmd_ready());
         let ready = machine.controllers_ready();
         let observed = activity.is_some() || machine.front.reads_counters();
-        let issues = |machine: &Machine, unit: Unit| ready[unit as usize] && machine.front.issue_valid(unit);
         if self.deferred.possible > 0
             && !observed
-            && !UNITS.into_iter().any(|unit| issues(machine, unit))
+            && !UNITS.into_iter().any(|unit| machine.issues(unit, ready))
             && self.nothing_behind_the_station_moves(machine)
         {
             return self.step_front_end(machine, cmd.fire(), busy, ready, events);
@@ -95,13 +95,13 @@ impl Acceleration {
         }
         let repeats = self.deferred.possible > 0
             && !observed
-            && !issues(machine, Unit::Ex)
+            && !machine.issues(Unit::Ex, ready)
             && self.repeat_rows(machine, tlb_settled);
         if !repeats {
             self.catch_up(machine, events);
             self.deferred.possible = 0;
         }
-        let execute_rests = repeats || (self.execute_is_quiet && !issues(machine, Unit::Ex) && !observed);
+        let execute_rests = repeats || (self.execute_is_quiet && !machine.issues(Unit::Ex, ready) && !observed);
         let LargeWires { results, rows, spad, tlb } = &mut self.wires;
         let mut control = ControlWires::default();
         if !execute_rests {
@@ -130,7 +130,8 @@ impl Acceleration {
         let store = store_request.as_ref().filter(|_| spad.store_ready);
         let port = machine.port.wires(cycle, memory, machine.scratchpad.port_a(), machine.scratchpad.port_d_ready());
         let completion = machine.completion(rows.completed);
-        let [to_load, to_execute, to_store] = machine.issued(ready);
+        let (to_load, to_execute) = (machine.issued(Unit::Ld, ready), machine.issued(Unit::Ex, ready));
+        let to_store = machine.issued(Unit::St, ready);
         let flush = machine.front.tlb_flush();
         let counter_reset = machine.front.counter_reset();
         if observed {
@@ -152,11 +153,11 @@ impl Acceleration {
             }
         }
 
-        let alive = cmd.fires() || is_alive(&[to_load, to_execute, to_store], &completion, &port);
+        let alive = cmd.fires() || machine.is_alive(ready, &completion, &port);
 
         // Clock edge.
         let inputs = FrontInputs {
-            cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
+            cmd: cmd.fire().map(|cmd| (cmd, BENCH_RD)),
             ready,
             completed: completion.reported,
             counters: &machine.counters,
@@ -239,7 +240,7 @@ impl Acceleration {
         events: &mut EventBuffer,
     ) -> Step {
         let inputs =
-            FrontInputs { cmd: cmd.map(|cmd| (*cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
+            FrontInputs { cmd: cmd.map(|cmd| (cmd, BENCH_RD)), ready, completed: None, counters: &machine.counters };
         self.front.tick(&mut machine.front, &inputs, events);
         self.pass_rows(machine, events);
         machine.record(cmd, busy, events);

@@ -32,7 +32,7 @@ use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 #[derive(Clone, Copy, Debug)]
 pub struct FrontInputs<'a> {
     /// The command presented at the port and its destination register; accepted iff [`FrontEnd::cmd_ready`].
-    pub cmd: Option<(RoccCommand, u8)>,
+    pub cmd: Option<(&'a RoccCommand, u8)>,
     /// Which controllers' queues accept a command (indexed by [`Unit`]).
     pub ready: PerUnit<bool>,
     /// The entry that the completion arbiter reports.
@@ -211,7 +211,7 @@ impl FrontEnd {
 
     /// The command that is accepted at the port, and its destination register.
     #[inline]
-    pub(crate) fn accepted(&self, inputs: &FrontInputs<'_>) -> Option<(RoccCommand, u8)> {
+    pub(crate) fn accepted<'a>(&self, inputs: &FrontInputs<'a>) -> Option<(&'a RoccCommand, u8)> {
         inputs.cmd.filter(|_| self.cmd_ready())
     }
 
@@ -246,7 +246,7 @@ impl FrontEnd {
     /// Clock edge of what stands in front of the dispatch, given whether the unrolled queue accepted at the start of the cycle.
     pub(crate) fn tick_stream(
         &mut self,
-        accepted: Option<(RoccCommand, u8)>,
+        accepted: Option<(&RoccCommand, u8)>,
         out_ready: bool,
         departures: &Departures,
     ) -> bool {
@@ -272,7 +272,7 @@ impl FrontEnd {
         if raw_out.is_some() {
             self.raw.pop();
         }
-        if let Some((cmd, rd)) = accepted {
+        if let Some((&cmd, rd)) = accepted {
             self.raw.push(GemminiCmd { cmd, rd, origin: Origin::Host });
         }
         progress
@@ -326,7 +326,8 @@ mod tests {
         let (mut program, mut events) = (program.iter().copied().peekable(), Vec::new());
         let counters = CounterEvents::default();
         for cycle in 0..40 {
-            let cmd = program.peek().map(|&cmd| (cmd, 7));
+            let cmd = program.peek().copied();
+            let cmd = cmd.as_ref().map(|cmd| (cmd, 7));
             if front.cmd_ready() {
                 program.next();
             }
@@ -374,7 +375,7 @@ mod tests {
             if front.tlb_flush() {
                 flushed.push(cycle);
             }
-            let cmd = cmd.map(|cmd| (cmd, 0));
+            let cmd = cmd.as_ref().map(|cmd| (cmd, 0));
             let _ = front.tick(&FrontInputs { cmd, ready: READY, completed: None, counters: &counters }, &mut buffer);
         }
         assert_eq!(flushed, [5]);
@@ -399,7 +400,7 @@ mod tests {
         let counters = CounterEvents::default();
         let (mut accepted, mut progress) = (0, true);
         for _ in 0..60 {
-            let cmd = program.get(accepted).map(|&cmd| (cmd, 0));
+            let cmd = program.get(accepted).map(|cmd| (cmd, 0));
             accepted += usize::from(front.cmd_ready());
             progress =
                 front.tick(&FrontInputs { cmd, ready: READY, completed: None, counters: &counters }, &mut buffer);
@@ -432,7 +433,7 @@ mod tests {
             let mut running = std::collections::VecDeque::new();
             let mut next = 0;
             for _ in 0..600 {
-                let cmd = program.get(next).map(|&cmd| (cmd, 1));
+                let cmd = program.get(next).map(|cmd| (cmd, 1));
                 next += usize::from(front.cmd_ready());
                 let completed = if running.len() > 5 { running.pop_front() } else { None };
                 // Configurations of loads and stores complete by themselves.

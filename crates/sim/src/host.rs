@@ -91,6 +91,7 @@ impl Host for StreamHost {
         }
     }
 
+    #[inline]
     fn edge(&mut self, accepted: bool, busy: bool, memory: &mut Memory) -> bool {
         if self.waiting > 0 {
             self.waiting -= 1;

@@ -97,12 +97,6 @@ pub(crate) struct CycleWires<'a> {
     pub(crate) d_offered: bool,
 }
 
-/// A command is issued or completed, or a beat passes the memory port.
-#[inline]
-pub(crate) fn is_alive(issued: &PerUnit<Option<IssuedCmd>>, completion: &Completion, port: &PortWires) -> bool {
-    completion.reported.is_some() || issued.iter().any(Option::is_some) || port.a_taken || port.d.is_some()
-}
-
 impl Machine {
     /// The accelerator after reset.
     pub fn new(config: &ValidConfig, translation: Translation) -> Self {
@@ -144,7 +138,8 @@ impl Machine {
         let store = Decoupled::new(self.store.request(), |_| spad.store_ready);
         let port = self.port.wires(cycle, memory, self.scratchpad.port_a(), self.scratchpad.port_d_ready());
         let completion = self.completion(rows.completed);
-        let [to_load, to_execute, to_store] = self.issued(ready);
+        let (to_load, to_execute) = (self.issued(Unit::Ld, ready), self.issued(Unit::Ex, ready));
+        let to_store = self.issued(Unit::St, ready);
         let (flush, counter_reset) = (self.front.tlb_flush(), self.front.counter_reset());
         let wires = CycleWires {
             cmd: &cmd,
@@ -163,11 +158,11 @@ impl Machine {
             self.observe(&wires, activity);
         }
 
-        let alive = cmd.fires() || is_alive(&[to_load, to_execute, to_store], &completion, &port);
+        let alive = cmd.fires() || self.is_alive(ready, &completion, &port);
 
         // Clock edge.
         let inputs = FrontInputs {
-            cmd: cmd.fire().map(|cmd| (*cmd, BENCH_RD)),
+            cmd: cmd.fire().map(|cmd| (cmd, BENCH_RD)),
             ready,
             completed: completion.reported,
             counters: &self.counters,
@@ -198,19 +193,33 @@ impl Machine {
         [self.load.cmd_ready(), self.execute.cmd_ready(), self.store.cmd_ready()]
     }
 
-    /// The commands that the station hands to controllers that are ready.
+    /// The station hands a command to a controller.
     #[inline]
-    pub(crate) fn issued(&self, ready: PerUnit<bool>) -> PerUnit<Option<IssuedCmd>> {
-        UNITS.map(|unit| if ready[unit as usize] { self.front.issue(unit) } else { None })
+    pub(crate) fn issues(&self, unit: Unit, ready: PerUnit<bool>) -> bool {
+        ready[unit as usize] && self.front.issue_valid(unit)
+    }
+
+    /// The command that the station hands to a controller.
+    #[inline]
+    pub(crate) fn issued(&self, unit: Unit, ready: PerUnit<bool>) -> Option<IssuedCmd> {
+        if ready[unit as usize] { self.front.issue(unit) } else { None }
     }
 
     /// Completion arbiter: `execute` cannot be held up, then loads, then stores.
     #[inline]
     pub(crate) fn completion(&self, execute: Option<RobId>) -> Completion {
+        let load = self.load.completed();
         let load_ready = execute.is_none();
-        let store_ready = load_ready && self.load.completed().is_none();
-        let reported = execute.or(self.load.completed()).or(self.store.completed());
+        let store_ready = load_ready && load.is_none();
+        let reported = execute.or(load).or(self.store.completed());
         Completion { reported, load_ready, store_ready }
+    }
+
+    /// A command is issued or completed, or a beat passes the memory port.
+    #[inline]
+    pub(crate) fn is_alive(&self, ready: PerUnit<bool>, completion: &Completion, port: &PortWires) -> bool {
+        let completes_or_moves = completion.reported.is_some() || port.a_taken || port.d.is_some();
+        completes_or_moves || UNITS.into_iter().any(|unit| self.issues(unit, ready))
     }
 
     /// A beat waits on channel D.
@@ -218,7 +227,8 @@ impl Machine {
         self.port.in_flight() != 0 && memory.d_front(cycle).is_some()
     }
 
-    /// The event lines and external values of the cycle.
+    /// The event lines and external values of the cycle. Kept out of the steps, like [`Self::observe`].
+    #[inline(never)]
     pub(crate) fn counter_events(&self, wires: &CycleWires<'_>) -> CounterEvents {
         let mut counters = self.front.counter_events();
         self.busy_lines(&mut counters);

@@ -201,6 +201,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
 
     /// Simulates one cycle, and skips to the next in which something can move, or to the limit. Cycles that repeat the one before
     /// with the next rows are simulated together, unless their activities are asked for.
+    #[inline(always)] // the body of one loop
     fn step<O: Observer>(&mut self, observer: &mut O, limit: Cycle) -> Progress {
         if !O::ACTIVITY && self.skip_idle && !self.events.enabled() && self.repeat(limit) {
             return Progress::Running;

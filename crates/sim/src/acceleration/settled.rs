@@ -4,15 +4,15 @@ use crate::front_end::reservation_station::Departures;
 use crate::front_end::{FrontEnd, FrontInputs};
 use crate::observation::event::EventBuffer;
 use crate::parts::wires::{PerUnit, UNITS};
-use crate::port::frontend_tlb::{FrontendTlb, TlbRequest, TlbWires};
+use crate::port::frontend_tlb::{CLIENTS, FrontendTlb, TlbRequest, TlbWires};
 
 /// What is known about the translation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SettledTlb {
     /// The wires are those of the cycle before, and stay so as long as the requests do and nothing is flushed.
     pub settled: bool,
-    /// The last clock edge changed nothing.
-    unchanged: bool,
+    /// The last clock edge changed nothing of the client's registers, and none of the TLB proper's.
+    unchanged: [bool; CLIENTS],
 }
 
 impl SettledTlb {
@@ -22,17 +22,25 @@ impl SettledTlb {
         &mut self,
         tlb: &mut FrontendTlb,
         wires: &TlbWires,
-        requests: &[TlbRequest; 2],
+        requests: &[TlbRequest; CLIENTS],
         flush: bool,
         read: impl Fn(u64) -> u64,
     ) -> bool {
-        // The same requests as before on registers that did not change then change nothing now.
-        self.settled = self.unchanged && wires.access.is_none() && !flush && tlb.requests() == *requests;
-        if self.settled {
-            return false;
+        self.settled = false;
+        if wires.access.is_some() || flush {
+            self.unchanged = [false; CLIENTS];
+            return tlb.tick(wires, requests, flush, read);
         }
-        let changed = tlb.tick(wires, requests, flush, read);
-        self.unchanged = !changed;
+        // The same request as before on registers that did not change then changes nothing now.
+        self.settled = true;
+        let mut changed = false;
+        for (i, request) in requests.iter().enumerate() {
+            if !self.unchanged[i] || tlb.request(i) != request {
+                self.settled = false;
+                self.unchanged[i] = !tlb.tick_client(i, request, None, false);
+                changed |= !self.unchanged[i];
+            }
+        }
         changed
     }
 }

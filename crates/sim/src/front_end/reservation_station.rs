@@ -120,11 +120,13 @@ impl ReservationStation {
     }
 
     /// `alloc.ready` for this command.
+    #[inline]
     pub fn alloc_ready(&self, cmd: &RoccCommand) -> bool {
         self.tables[unit(cmd) as usize].free_entry().is_some()
     }
 
     /// The command offered to a controller (`issue.valid` and bits).
+    #[inline]
     pub fn issue(&self, unit: Unit) -> Option<IssuedCmd> {
         let table = &self.tables[unit as usize];
         let index = table.candidate?;
@@ -133,6 +135,7 @@ impl ReservationStation {
     }
 
     /// True if a command is offered to this controller.
+    #[inline]
     pub fn issue_valid(&self, unit: Unit) -> bool {
         self.tables[unit as usize].candidate.is_some()
     }
@@ -143,6 +146,7 @@ impl ReservationStation {
     }
 
     /// `io.busy`: a PRELOAD that is alone and waits for its COMPUTE does not count.
+    #[inline]
     pub fn busy(&self) -> bool {
         let [ld, ex, st] = [self.tables[0].valid, self.tables[1].valid, self.tables[2].valid];
         let any = ld | ex | st;

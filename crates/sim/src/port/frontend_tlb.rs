@@ -36,7 +36,7 @@ const LEVELS: u32 = 3;
 /// Bits of a page number that one level translates.
 const LEVEL_BITS: u32 = 9;
 /// Clients of the shared TLB: writer, reader.
-const CLIENTS: usize = 2;
+pub(crate) const CLIENTS: usize = 2;
 
 /// Number of the writer among the TLB's clients.
 pub const TLB_WRITER: usize = 0;
@@ -498,10 +498,10 @@ impl FrontendTlb {
         }
     }
 
-    /// The requests of the last cycle, which stand in the clients' registers.
+    /// A client's request of the last cycle, which stands in its registers.
     #[inline]
-    pub(crate) fn requests(&self) -> [TlbRequest; CLIENTS] {
-        self.clients.map(|client| client.request)
+    pub(crate) fn request(&self, i: usize) -> &TlbRequest {
+        &self.clients[i].request
     }
 
     fn shared(&self) -> bool {
@@ -589,7 +589,7 @@ impl FrontendTlb {
     }
 
     /// Clock edge of a client's registers; `loaded` is the physical address that the TLB just answered.
-    fn tick_client(&mut self, i: usize, request: &TlbRequest, loaded: Option<u64>, flush: bool) -> bool {
+    pub(crate) fn tick_client(&mut self, i: usize, request: &TlbRequest, loaded: Option<u64>, flush: bool) -> bool {
         let before = self.clients[i];
         let hit = before.page_hit(request.vaddr);
         let mut client = Client {
