@@ -51,7 +51,7 @@ impl QuietDma {
         self.rests = quiet && self.driven;
         self.driven = quiet;
         if self.rests {
-            wires.writes = scratchpad.ex_bank_write(ex_write);
+            scratchpad.drive_ex_write(ex_write, &mut wires.writes);
         } else {
             if self.writes_quiet && self.writes_driven {
                 wires.writer.stay_idle(tlb[TLB_WRITER]);

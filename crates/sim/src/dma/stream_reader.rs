@@ -257,6 +257,7 @@ impl StreamReader {
         self.busy_wires(tlb, a_ready, d, resp_ready)
     }
 
+    #[inline]
     fn busy_wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat>, resp_ready: bool) -> StreamReaderWires {
         let waiting = self.translate_q.is_some();
         let retry = waiting && (tlb.miss || !a_ready);

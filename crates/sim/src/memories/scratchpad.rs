@@ -203,6 +203,7 @@ impl Scratchpad {
     }
 
     /// The wires of the way to main memory: writer and mvout.
+    #[inline]
     pub(crate) fn drive_writer(&self, tlb: TlbResponse, wires: &mut ScratchpadWires) {
         let (a_ready, d) = (self.tilelink.a_ready(DmaClient::Writer), self.tilelink.d(DmaClient::Writer));
         wires.writer = self.writer.wires(tlb, a_ready, d.is_some());
@@ -217,8 +218,10 @@ impl Scratchpad {
     }
 
     /// The wires of the way from main memory: bank writes, mvin, reader.
+    #[inline]
     pub(crate) fn drive_reader(&self, ex_write: &ExWrite, tlb: TlbResponse, wires: &mut ScratchpadWires) {
-        (wires.writes, wires.taken) = (self.ex_bank_write(ex_write), MvinTaken::default());
+        self.drive_ex_write(ex_write, &mut wires.writes);
+        wires.taken = MvinTaken::default();
         if self.mvin.is_empty() {
             (wires.heads, wires.load_response) = (MvinHeads::default(), None);
         } else {
@@ -300,6 +303,7 @@ impl Scratchpad {
     }
 
     /// The way to main memory. Gives the accumulator row that it reads, too.
+    #[inline]
     pub(crate) fn tick_writes(
         &mut self,
         wires: &ScratchpadWires,
@@ -322,6 +326,7 @@ impl Scratchpad {
     }
 
     /// The mvin path and the reader in front of it.
+    #[inline]
     pub(crate) fn tick_mvin(&mut self, wires: &ScratchpadWires, load: Option<&ScratchpadReadRequest>) -> bool {
         let request = self.mvin.reader_request();
         let resp = if wires.resp_taken { self.reader.resp() } else { None };

@@ -8,10 +8,10 @@ use crate::parts::banks::{BankId, acc_place, spad_place};
 use crate::parts::wires::{ExTarget, ExWrite};
 
 impl Scratchpad {
-    /// The execute controller's write, which comes first everywhere.
+    /// The execute controller's write, which comes first everywhere, and no other yet.
     #[inline]
-    pub(crate) fn ex_bank_write(&self, ex_write: &ExWrite) -> BankWrites {
-        let mut writes = BankWrites::default();
+    pub(crate) fn drive_ex_write(&self, ex_write: &ExWrite, writes: &mut BankWrites) {
+        *writes = BankWrites::default();
         match ex_write.target {
             Some(ExTarget::Spad { bank, .. }) => writes.write_spad(EX, bank),
             Some(ExTarget::Acc { bank, row, accumulate, .. }) => {
@@ -19,7 +19,6 @@ impl Scratchpad {
             }
             None => {}
         }
-        writes
     }
 
     /// Which rows of the mvin path are written into a bank.
