@@ -37,6 +37,7 @@ impl QuietDma {
     /// left for later; `tlb_settled` says that the translation answers are those of the cycle before and will not change by
     /// themselves.
     #[allow(clippy::too_many_arguments)] // the inputs of the block's wires, and what is known about them
+    #[inline]
     pub fn sinks(
         &mut self,
         scratchpad: &Scratchpad,
@@ -98,6 +99,7 @@ impl QuietDma {
         scratchpad.tick_spad_banks(wires, inputs, events) || changed
     }
 
+    #[inline]
     fn tick_all(
         &mut self,
         scratchpad: &mut Scratchpad,

@@ -398,10 +398,10 @@ struct PageRegister {
 /// Registers of one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Client {
-    last: PageRegister,
     /// The request of the last cycle, and whether it needs the TLB.
     request: TlbRequest,
     needs_tlb: bool,
+    last: PageRegister,
     /// The page register's answer to the last cycle's address.
     hit: bool,
     paddr: u64,
