@@ -9,7 +9,7 @@ use super::row_streak::{RowStreak, RowStream};
 use crate::execute::execute_controller::control_queue::ControlSignals;
 use crate::execute::execute_controller::wires::next_row;
 use crate::execute::execute_controller::{ExecuteController, record_rows};
-use crate::execute::mesh::Mesh;
+use crate::execute::mesh::{Mesh, Slot};
 use crate::execute::mesh_with_delays::{MeshResponse, MeshWires, MeshWithDelays};
 use crate::execute::operand_set::OperandSet;
 use crate::memories::scratchpad_bank::ScratchpadBank;
@@ -162,8 +162,9 @@ impl Mesh {
     /// Of the next `rows` rows at the output, how many come before the last one of a matrix.
     fn rows_before_last(&self, rows: usize) -> usize {
         let (first, later) = (&self.slots[self.position..], &self.slots[..self.position]);
-        let last = first.iter().chain(later).take(rows).position(|slot| slot.valid && slot.last);
-        last.unwrap_or(rows.min(self.slots.len()))
+        let (ends, rows) = (|slot: &Slot| slot.valid && slot.last, rows.min(self.slots.len()));
+        let last = first.iter().position(ends).or_else(|| Some(first.len() + later.iter().position(ends)?));
+        last.map_or(rows, |last| rows.min(last))
     }
 }
 
