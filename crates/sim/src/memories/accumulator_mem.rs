@@ -255,7 +255,7 @@ impl AccumulatorMem {
     }
 
     /// Moves the shift register by one stage; the oldest write leaves it. False if the queue that it goes to overflows.
-    #[inline]
+    #[inline(always)] // once for each row of results
     fn shift(&mut self, write: Option<&AccumulatorWrite>) -> bool {
         let mut kept = true;
         let oldest = if self.newest == 0 { self.pipelined.len() - 1 } else { self.newest - 1 };
