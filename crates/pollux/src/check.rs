@@ -36,7 +36,7 @@ fn check_commands(program: &Program, action: Action) -> Result<Vec<String>, Erro
         format!("command {number} (`{text}`): {illegality} (the hardware: {})", illegality.effect())
     };
     let found = check_program(&program.config, &program.items);
-    let refused = action == Action::Error && found.iter().any(|(_, illegality)| !illegality.depends_on_time());
+    let refused = action == Action::Error && any_illegal(&found);
     let count = found.len() as u64;
     let found = first_of(found.into_iter().map(line), count);
     if refused {
@@ -44,6 +44,16 @@ fn check_commands(program: &Program, action: Action) -> Result<Vec<String>, Erro
     }
     let configuration = program.config.warnings().into_iter().map(|warning| format!("configuration: {warning}"));
     Ok(found.into_iter().chain(configuration).collect())
+}
+
+/// Whether one of the findings is more than a warning: what only depends on the time is defined, and comes to its end.
+fn any_illegal(found: &[(usize, Illegality)]) -> bool {
+    found.iter().any(|(_, illegality)| !illegality.depends_on_time())
+}
+
+/// Whether the hardware may never come to the end of the program, as one of its commands is illegal.
+pub(crate) fn may_be_endless(program: &Program) -> bool {
+    any_illegal(&check_program(&program.config, &program.items))
 }
 
 /// What to do about accesses to main memory, whichever model runs the program.

@@ -4,17 +4,15 @@ use std::ops::ControlFlow;
 
 use pollux_asm::Disassembler;
 use pollux_functional::{Action, Counts, FunctionalModel};
-use pollux_isa::legality::check_program;
 use pollux_memory::Memory;
-use pollux_sim::machine::Machine;
-use pollux_sim::machine::Translation;
+use pollux_sim::machine::{Machine, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::{Position, RunSummary};
 
-use crate::check::{check, first_of, show, unchecked};
+use crate::check::{check, first_of, may_be_endless, show, unchecked};
 use crate::{Comparison, Error, Tensor, compare};
 
 /// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
@@ -143,8 +141,7 @@ impl<'p> Run<'p> {
     /// As [`Run::cycles`].
     pub fn observed(self, observer: &mut impl Observer) -> Result<Outcome<'p>, Error> {
         let warnings = self.check()?;
-        let may_be_endless = || !check_program(&self.program.config, &self.program.items).is_empty();
-        let default_limit = || if may_be_endless() { ILLEGAL_LIMIT } else { Cycle::MAX };
+        let default_limit = || if may_be_endless(self.program) { ILLEGAL_LIMIT } else { Cycle::MAX };
         let mut runner = Runner::new(&self.program.config)
             .memory(self.memory)
             .translation(self.translation)

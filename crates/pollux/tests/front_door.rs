@@ -105,3 +105,13 @@ fn who_watches_can_end_a_run() {
     let result = program.run().plain(true).watch(|_| ControlFlow::Break(())).cycles();
     assert!(matches!(result, Err(Error::Stopped(stopped)) if matches!(stopped.error, RunError::Cancelled { .. })));
 }
+
+#[test]
+fn a_result_that_depends_on_the_time_is_warned_of_and_runs_to_its_end() {
+    let text = "config default16\nconfig_ex dataflow=ws\npreload d=spad(0) c=acc(0) c_rows=16\n\
+                compute_preloaded a=spad(0) a_rows=5\nfence\nwait 20_000_000\n";
+    let program = Program::from_text(text).expect("a program");
+    let outcome = program.run().cycles().expect("it ends, beyond the limit of illegal programs");
+    assert!(outcome.summary.cycles > 20_000_000);
+    assert!(outcome.warnings.iter().any(|warning| warning.contains("depending on the time")), "{:?}", outcome.warnings);
+}
