@@ -9,7 +9,7 @@ use pollux_isa::{RoccCommand, StreamItem};
 use pollux_kernels::View;
 use pollux_memory::Memory;
 use pollux_model::Matrix;
-use pollux_sim::host::{Host, StreamHost};
+use pollux_sim::host::{Host, ScriptItem, StreamHost, stream_script};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::runner::Runner;
@@ -28,6 +28,13 @@ struct Segment {
     operations: usize,
     /// The host step that follows, and the number of its operation.
     step: Option<(usize, HostStep)>,
+}
+
+impl Segment {
+    /// Items of the script.
+    fn script_len(&self) -> usize {
+        self.items.len() + usize::from(self.step.is_some())
+    }
 }
 
 /// Cuts the program at the marks of host steps.
@@ -185,6 +192,8 @@ fn end(summary: &RunSummary, operations: &[Operation]) -> Cycle {
 struct StepHost {
     segments: Vec<Segment>,
     segment: usize,
+    /// Item of the script with which the segment begins.
+    first_item: usize,
     stream: StreamHost,
     interval: u64,
     model: HostModel,
@@ -196,7 +205,7 @@ impl StepHost {
     fn new(segments: Vec<Segment>, setup: &CycleSetup, memory: &mut Memory) -> Self {
         let interval = setup.interval.max(1);
         let stream = StreamHost::new(segments[0].items.clone(), interval, memory);
-        Self { segments, segment: 0, stream, interval, model: setup.host, waiting: 0 }
+        Self { segments, segment: 0, first_item: 0, stream, interval, model: setup.host, waiting: 0 }
     }
 
     fn step(&self) -> Option<&(usize, HostStep)> {
@@ -204,6 +213,7 @@ impl StepHost {
     }
 
     fn next_segment(&mut self, memory: &mut Memory) {
+        self.first_item += self.segments[self.segment].script_len();
         self.segment += 1;
         self.stream = StreamHost::new(self.segments[self.segment].items.clone(), self.interval, memory);
     }
@@ -263,6 +273,29 @@ impl Host for StepHost {
             Some(&(operation, _)) => Some(operation),
             None => self.stream.mark().map_or(first.checked_sub(1), |mark| Some(first + mark)),
         }
+    }
+
+    /// The items of the segments, with the host's work behind each.
+    fn script(&self) -> Option<Vec<ScriptItem>> {
+        let mut script = Vec::new();
+        for segment in &self.segments {
+            script.extend(stream_script(&segment.items));
+            let work = segment.step.as_ref().map(|(_, step)| self.model.cycles(&step.work()).max(1));
+            script.extend(work.map(ScriptItem::Work));
+        }
+        Some(script)
+    }
+
+    fn place(&self) -> usize {
+        self.first_item + self.stream.place()
+    }
+
+    fn jump(&mut self, item: usize, memory: &mut Memory) {
+        self.waiting = 0;
+        while self.segment + 1 < self.segments.len() && item >= self.first_item + self.segments[self.segment].script_len() {
+            self.next_segment(memory);
+        }
+        self.stream.jump(item - self.first_item, memory);
     }
 }
 

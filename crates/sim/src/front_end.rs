@@ -19,6 +19,7 @@ pub mod unroller;
 
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
 use crate::front_end::loop_conv::LoopConv;
 use crate::front_end::loop_matmul::LoopMatmul;
@@ -70,7 +71,7 @@ pub enum DispatchActivity {
 }
 
 /// The front end; see the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct FrontEnd {
     raw: Queue<GemminiCmd>,
     conv: Option<LoopConv>,

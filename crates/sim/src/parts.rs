@@ -5,6 +5,7 @@
 //! to the next one. Ports between blocks are ready/valid ([`decoupled::Decoupled`]) unless the head of the file says otherwise.
 
 pub mod banks;
+pub(crate) mod canonical;
 pub mod decoupled;
 pub mod multi_headed_queue;
 pub mod pipeline;

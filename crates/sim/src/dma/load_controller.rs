@@ -17,6 +17,7 @@ use pollux_isa::config::LOAD_STATES;
 use pollux_isa::fields::{ConfigLd, MoveOperands};
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, funct};
 
+use crate::parts::canonical::Canonical;
 use crate::dma::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma::dma_parameters::core_address;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
@@ -27,9 +28,10 @@ use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
 /// A request for one row (`ScratchpadMemReadRequest`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct ScratchpadReadRequest {
     /// Virtual address of the row's first element.
+    #[canon(address)]
     pub vaddr: u64,
     /// First local row.
     pub laddr: LocalAddr,
@@ -60,7 +62,7 @@ pub struct ScratchpadReadResponse {
     pub cmd_id: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum State {
     WaitingForCommand,
     WaitingForDmaReqReady,
@@ -68,14 +70,14 @@ enum State {
 }
 
 /// A command in the queue, its fields already taken apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 enum Decoded {
     Config(ConfigLd),
     Load { operands: MoveOperands, state_id: usize },
 }
 
 /// Registers of one load state, set by CONFIG_LD.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct LoadState {
     stride: u64,
     scale: u32,
@@ -85,13 +87,18 @@ struct LoadState {
 }
 
 /// The controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct LoadController {
+    #[canon(skip = "constant")]
     config: GemminiConfig,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     acc_bytes: u32,
+    #[canon(skip = "constant")]
     input_bytes: u32,
     /// Width of the tracker's byte counter.
+    #[canon(skip = "constant")]
     amount_mask: u32,
     queue: Queue<(Decoded, Option<RobId>)>,
     states: [LoadState; LOAD_STATES],

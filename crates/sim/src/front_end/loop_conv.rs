@@ -32,6 +32,7 @@ mod tests;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, mask};
 use crate::front_end::loop_conv::execute::{Execute, ExecuteState};
 use crate::front_end::loop_conv::load::LoadState;
@@ -64,9 +65,11 @@ pub(crate) struct LoopConvTransfer {
 }
 
 /// The unroller; see the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct LoopConv {
+    #[canon(skip = "constant")]
     config: GemminiConfig,
+    #[canon(skip = "constant")]
     geometry: Geometry,
     input: Queue<GemminiCmd>,
     loops: [LoopState; LOOPS],

@@ -27,6 +27,7 @@ mod tests;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::Geometry;
 use crate::front_end::loop_matmul::execute::{ExecuteReq, ExecuteUnit};
 use crate::front_end::loop_matmul::load::{Channel, LoadReq, LoadUnit};
@@ -81,9 +82,11 @@ pub(crate) struct LoopMatmulTransfer {
 }
 
 /// The unroller; see the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct LoopMatmul {
+    #[canon(skip = "constant")]
     config: GemminiConfig,
+    #[canon(skip = "constant")]
     geometry: Geometry,
     input: Queue<GemminiCmd>,
     loops: [LoopState; LOOPS],
@@ -100,6 +103,7 @@ pub struct LoopMatmul {
     ex_c_addr_start: u32,
     st_c_addr_start: u32,
     /// The last cycle changed nothing, so neither does the next unless something comes in or goes out.
+    #[canon(skip = "told by the other registers")]
     settled: bool,
 }
 

@@ -23,6 +23,7 @@ mod tests;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::reservation_station::operands::{Operand, Operands};
 use crate::front_end::reservation_station::shadow_config::ShadowConfig;
 use crate::front_end::reservation_station::table::{Entry, Table, ones};
@@ -81,6 +82,20 @@ pub struct ReservationStation {
     /// A PRELOAD was allocated and no COMPUTE since.
     solitary_preload: bool,
     allocated: u64,
+}
+
+/// The ages of the entries, by which everybody names them, and then the tables.
+impl Canonical for ReservationStation {
+    fn canonical(&self, canon: &mut Canon) {
+        // `allocated` numbers the commands, and only their order counts.
+        let Self { tables, shadow, solitary_preload, allocated: _ } = self;
+        for (unit, table) in UNITS.into_iter().zip(tables) {
+            canon.set_ages(unit, table.by_age().into_iter());
+        }
+        tables.canonical(canon);
+        shadow.canonical(canon);
+        solitary_preload.canonical(canon);
+    }
 }
 
 impl ReservationStation {

@@ -6,12 +6,15 @@
 
 use std::collections::VecDeque;
 
+use crate::parts::canonical::Canonical;
+
 /// `stages` registers in a chain. The elements stay where they are; only their positions move.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct Pipeline<T> {
     items: VecDeque<T>,
     /// Bit i: stage i holds an element. The last stage is the output.
     valids: u64,
+    #[canon(skip = "constant")]
     stages: u32,
 }
 

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use crate::parts::canonical::Canonical;
+
 /// When a queue accepts and shows an element (`chisel3.util.Queue` parameters `pipe` and `flow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueKind {
@@ -17,10 +19,12 @@ pub enum QueueKind {
 }
 
 /// A first-in first-out queue of fixed depth.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct Queue<T> {
     items: VecDeque<T>,
+    #[canon(skip = "constant")]
     depth: usize,
+    #[canon(skip = "constant")]
     kind: QueueKind,
 }
 

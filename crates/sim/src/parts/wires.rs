@@ -6,6 +6,7 @@ use std::ops::Index;
 
 use pollux_isa::RoccCommand;
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
 use crate::parts::banks::{BankId, BankRow, BankSet};
@@ -26,8 +27,14 @@ pub struct RobId {
     pub index: u8,
 }
 
+impl Canonical for RobId {
+    fn canonical(&self, canon: &mut Canon) {
+        canon.entry(self.unit, self.index);
+    }
+}
+
 /// A command on its way from the command port to the reservation station (`GemminiCmd`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct GemminiCmd {
     /// The RoCC command.
     pub cmd: RoccCommand,
@@ -38,7 +45,7 @@ pub struct GemminiCmd {
 }
 
 /// A command issued by the reservation station to a controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct IssuedCmd {
     /// The RoCC command.
     pub cmd: RoccCommand,

@@ -20,8 +20,10 @@
 
 use pollux_isa::GemminiConfig;
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
+use crate::port::operand_space::OperandSpace;
 
 /// Bits of a byte offset in a page.
 const PAGE_BITS: u32 = 12;
@@ -44,11 +46,12 @@ pub const TLB_WRITER: usize = 0;
 pub const TLB_READER: usize = 1;
 
 /// A translation request of an engine (`FrontendTLBIO.req`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct TlbRequest {
     /// The request counts; the address is compared with the page register even if not.
     pub valid: bool,
     /// Virtual address.
+    #[canon(address)]
     pub vaddr: u64,
     /// The address is physical already (`passthrough`).
     pub physical: bool,
@@ -388,15 +391,17 @@ fn walk(tables: PageTables, vpn: u64, read: impl Fn(u64) -> u64) -> Walk {
 }
 
 /// The page translated last, per client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct PageRegister {
     valid: bool,
+    #[canon(address)]
     vaddr: u64,
+    #[canon(address)]
     paddr: u64,
 }
 
 /// Registers of one client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct Client {
     /// The request of the last cycle, and whether it needs the TLB.
     request: TlbRequest,
@@ -404,6 +409,7 @@ struct Client {
     last: PageRegister,
     /// The page register's answer to the last cycle's address.
     hit: bool,
+    #[canon(address)]
     paddr: u64,
 }
 
@@ -414,8 +420,8 @@ impl Client {
         TlbResponse { miss: !self.hit, paddr: self.paddr }
     }
 
-    fn page_hit(&self, vaddr: u64) -> bool {
-        self.last.valid && (self.last.vaddr ^ vaddr) >> PAGE_BITS == 0
+    fn page_hit(&self, vaddr: u64, operands: &mut OperandSpace) -> bool {
+        self.last.valid && operands.same_page(self.last.vaddr, vaddr)
     }
 }
 
@@ -439,15 +445,21 @@ pub(crate) struct TlbAccess {
 }
 
 /// The block (`FrontendTLB`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct FrontendTlb {
+    #[canon(skip = "without translation the TLB proper has no state")]
     tlbs: Vec<Tlb>,
     clients: [Client; CLIENTS],
+    #[canon(skip = "constant")]
     page_registers: bool,
     /// Round-robin state of the arbiter in front of a shared TLB.
     last_grant: usize,
     interrupt: bool,
+    #[canon(skip = "a total")]
     faults: Faults,
+    /// Where the operands lie that addresses belong to.
+    #[canon(skip = "what it knows is kept beside the state")]
+    pub(crate) operands: OperandSpace,
 }
 
 /// Accesses that the page table did not allow, since the start.
@@ -470,6 +482,7 @@ impl FrontendTlb {
             last_grant: 0,
             interrupt: false,
             faults: Faults::default(),
+            operands: OperandSpace::default(),
         }
     }
 
@@ -591,7 +604,7 @@ impl FrontendTlb {
     /// Clock edge of a client's registers; `loaded` is the physical address that the TLB just answered.
     pub(crate) fn tick_client(&mut self, i: usize, request: &TlbRequest, loaded: Option<u64>, flush: bool) -> bool {
         let before = self.clients[i];
-        let hit = before.page_hit(request.vaddr);
+        let hit = before.page_hit(request.vaddr, &mut self.operands);
         let mut client = Client {
             last: before.last,
             request: *request,

@@ -1,6 +1,7 @@
 //! The controller's state register, row counters and wires, named as in `ExecuteController.scala`.
 
 use super::operands::Pass;
+use crate::parts::canonical::Canonical;
 use crate::execute::mesh_with_delays::{MeshRequest, MeshWires, OperandRows};
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
@@ -8,7 +9,7 @@ use crate::parts::banks::{BankId, BankSet};
 use crate::parts::wires::{ExReads, ExWrite, RobId};
 
 /// State of the controller (`control_state`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub enum State {
     /// `waiting_for_cmd`: also the first cycle of every pass.
     Waiting,
@@ -30,7 +31,7 @@ pub(crate) enum Decision {
 }
 
 /// Row counters of a pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(crate) struct RowCounters {
     /// Next row of each operand (`x_fire_counter`).
     pub(crate) next: [u32; 3],

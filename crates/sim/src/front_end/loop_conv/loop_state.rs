@@ -3,6 +3,7 @@
 use pollux_isa::fields::{LoopConvConfig5, LoopConvConfig6};
 use pollux_isa::{Command, GemminiConfig, RoccCommand};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::Geometry;
 use crate::front_end::loop_conv::settings::Settings;
 use crate::front_end::unroller::{LoopFlags, LoopId};
@@ -35,7 +36,7 @@ impl Part {
 }
 
 /// Configuration and progress of a loop (`LoopConvState`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct LoopState {
     pub settings: Settings,
     pub c5: LoopConvConfig5,

@@ -6,6 +6,7 @@ use pollux_isa::fields::ConfigSt;
 use pollux_isa::values::Scale;
 use pollux_isa::{Command, RoccCommand};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_conv::request::{OutputPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Settings, w};
@@ -13,7 +14,7 @@ use crate::front_end::loop_conv::settings::{Settings, w};
 /// An accumulator scale of all ones keeps the one before (`StoreController.scala`).
 const ACC_SCALE_NO_CHANGE: Scale = Scale(u32::MAX);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum StoreState {
     #[default]
     Idle,
@@ -24,7 +25,7 @@ pub(super) enum StoreState {
 }
 
 /// The store part (`LoopConvSt`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct Store {
     pub state: StoreState,
     pub req: Request,

@@ -2,12 +2,13 @@
 
 use pollux_isa::{Command, RoccCommand};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, floor_add};
 use crate::front_end::loop_matmul::block::{b_start, block_rows, last_block};
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum ExecuteState {
     #[default]
     Idle,
@@ -15,7 +16,7 @@ pub(super) enum ExecuteState {
     Compute,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct ExecuteReq {
     pub max_i: u16,
     pub max_j: u16,
@@ -69,7 +70,7 @@ impl ExecuteReq {
 }
 
 /// The execute part (`LoopMatmulExecute`): for k, for j, for i (fastest) a PRELOAD and a COMPUTE.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct ExecuteUnit {
     pub state: ExecuteState,
     pub req: ExecuteReq,

@@ -5,11 +5,12 @@ use pollux_isa::fields::{
 };
 use pollux_isa::{Command, GemminiConfig, RoccCommand};
 
+use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, mask};
 use crate::front_end::unroller::{LoopFlags, LoopId, PartSet};
 
 /// Configuration and progress of a loop (`LoopMatmulState`): what each configuration command wrote last, and flags.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct LoopState {
     pub bounds: LoopWsBounds,
     pub addrs_ab: LoopWsAddrsAb,

@@ -1,0 +1,390 @@
+//! The canonical form of control state: what decides all later cycles, and nothing else.
+//!
+//! Two machines with the same form behave in the same way from then on, if the same commands follow. What differs between them without
+//! consequence is left out or brought to one form:
+//!
+//! | what | form |
+//! |---|---|
+//! | payloads, totals, caches of what other registers say | left out (`#[canon(skip = "reason")]`) |
+//! | entries of the reservation station | by their age within the class |
+//! | main memory addresses | operand by order of appearance, and the distance within it (`port/operand_space.rs`) |
+//! | matrix numbers, ring positions | relative to the current one |
+//! | cycles | relative to now |
+//!
+//! [`Canonical`] is derived (`pollux-canonical-derive`), so that no register can be forgotten. [`Canon`] collects the bytes of the form;
+//! their 128-bit hash is the key of a state.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+
+use pollux_isa::fields::{
+    ConfigLd, ConfigNorm, ConfigSt, LoopConvConfig1, LoopConvConfig2, LoopConvConfig3, LoopConvConfig4,
+    LoopConvConfig5, LoopConvConfig6, LoopConvWs, LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsSpadAb,
+    LoopWsStridesAb, LoopWsStridesDc, MoveOperands,
+};
+use pollux_isa::values::{Activation, DataflowMode, NormCmd};
+use pollux_isa::{LocalAddr, RoccCommand};
+
+pub use pollux_canonical_derive::Canonical;
+
+use crate::observation::event::{Cycle, Origin, Port, ReqKind, Unit};
+use crate::port::operand_space::{self, MAIN_MEMORY, OperandTag};
+
+/// State that has a canonical form.
+pub(crate) trait Canonical {
+    /// Appends the form.
+    fn canonical(&self, canon: &mut Canon);
+}
+
+/// A field that holds main memory addresses.
+pub(crate) trait Addresses {
+    /// Appends the canonical form of the addresses.
+    fn addresses(&self, canon: &mut Canon);
+}
+
+/// Most entries of a table of the reservation station.
+const ENTRIES: usize = 64;
+
+/// The bytes of a canonical form while it is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Canon {
+    bytes: Vec<u8>,
+    now: Cycle,
+    /// Age of each entry of the station within its class, from 1; 0 for entries that hold nothing.
+    ages: [[u8; ENTRIES]; 3],
+    /// The operands met so far.
+    operands: Vec<OperandTag>,
+    /// Number of the newest matrix product and how many there are.
+    matrix: (u8, u8),
+    /// Slot of the newest pass request and how many there are.
+    request: (u8, u8),
+    survey: Option<Box<Survey>>,
+}
+
+/// What tests ask of the fields: which there are, and what happens without one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Survey {
+    /// All fields met, as `Type.field`.
+    pub fields: BTreeSet<&'static str>,
+    /// The field that is left out.
+    pub dropped: Option<String>,
+}
+
+impl Default for Canon {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::with_capacity(1 << 13),
+            now: 0,
+            ages: [[0; ENTRIES]; 3],
+            operands: Vec::new(),
+            matrix: (0, 1),
+            request: (0, 1),
+            survey: None,
+        }
+    }
+}
+
+/// Making.
+impl Canon {
+    /// An empty form of a state in cycle `now`.
+    pub fn begin(&mut self, now: Cycle) {
+        self.bytes.clear();
+        self.operands.clear();
+        self.now = now;
+        self.ages = [[0; ENTRIES]; 3];
+    }
+
+    /// Watches the fields from now on.
+    pub fn survey(&mut self, survey: Survey) {
+        self.survey = Some(Box::new(survey));
+    }
+
+    /// What was watched.
+    pub fn surveyed(&self) -> Option<&Survey> {
+        self.survey.as_deref()
+    }
+
+    /// Whether a field takes part; all do, but in tests.
+    #[inline]
+    pub fn keeps(&mut self, field: &'static str) -> bool {
+        self.survey.is_none() || self.keeps_surveyed(field)
+    }
+
+    #[cold]
+    fn keeps_surveyed(&mut self, field: &'static str) -> bool {
+        let Some(survey) = &mut self.survey else { return true };
+        survey.fields.insert(field);
+        survey.dropped.as_deref() != Some(field)
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The key of the state: the hash of its bytes.
+    pub fn key(&self) -> u128 {
+        xxhash_rust::xxh3::xxh3_128(&self.bytes)
+    }
+
+    /// The operands that the state's addresses belong to, in the order in which they appear in it.
+    pub fn operands(&self) -> &[OperandTag] {
+        &self.operands
+    }
+
+    /// The entries of a class from the oldest to the newest.
+    pub fn set_ages(&mut self, unit: Unit, oldest_first: impl Iterator<Item = u8>) {
+        for (age, entry) in oldest_first.enumerate() {
+            self.ages[unit as usize][usize::from(entry)] = age as u8 + 1;
+        }
+    }
+
+    /// Matrix products are numbered modulo `count` and `newest` is the last one.
+    pub fn set_matrix(&mut self, newest: u8, count: u8) {
+        self.matrix = (newest, count);
+    }
+
+    /// Pass requests stand in `count` slots and `newest` is the last one.
+    pub fn set_request(&mut self, newest: u8, count: u8) {
+        self.request = (newest, count);
+    }
+}
+
+/// Writing.
+impl Canon {
+    /// A byte.
+    #[inline]
+    pub fn byte(&mut self, value: u8) {
+        self.bytes.push(value);
+    }
+
+    /// A number.
+    #[inline]
+    pub fn word(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// A cycle, by its distance from now; all that are over are the same.
+    #[inline]
+    pub fn time(&mut self, cycle: Cycle) {
+        self.word(cycle.saturating_sub(self.now));
+    }
+
+    /// Where now stands in a period.
+    #[inline]
+    pub fn phase(&mut self, period: u64) {
+        self.word(self.now % period.max(1));
+    }
+
+    /// A main memory address.
+    pub fn address(&mut self, address: u64) {
+        let (tag, distance) = operand_space::split(address);
+        if tag == MAIN_MEMORY {
+            self.byte(u8::MAX);
+            return self.word(distance);
+        }
+        let known = self.operands.iter().position(|&operand| operand == tag);
+        let order = known.unwrap_or_else(|| {
+            self.operands.push(tag);
+            self.operands.len() - 1
+        });
+        self.byte(order as u8);
+        self.word(distance);
+    }
+
+    /// An entry of the reservation station.
+    #[inline]
+    pub fn entry(&mut self, unit: Unit, index: u8) {
+        self.byte(unit as u8);
+        self.byte(self.ages[unit as usize][usize::from(index)]);
+    }
+
+    /// A set of entries of the reservation station, one bit each.
+    pub fn entries(&mut self, unit: Unit, mut set: u64) {
+        let mut by_age = 0u64;
+        while set != 0 {
+            by_age |= 1 << self.ages[unit as usize][set.trailing_zeros() as usize].saturating_sub(1);
+            set &= set - 1;
+        }
+        self.word(by_age);
+    }
+
+    /// The number of a matrix product.
+    pub fn matrix(id: &u8, canon: &mut Self) {
+        let (newest, count) = canon.matrix;
+        canon.byte((newest + count - id) % count);
+    }
+
+    /// [`Self::time`], of a field.
+    pub fn cycle(cycle: &Cycle, canon: &mut Self) {
+        canon.time(*cycle);
+    }
+
+    /// [`Self::phase`], of a field.
+    pub fn period(period: &u64, canon: &mut Self) {
+        canon.phase(*period);
+    }
+
+    /// An address of which only the place within its page matters: a physical one.
+    pub fn in_page(address: &u64, canon: &mut Self) {
+        canon.word(address % operand_space::PAGE);
+    }
+
+    /// The slot of a pass request.
+    pub fn request(slot: &u8, canon: &mut Self) {
+        let (newest, count) = canon.request;
+        canon.byte((newest + count - slot) % count);
+    }
+}
+
+macro_rules! numbers {
+    ($($ty:ty)*) => { $(
+        impl Canonical for $ty {
+            #[inline]
+            fn canonical(&self, canon: &mut Canon) {
+                canon.bytes.extend_from_slice(&self.to_le_bytes());
+            }
+        }
+    )* };
+}
+
+numbers!(u8 u16 u32 u64 i8 i16 i32 i64);
+
+impl Canonical for usize {
+    #[inline]
+    fn canonical(&self, canon: &mut Canon) {
+        (*self as u32).canonical(canon);
+    }
+}
+
+impl Canonical for bool {
+    #[inline]
+    fn canonical(&self, canon: &mut Canon) {
+        canon.byte(u8::from(*self));
+    }
+}
+
+impl Canonical for () {
+    fn canonical(&self, _: &mut Canon) {}
+}
+
+impl<T: Canonical> Canonical for Option<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        canon.byte(u8::from(self.is_some()));
+        if let Some(value) = self {
+            value.canonical(canon);
+        }
+    }
+}
+
+impl<T: Canonical> Canonical for Box<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        (**self).canonical(canon);
+    }
+}
+
+impl<T: Canonical, const N: usize> Canonical for [T; N] {
+    fn canonical(&self, canon: &mut Canon) {
+        self.iter().for_each(|value| value.canonical(canon));
+    }
+}
+
+impl<T: Canonical> Canonical for Vec<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        (self.len() as u32).canonical(canon);
+        self.iter().for_each(|value| value.canonical(canon));
+    }
+}
+
+impl<T: Canonical> Canonical for VecDeque<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        (self.len() as u32).canonical(canon);
+        self.iter().for_each(|value| value.canonical(canon));
+    }
+}
+
+impl<A: Canonical, B: Canonical> Canonical for (A, B) {
+    fn canonical(&self, canon: &mut Canon) {
+        self.0.canonical(canon);
+        self.1.canonical(canon);
+    }
+}
+
+impl Addresses for u64 {
+    fn addresses(&self, canon: &mut Canon) {
+        canon.address(*self);
+    }
+}
+
+impl Canonical for LocalAddr {
+    #[inline]
+    fn canonical(&self, canon: &mut Canon) {
+        self.0.canonical(canon);
+    }
+}
+
+/// A command with its registers, of which those that hold main memory addresses count as such.
+impl Canonical for RoccCommand {
+    fn canonical(&self, canon: &mut Canon) {
+        canon.byte(self.funct);
+        let addresses = self.dram_registers();
+        for (register, is_address) in [self.rs1, self.rs2].into_iter().zip(addresses) {
+            if is_address { canon.address(register) } else { canon.word(register) }
+        }
+    }
+}
+
+macro_rules! formats {
+    ($($format:ident)*) => { $(
+        impl Canonical for $format {
+            fn canonical(&self, canon: &mut Canon) {
+                let (rs1, rs2) = self.to_regs();
+                canon.word(rs1);
+                canon.word(rs2);
+            }
+        }
+    )* };
+}
+
+// The operand formats without a main memory address.
+formats!(ConfigLd ConfigSt ConfigNorm LoopWs LoopWsBounds LoopWsStridesAb LoopWsStridesDc LoopWsSpadAb);
+formats!(LoopConvConfig1 LoopConvConfig2 LoopConvConfig3 LoopConvConfig4 LoopConvWs);
+
+macro_rules! formats_with_addresses {
+    ($($format:ident { $($field:ident)* })*) => { $(
+        impl Canonical for $format {
+            fn canonical(&self, canon: &mut Canon) {
+                $(canon.address(self.$field);)*
+            }
+        }
+    )* };
+}
+
+formats_with_addresses! {
+    LoopWsAddrsAb { a b }
+    LoopWsAddrsDc { d c }
+    LoopConvConfig5 { weights output }
+    LoopConvConfig6 { bias input }
+}
+
+impl Canonical for MoveOperands {
+    fn canonical(&self, canon: &mut Canon) {
+        let (_, rs2) = self.to_regs();
+        canon.address(self.dram);
+        canon.word(rs2);
+    }
+}
+
+macro_rules! small_enums {
+    ($($ty:ty)*) => { $(
+        impl Canonical for $ty {
+            #[inline]
+            fn canonical(&self, canon: &mut Canon) {
+                canon.byte(*self as u8);
+            }
+        }
+    )* };
+}
+
+small_enums!(Unit Origin Port ReqKind);
+small_enums!(DataflowMode Activation NormCmd);
