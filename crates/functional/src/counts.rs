@@ -18,6 +18,35 @@ pub struct Counts {
     pub commands: CommandCounts,
 }
 
+/// The divisions that the normalizer has made: one for each row with command MEAN, INV_STDDEV or INV_SUM_EXP, in the order of the rows.
+///
+/// Its dividers answer at once if an operand is zero. That is the only thing about values that the accelerator's timing depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Divisions {
+    count: u64,
+    zero: Vec<u64>,
+}
+
+impl Divisions {
+    /// Number of divisions.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Those with a zero operand, counted from 0, ascending.
+    pub fn zero(&self) -> &[u64] {
+        &self.zero
+    }
+
+    /// The next division is made.
+    pub(crate) fn push(&mut self, zero: bool) {
+        if zero {
+            self.zero.push(self.count);
+        }
+        self.count += 1;
+    }
+}
+
 /// Executed commands by kind. Commands that a loop makes count as well as the loop itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommandCounts {

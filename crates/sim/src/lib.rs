@@ -33,3 +33,4 @@ pub mod runner;
 pub mod simulation;
 
 pub use observation::{observer, report, violation};
+pub use parts::values;

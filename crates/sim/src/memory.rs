@@ -30,22 +30,24 @@ use pollux_memory::Memory;
 use serde::Serialize;
 
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
+use crate::parts::values::{Full, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
 pub const MAX_TRANSFER_BYTES: usize = limits::REQUEST_BYTES as usize;
 
 /// A memory system at the accelerator's port. Per cycle the port asks `a_ready` and `d_front`, then applies
-/// `accept` and `take_d` where the handshakes took place.
-pub trait MemorySystem {
+/// `accept` and `take_d` where the handshakes took place. Behind a machine without values it takes and delivers beats at the same
+/// times, and neither reads nor writes its bytes.
+pub trait MemorySystem<V: Values = Full> {
     /// True if a beat on channel A is accepted in this cycle.
     fn a_ready(&self, cycle: Cycle) -> bool;
 
     /// Accepts a beat on channel A.
-    fn accept(&mut self, cycle: Cycle, beat: &ABeat);
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>);
 
     /// The beat offered on channel D in this cycle. Once offered it stays until it is taken.
-    fn d_front(&self, cycle: Cycle) -> Option<DBeat>;
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>>;
 
     /// Takes the offered beat.
     fn take_d(&mut self, cycle: Cycle);
@@ -83,24 +85,24 @@ struct Response {
 
 /// Performs accepted beats on the bytes and holds the responses until they are taken.
 #[derive(Clone, Debug)]
-struct ResponseQueue {
+struct ResponseQueue<V: Values> {
     memory: Memory,
     beat_bytes: u32,
     /// A beat is first offered in a multiple of this number of cycles.
     d_period: u64,
     responses: VecDeque<Response>,
     /// Bytes of the responses, and the slots that no response has.
-    bytes: Vec<[u8; MAX_TRANSFER_BYTES]>,
+    bytes: Vec<[V::Of<u8>; MAX_TRANSFER_BYTES]>,
     free_slots: Vec<u32>,
     /// Beats of the first response that have been taken.
     taken: u32,
     /// Cycle after the last take.
     free: Cycle,
     /// The next beat, made at the clock edge so that offering it is a copy.
-    next: DBeat,
+    next: DBeat<V>,
 }
 
-impl ResponseQueue {
+impl<V: Values> ResponseQueue<V> {
     fn new(memory: Memory, beat_bytes: usize, d_period: u64) -> Self {
         Self {
             memory,
@@ -111,26 +113,27 @@ impl ResponseQueue {
             free_slots: Vec::new(),
             taken: 0,
             free: 0,
-            next: DBeat::FILLER,
+            next: DBeat::filler(),
         }
     }
 
     /// Performs a beat. If it completes its request, the response without its time.
-    fn perform(&mut self, beat: &ABeat) -> Option<Response> {
+    fn perform(&mut self, beat: &ABeat<V>) -> Option<Response> {
         let read = beat.kind == ReqKind::Get;
         if !read {
             let address = beat.address + u64::from(beat.beat * self.beat_bytes);
-            self.memory.write_masked(address, &beat.data[..self.beat_bytes as usize], beat.mask);
+            V::store(&mut self.memory, address, &beat.data[..self.beat_bytes as usize], beat.mask);
         }
         if !beat.last {
             return None;
         }
         let slot = self.free_slots.pop().unwrap_or_else(|| {
-            self.bytes.push([0; MAX_TRANSFER_BYTES]);
+            self.bytes.push([V::Of::default(); MAX_TRANSFER_BYTES]);
             self.bytes.len() as u32 - 1
         });
         if read {
-            self.memory.read(beat.address, &mut self.bytes[slot as usize][..beat.size as usize]);
+            let bytes = &mut self.bytes[slot as usize][..beat.size as usize];
+            V::update(bytes, |bytes, _| self.memory.read(beat.address, bytes));
         }
         Some(Response { source: beat.source, size: beat.size, ack: !read, ready: 0, slot })
     }
@@ -179,7 +182,7 @@ impl ResponseQueue {
     }
 
     #[inline]
-    fn front(&self, cycle: Cycle) -> Option<DBeat> {
+    fn front(&self, cycle: Cycle) -> Option<DBeat<V>> {
         (self.offered()? <= cycle).then_some(self.next)
     }
 
@@ -224,11 +227,11 @@ pub struct PortTraffic {
 
 /// Handshakes at the port in one cycle.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PortWires {
+pub struct PortWires<V: Values = Full> {
     /// The memory accepts the beat offered on channel A.
     pub a_taken: bool,
     /// The beat that the accelerator takes on channel D.
-    pub d: Option<DBeat>,
+    pub d: Option<DBeat<V>>,
 }
 
 /// The port: handshakes, request numbers, events, traffic.
@@ -249,13 +252,13 @@ impl MemoryPort {
 
     /// Handshakes of this cycle: `a` is the beat that the accelerator offers, `d_ready` whether it takes one.
     #[inline]
-    pub fn wires(
+    pub fn wires<V: Values>(
         &self,
         cycle: Cycle,
-        memory: &(impl MemorySystem + ?Sized),
-        a: Option<&ABeat>,
+        memory: &(impl MemorySystem<V> + ?Sized),
+        a: Option<&ABeat<V>>,
         d_ready: bool,
-    ) -> PortWires {
+    ) -> PortWires<V> {
         PortWires {
             a_taken: a.is_some() && memory.a_ready(cycle),
             d: if d_ready && self.in_flight != 0 { memory.d_front(cycle) } else { None },
@@ -265,12 +268,12 @@ impl MemoryPort {
     /// Clock edge: applies the handshakes to the memory. Returns true if there were any.
     #[inline]
     #[must_use]
-    pub fn tick(
+    pub fn tick<V: Values>(
         &mut self,
         cycle: Cycle,
-        wires: &PortWires,
-        memory: &mut (impl MemorySystem + ?Sized),
-        a: Option<&ABeat>,
+        wires: &PortWires<V>,
+        memory: &mut (impl MemorySystem<V> + ?Sized),
+        a: Option<&ABeat<V>>,
         events: &mut EventBuffer,
     ) -> bool {
         if let Some(beat) = a.filter(|_| wires.a_taken) {
@@ -284,7 +287,7 @@ impl MemoryPort {
         wires.a_taken || wires.d.is_some()
     }
 
-    fn accept(&mut self, beat: &ABeat, events: &mut EventBuffer) {
+    fn accept<V: Values>(&mut self, beat: &ABeat<V>, events: &mut EventBuffer) {
         if beat.beat == 0 {
             self.request[usize::from(beat.source)] = self.next_request;
             self.next_request += 1;
@@ -312,7 +315,7 @@ impl MemoryPort {
         });
     }
 
-    fn take(&mut self, beat: &DBeat, events: &mut EventBuffer) {
+    fn take<V: Values>(&mut self, beat: &DBeat<V>, events: &mut EventBuffer) {
         self.in_flight -= u32::from(beat.last);
         self.traffic.read_beats += u64::from(!beat.ack);
         let request = self.request[usize::from(beat.source)];

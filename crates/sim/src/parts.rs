@@ -11,4 +11,5 @@ pub mod multi_headed_queue;
 pub mod pipeline;
 pub mod queue;
 pub mod row;
+pub mod values;
 pub mod wires;

@@ -12,10 +12,12 @@ use crate::machine::Machine;
 use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemoryModel, MemorySystem};
 use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
+use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
 use crate::port::frontend_tlb::Translation;
 use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
 
-/// Everything around a run: translation, memory system, issue interval, limit, and who watches it.
+/// Everything around a run: translation, memory system, issue interval, limit, and who watches it; with the values that are
+/// computed, or without ([`Runner::without_values`]).
 ///
 /// ```
 /// use pollux_isa::{StreamItem, ValidConfig};
@@ -29,8 +31,9 @@ use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
 /// assert!(outcome.summary.cycles > 1000 && outcome.summary.simulated < 10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Runner<'a> {
+pub struct Runner<'a, V: Values = Full> {
     config: &'a ValidConfig,
+    oracle: V::Oracle,
     translation: Translation,
     memory: MemoryModel,
     interval: u64,
@@ -43,24 +46,24 @@ pub struct Runner<'a> {
 /// What is left of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct Outcome<V: Values = Full> {
     /// Totals.
     pub summary: RunSummary,
-    /// Main memory.
+    /// Main memory. After a run without values it is as it was before, but for what the host wrote.
     pub memory: Memory,
     /// The accelerator with its local memories.
-    pub machine: Box<Machine>,
+    pub machine: Box<Machine<V>>,
 }
 
 /// A run that did not come to its end, and what there is of it.
 #[derive(Clone, Debug, Error)]
 #[error("{error}")]
 #[non_exhaustive]
-pub struct Stopped {
+pub struct Stopped<V: Values = Full> {
     /// Why it did not.
     pub error: RunError,
     /// As far as it came.
-    pub outcome: Outcome,
+    pub outcome: Outcome<V>,
 }
 
 impl<'a> Runner<'a> {
@@ -69,6 +72,7 @@ impl<'a> Runner<'a> {
     pub fn new(config: &'a ValidConfig) -> Self {
         Self {
             config,
+            oracle: (),
             translation: Translation::Bare,
             memory: MemoryModel::default(),
             interval: 1,
@@ -79,6 +83,28 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// The same run without its values, which is faster: events, cycles and traffic are the same, but nothing is computed, and neither
+    /// loads nor stores touch main memory. Page tables are then those that are there at the start, even if the program overwrites them.
+    ///
+    /// Of the values, timing depends on one thing: whether a divisor of the normalizer is zero. Without
+    /// [`Runner::zero_divisors`] none is taken to be.
+    #[must_use]
+    pub fn without_values(self) -> Runner<'a, Timing> {
+        let Self { config, oracle: (), translation, memory, interval, limit, watchdog, plain, watch } = self;
+        let oracle = ZeroDivisors::default();
+        Runner { config, oracle, translation, memory, interval, limit, watchdog, plain, watch }
+    }
+}
+
+impl Runner<'_, Timing> {
+    /// The divisions of the normalizer with a zero operand, as the functional model lists them.
+    #[must_use]
+    pub fn zero_divisors(self, oracle: ZeroDivisors) -> Self {
+        Self { oracle, ..self }
+    }
+}
+
+impl<'a, V: Values> Runner<'a, V> {
     /// How addresses are translated.
     #[must_use]
     pub fn translation(self, translation: Translation) -> Self {
@@ -130,7 +156,7 @@ impl<'a> Runner<'a> {
         items: impl Into<Arc<[StreamItem]>>,
         mut memory: Memory,
         observer: &mut impl Observer,
-    ) -> Result<Outcome, Box<Stopped>> {
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
         let host = StreamHost::new(items.into(), self.interval, &mut memory);
         self.run_host(host, memory, observer)
     }
@@ -144,22 +170,24 @@ impl<'a> Runner<'a> {
         host: impl Host,
         memory: Memory,
         observer: &mut impl Observer,
-    ) -> Result<Outcome, Box<Stopped>> {
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
         let beat_bytes = self.config.beat_bytes() as usize;
         match self.memory {
-            MemoryModel::Bench(p) => self.simulate(host, BenchMemory::new(p, beat_bytes, memory), observer),
-            MemoryModel::Bandwidth(p) => self.simulate(host, BandwidthMemory::new(p, beat_bytes, memory), observer),
-            MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::new(p, beat_bytes, memory), observer),
+            MemoryModel::Bench(p) => self.simulate(host, BenchMemory::with_values(p, beat_bytes, memory), observer),
+            MemoryModel::Bandwidth(p) => {
+                self.simulate(host, BandwidthMemory::with_values(p, beat_bytes, memory), observer)
+            }
+            MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::with_values(p, beat_bytes, memory), observer),
         }
     }
 
     fn simulate(
         &mut self,
         host: impl Host,
-        memory: impl MemorySystem,
+        memory: impl MemorySystem<V>,
         observer: &mut impl Observer,
-    ) -> Result<Outcome, Box<Stopped>> {
-        let machine = Machine::new(self.config, self.translation);
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
+        let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
         let mut simulation = Simulation::with_machine(machine, host, memory, observer.wants_events());
         simulation.skip_idle = !self.plain;
         simulation.watchdog = self.watchdog;

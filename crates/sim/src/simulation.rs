@@ -14,6 +14,7 @@ use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, EventBuffer};
 use crate::observation::observer::Observer;
 use crate::observation::violation::{Violated, Violations};
+use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{PageFault, Translation};
 
 /// Why a run did not come to its end.
@@ -117,10 +118,10 @@ pub struct RunSummary {
 
 /// A machine with its host and its memory.
 #[derive(Clone, Debug)]
-pub struct Simulation<H, M> {
+pub struct Simulation<H, M, V: Values = Full> {
     /// The accelerator.
-    pub machine: Machine,
-    acceleration: Acceleration,
+    pub machine: Machine<V>,
+    acceleration: Acceleration<V>,
     /// The command source.
     pub host: H,
     /// The memory behind the port.
@@ -175,9 +176,11 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     pub fn new(config: &ValidConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
         Self::with_machine(Machine::new(config, translation), host, memory, record)
     }
+}
 
+impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
     /// A simulation at cycle 0 of a machine after reset.
-    pub(crate) fn with_machine(machine: Machine, host: H, memory: M, record: bool) -> Self {
+    pub fn with_machine(machine: Machine<V>, host: H, memory: M, record: bool) -> Self {
         Self {
             machine,
             acceleration: Acceleration::default(),

@@ -1,25 +1,27 @@
 //! Rows of the local memories: DIM elements, held inline so that the busy path never allocates.
 
+use crate::parts::values::{Full, Values};
+
 /// Largest DIM that Pollux models (`GemminiConfig::validate` refuses more).
 pub const MAX_DIM: usize = 64;
 
 /// The lanes of a scratchpad row: DIM signed bytes; lanes from DIM on stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpadLanes(pub [i8; MAX_DIM]);
+pub struct SpadLanes<V: Values = Full>(pub [V::Of<i8>; MAX_DIM]);
 
 /// The lanes of an accumulator row: DIM 32-bit words; lanes from DIM on stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccLanes(pub [i32; MAX_DIM]);
+pub struct AccLanes<V: Values = Full>(pub [V::Of<i32>; MAX_DIM]);
 
-impl Default for SpadLanes {
+impl<V: Values> Default for SpadLanes<V> {
     fn default() -> Self {
-        Self([0; MAX_DIM])
+        Self([V::Of::default(); MAX_DIM])
     }
 }
 
-impl Default for AccLanes {
+impl<V: Values> Default for AccLanes<V> {
     fn default() -> Self {
-        Self([0; MAX_DIM])
+        Self([V::Of::default(); MAX_DIM])
     }
 }
 
@@ -37,7 +39,12 @@ pub fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
 
 /// Adds a row of DIM lanes to another one, modulo 2^32.
 #[inline(always)] // the common case is short
-pub fn add_row(to: &mut [i32], from: &[i32]) {
+pub fn add_row<V: Values>(to: &mut [V::Of<i32>], from: &[V::Of<i32>]) {
+    V::update(to, |to, sight| add(to, V::see(from, sight)));
+}
+
+#[inline(always)]
+fn add(to: &mut [i32], from: &[i32]) {
     match (<&mut [i32; COMMON_DIM]>::try_from(&mut *to), <&[i32; COMMON_DIM]>::try_from(from)) {
         (Ok(to), Ok(from)) => {
             for (sum, x) in to.iter_mut().zip(from) {

@@ -6,6 +6,7 @@ use crate::execute::mesh_with_delays::{MeshRequest, MeshWires, OperandRows};
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{BankId, BankSet};
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite, RobId};
 
 /// State of the controller (`control_state`).
@@ -43,9 +44,9 @@ pub(crate) struct RowCounters {
 
 /// Wires at the mesh's output in this cycle.
 #[derive(Clone, Debug, Default)]
-pub struct ExResults {
+pub struct ExResults<V: Values = Full> {
     /// Row written.
-    pub write: ExWrite,
+    pub write: ExWrite<V>,
     /// Command whose last row this is.
     pub(crate) completed: Option<RobId>,
     /// Rows of the matrix, if the row belongs to a command.
@@ -56,7 +57,7 @@ pub struct ExResults {
 
 /// Wires at the head of the control queue in this cycle.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ControlWires<'a> {
+pub struct ControlWires<'a, V: Values = Full> {
     /// Scratchpad banks whose execute response is taken.
     pub pops: BankSet,
     pub(crate) mesh: MeshWires,
@@ -68,7 +69,7 @@ pub struct ControlWires<'a> {
     pub(crate) request: Option<(MeshRequest, Tag)>,
     /// Operands of which the mesh takes a row.
     pub(crate) fire: OperandSet,
-    pub(crate) rows: OperandRows<'a>,
+    pub(crate) rows: OperandRows<'a, V>,
 }
 
 /// Wires of the row issue and of the completion report in this cycle.

@@ -83,7 +83,8 @@ fn a_row_goes_out_with_the_mean_and_deviation_of_the_rows_before() {
     tick(&mut unit, 9, NormCmd::Reset, &IexpConstants::default());
     let out = unit.out().expect("a row");
     // (15 * 4 + 20) / 16 = 5; variance (15 * 1 + 225) / 16 = 15, deviation 3.
-    assert_eq!((out.mean, out.inv_stddev, out.resp.data.0[1]), (5, (1.0f32 / 3.0).to_bits(), 9));
+    let Statistics { mean, inv_stddev, .. } = out.statistics;
+    assert_eq!((mean, inv_stddev, out.resp.data.0[1]), (5, (1.0f32 / 3.0).to_bits(), 9));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::dma::stream_reader::StreamReaderWires;
 use crate::dma::stream_writer::StreamWriterWires;
 use crate::memories::accumulator_mem::WriteAddress;
 use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::TlbRequest;
 use crate::port::tilelink::DBeat;
@@ -130,9 +131,9 @@ pub struct ScratchpadWires {
 
 /// Inputs of the clock edge that come from other blocks.
 #[derive(Clone, Copy, Debug)]
-pub struct ScratchpadInputs<'a> {
+pub struct ScratchpadInputs<'a, V: Values = Full> {
     /// The execute controller's write, as given to [`super::Scratchpad::wires`].
-    pub ex_write: &'a ExWrite,
+    pub ex_write: &'a ExWrite<V>,
     /// Execute response queues that are popped, as given to [`super::Scratchpad::wires`].
     pub pops: BankSet,
     /// The execute controller's reads, as given to [`super::Scratchpad::dispatch`].
@@ -144,5 +145,5 @@ pub struct ScratchpadInputs<'a> {
     /// The memory takes the beat at [`super::Scratchpad::port_a`].
     pub port_a_taken: bool,
     /// The beat that the memory delivers; only if [`super::Scratchpad::port_d_ready`].
-    pub port_d: Option<&'a DBeat>,
+    pub port_d: Option<&'a DBeat<V>>,
 }
