@@ -8,9 +8,9 @@ use pollux_functional::{Action, FunctionalModel, Policy};
 use pollux_isa::ValidConfig;
 use pollux_memory::Memory;
 use pollux_sim::observer::{Cycle, Event, NoObserver, Observer};
-use pollux_sim::runner::{Outcome, Runner, Stopped};
+use pollux_sim::runner::{Outcome, Run, Runner, Stopped};
 use pollux_sim::simulation::{RunError, RunSummary};
-use pollux_sim::values::{Values, ZeroDivisors};
+use pollux_sim::values::ZeroDivisors;
 use pollux_trace::GoldenCase;
 use pollux_trace::verify::{bench, config_of, initial_memory};
 
@@ -25,7 +25,7 @@ struct End {
     traffic_at_the_port: bool,
 }
 
-fn end<V: Values>(result: Result<Outcome<V>, Box<Stopped<V>>>) -> (End, Memory) {
+fn end<V: Run>(result: Result<Outcome<V>, Box<Stopped<V>>>) -> (End, Memory) {
     let (outcome, error) = match result {
         Ok(outcome) => (outcome, None),
         Err(stopped) => (stopped.outcome, Some(stopped.error)),
@@ -42,11 +42,11 @@ fn zero_divisors(config: &ValidConfig, case: &GoldenCase) -> ZeroDivisors {
     model.divisions().zero().iter().copied().collect()
 }
 
-fn run<V: Values>(mut runner: Runner<'_, V>, case: &GoldenCase, observer: &mut impl Observer) -> (End, Memory) {
+fn run<V: Run>(mut runner: Runner<'_, V>, case: &GoldenCase, observer: &mut impl Observer) -> (End, Memory) {
     end(runner.run(case.items.clone(), initial_memory(case), observer))
 }
 
-fn recorded<V: Values>(runner: Runner<'_, V>, case: &GoldenCase) -> ((End, Memory), Vec<(Cycle, Event)>) {
+fn recorded<V: Run>(runner: Runner<'_, V>, case: &GoldenCase) -> ((End, Memory), Vec<(Cycle, Event)>) {
     let mut events = Vec::new();
     let end = run(runner, case, &mut |cycle: Cycle, event: &Event| events.push((cycle, *event)));
     (end, events)

@@ -25,6 +25,7 @@ mod port;
 mod parts;
 mod observation;
 mod acceleration;
+pub mod replay;
 
 pub mod host;
 pub mod machine;

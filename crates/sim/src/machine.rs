@@ -18,6 +18,7 @@
 
 use pollux_isa::{RoccCommand, ValidConfig};
 
+use crate::parts::canonical::Canonical;
 use crate::dma::load_controller::{LoadController, ScratchpadReadRequest};
 use crate::dma::store_controller::{ScratchpadWriteRequest, StoreController};
 use crate::execute::execute_controller::ExecuteController;
@@ -39,7 +40,7 @@ use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
 
 /// The accelerator's blocks, with the values that they hold or without ([`Values`]). `Clone` is a snapshot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct Machine<V: Values = Full> {
     pub(crate) front: FrontEnd,
     pub(crate) load: LoadController,
@@ -51,8 +52,10 @@ pub struct Machine<V: Values = Full> {
     /// The busy output in the last cycle, to report its changes.
     pub(crate) was_busy: bool,
     /// Commands accepted so far.
+    #[canon(skip = "a total")]
     pub(crate) accepted: u64,
     /// The counters' inputs in the last cycle, which hold while nothing moves.
+    #[canon(skip = "made anew in every cycle")]
     pub(crate) counters: CounterEvents,
 }
 
@@ -319,6 +322,18 @@ impl<V: Values> Machine<V> {
             (true, true, true) => CounterEvent::MainLdStExCycles,
         };
         counters.set(line, true);
+    }
+
+    /// Adds to the totals what other cycles did.
+    pub(crate) fn add_totals(&mut self, accepted: u64, traffic: &PortTraffic) {
+        self.accepted += accepted;
+        self.port.add_traffic(traffic);
+    }
+
+    /// Has the totals of another machine from now on.
+    pub(crate) fn take_totals(&mut self, other: &Self) {
+        self.accepted = other.accepted;
+        self.port.take_traffic(&other.port);
     }
 
     /// A page-table walk is under way.

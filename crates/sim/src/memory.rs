@@ -24,13 +24,15 @@ pub use dram::{CacheParameters, DramL2Memory, DramL2Parameters, DramParameters};
 pub use model::{MemoryModel, ParseMemoryError};
 
 use std::collections::VecDeque;
+use std::ops::{Add, Sub};
 
 use pollux_isa::config::limits;
 use pollux_memory::Memory;
 use serde::Serialize;
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
-use crate::parts::values::{Full, Values};
+use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
@@ -71,34 +73,54 @@ pub trait MemorySystem<V: Values = Full> {
         Self: Sized;
 }
 
+/// A memory whose times depend on its state and on when requests come, but not on their addresses.
+pub(crate) trait ReplayableMemory: MemorySystem<Timing> + Canonical + Clone {
+    /// What was to be at a distance from cycle `from` is at that distance from cycle `to`.
+    fn shift(&mut self, from: Cycle, to: Cycle);
+}
+
+/// `cycle` at the same distance from `to` as from `from`. What is over before stays over.
+fn shifted(cycle: Cycle, from: Cycle, to: Cycle) -> Cycle {
+    if cycle > from { to.saturating_add(cycle - from) } else { cycle.min(to) }
+}
+
 /// A response on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct Response {
     source: u16,
     size: u32,
     ack: bool,
     /// First cycle in which it may be offered.
+    #[canon(via = Canon::cycle)]
     ready: Cycle,
     /// Where its bytes are.
+    #[canon(skip = "where values are")]
     slot: u32,
 }
 
 /// Performs accepted beats on the bytes and holds the responses until they are taken.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 struct ResponseQueue<V: Values> {
+    #[canon(skip = "values")]
     memory: Memory,
+    #[canon(skip = "constant")]
     beat_bytes: u32,
     /// A beat is first offered in a multiple of this number of cycles.
+    #[canon(via = Canon::period)]
     d_period: u64,
     responses: VecDeque<Response>,
     /// Bytes of the responses, and the slots that no response has.
+    #[canon(skip = "values")]
     bytes: Vec<[V::Of<u8>; MAX_TRANSFER_BYTES]>,
+    #[canon(skip = "where values are")]
     free_slots: Vec<u32>,
     /// Beats of the first response that have been taken.
     taken: u32,
     /// Cycle after the last take.
+    #[canon(via = Canon::cycle)]
     free: Cycle,
     /// The next beat, made at the clock edge so that offering it is a copy.
+    #[canon(skip = "made of the first response")]
     next: DBeat<V>,
 }
 
@@ -114,6 +136,14 @@ impl<V: Values> ResponseQueue<V> {
             taken: 0,
             free: 0,
             next: DBeat::filler(),
+        }
+    }
+
+    /// See [`ReplayableMemory::shift`].
+    fn shift(&mut self, from: Cycle, to: Cycle) {
+        self.free = shifted(self.free, from, to);
+        for response in &mut self.responses {
+            response.ready = shifted(response.ready, from, to);
         }
     }
 
@@ -225,6 +255,37 @@ pub struct PortTraffic {
     pub write_beats: u64,
 }
 
+impl PortTraffic {
+    fn combine(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        let Self { reads, writes, read_bytes, written_bytes, read_beats, write_beats } = self;
+        Self {
+            reads: f(reads, other.reads),
+            writes: f(writes, other.writes),
+            read_bytes: f(read_bytes, other.read_bytes),
+            written_bytes: f(written_bytes, other.written_bytes),
+            read_beats: f(read_beats, other.read_beats),
+            write_beats: f(write_beats, other.write_beats),
+        }
+    }
+}
+
+impl Add for PortTraffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        self.combine(other, u64::wrapping_add)
+    }
+}
+
+/// The traffic since an earlier moment.
+impl Sub for PortTraffic {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        self.combine(earlier, u64::wrapping_sub)
+    }
+}
+
 /// Handshakes at the port in one cycle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PortWires<V: Values = Full> {
@@ -235,12 +296,15 @@ pub struct PortWires<V: Values = Full> {
 }
 
 /// The port: handshakes, request numbers, events, traffic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct MemoryPort {
+    #[canon(skip = "numbers for events")]
     next_request: u64,
     /// Number of the request that each source has under way.
+    #[canon(skip = "numbers for events")]
     request: Vec<u64>,
     in_flight: u32,
+    #[canon(skip = "a total")]
     traffic: PortTraffic,
 }
 
@@ -320,6 +384,16 @@ impl MemoryPort {
         self.traffic.read_beats += u64::from(!beat.ack);
         let request = self.request[usize::from(beat.source)];
         events.push(Event::Rsp { request, ack: beat.ack, source: beat.source, beat: beat.beat });
+    }
+
+    /// Adds to the traffic.
+    pub(crate) fn add_traffic(&mut self, traffic: &PortTraffic) {
+        self.traffic = self.traffic + *traffic;
+    }
+
+    /// Has the traffic of another port.
+    pub(crate) fn take_traffic(&mut self, other: &Self) {
+        self.traffic = other.traffic;
     }
 
     /// Requests without their full response.

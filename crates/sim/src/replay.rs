@@ -17,6 +17,7 @@
 //! | `script` | what the host will do, and the commands as they matter to time |
 //! | `symbolic` | a host whose commands name operands instead of main memory |
 //! | `table` | states, and segments from state to state |
+//! | `kept` | a table that outlives a run |
 //! | `driver` | runs a program: hops over known segments, simulates and records the others |
 //!
 //! A segment is a fact about the accelerator: from this state, with these commands, if these operands share these pages or do not, so
@@ -25,10 +26,13 @@
 //! [`Timing`]: crate::parts::values::Timing
 
 mod driver;
+mod kept;
 mod script;
 mod symbolic;
 mod table;
 
 pub(crate) use driver::{Replayer, script_of};
+pub use kept::ReplayTable;
+pub(crate) use kept::Tables;
 pub(crate) use table::Table;
 pub use table::{ReplayOptions, ReplayTotals};

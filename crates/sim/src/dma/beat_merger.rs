@@ -11,6 +11,7 @@
 //! | `BeatMergerWires::in_fire` | beat in | a D beat waits | `in_ready` needs a row in progress or a free register |
 //! | `row()` | out | `out_valid()` | `out_ready` of the scaling queue |
 
+use crate::parts::canonical::Canonical;
 use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::xact_tracker::XactTrackerEntry;
 use crate::parts::row::{AccLanes, MAX_DIM, SpadLanes};
@@ -44,13 +45,19 @@ pub struct MergedRow {
 }
 
 /// The merger (`BeatMerger`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct BeatMerger<V: Values = Full> {
+    #[canon(skip = "constant")]
     beat_bytes: u32,
+    #[canon(skip = "constant")]
     spad_row_bytes: u32,
+    #[canon(skip = "constant")]
     acc_row_bytes: u32,
+    #[canon(skip = "constant")]
     aligned_to: usize,
+    #[canon(skip = "constant")]
     row_mask: u32,
+    #[canon(skip = "constant")]
     buffer_bytes: usize,
     valid: bool,
     entry: XactTrackerEntry,
@@ -58,6 +65,7 @@ pub struct BeatMerger<V: Values = Full> {
     len: u32,
     bytes_read: u32,
     bytes_sent: u32,
+    #[canon(skip = "values")]
     buffer: [V::Of<u8>; MAX_BUFFER_BYTES],
 }
 

@@ -20,6 +20,7 @@
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 use pollux_numerics::{acc_scale, mvin_scale_row};
 
+use crate::parts::canonical::Canonical;
 use crate::dma::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
 use crate::dma::pixel_repeater::{PixelRepeater, PixelRepeaterHead, PixelRepeaterReq};
 use crate::dma::stream_reader::{StreamReadRequest, StreamReadResponse, StreamReader};
@@ -97,10 +98,13 @@ pub enum MvinStall {
 }
 
 /// Queue, scalers, repeaters and zero writer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct MvinPath<V: Values = Full> {
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     input_bytes: u32,
+    #[canon(skip = "constant")]
     acc_bytes: u32,
     read_issue: Queue<ScratchpadReadRequest>,
     narrow: VectorScalarMultiplier<SpadLanes<V>>,
@@ -109,6 +113,7 @@ pub struct MvinPath<V: Values = Full> {
     zero_writer: ZeroWriter,
     zero_repeater: PixelRepeater<ZeroWriterReq, V>,
     /// No request and no row is inside.
+    #[canon(skip = "told by the other registers")]
     empty: bool,
 }
 

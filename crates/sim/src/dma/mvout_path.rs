@@ -25,6 +25,7 @@ use pollux_isa::values::{Activation, Bits};
 use pollux_isa::{AddressLayout, GemminiConfig};
 use pollux_numerics::IexpConstants;
 
+use crate::parts::canonical::Canonical;
 use crate::dma::store_controller::ScratchpadWriteRequest;
 use crate::dma::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest};
 use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
@@ -149,11 +150,15 @@ fn constants(request: &ScratchpadWriteRequest) -> IexpConstants {
 }
 
 /// Queues, normalizer and scale unit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct MvoutPath<V: Values = Full> {
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     dim: usize,
+    #[canon(skip = "constant")]
     input_bytes: u16,
+    #[canon(skip = "constant")]
     acc_bytes: u16,
     dispatch: Queue<ScratchpadWriteRequest>,
     norm: Queue<ScratchpadWriteRequest>,
@@ -161,6 +166,7 @@ pub struct MvoutPath<V: Values = Full> {
     issue: Queue<ScratchpadWriteRequest>,
     normalizer: Normalizer<V>,
     acc_scale: AccumulatorScale<V>,
+    #[canon(skip = "values")]
     idle_port: IdlePort,
 }
 

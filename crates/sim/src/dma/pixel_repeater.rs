@@ -13,13 +13,15 @@
 use pollux_isa::config::log2_up;
 use pollux_isa::{AddressLayout, LocalAddr};
 
+use crate::parts::canonical::Canonical;
 use crate::parts::row::SpadLanes;
 use crate::parts::values::{Full, Values};
 
 /// A row to write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub struct PixelRepeaterReq<T, V: Values = Full> {
     /// Elements.
+    #[canon(skip = "values")]
     pub row: SpadLanes<V>,
     /// Enabled elements.
     pub mask: u64,
@@ -47,13 +49,17 @@ pub struct PixelRepeaterHead<T> {
 }
 
 /// The register, or the wires of a build without it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct PixelRepeater<T, V: Values = Full> {
     /// The row; its `pixel_repeats` is the number of copies after the present one.
     held: Option<PixelRepeaterReq<T, V>>,
+    #[canon(skip = "constant")]
     passthrough: bool,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     len_mask: u32,
+    #[canon(skip = "constant")]
     shift_mask: u32,
 }
 

@@ -20,6 +20,7 @@
 //! | `a_beat()` | out | `StreamReaderWires::a_fires` | A buffer |
 //! | `resp()` | out | merger holds a row | `resp_ready` |
 
+use crate::parts::canonical::Canonical;
 use crate::dma::beat_merger::{BeatMerger, BeatMergerWires};
 use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::dma::xact_tracker::{XactTracker, XactTrackerEntry};
@@ -32,9 +33,10 @@ use crate::port::frontend_tlb::{TlbRequest, TlbResponse};
 use crate::port::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
 
 /// A row request to the reader (`StreamReadRequest`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct StreamReadRequest {
     /// Virtual address of the first element.
+    #[canon(address)]
     pub vaddr: u64,
     /// Row, counted through all banks of the memory that it goes to.
     pub row: u32,
@@ -91,7 +93,7 @@ pub struct StreamReadResponse {
 }
 
 /// The next Get of the request under way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct ReadPacket {
     /// Bytes of the TileLink request.
     size: u32,
@@ -100,12 +102,14 @@ struct ReadPacket {
     /// Leading bytes to drop.
     shift: u32,
     /// Virtual address, aligned to `size`.
+    #[canon(address)]
     vaddr: u64,
 }
 
 /// A Get on its way through translation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct UntranslatedGet {
+    #[canon(address)]
     vaddr: u64,
     size: u32,
     xact: u16,
@@ -133,11 +137,14 @@ pub struct StreamReaderWires {
 }
 
 /// The engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct StreamReader<V: Values = Full> {
+    #[canon(skip = "constant")]
     parameters: DmaParameters,
+    #[canon(skip = "constant")]
     sizes: Vec<u32>,
     /// `bytesRequested` wraps at the longest row or request.
+    #[canon(skip = "constant")]
     requested_mask: u32,
     /// State `s_req_new_block`.
     active: bool,
@@ -151,11 +158,15 @@ pub struct StreamReader<V: Values = Full> {
     merging: u16,
     tlb_q: Option<UntranslatedGet>,
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
+    #[canon(address)]
     tlb_q_vaddr: u64,
     translate_q: Option<UntranslatedGet>,
     /// Nothing is under way: the engine only waits for a row request.
+    #[canon(skip = "told by the other registers")]
     quiet: bool,
+    #[canon(skip = "a total")]
     total_bytes_read: u32,
+    #[canon(skip = "a total")]
     total_latency: u32,
 }
 

@@ -20,6 +20,7 @@
 //! | `a_beat()` | out | `StreamWriterWires::a_fires` | A buffer |
 //! | `d` | in | an acknowledgement waits | ready while any transaction is under way |
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
@@ -53,7 +54,7 @@ pub struct StreamWriteRequest<V: Values = Full> {
     pub store_en: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 enum State {
     #[default]
     Idle,
@@ -62,11 +63,12 @@ enum State {
 }
 
 /// The Put under way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct WritePacket {
     /// Bytes of the TileLink request.
     size: u32,
     /// Virtual address, aligned to `size`.
+    #[canon(address)]
     vaddr: u64,
     /// First written byte of the window.
     start: u32,
@@ -89,8 +91,9 @@ impl WritePacket {
 }
 
 /// A Put beat on its way through translation; `beat.address` is still to be filled in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct UntranslatedPut<V: Values> {
+    #[canon(address)]
     vaddr: u64,
     physical: bool,
     beat: ABeat<V>,
@@ -128,19 +131,26 @@ impl StreamWriterWires {
 }
 
 /// The engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct StreamWriter<V: Values = Full> {
+    #[canon(skip = "constant")]
     parameters: DmaParameters,
+    #[canon(skip = "constant")]
     sizes: Vec<u32>,
+    #[canon(skip = "constant")]
     blocks: usize,
+    #[canon(skip = "constant")]
     all_xacts: u64,
     state: State,
+    #[canon(address)]
     vaddr: u64,
     physical: bool,
     /// Bytes of the row up to and with its newest block.
     len: u32,
     block: u8,
+    #[canon(skip = "values")]
     data_blocks: [V::Of<u8>; MAX_REQUEST_BYTES],
+    #[canon(skip = "values")]
     data_single_block: [V::Of<u8>; MAX_WRITE_BYTES],
     bytes_sent: u32,
     /// Function of the registers while a new block begins, held during its beats.
@@ -151,6 +161,7 @@ pub struct StreamWriter<V: Values = Full> {
     xact: u16,
     tlb_q: Option<UntranslatedPut<V>>,
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
+    #[canon(address)]
     tlb_q_vaddr: u64,
     tlb_q_physical: bool,
     shadow: Option<UntranslatedPut<V>>,
@@ -158,8 +169,11 @@ pub struct StreamWriter<V: Values = Full> {
     /// The TLB was asked in the last cycle, so its address is new.
     asked: bool,
     /// Address of the last answer.
+    #[canon(via = Canon::in_page)]
     held_address: u64,
+    #[canon(skip = "a total")]
     total_bytes_sent: u32,
+    #[canon(skip = "a total")]
     total_latency: u32,
 }
 

@@ -37,6 +37,7 @@ use pollux_isa::values::{Activation, DataflowMode};
 use self::control_queue::{ControlSignals, PassRequests};
 use self::operands::{Command, Configuration, Decoded, HEADS, Parameters, Pass};
 use self::wires::{ControlWires, Decision, ExResults, RowCounters, RowIssueWires, State, next_row};
+use crate::parts::canonical::Canonical;
 use crate::execute::mesh_with_delays::{MeshWithDelays, transposed};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::transpose_preload_unroller::{NO_COMMAND, TransposePreloadUnroller};
@@ -47,20 +48,24 @@ use crate::parts::values::{Full, Values};
 use crate::parts::wires::{IssuedCmd, RobId};
 
 /// Registers and queues of the controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct ExecuteController<V: Values = Full> {
+    #[canon(skip = "constant")]
     pub(crate) config: GemminiConfig,
+    #[canon(skip = "constant")]
     pub(crate) parameters: Parameters,
     pub(crate) unroller: TransposePreloadUnroller,
     pub(crate) commands: MultiHeadedQueue<Command>,
+    #[canon(skip = "made of the commands and the configuration")]
     pub(crate) decoded: Decoded,
     pub(crate) state: State,
     pub(crate) configuration: Configuration,
     /// OS: a flush must toggle the registers, as the last preload has a destination.
     pub(crate) in_prop_flush: bool,
     pub(crate) counters: RowCounters,
-    pub(crate) control_queue: MultiHeadedQueue<ControlSignals>,
     pub(crate) requests: PassRequests,
+    pub(crate) control_queue: MultiHeadedQueue<ControlSignals>,
+    #[canon(skip = "constant")]
     pub(crate) control_queue_depth: usize,
     pub(crate) mesh: MeshWithDelays<V>,
     /// Result rows of the current tag.

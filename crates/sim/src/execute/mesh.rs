@@ -21,6 +21,7 @@ use pollux_isa::values::DataflowMode;
 use pollux_numerics::MeshWidth;
 use pollux_numerics::mesh::propagate;
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{MAX_DIM, copy_row};
 use crate::parts::values::{Full, Values};
 
@@ -238,6 +239,25 @@ pub struct Mesh<V: Values = Full> {
     pub(crate) position: usize,
     /// Valid slots.
     in_flight: usize,
+}
+
+/// The rows on their way, by how far they are. Propagate bits and shifts only matter to values.
+impl<V: Values> Canonical for Mesh<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { dim: _, width: _, registers: _, last_propagate: _, slots, data: _, position, in_flight } = self;
+        in_flight.canonical(canon);
+        if *in_flight == 0 {
+            return;
+        }
+        for i in 0..slots.len() {
+            let Slot { valid, last, id } = &slots[(position + i) % slots.len()];
+            valid.canonical(canon);
+            if *valid {
+                last.canonical(canon);
+                Canon::matrix(id, canon);
+            }
+        }
+    }
 }
 
 impl<V: Values> Mesh<V> {

@@ -15,6 +15,7 @@
 use pollux_isa::GemminiConfig;
 use pollux_isa::values::DataflowMode;
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::execute::mesh::{Mesh, MeshControl, MeshRow};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::{Tag, TagEntry, TagQueue};
@@ -25,9 +26,10 @@ use crate::parts::row::SpadLanes;
 use crate::parts::values::{Full, Values};
 
 /// A matrix to be passed through the array (`MeshWithDelaysReq`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct MeshRequest {
     /// Toggle the roles of the registers c1 and c2.
+    #[canon(skip = "values")]
     pub propagate: bool,
     /// What stays in the array.
     pub dataflow: DataflowMode,
@@ -96,8 +98,9 @@ pub struct OperandRows<'a, V: Values = Full> {
 }
 
 /// A matrix's number and its rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct RowsEntry {
+    #[canon(via = Canon::matrix)]
     id: u8,
     total_rows: u8,
 }
@@ -127,6 +130,23 @@ pub struct MeshWithDelays<V: Values = Full> {
     pub(crate) mesh: Mesh<V>,
     tags: TagQueue,
     total_rows: Queue<RowsEntry>,
+}
+
+/// Matrix products are named by their distance from the newest. The propagate bit, shifts and the transposer only matter to values.
+impl<V: Values> Canonical for MeshWithDelays<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { dim: _, max_matmuls, request, transposed, request_valid, matmul_id, in_prop: _, fire_counter, .. } = self;
+        let Self { buffers: _, written, zeros: _, result_shift: _, transposer: _, mesh, tags, total_rows, .. } = self;
+        canon.set_matrix(*matmul_id, *max_matmuls);
+        request.canonical(canon);
+        transposed.canonical(canon);
+        request_valid.canonical(canon);
+        fire_counter.canonical(canon);
+        written.canonical(canon);
+        mesh.canonical(canon);
+        tags.canonical(canon);
+        total_rows.canonical(canon);
+    }
 }
 
 /// Matrix products that may be in flight (`max_simultaneous_matmuls`): 5 x latency of a PE, at least 5.

@@ -24,6 +24,7 @@ use pollux_isa::config::ExpVariant;
 use pollux_isa::values::Activation;
 use pollux_numerics::{IexpConstants, IexpVariant};
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::Port;
 use crate::parts::banks::{BankRow, BankSet};
 use crate::parts::row::{AccLanes, ByteMask, add_row, copy_row};
@@ -36,13 +37,15 @@ const WRITE_QUEUE_ENTRIES: usize = 3;
 const ELEMENT_BYTES: usize = 4;
 
 /// How a row is to be read out: what `AccumulatorReadReq` carries beside the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct ReadoutRequest {
     /// Activation.
     pub activation: Activation,
     /// Bit pattern of the scale factor.
+    #[canon(skip = "values")]
     pub scale: u32,
     /// Constants of the GELU and of the exponential.
+    #[canon(skip = "values")]
     pub constants: IexpConstants,
     /// Who reads (`fromDMA`).
     pub port: Port,
@@ -57,9 +60,10 @@ pub fn iexp_variant(config: &GemminiConfig) -> IexpVariant {
 }
 
 /// A row read, with its request (`AccumulatorReadResp`).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub struct AccumulatorReadResp<V: Values = Full> {
     /// The row.
+    #[canon(skip = "values")]
     pub data: AccLanes<V>,
     /// What to do with it.
     pub readout: ReadoutRequest,
@@ -79,7 +83,7 @@ pub struct AccumulatorWrite<'a, V: Values = Full> {
 }
 
 /// Valid write request of a bank in this cycle: what its ready signals depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct WriteAddress {
     /// Row of the bank.
     pub row: BankRow,
@@ -88,7 +92,7 @@ pub struct WriteAddress {
 }
 
 /// A write in the shift register; its data stands beside it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct PipelinedWrite {
     valid: bool,
     accumulate: bool,
@@ -98,10 +102,11 @@ struct PipelinedWrite {
 }
 
 /// A finished write that waits for its sub-bank's port (`W_Q_Entry`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 struct QueuedWrite<V: Values> {
     valid: bool,
     row: BankRow,
+    #[canon(skip = "values")]
     data: AccLanes<V>,
     partial: Option<ByteMask>,
 }
@@ -113,6 +118,15 @@ struct WriteQueue<V: Values> {
     writes: [QueuedWrite<V>; WRITE_QUEUE_ENTRIES],
     head: usize,
     tail: usize,
+}
+
+/// By age.
+impl<V: Values> Canonical for WriteQueue<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { writes, head, tail } = self;
+        ((tail + writes.len() - head) % writes.len()).canonical(canon);
+        (0..writes.len()).for_each(|i| writes[(head + i) % writes.len()].canonical(canon));
+    }
 }
 
 impl<V: Values> WriteQueue<V> {
@@ -144,6 +158,19 @@ pub struct AccumulatorMem<V: Values = Full> {
     /// One queue a sub-bank; empty for a two-ported bank.
     sub_banks: Vec<WriteQueue<V>>,
     out: Option<AccumulatorReadResp<V>>,
+}
+
+/// Writes on their way by how far they are.
+impl<V: Values> Canonical for AccumulatorMem<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { memory: _, dim: _, pipelined, pipelined_data: _, newest, in_pipeline, sub_banks, out } = self;
+        in_pipeline.canonical(canon);
+        if *in_pipeline != 0 {
+            (0..pipelined.len()).for_each(|k| pipelined[(newest + k) % pipelined.len()].canonical(canon));
+        }
+        sub_banks.canonical(canon);
+        out.canonical(canon);
+    }
 }
 
 impl<V: Values> AccumulatorMem<V> {

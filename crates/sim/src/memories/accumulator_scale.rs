@@ -19,6 +19,7 @@ use pollux_isa::values::Activation;
 use pollux_numerics::hardfloat::ONE;
 use pollux_numerics::{IexpVariant, Readout, Statistics, read_row};
 
+use crate::parts::canonical::Canonical;
 use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
@@ -31,37 +32,44 @@ use crate::parts::values::{Full, Values};
 const NORM_UNITS: usize = 4;
 
 /// A row at the output (`AccumulatorScaleResp`), with [`AccumulatorScale::data`] and [`AccumulatorScale::full_data`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub struct AccumulatorScaleResp<V: Values = Full> {
+    #[canon(skip = "values")]
     row: AccLanes<V>,
     /// The row's own function. It is applied as the row leaves, and only if its small form is asked for.
+    #[canon(skip = "values")]
     function: V::Of<Readout>,
     /// Who read it (`fromDMA`).
     pub port: Port,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 enum Units<V: Values> {
     PerColumn(Pipeline<AccumulatorScaleResp<V>>),
     Shared(Box<SharedUnits<V>>),
 }
 
 /// A build with fewer units than columns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 struct SharedUnits<V: Values> {
     units: ScaleUnits,
     /// Row of each entry, and whether its activation needs a norm unit.
     rows: [Option<(AccumulatorScaleResp<V>, bool)>; ENTRIES],
+    #[canon(skip = "constant")]
     policy: [u8; 1 << ENTRIES],
 }
 
 /// The unit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct AccumulatorScale<V: Values = Full> {
     units: Units<V>,
+    #[canon(skip = "constant")]
     dim: usize,
+    #[canon(skip = "constant")]
     arithmetic: ReadoutArithmetic,
+    #[canon(skip = "constant")]
     has_small_width: bool,
+    #[canon(skip = "constant")]
     has_full_width: bool,
 }
 

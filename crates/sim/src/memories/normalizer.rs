@@ -36,6 +36,7 @@ use pollux_isa::values::{Activation, NormCmd};
 use pollux_numerics::normalizer::{self, MUL_PIPE_CYCLES, STDDEV_CYCLES};
 use pollux_numerics::{IexpConstants, IexpVariant, Statistics};
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::observation::event::Port;
 use crate::parts::pipeline::Pipeline;
@@ -74,7 +75,7 @@ pub struct NormalizedOutput<'a, V: Values = Full> {
 }
 
 /// State of a statistics entry, in the hardware's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum State {
     Idle,
     Output,
@@ -97,12 +98,13 @@ enum State {
 }
 
 /// One statistics entry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 struct Stats<V: Values> {
     /// The row accepted last.
     resp: AccumulatorReadResp<V>,
     cmd: NormCmd,
     state: State,
+    #[canon(skip = "values")]
     registers: V::Of<Statistics>,
     elems_left: u32,
     /// Ordinal of the division that the row makes, if it makes one.
@@ -167,6 +169,13 @@ struct Iterative<V: Values> {
     running: Option<(V::Of<u32>, u32)>,
 }
 
+/// How long the unit is still busy.
+impl<V: Values> Canonical for Iterative<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        self.running.map(|(_, left)| left).canonical(canon);
+    }
+}
+
 impl<V: Values> Iterative<V> {
     fn result(&self) -> Option<V::Of<u32>> {
         self.running.and_then(|(result, left)| (left == 0).then_some(result))
@@ -191,8 +200,9 @@ impl<V: Values> Iterative<V> {
 
 /// A multiplier and the pipeline behind it (`MulPipe`), whose registers keep what they hold after it has left: an entry that
 /// waits copies the output register in every cycle, whether it is valid or not.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct MulPipe<V: Values> {
+    #[canon(skip = "values")]
     stages: [V::Of<u32>; MUL_PIPE_CYCLES as usize],
     /// The stage holds a product that has not left; the last one is the output.
     valids: [bool; MUL_PIPE_CYCLES as usize],
@@ -243,13 +253,20 @@ struct UnitFires {
     scale_inv_sum_exp: Option<usize>,
 }
 
+/// The entries that the elements of a pipeline belong to.
+fn entries<T>(pipeline: &Pipeline<(T, usize)>, canon: &mut Canon) {
+    pipeline.canonical_by(canon, |(_, entry), canon| entry.canonical(canon));
+}
+
 /// The unit proper, of a build with `has_normalizations`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 struct Unit<V: Values> {
     stats: [Stats<V>; STATS],
     /// Sum and entry.
+    #[canon(via = entries)]
     lanes: Pipeline<(V::Of<i32>, usize)>,
     /// Maximum and entry.
+    #[canon(via = entries)]
     max_lanes: Pipeline<(V::Of<i32>, usize)>,
     divider: Iterative<V>,
     sqrt: Iterative<V>,
@@ -257,20 +274,23 @@ struct Unit<V: Values> {
     inv_stddev_mul: MulPipe<V>,
     exp_divider: Iterative<V>,
     inv_sum_exp_mul: MulPipe<V>,
+    #[canon(skip = "constant")]
     variant: IexpVariant,
     /// Rows so far that make a division: ordinal of the next one.
+    #[canon(skip = "a total")]
     divisions: u64,
     /// Which of the divisions have a zero operand, if there are no values that tell.
+    #[canon(skip = "replay is left where there are any")]
     zero_divisors: V::Oracle,
 }
 
 /// The normalizer, or the queue in its place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct Normalizer<V: Values = Full> {
     inner: Inner<V>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 enum Inner<V: Values> {
     Passthrough(Queue<AccumulatorReadResp<V>>),
     Unit(Box<Unit<V>>),

@@ -40,6 +40,7 @@ pub(crate) mod wires;
 use pollux_isa::{AddressLayout, GemminiConfig};
 
 use self::wires::{BankStates, BankWrites, OutputsTaken, ScratchpadInputs, ScratchpadWires};
+use crate::parts::canonical::Canonical;
 use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::load_controller::ScratchpadReadRequest;
 use crate::dma::mvin_path::{MvinHeads, MvinPath, MvinTaken};
@@ -59,17 +60,22 @@ use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, TlbResponse};
 use crate::port::tilelink::{ABeat, DmaClient, TileLink, TileLinkInputs};
 
 /// The block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct Scratchpad<V: Values = Full> {
+    #[canon(skip = "constant")]
     pub(crate) layout: AddressLayout,
+    #[canon(skip = "constant")]
     pub(crate) dim: usize,
     pub(crate) spad_banks: Vec<ScratchpadBank<V>>,
     pub(crate) acc_banks: Vec<AccumulatorMem<V>>,
     pub(crate) states: BankStates,
     /// All scratchpad banks and all accumulator banks.
+    #[canon(skip = "constant")]
     pub(crate) all_banks: (BankSet, BankSet),
+    #[canon(skip = "constant")]
     pub(crate) spad_single_ported: bool,
     /// Sub-banks of a single-ported accumulator bank, else 0.
+    #[canon(skip = "constant")]
     pub(crate) acc_sub_banks: u32,
     /// Accumulator banks that the DMA must not write in this cycle (`consecutive_write_block`).
     pub(crate) consecutive_write_block: BankSet,

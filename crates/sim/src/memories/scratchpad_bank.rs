@@ -12,6 +12,7 @@
 //! (`dma_read_pipe`). A row moves from the output register to the queue of who asked for it by a count: its
 //! data is put where it will stand in the queue as it is read.
 
+use crate::parts::canonical::Canonical;
 use crate::observation::event::Port;
 use crate::parts::banks::BankRow;
 use crate::parts::row::{SpadLanes, copy_row};
@@ -29,11 +30,14 @@ pub struct BankWrite<'a, V: Values = Full> {
 }
 
 /// A queue of rows in front of one port, a ring with a slot more than the queue is deep: for the row in the output register.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(crate) struct RowQueue<V: Values> {
+    #[canon(skip = "values")]
     pub(crate) slots: Vec<SpadLanes<V>>,
     /// Slots minus one; their number is a power of two.
+    #[canon(skip = "constant")]
     pub(crate) mask: usize,
+    #[canon(skip = "where values are")]
     pub(crate) head: usize,
     pub(crate) len: usize,
 }
@@ -60,14 +64,17 @@ impl<V: Values> RowQueue<V> {
 }
 
 /// Memory, output register and row queues of one bank.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct ScratchpadBank<V: Values = Full> {
+    #[canon(skip = "values")]
     pub(crate) memory: Vec<V::Of<i8>>,
+    #[canon(skip = "constant")]
     pub(crate) dim: usize,
     /// Who read the row in the output register (`fromDMA`).
     pub(crate) out: Option<Port>,
     /// By [`Port`].
     pub(crate) queues: [RowQueue<V>; 2],
+    #[canon(skip = "constant")]
     pub(crate) depth: usize,
 }
 

@@ -2,9 +2,10 @@
 
 use pollux_memory::Memory;
 
-use super::{MemorySystem, ResponseQueue};
+use super::{MemorySystem, ReplayableMemory, ResponseQueue};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::Cycle;
-use crate::parts::values::{Full, Values};
+use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Parameters of [`BandwidthMemory`].
@@ -44,6 +45,26 @@ impl BandwidthMemory {
     /// A port of `beat_bytes` wide beats onto `memory`. Zero bandwidth or no outstanding request count as 1.
     pub fn new(parameters: BandwidthParameters, beat_bytes: usize, memory: Memory) -> Self {
         Self::with_values(parameters, beat_bytes, memory)
+    }
+}
+
+/// The channel's time is counted in parts of a cycle.
+impl<V: Values> Canonical for BandwidthMemory<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { parameters, queue, outstanding, in_burst, busy_until } = self;
+        queue.canonical(canon);
+        outstanding.canonical(canon);
+        in_burst.canonical(canon);
+        let now = u128::from(canon.now()) * u128::from(parameters.bytes);
+        canon.word(u64::try_from(busy_until.saturating_sub(now)).unwrap_or(u64::MAX));
+    }
+}
+
+impl ReplayableMemory for BandwidthMemory<Timing> {
+    fn shift(&mut self, from: Cycle, to: Cycle) {
+        self.queue.shift(from, to);
+        let parts = |cycle: Cycle| u128::from(cycle) * u128::from(self.parameters.bytes);
+        self.busy_until = self.busy_until.saturating_sub(parts(from)) + parts(to);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use pollux_memory::Memory;
 
-use super::{MemorySystem, ResponseQueue};
+use super::{MemorySystem, ReplayableMemory, ResponseQueue};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::Cycle;
-use crate::parts::values::{Full, Values};
+use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Directives of a golden program.
@@ -25,9 +26,11 @@ impl Default for BenchParameters {
 }
 
 /// Fixed latency, responses strictly in the order in which the requests were completed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct BenchMemory<V: Values = Full> {
+    #[canon(skip = "constant")]
     latency: u64,
+    #[canon(via = Canon::period)]
     a_period: u64,
     queue: ResponseQueue<V>,
 }
@@ -47,6 +50,12 @@ impl<V: Values> BenchMemory<V> {
             a_period: parameters.a_period.max(1),
             queue: ResponseQueue::new(memory, beat_bytes, parameters.d_period),
         }
+    }
+}
+
+impl ReplayableMemory for BenchMemory<Timing> {
+    fn shift(&mut self, from: Cycle, to: Cycle) {
+        self.queue.shift(from, to);
     }
 }
 

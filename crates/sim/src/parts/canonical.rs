@@ -94,6 +94,11 @@ impl Canon {
         self.ages = [[0; ENTRIES]; 3];
     }
 
+    /// The cycle of the state.
+    pub fn now(&self) -> Cycle {
+        self.now
+    }
+
     /// Watches the fields from now on.
     pub fn survey(&mut self, survey: Survey) {
         self.survey = Some(Box::new(survey));

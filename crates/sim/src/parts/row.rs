@@ -1,5 +1,6 @@
 //! Rows of the local memories: DIM elements, held inline so that the busy path never allocates.
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::values::{Full, Values};
 
 /// Largest DIM that Pollux models (`GemminiConfig::validate` refuses more).
@@ -23,6 +24,15 @@ impl<V: Values> Default for AccLanes<V> {
     fn default() -> Self {
         Self([V::Of::default(); MAX_DIM])
     }
+}
+
+/// Values have no canonical form: nothing that happens depends on them.
+impl<V: Values> Canonical for SpadLanes<V> {
+    fn canonical(&self, _: &mut Canon) {}
+}
+
+impl<V: Values> Canonical for AccLanes<V> {
+    fn canonical(&self, _: &mut Canon) {}
 }
 
 /// The DIM of the default configuration, whose rows are moved in line instead of by a call.
@@ -63,7 +73,7 @@ fn add_any_row(to: &mut [i32], from: &[i32]) {
 }
 
 /// Byte enables of an accumulator row (4 x [`MAX_DIM`] bytes); bit i enables byte i.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct ByteMask(pub [u64; 4]);
 
 impl ByteMask {

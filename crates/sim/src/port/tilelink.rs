@@ -25,6 +25,7 @@
 
 use pollux_isa::config::limits;
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::ReqKind;
 use crate::parts::values::{Full, Values};
 
@@ -32,7 +33,7 @@ use crate::parts::values::{Full, Values};
 pub const MAX_BEAT_BYTES: usize = limits::BEAT_BYTES as usize;
 
 /// The two masters of the crossbar, in the order in which they are connected to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub enum DmaClient {
     /// `StreamReader`.
     Reader = 0,
@@ -41,13 +42,14 @@ pub enum DmaClient {
 }
 
 /// A beat on channel A.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct ABeat<V: Values = Full> {
     /// Opcode.
     pub kind: ReqKind,
     /// Source: the transaction number within an engine, port-wide once behind the crossbar.
     pub source: u16,
     /// Physical address of the transfer, aligned to its size; the same on every beat.
+    #[canon(via = Canon::in_page)]
     pub address: u64,
     /// Bytes of the whole transfer, a power of two.
     pub size: u32,
@@ -58,11 +60,12 @@ pub struct ABeat<V: Values = Full> {
     /// Enabled bytes of the beat.
     pub mask: u64,
     /// Bytes of a Put beat, from the beat's first byte on.
+    #[canon(skip = "values")]
     pub data: [V::Of<u8>; MAX_BEAT_BYTES],
 }
 
 /// A beat on channel D.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct DBeat<V: Values = Full> {
     /// Source of the request that it answers.
     pub source: u16,
@@ -75,6 +78,7 @@ pub struct DBeat<V: Values = Full> {
     /// True on the last (or only) beat of the response.
     pub last: bool,
     /// Data of a read.
+    #[canon(skip = "values")]
     pub data: [V::Of<u8>; MAX_BEAT_BYTES],
 }
 
@@ -108,6 +112,15 @@ struct Buffer<T> {
     slots: [T; 2],
     head: usize,
     len: usize,
+}
+
+/// By age.
+impl<T: Canonical> Canonical for Buffer<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { slots, head, len } = self;
+        len.canonical(canon);
+        (0..*len).for_each(|i| slots[(head + i) % slots.len()].canonical(canon));
+    }
 }
 
 impl<T: Copy> Buffer<T> {
@@ -187,7 +200,7 @@ impl SourceRanges {
 ///
 /// The policy is a mask register whose reset value prefers the highest index; after a grant the
 /// other client is preferred.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct BurstArbiter {
     /// Client that is preferred when both ask.
     preferred: DmaClient,
@@ -244,9 +257,11 @@ pub struct TileLinkInputs<'a, V: Values = Full> {
 }
 
 /// Buffers and crossbar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct TileLink<V: Values = Full> {
+    #[canon(skip = "constant")]
     sources: SourceRanges,
+    #[canon(skip = "constant")]
     beat_bytes: u32,
     client_a: [Buffer<ABeat<V>>; 2],
     client_d: [Buffer<DBeat<V>>; 2],

@@ -191,7 +191,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     fn known(&self, place: &Place, limit: Cycle) -> Option<(Segment, Vec<u64>)> {
         let ahead = &self.script[self.sim.host.at()..];
         let (segment, bases) = self.table.find(place.node, &place.operands, ahead, self.identity)?;
-        let fits = self.sim.cycle().checked_add(segment.cycles).is_some_and(|end| end < limit);
+        let fits = self.sim.cycle().checked_add(segment.passed.cycles).is_some_and(|end| end < limit);
         fits.then(|| (segment.clone(), bases))
     }
 

@@ -1,5 +1,6 @@
 //! The wires of the local memories in one cycle, and the summaries of the banks' registers.
 
+use crate::parts::canonical::Canonical;
 use crate::dma::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
 use crate::dma::mvin_path::{MvinHeads, MvinTaken};
 use crate::dma::mvout_path::{MvoutWires, RowSource};
@@ -83,7 +84,7 @@ pub(crate) struct OutputsTaken {
 }
 
 /// The valid bits of the banks' registers, a set each, so that banks without a row need not be looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(crate) struct BankStates {
     /// Scratchpad banks with a row for the execute controller, or for the DMA, at their output.
     pub(crate) spad_out: [BankSet; 2],
