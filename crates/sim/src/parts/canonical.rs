@@ -66,8 +66,10 @@ pub(crate) struct Canon {
 pub(crate) struct Survey {
     /// All fields met, as `Type.field`.
     pub fields: BTreeSet<&'static str>,
+    /// The fields in the order in which they were met, and where.
+    pub order: Vec<(usize, &'static str)>,
     /// The field that is left out.
-    pub dropped: Option<String>,
+    pub dropped: Option<&'static str>,
 }
 
 impl Default for Canon {
@@ -104,9 +106,16 @@ impl Canon {
         self.survey = Some(Box::new(survey));
     }
 
-    /// What was watched.
-    pub fn surveyed(&self) -> Option<&Survey> {
-        self.survey.as_deref()
+    /// What was watched; nothing is from now on.
+    pub fn surveyed(&mut self) -> Option<Survey> {
+        self.survey.take().map(|survey| *survey)
+    }
+
+    /// The field in which two forms differ first, of which this one is watched.
+    pub fn first_difference(&self, other: &[u8]) -> Option<&'static str> {
+        let at = self.bytes.iter().zip(other).position(|(a, b)| a != b)?;
+        let survey = self.survey.as_deref()?;
+        survey.order.iter().rev().find(|(start, _)| *start <= at).map(|(_, field)| *field)
     }
 
     /// Whether a field takes part; all do, but in tests.
@@ -119,7 +128,8 @@ impl Canon {
     fn keeps_surveyed(&mut self, field: &'static str) -> bool {
         let Some(survey) = &mut self.survey else { return true };
         survey.fields.insert(field);
-        survey.dropped.as_deref() != Some(field)
+        survey.order.push((self.bytes.len(), field));
+        survey.dropped != Some(field)
     }
 
     /// The bytes.

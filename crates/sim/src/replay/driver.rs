@@ -8,14 +8,14 @@ use pollux_isa::ValidConfig;
 use super::script::{belongs_to_loop, is_replayable, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    End, MAIN_MEMORY, NodeId, ReplayOptions, ReplayTotals, Segment, Source, Table, by_source, command_name,
+    End, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Source, Table, by_source, command_name,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
 use crate::observation::observer::Observer;
-use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::canonical::{Canon, Canonical, Survey};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{OPERANDS, OperandSpace, OperandTag};
 use crate::simulation::{Halt, Passed, Position, RunError, RunSummary, Simulation};
@@ -24,7 +24,7 @@ use crate::simulation::{Halt, Passed, Position, RunError, RunSummary, Simulation
 const SHORTEST: u64 = 100;
 /// A single command is a boundary if the hash of what it is ends with so many zeros, at least and at most. Whatever the number is, the
 /// same commands are boundaries when a part of a program comes again.
-const LEVELS: (u32, u32) = (3, 16);
+const LEVELS: (u32, u32) = (3, 4);
 /// After so many boundaries without a known segment half of the boundaries at single commands are given up.
 const PATIENCE: u32 = 16;
 /// Hops between two looks of who watches a run.
@@ -244,12 +244,39 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         match found {
             Some(found) if found.agrees(known) => Ok(end),
             Some(found) => {
-                let (before, now) = (known.passed.cycles, found.passed.cycles);
-                let reason = if before == now { "another traffic or end".into() } else { format!("{now} cycles") };
-                Err(self.sim.replay_failed(format!("a segment that took {before} cycles before has {reason} now")))
+                let reason = self.difference(known, &found);
+                let cycles = known.passed.cycles;
+                Err(self.sim.replay_failed(format!("a known segment of {cycles} cycles has {reason}")))
             }
             None => Err(self.sim.replay_failed("a known segment breaks a rule of the RTL".into())),
         }
+    }
+}
+
+/// Explaining.
+impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
+    /// In what two recordings of a segment differ.
+    fn difference(&mut self, known: &Segment, found: &Segment) -> String {
+        let (End::State(before, sources), End::State(now, others)) = (&known.end, &found.end) else {
+            return "another end".to_owned();
+        };
+        if known.passed != found.passed {
+            return format!("other totals: {:?} instead of {:?}", found.passed, known.passed);
+        }
+        if before == now {
+            return if sources == others { "other marks or items".into() } else { "other operands at its end".into() };
+        }
+        let form = |canon: &mut Canon, node: &Node<M>| {
+            canon.begin(node.cycle);
+            node.machine.canonical(canon);
+            node.memory.canonical(canon);
+        };
+        let mut canon = Canon::default();
+        form(&mut canon, self.table.node(*before));
+        let bytes = canon.bytes().to_vec();
+        canon.survey(Survey::default());
+        form(&mut canon, self.table.node(*now));
+        format!("another end: its state differs in {}", canon.first_difference(&bytes).unwrap_or("nothing that is seen"))
     }
 }
 
@@ -331,8 +358,14 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         sim.settle();
         let cycle = sim.cycle();
         canon.begin(cycle);
+        if let Some(field) = options.drop_field {
+            canon.survey(Survey { dropped: Some(field), ..Survey::default() });
+        }
         sim.machine.canonical(canon);
         sim.memory.canonical(canon);
+        if let Some(survey) = canon.surveyed() {
+            table.fields.extend(survey.fields);
+        }
         tags.clear();
         tags.extend_from_slice(canon.operands());
         let space = std::mem::take(&mut sim.machine.tlb.operands);

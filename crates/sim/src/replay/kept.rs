@@ -37,6 +37,15 @@ impl ReplayTable {
         }
     }
 
+    /// The fields of the canonical form that were met, if [they were listed](super::ReplayOptions::drop_field). For tests.
+    pub fn fields(&self) -> Vec<&'static str> {
+        match &self.tables {
+            Some(Tables::Bench(table)) => table.fields.iter().copied().collect(),
+            Some(Tables::Bandwidth(table)) => table.fields.iter().copied().collect(),
+            Some(Tables::None) | None => Vec::new(),
+        }
+    }
+
     /// The table for runs of this configuration behind this memory with this issue interval; emptied if it was one for others.
     pub(crate) fn of(
         &mut self,

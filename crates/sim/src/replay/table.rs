@@ -4,7 +4,7 @@
 //! the items up to it, so that the tree is two hash tables: names that a longer path leads through, and segments by the name of their
 //! last node. Where operands share pages or do not, there may be several segments with one name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pollux_isa::RoccCommand;
 use xxhash_rust::xxh3::xxh3_128;
@@ -26,11 +26,14 @@ pub struct ReplayOptions {
     pub check: f64,
     /// Every acceptance of a command is a boundary, whatever it costs. For tests.
     pub every_command: bool,
+    /// This field of the canonical form, `Type.field`, is left out, which must be found out if it matters; the empty name leaves out
+    /// none and only lists the fields. For tests.
+    pub drop_field: Option<&'static str>,
 }
 
 impl Default for ReplayOptions {
     fn default() -> Self {
-        Self { table_bytes: 200 << 20, check: 0.0, every_command: false }
+        Self { table_bytes: 200 << 20, check: 0.0, every_command: false, drop_field: None }
     }
 }
 
@@ -126,6 +129,8 @@ pub(crate) struct Table<M> {
     segments: HashMap<u128, Vec<Segment>>,
     bytes: usize,
     limit: usize,
+    /// Fields of the canonical form, if they were listed.
+    pub fields: BTreeSet<&'static str>,
     /// How often the table was emptied.
     pub emptied: u64,
 }
@@ -181,6 +186,7 @@ impl<M> Table<M> {
             segments: HashMap::new(),
             bytes: 0,
             limit,
+            fields: BTreeSet::new(),
             emptied: 0,
         }
     }
