@@ -128,23 +128,25 @@ fn without_normalizations_a_row_only_passes_a_queue() {
     assert_eq!(unit.out().map(|out| out.resp.data.0[1]), Some(5));
 }
 
-/// Whether the entries accept, cycle by cycle, after a row for entry 1 and right behind it one for entry 0. The exponentials of the
-/// first one are zero.
+/// Whether the entries accept, cycle by cycle, with a row of exponentials for entry 1 and right behind it one for entry 0, and
+/// the exponentials of the first one zero.
 fn accepting<V: Values>(mut unit: Normalizer<V>) -> Vec<[bool; STATS]> {
-    let readout = row(0).readout;
+    let mut resp = AccumulatorReadResp { data: AccLanes::default(), readout: row(3).readout };
+    V::update(&mut resp.data.0, |lanes, _| lanes.copy_from_slice(&row(3).data.0));
     let (none, some) = (IexpConstants::default(), IexpConstants { qln2: 0, qln2_inv: 0, qb: -100, qc: 1 });
-    let resp = AccumulatorReadResp { data: AccLanes::default(), readout };
-    let enters = |stats_id| Some(NormalizedInput { resp: &resp, len: 16, stats_id, cmd: NormCmd::InvSumExp });
+    let enters = |stats_id, cmd| Some(NormalizedInput { resp: &resp, len: 16, stats_id, cmd });
     let mut accepted = Vec::new();
-    for cycle in 0..60 {
+    for cycle in 0..80 {
         accepted.push([0, 1].map(|id| unit.in_ready(id, false)));
         let input = match cycle {
-            0 => enters(1),
-            2 => enters(0),
+            0 => enters(0, NormCmd::Max),
+            10 => enters(1, NormCmd::Max),
+            20 => enters(1, NormCmd::InvSumExp),
+            22 => enters(0, NormCmd::InvSumExp),
             _ => None,
         };
-        // The tree takes the first row in cycle 1 and the second one in cycle 3.
-        let _ = unit.tick(input, false, if cycle == 1 { &none } else { &some });
+        // The tree takes the first row of exponentials in cycle 21 and the second one in cycle 23.
+        let _ = unit.tick(input, false, if cycle == 21 { &none } else { &some });
     }
     assert!(unit.is_idle() && unit.divisions() == 2);
     accepted
