@@ -167,9 +167,12 @@ end
 fence
 ";
 
+/// Element `i` of a row.
+type Row = fn(i32) -> i32;
+
 /// Summaries of a program with these rows: with values, without them and with the functional model's list, and without that; and the
 /// length of the list.
-fn with_rows(text: &str, rows: [fn(i32) -> i32; 4], plain: bool) -> ([RunSummary; 3], usize) {
+fn with_rows(text: &str, rows: [Row; 4], plain: bool) -> ([RunSummary; 3], usize) {
     let program = pollux_asm::assemble("rows", text).expect("a program");
     let mut memory = program.initial_memory();
     let x = program.buffer("x").expect("the input").address;
@@ -189,8 +192,7 @@ fn with_rows(text: &str, rows: [fn(i32) -> i32; 4], plain: bool) -> ([RunSummary
 
 #[test]
 fn zero_divisors_are_told_by_the_functional_model() {
-    let (ramp, constant, zeros, masked): (fn(i32) -> i32, fn(i32) -> i32, fn(i32) -> i32, fn(i32) -> i32) =
-        (|i| 3 * i - 20, |_| 7, |_| 0, |_| -1_000_000);
+    let [ramp, constant, zeros, masked]: [Row; 4] = [|i| 3 * i - 20, |_| 7, |_| 0, |_| -1_000_000];
     // Rows, and how many divisions of theirs have a zero operand.
     let cases = [
         (LAYER_NORM, [ramp, ramp, ramp, ramp], 0),
