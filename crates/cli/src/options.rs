@@ -346,7 +346,7 @@ mod tests {
             "run x",
             &[
                 &[("cycles", Always), ("expect", Always), ("dump", Refused), ("policy", Always), ("config", Always)],
-                &[("report", Needs("--cycles"))],
+                &[("report", Needs("--cycles")), ("no-values", Needs("--cycles"))],
                 CYCLES,
             ],
         ),

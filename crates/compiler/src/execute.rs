@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pollux_asm::Program;
-use pollux_functional::{FunctionalModel, Policy};
+use pollux_functional::{Divisions, FunctionalModel, Policy};
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_kernels::View;
 use pollux_memory::Memory;
@@ -14,6 +14,7 @@ use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::RunSummary;
+use pollux_sim::values::Values;
 use serde::Serialize;
 
 use crate::error::CompileError;
@@ -104,7 +105,7 @@ pub struct OperationCycles {
 /// What a cycle-level run did.
 #[derive(Clone, Debug)]
 pub struct CycleRun {
-    /// Memory after the run.
+    /// Memory after the run; after [`time_cycles`] it says nothing.
     pub memory: Memory,
     /// Totals.
     pub summary: RunSummary,
@@ -133,18 +134,51 @@ pub struct Position {
 /// A deadlock, or the limit.
 pub fn run_cycles(
     compiled: &Compiled,
-    mut memory: Memory,
+    memory: Memory,
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    let host = StepHost::new(segments(compiled), setup, &mut memory);
-    let count = compiled.operations.len();
-    let watch = |position: pollux_sim::simulation::Position| {
-        progress(Position { cycle: position.cycle, operation: position.mark.unwrap_or(0), operations: count });
+    simulate(compiled, memory, setup, true, runner(compiled, setup, progress))
+}
+
+/// Like [`run_cycles`], if nobody wants the results: the same cycles and figures, sooner. Nothing is computed, neither by the
+/// accelerator nor by the host, unless the accelerator normalizes, as that takes a time that depends on the values.
+///
+/// # Errors
+/// As [`run_cycles`].
+pub fn time_cycles(
+    compiled: &Compiled,
+    memory: Memory,
+    setup: &CycleSetup,
+    progress: &mut dyn FnMut(Position),
+) -> Result<CycleRun, CompileError> {
+    let runner = runner(compiled, setup, progress);
+    if Divisions::possible(&compiled.program.config, &compiled.program.items) {
+        return simulate(compiled, memory, setup, true, runner);
+    }
+    simulate(compiled, memory, setup, false, runner.without_values())
+}
+
+fn runner<'a>(compiled: &'a Compiled, setup: &CycleSetup, progress: &'a mut dyn FnMut(Position)) -> Runner<'a> {
+    let operations = compiled.operations.len();
+    let watch = move |position: pollux_sim::simulation::Position| {
+        progress(Position { cycle: position.cycle, operation: position.mark.unwrap_or(0), operations });
         ControlFlow::Continue(())
     };
     let limit = setup.limit.unwrap_or(Cycle::MAX);
-    let mut runner = Runner::new(&compiled.program.config).memory(setup.memory).limit(limit).watch(watch);
+    Runner::new(&compiled.program.config).memory(setup.memory).limit(limit).watch(watch)
+}
+
+/// Runs on a machine with or without values; so does the host.
+fn simulate<V: Values>(
+    compiled: &Compiled,
+    mut memory: Memory,
+    setup: &CycleSetup,
+    values: bool,
+    mut runner: Runner<'_, V>,
+) -> Result<CycleRun, CompileError> {
+    let host = StepHost { values, ..StepHost::new(segments(compiled), setup, &mut memory) };
+    let count = compiled.operations.len();
     let mut starts = Starts(Vec::with_capacity(count));
     let outcome = runner.run_host(host, memory, &mut starts).map_err(|stopped| {
         let operation = compiled.operation_name(starts.0.len().checked_sub(1));
@@ -197,6 +231,8 @@ struct StepHost {
     stream: StreamHost,
     interval: u64,
     model: HostModel,
+    /// The steps' results are wanted.
+    values: bool,
     /// Cycles of the current host step that are still to pass.
     waiting: u64,
 }
@@ -205,7 +241,7 @@ impl StepHost {
     fn new(segments: Vec<Segment>, setup: &CycleSetup, memory: &mut Memory) -> Self {
         let interval = setup.interval.max(1);
         let stream = StreamHost::new(segments[0].items.clone(), interval, memory);
-        Self { segments, segment: 0, first_item: 0, stream, interval, model: setup.host, waiting: 0 }
+        Self { segments, segment: 0, first_item: 0, stream, interval, model: setup.host, values: true, waiting: 0 }
     }
 
     fn step(&self) -> Option<&(usize, HostStep)> {
@@ -235,7 +271,9 @@ impl Host for StepHost {
         }
         match self.step() {
             Some((_, step)) if !busy => {
-                step.apply(memory);
+                if self.values {
+                    step.apply(memory);
+                }
                 self.waiting = self.model.cycles(&step.work()).max(1);
                 true
             }

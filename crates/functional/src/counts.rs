@@ -1,6 +1,7 @@
 //! What a run did: multiply-accumulates, bytes, commands.
 
-use pollux_isa::Command;
+use pollux_isa::values::Activation;
+use pollux_isa::{Command, GemminiConfig, StreamItem};
 
 /// Totals since the model was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,17 @@ pub struct Divisions {
 }
 
 impl Divisions {
+    /// Whether a program can make any: it has an MVOUT with such a command, or a LOOP_WS that normalizes.
+    pub fn possible(config: &GemminiConfig, items: &[StreamItem]) -> bool {
+        let divides = |command: Command| match command {
+            Command::Mvout(fields) => fields.local.is_acc() && fields.local.norm_cmd().divides(),
+            Command::LoopWs(fields) => matches!(fields.act, Activation::Layernorm | Activation::Softmax),
+            _ => false,
+        };
+        let commands = items.iter().filter_map(StreamItem::command);
+        config.has_normalizations && commands.filter_map(|cmd| Command::from_rocc(config, *cmd)).any(divides)
+    }
+
     /// Number of divisions.
     pub fn count(&self) -> u64 {
         self.count

@@ -361,6 +361,11 @@ impl<V: Values> Machine<V> {
         self.accepted
     }
 
+    /// Divisions of the normalizer so far: those of which an oracle may have to know whether an operand is zero.
+    pub fn divisions(&self) -> u64 {
+        self.scratchpad.divisions()
+    }
+
     /// Accesses so far that the page table did not allow.
     pub fn faults(&self) -> Faults {
         self.tlb.faults()

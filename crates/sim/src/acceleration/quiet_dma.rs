@@ -38,7 +38,7 @@ impl QuietDma {
     /// left for later; `tlb_settled` says that the translation answers are those of the cycle before and will not change by
     /// themselves.
     #[allow(clippy::too_many_arguments)] // the inputs of the block's wires, and what is known about them
-    #[inline]
+    #[inline(always)] // has one caller, once a cycle
     pub fn sinks<V: Values>(
         &mut self,
         scratchpad: &Scratchpad<V>,

@@ -194,6 +194,11 @@ impl<V: Values> MvoutPath<V> {
         self.normalizer.set_oracle(zero_divisors);
     }
 
+    /// Divisions of the normalizer so far.
+    pub fn divisions(&self) -> u64 {
+        self.normalizer.divisions()
+    }
+
     /// True while a request is in one of the four queues: the path's part of `io.busy`.
     #[inline]
     pub fn busy(&self) -> bool {

@@ -239,10 +239,10 @@ impl<V: Values> AccumulatorMem<V> {
     }
 
     /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`).
-    fn adder_operands(&self) -> (&[V::Of<i32>], &[V::Of<i32>]) {
+    fn adder_operands(&self) -> [&[V::Of<i32>]; 2] {
         let lanes = self.lanes(self.pipelined[self.newest].row.0);
         let slot = self.lanes(self.newest as u32);
-        (&self.memory[lanes], &self.pipelined_data[slot])
+        [&self.memory[lanes], &self.pipelined_data[slot]]
     }
 
     /// Replaces the write in stage 0 by one of this sum.
@@ -398,7 +398,7 @@ const ELEMENT_ENABLES: [i32; 16] = {
 pub fn add_ored<V: Values>(banks: &mut [AccumulatorMem<V>], adding: BankSet) {
     let (mut op1, mut op2) = (AccLanes::<V>::default(), AccLanes::<V>::default());
     for bank in adding {
-        let (row, data) = banks[bank.index()].adder_operands();
+        let [row, data] = banks[bank.index()].adder_operands();
         for (op, lanes) in [(&mut op1, row), (&mut op2, data)] {
             V::update(&mut op.0, |op, sight| op.iter_mut().zip(V::see(lanes, sight)).for_each(|(op, x)| *op |= x));
         }

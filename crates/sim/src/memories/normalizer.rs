@@ -314,6 +314,14 @@ impl<V: Values> Normalizer<V> {
         }
     }
 
+    /// Divisions so far of the rows that were accepted.
+    pub fn divisions(&self) -> u64 {
+        match &self.inner {
+            Inner::Passthrough(_) => 0,
+            Inner::Unit(unit) => unit.divisions,
+        }
+    }
+
     /// True if nothing is inside or under way.
     #[inline]
     pub fn is_idle(&self) -> bool {
@@ -538,7 +546,7 @@ impl<V: Values> Unit<V> {
         let changed = moved || input.is_some() || next != std::array::from_fn(|id| self.stats[id].state);
         if let Some(input) = &input {
             self.stats[input.stats_id % STATS].accept(input, self.divisions);
-            self.divisions += u64::from(divides(input.cmd));
+            self.divisions += u64::from(input.cmd.divides());
         }
         for (id, stat) in self.stats.iter_mut().enumerate() {
             let leaves = |state| stat.state == state && next[id] != state;
@@ -671,11 +679,6 @@ impl<V: Values> Unit<V> {
             _ => normalizer::row_sum(row),
         }
     }
-}
-
-/// A row with this command makes a division: of the sum of its elements, of their squares' or of their exponentials'.
-fn divides(cmd: NormCmd) -> bool {
-    matches!(cmd, NormCmd::Mean | NormCmd::InvStddev | NormCmd::InvSumExp)
 }
 
 #[cfg(test)]

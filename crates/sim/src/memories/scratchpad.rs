@@ -124,6 +124,11 @@ impl<V: Values> Scratchpad<V> {
         self.mvout.set_oracle(zero_divisors);
     }
 
+    /// Divisions of the normalizer so far.
+    pub fn divisions(&self) -> u64 {
+        self.mvout.divisions()
+    }
+
     /// `io.busy`: rows on their way out, or DMA transactions under way.
     #[inline]
     pub fn busy(&self) -> bool {

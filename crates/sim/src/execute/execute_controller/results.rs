@@ -26,7 +26,7 @@ pub(crate) struct ResultWriter {
 
 impl ResultWriter {
     /// Where row `k` of the results of a tag goes. OS results leave the array bottom row first.
-    #[inline]
+    #[inline(always)] // once for each row of results
     pub(crate) fn target<V: Values>(&self, response: &MeshResponse<V>, tag: &Tag, k: u32) -> Option<ExTarget> {
         let Parameters { layout, dim, count_mask, .. } = self.parameters;
         let step = k * self.c_stride;
@@ -70,7 +70,7 @@ impl<V: Values> ExecuteController<V> {
         }
     }
 
-    #[inline]
+    #[inline(always)] // once for each row of results
     fn fill_results(&self, response: &MeshResponse<V>, results: &mut ExResults<V>) {
         results.shown = Some(response.last);
         let Some(tag) = response.tag else { return };
