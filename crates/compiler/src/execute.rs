@@ -12,9 +12,8 @@ use pollux_model::Matrix;
 use pollux_sim::host::{Host, ScriptItem, StreamHost, stream_script};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, Observer};
-use pollux_sim::runner::Runner;
+use pollux_sim::runner::{Run, Runner};
 use pollux_sim::simulation::RunSummary;
-use pollux_sim::values::Values;
 use serde::Serialize;
 
 use crate::error::CompileError;
@@ -170,7 +169,7 @@ fn runner<'a>(compiled: &'a Compiled, setup: &CycleSetup, progress: &'a mut dyn 
 }
 
 /// Runs on a machine with or without values; so does the host.
-fn simulate<V: Values>(
+fn simulate<V: Run>(
     compiled: &Compiled,
     mut memory: Memory,
     setup: &CycleSetup,

@@ -206,7 +206,7 @@ impl<'p> Run<'p> {
 }
 
 /// What a run with these values, or without, has to be told of them: [`Full`] and [`Timing`].
-pub trait RunValues: Values {
+pub trait RunValues: pollux_sim::runner::Run {
     /// The runner, and the divisions whose operands it has to be told about.
     #[doc(hidden)]
     fn runner<'a>(
