@@ -8,6 +8,32 @@
 //! ([`Values::update`]) and seen ([`Values::see`]) in closures only. Whoever sees one needs the closure's [`Values::Sight`]; the closure
 //! is a [`Fn`], so that it changes nothing but the value, and its result is a value again. Nothing that is seen gets out, but for one
 //! question that the hardware itself asks ([`Values::ask`]): whether an operand of the normalizer's dividers is zero.
+//!
+//! ```
+//! use pollux_sim::values::Values;
+//!
+//! fn double<V: Values>(x: &mut V::Of<i32>) {
+//!     V::set(x, |x, _| *x *= 2);
+//! }
+//! ```
+//!
+//! Neither of these is accepted:
+//!
+//! ```compile_fail
+//! # use pollux_sim::values::Values;
+//! fn is_zero<V: Values>(x: &V::Of<i32>) -> bool {
+//!     *x == 0
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! # use pollux_sim::values::Values;
+//! fn leak<V: Values>(x: &mut V::Of<i32>) -> i32 {
+//!     let mut seen = 0;
+//!     V::set(x, |x, _| seen = *x);
+//!     seen
+//! }
+//! ```
 
 use std::convert::Infallible;
 use std::fmt::Debug;
