@@ -8,6 +8,7 @@
 //! | `#[canon(skip = "reason")]` | is left out; the reason says why it can't matter |
 //! | `#[canon(address)]` | is a main memory address (`u64`, or an `Option` or array of it) |
 //! | `#[canon(via = path)]` | is written by `path(&field, &mut Canon)` |
+//! | `#[canon(valid_if = method)]` | is looked at only while `self.method()` holds, which other fields tell; may stand beside the others |
 //!
 //! `#[canon(via = path)]` on the type leaves the whole of it to `path(&self, &mut Canon)`.
 //! The generated code names its traits by `crate::parts::canonical`, as it is only used inside the emulator.
@@ -25,8 +26,9 @@ enum Treatment {
     Via(Path),
 }
 
-fn treatment(attributes: &[Attribute]) -> Result<Treatment> {
-    let mut found = Treatment::Written;
+/// How a field enters the canonical form, and the method that tells whether it does now.
+fn treatment(attributes: &[Attribute]) -> Result<(Treatment, Option<Ident>)> {
+    let (mut found, mut valid_if) = (Treatment::Written, None);
     for attribute in attributes.iter().filter(|a| a.path().is_ident("canon")) {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("skip") {
@@ -39,24 +41,28 @@ fn treatment(attributes: &[Attribute]) -> Result<Treatment> {
                 found = Treatment::Address;
             } else if meta.path.is_ident("via") {
                 found = Treatment::Via(meta.value()?.parse()?);
+            } else if meta.path.is_ident("valid_if") {
+                valid_if = Some(meta.value()?.parse()?);
             } else {
-                return Err(meta.error("expected `skip = \"reason\"`, `address` or `via = path`"));
+                return Err(meta.error("expected `skip = \"reason\"`, `address`, `via = path` or `valid_if = method`"));
             }
             Ok(())
         })?;
     }
-    Ok(found)
+    Ok((found, valid_if))
 }
 
 /// The statement that writes a field, of which `value` is a reference.
 fn write_field(place: &str, value: &Tokens, attributes: &[Attribute]) -> Result<Tokens> {
-    let write = match treatment(attributes)? {
+    let (treatment, valid_if) = treatment(attributes)?;
+    let write = match treatment {
         Treatment::Skipped => return Ok(quote! { let _ = #value; }),
         Treatment::Written => quote! { crate::parts::canonical::Canonical::canonical(#value, canon) },
         Treatment::Address => quote! { crate::parts::canonical::Addresses::addresses(#value, canon) },
         Treatment::Via(path) => quote! { #path(#value, canon) },
     };
-    Ok(quote! { if canon.keeps(#place) { #write } })
+    let valid = valid_if.map(|method| quote! { && self.#method() });
+    Ok(quote! { if canon.keeps(#place) #valid { #write } })
 }
 
 /// The pattern that takes a variant or struct apart, and the statements that write its fields.
@@ -79,7 +85,7 @@ fn take_apart(place: &str, fields: &Fields) -> Result<(Tokens, Tokens)> {
 
 fn body(input: &DeriveInput) -> Result<Tokens> {
     let name = input.ident.to_string();
-    if let Treatment::Via(path) = treatment(&input.attrs)? {
+    if let (Treatment::Via(path), _) = treatment(&input.attrs)? {
         return Ok(quote! { #path(self, canon); });
     }
     match &input.data {

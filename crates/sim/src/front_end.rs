@@ -19,7 +19,7 @@ pub mod unroller;
 
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
 use crate::front_end::loop_conv::LoopConv;
 use crate::front_end::loop_matmul::LoopMatmul;
@@ -71,7 +71,7 @@ pub enum DispatchActivity {
 }
 
 /// The front end; see the module.
-#[derive(Clone, Debug, Canonical)]
+#[derive(Clone, Debug)]
 pub struct FrontEnd {
     raw: Queue<GemminiCmd>,
     conv: Option<LoopConv>,
@@ -79,6 +79,21 @@ pub struct FrontEnd {
     pub(crate) unrolled: Queue<GemminiCmd>,
     station: ReservationStation,
     counters: CounterFile,
+}
+
+/// The queues say what will become of the slots of the unrollers. The station's entries come before all who name them.
+impl Canonical for FrontEnd {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { raw, conv, matmul, unrolled, station, counters } = self;
+        let conv_input = conv.iter().flat_map(|conv| conv.queued());
+        canon.loops_ahead().queued = matmul.queued().chain(conv_input).chain(raw.iter()).map(|cmd| cmd.cmd.funct).collect();
+        raw.canonical(canon);
+        conv.canonical(canon);
+        matmul.canonical(canon);
+        unrolled.canonical(canon);
+        station.canonical(canon);
+        counters.canonical(canon);
+    }
 }
 
 impl FrontEnd {

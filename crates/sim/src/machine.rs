@@ -18,7 +18,7 @@
 
 use pollux_isa::{RoccCommand, ValidConfig};
 
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::dma::load_controller::{LoadController, ScratchpadReadRequest};
 use crate::dma::store_controller::{ScratchpadWriteRequest, StoreController};
 use crate::execute::execute_controller::ExecuteController;
@@ -40,7 +40,7 @@ use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
 
 /// The accelerator's blocks, with the values that they hold or without ([`Values`]). `Clone` is a snapshot.
-#[derive(Clone, Debug, Canonical)]
+#[derive(Clone, Debug)]
 pub struct Machine<V: Values = Full> {
     pub(crate) front: FrontEnd,
     pub(crate) load: LoadController,
@@ -52,10 +52,8 @@ pub struct Machine<V: Values = Full> {
     /// The busy output in the last cycle, to report its changes.
     pub(crate) was_busy: bool,
     /// Commands accepted so far.
-    #[canon(skip = "a total")]
     pub(crate) accepted: u64,
     /// The counters' inputs in the last cycle, which hold while nothing moves.
-    #[canon(skip = "made anew in every cycle")]
     pub(crate) counters: CounterEvents,
 }
 
@@ -99,6 +97,22 @@ pub(crate) struct CycleWires<'a, V: Values> {
     pub(crate) port: &'a PortWires<V>,
     /// A beat waits on channel D.
     pub(crate) d_offered: bool,
+}
+
+/// Totals, and what is made anew in every cycle, are no state.
+impl<V: Values> Canonical for Machine<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { front, load, execute, store, scratchpad, tlb, port, was_busy, accepted: _, counters: _ } = self;
+        front.canonical(canon);
+        load.canonical(canon);
+        execute.canonical(canon);
+        store.canonical(canon);
+        scratchpad.canonical(canon);
+        canon.set_translating(scratchpad.translates());
+        tlb.canonical(canon);
+        port.canonical(canon);
+        was_busy.canonical(canon);
+    }
 }
 
 impl Machine {

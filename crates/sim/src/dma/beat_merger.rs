@@ -60,10 +60,14 @@ pub struct BeatMerger<V: Values = Full> {
     #[canon(skip = "constant")]
     buffer_bytes: usize,
     valid: bool,
+    #[canon(valid_if = busy)]
     entry: XactTrackerEntry,
     /// Bytes of the whole response (`1 << lg_len_req`).
+    #[canon(valid_if = busy)]
     len: u32,
+    #[canon(valid_if = busy)]
     bytes_read: u32,
+    #[canon(valid_if = busy)]
     bytes_sent: u32,
     #[canon(skip = "values")]
     buffer: [V::Of<u8>; MAX_BUFFER_BYTES],

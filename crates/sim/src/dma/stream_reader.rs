@@ -148,17 +148,21 @@ pub struct StreamReader<V: Values = Full> {
     requested_mask: u32,
     /// State `s_req_new_block`.
     active: bool,
+    #[canon(valid_if = active)]
     req: StreamReadRequest,
+    #[canon(valid_if = active)]
     bytes_requested: u32,
     /// Function of `req` and `bytes_requested`, kept up to date at the clock edge.
+    #[canon(valid_if = active)]
     packet: ReadPacket,
     xacts: XactTracker,
     merger: BeatMerger<V>,
     /// Transaction whose entry the merger holds.
+    #[canon(valid_if = merges)]
     merging: u16,
     tlb_q: Option<UntranslatedGet>,
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
-    #[canon(address)]
+    #[canon(address, valid_if = translates)]
     tlb_q_vaddr: u64,
     translate_q: Option<UntranslatedGet>,
     /// Nothing is under way: the engine only waits for a row request.
@@ -210,6 +214,16 @@ impl<V: Values> StreamReader<V> {
     #[inline]
     pub fn active(&self) -> bool {
         self.active
+    }
+
+    /// A request is on its way through the TLB.
+    pub(crate) fn translates(&self) -> bool {
+        self.tlb_q.is_some() || self.translate_q.is_some()
+    }
+
+    /// Beats of a transaction are being merged.
+    fn merges(&self) -> bool {
+        self.merger.busy()
     }
 
     /// If a row is offered by the merger: whether its elements are wide, and for the accumulator.

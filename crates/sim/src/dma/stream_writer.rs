@@ -20,7 +20,7 @@
 //! | `a_beat()` | out | `StreamWriterWires::a_fires` | A buffer |
 //! | `d` | in | an acknowledgement waits | ready while any transaction is under way |
 
-use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::canonical::Canonical;
 use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
@@ -142,26 +142,33 @@ pub struct StreamWriter<V: Values = Full> {
     #[canon(skip = "constant")]
     all_xacts: u64,
     state: State,
-    #[canon(address)]
+    #[canon(address, valid_if = active)]
     vaddr: u64,
+    #[canon(valid_if = active)]
     physical: bool,
     /// Bytes of the row up to and with its newest block.
+    #[canon(valid_if = active)]
     len: u32,
+    #[canon(valid_if = active)]
     block: u8,
     #[canon(skip = "values")]
     data_blocks: [V::Of<u8>; MAX_REQUEST_BYTES],
     #[canon(skip = "values")]
     data_single_block: [V::Of<u8>; MAX_WRITE_BYTES],
+    #[canon(valid_if = active)]
     bytes_sent: u32,
     /// Function of the registers while a new block begins, held during its beats.
+    #[canon(valid_if = active)]
     packet: WritePacket,
+    #[canon(valid_if = active)]
     beats_left: u32,
     xact_busy: u64,
     /// Transaction of the burst under way.
+    #[canon(valid_if = in_burst)]
     xact: u16,
     tlb_q: Option<UntranslatedPut<V>>,
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
-    #[canon(address)]
+    #[canon(address, valid_if = translates)]
     tlb_q_vaddr: u64,
     tlb_q_physical: bool,
     shadow: Option<UntranslatedPut<V>>,
@@ -169,7 +176,7 @@ pub struct StreamWriter<V: Values = Full> {
     /// The TLB was asked in the last cycle, so its address is new.
     asked: bool,
     /// Address of the last answer.
-    #[canon(via = Canon::in_page)]
+    #[canon(skip = "physical: no time depends on it")]
     held_address: u64,
     #[canon(skip = "a total")]
     total_bytes_sent: u32,
@@ -219,6 +226,16 @@ impl<V: Values> StreamWriter<V> {
     #[inline]
     pub fn active(&self) -> bool {
         self.state != State::Idle
+    }
+
+    /// A beat is on its way through the TLB.
+    pub(crate) fn translates(&self) -> bool {
+        self.asked || self.tlb_q.is_some() || self.translate_q.is_some() || self.shadow.is_some()
+    }
+
+    /// Beats of a burst are still to be sent.
+    fn in_burst(&self) -> bool {
+        self.state == State::WritingBeats
     }
 
     fn beat_bytes(&self) -> u32 {

@@ -101,17 +101,25 @@ enum State {
 #[derive(Clone, Debug, Canonical)]
 struct Stats<V: Values> {
     /// The row accepted last.
+    #[canon(valid_if = works)]
     resp: AccumulatorReadResp<V>,
+    #[canon(valid_if = works)]
     cmd: NormCmd,
     state: State,
     #[canon(skip = "values")]
     registers: V::Of<Statistics>,
+    #[canon(valid_if = works)]
     elems_left: u32,
     /// Ordinal of the division that the row makes, if it makes one.
+    #[canon(skip = "a number for the oracle")]
     division: u64,
 }
 
 impl<V: Values> Stats<V> {
+    fn works(&self) -> bool {
+        self.state != State::Idle
+    }
+
     fn new() -> Self {
         let constants = IexpConstants::default();
         let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, port: Port::Dma };

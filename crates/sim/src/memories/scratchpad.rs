@@ -90,6 +90,11 @@ pub struct Scratchpad<V: Values = Full> {
 
 /// State from outside.
 impl<V: Values> Scratchpad<V> {
+    /// Which of the TLB's clients, writer and reader, have something to translate.
+    pub(crate) fn translates(&self) -> [bool; 2] {
+        [self.writer.translates(), self.reader.translates()]
+    }
+
     /// The block of a valid configuration, idle, all memories 0.
     pub fn new(config: &GemminiConfig) -> Self {
         let dim = config.dim() as usize;

@@ -52,13 +52,39 @@ pub(crate) struct Canon {
     now: Cycle,
     /// Age of each entry of the station within its class, from 1; 0 for entries that hold nothing.
     ages: [[u8; ENTRIES]; 3],
-    /// The operands met so far.
-    operands: Vec<OperandTag>,
+    /// The operands met so far, and by how many pages they are moved.
+    operands: Vec<(OperandTag, i32)>,
+    /// Clients of the TLB that have something to translate.
+    translates: [bool; 2],
     /// Number of the newest matrix product and how many there are.
     matrix: (u8, u8),
     /// Slot of the newest pass request and how many there are.
     request: (u8, u8),
+    /// The loop commands that are on their way to the unrollers.
+    ahead: LoopsAhead,
     survey: Option<Box<Survey>>,
+}
+
+/// What is known of the loop commands that will reach the unrollers, as a set of function numbers.
+///
+/// A program that configures every loop as a whole overwrites whatever an idle slot of an unroller still holds of an earlier loop.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LoopsAhead {
+    /// Functions of the commands in the queues in front of the unrollers, oldest first.
+    pub queued: Vec<u8>,
+    /// Functions that are still to be accepted before the next loop is started.
+    pub pending: u32,
+    /// Unrollers (matrix products, convolutions) of which every loop is configured as a whole.
+    pub complete: [bool; 2],
+}
+
+impl LoopsAhead {
+    /// The functions that come before the next `run`.
+    pub fn before(&self, run: u8) -> u32 {
+        let queued = self.queued.iter().take_while(|funct| **funct != run);
+        let functions = queued.fold(0, |set, &funct| set | 1u32.checked_shl(funct.into()).unwrap_or(0));
+        if self.queued.contains(&run) { functions } else { functions | self.pending }
+    }
 }
 
 /// What tests ask of the fields: which there are, and what happens without one.
@@ -79,8 +105,10 @@ impl Default for Canon {
             now: 0,
             ages: [[0; ENTRIES]; 3],
             operands: Vec::new(),
+            translates: [true; 2],
             matrix: (0, 1),
             request: (0, 1),
+            ahead: LoopsAhead::default(),
             survey: None,
         }
     }
@@ -96,6 +124,17 @@ impl Canon {
         self.ages = [[0; ENTRIES]; 3];
     }
 
+    /// Loop commands that the host is still to present before the next loop, and whether loops are configured as a whole.
+    pub fn set_pending(&mut self, pending: u32, complete: [bool; 2]) {
+        self.ahead = LoopsAhead { queued: Vec::new(), pending, complete };
+        self.word(u64::from(pending) << 2 | u64::from(complete[1]) << 1 | u64::from(complete[0]));
+    }
+
+    /// Loop commands in the queues of the front end.
+    pub fn loops_ahead(&mut self) -> &mut LoopsAhead {
+        &mut self.ahead
+    }
+
     /// The cycle of the state.
     pub fn now(&self) -> Cycle {
         self.now
@@ -109,6 +148,19 @@ impl Canon {
     /// What was watched; nothing is from now on.
     pub fn surveyed(&mut self) -> Option<Survey> {
         self.survey.take().map(|survey| *survey)
+    }
+
+    pub fn all_differences(&self, other: &[u8]) -> String {
+        if self.bytes.len() != other.len() { return format!("length {} first {}", self.bytes.len() as i64 - other.len() as i64, self.first_difference(other).unwrap_or("?")); }
+        let Some(survey) = self.survey.as_deref() else { return String::new() };
+        let mut out: Vec<&str> = Vec::new();
+        for (at, _) in self.bytes.iter().zip(other).enumerate().filter(|(_, (a, b))| a != b) {
+            let i = survey.order.partition_point(|(start, _)| *start <= at);
+            if let Some((_, f)) = survey.order[..i].last() { if f.starts_with("InFlight") { return format!("InFlight at {at}: {:?} {:?}", &self.bytes[at - 8..at + 8], &other[at - 8..at + 8]); } if out.last() != Some(f) { out.push(f); } }
+        }
+        out.dedup();
+        out.truncate(8);
+        out.join(" ")
     }
 
     /// The field in which two forms differ first, of which this one is watched.
@@ -142,8 +194,10 @@ impl Canon {
         xxhash_rust::xxh3::xxh3_128(&self.bytes)
     }
 
-    /// The operands that the state's addresses belong to, in the order in which they appear in it.
-    pub fn operands(&self) -> &[OperandTag] {
+    /// The operands that the state's addresses belong to, in the order in which they appear in it. The second number is the page in
+    /// which one begins as far as the form is concerned, seen from where it really begins: of an operand of which only a page register
+    /// still knows, this is that page.
+    pub fn operands(&self) -> &[(OperandTag, i32)] {
         &self.operands
     }
 
@@ -179,6 +233,16 @@ impl Canon {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Which of the TLB's clients have something to translate.
+    pub fn set_translating(&mut self, translates: [bool; 2]) {
+        self.translates = translates;
+    }
+
+    /// Whether a client of the TLB has something to translate.
+    pub fn translates(&self, client: usize) -> bool {
+        self.translates[client]
+    }
+
     /// A cycle, by its distance from now; all that are over are the same.
     #[inline]
     pub fn time(&mut self, cycle: Cycle) {
@@ -198,13 +262,31 @@ impl Canon {
             self.byte(u8::MAX);
             return self.word(distance);
         }
-        let known = self.operands.iter().position(|&operand| operand == tag);
-        let order = known.unwrap_or_else(|| {
-            self.operands.push(tag);
-            self.operands.len() - 1
-        });
+        let order = self.order(tag, 0);
         self.byte(order as u8);
         self.word(distance);
+    }
+
+    /// Place of an operand among those met so far; a new one is moved by so many pages.
+    fn order(&mut self, tag: OperandTag, moved: i32) -> usize {
+        let known = self.operands.iter().position(|&(operand, _)| operand == tag);
+        known.unwrap_or_else(|| {
+            self.operands.push((tag, moved));
+            self.operands.len() - 1
+        })
+    }
+
+    /// An address of which only the page matters.
+    pub fn page(address: &u64, canon: &mut Self) {
+        let (tag, distance) = operand_space::split(*address);
+        if tag == MAIN_MEMORY {
+            canon.byte(u8::MAX);
+            return canon.word(distance / operand_space::PAGE);
+        }
+        let page = operand_space::page_within(distance);
+        let order = canon.order(tag, page);
+        canon.byte(order as u8);
+        canon.word((page - canon.operands[order].1) as u64);
     }
 
     /// An entry of the reservation station.
@@ -238,11 +320,6 @@ impl Canon {
     /// [`Self::phase`], of a field.
     pub fn period(period: &u64, canon: &mut Self) {
         canon.phase(*period);
-    }
-
-    /// An address of which only the place within its page matters: a physical one.
-    pub fn in_page(address: &u64, canon: &mut Self) {
-        canon.word(address % operand_space::PAGE);
     }
 
     /// The slot of a pass request.

@@ -56,6 +56,11 @@ impl<T> Queue<T> {
         self.items.front()
     }
 
+    /// The elements, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter()
+    }
+
     /// `enq.ready` in this cycle, given whether the head is taken in this cycle (`deq.ready`).
     #[inline]
     pub fn enq_ready(&self, deq_ready: bool) -> bool {

@@ -20,7 +20,7 @@
 
 use pollux_isa::GemminiConfig;
 
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
 use crate::port::operand_space::OperandSpace;
@@ -394,14 +394,20 @@ fn walk(tables: PageTables, vpn: u64, read: impl Fn(u64) -> u64) -> Walk {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct PageRegister {
     valid: bool,
-    #[canon(address)]
+    #[canon(via = Canon::page, valid_if = is_valid)]
     vaddr: u64,
     #[canon(skip = "without translation that of vaddr")]
     paddr: u64,
 }
 
+impl PageRegister {
+    fn is_valid(&self) -> bool {
+        self.valid
+    }
+}
+
 /// Registers of one client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Client {
     /// The request of the last cycle, and whether it needs the TLB.
     request: TlbRequest,
@@ -409,7 +415,6 @@ struct Client {
     last: PageRegister,
     /// The page register's answer to the last cycle's address.
     hit: bool,
-    #[canon(skip = "without translation that of vaddr")]
     paddr: u64,
 }
 
@@ -445,20 +450,16 @@ pub(crate) struct TlbAccess {
 }
 
 /// The block (`FrontendTLB`).
-#[derive(Clone, Debug, Canonical)]
+#[derive(Clone, Debug)]
 pub struct FrontendTlb {
-    #[canon(skip = "without translation the TLB proper has no state")]
     tlbs: Vec<Tlb>,
     clients: [Client; CLIENTS],
-    #[canon(skip = "constant")]
     page_registers: bool,
     /// Round-robin state of the arbiter in front of a shared TLB.
     last_grant: usize,
     interrupt: bool,
-    #[canon(skip = "a total")]
     faults: Faults,
     /// Where the operands lie that addresses belong to.
-    #[canon(skip = "what it knows is kept beside the state")]
     pub(crate) operands: OperandSpace,
 }
 
@@ -469,6 +470,24 @@ pub struct Faults {
     pub count: u64,
     /// The first one.
     pub first: Option<PageFault>,
+}
+
+/// Without translation: the TLB proper has no state then, and nobody looks at the answer to a client that translates nothing.
+impl Canonical for FrontendTlb {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { tlbs: _, clients, page_registers: _, last_grant, interrupt, faults: _, operands: _ } = self;
+        for (i, client) in clients.iter().enumerate() {
+            let Client { request, needs_tlb, last, hit, paddr: _ } = client;
+            if canon.translates(i) {
+                request.canonical(canon);
+                hit.canonical(canon);
+            }
+            needs_tlb.canonical(canon);
+            last.canonical(canon);
+        }
+        last_grant.canonical(canon);
+        interrupt.canonical(canon);
+    }
 }
 
 impl FrontendTlb {

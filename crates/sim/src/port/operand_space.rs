@@ -38,6 +38,11 @@ pub(crate) fn split(address: u64) -> (OperandTag, u64) {
     ((address >> DISTANCE_BITS) as OperandTag, address & ((1 << DISTANCE_BITS) - 1))
 }
 
+/// The page of a distance, seen from the one in which the operand begins.
+pub(crate) fn page_within(distance: u64) -> i32 {
+    (distance >> PAGE_BITS) as i32 - (MIDDLE >> PAGE_BITS) as i32
+}
+
 /// The address at which a machine sees operand `tag`, whose first byte is at `address`.
 pub(crate) fn place(tag: OperandTag, address: u64) -> u64 {
     u64::from(tag) << DISTANCE_BITS | MIDDLE | address % PAGE
@@ -47,7 +52,7 @@ pub(crate) fn place(tag: OperandTag, address: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Coincidence {
     /// Operand and page within it, twice.
-    pub pages: [(OperandTag, u32); 2],
+    pub pages: [(OperandTag, i32); 2],
     /// They are one page.
     pub same: bool,
 }
@@ -92,7 +97,7 @@ impl OperandSpace {
     fn compare(&mut self, a: u64, b: u64) -> bool {
         let pages = [a, b].map(|address| {
             let (tag, distance) = split(address);
-            (tag, (distance >> PAGE_BITS) as u32)
+            (tag, (distance >> PAGE_BITS) as i32)
         });
         let [first, second] = pages.map(|(tag, page)| i64::from(page) + self.offsets[usize::from(tag)]);
         let found = Coincidence { pages, same: first == second };

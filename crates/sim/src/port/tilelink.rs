@@ -49,7 +49,7 @@ pub struct ABeat<V: Values = Full> {
     /// Source: the transaction number within an engine, port-wide once behind the crossbar.
     pub source: u16,
     /// Physical address of the transfer, aligned to its size; the same on every beat.
-    #[canon(via = Canon::in_page)]
+    #[canon(skip = "physical: no time depends on it")]
     pub address: u64,
     /// Bytes of the whole transfer, a power of two.
     pub size: u32,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use pollux_isa::ValidConfig;
 
-use super::script::{belongs_to_loop, is_replayable, starts_loop};
+use super::script::{LoopGroups, belongs_to_loop, is_replayable, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    End, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Source, Table, by_source, command_name,
+    End, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Sharing, Source, Table, command_name,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
@@ -17,7 +17,7 @@ use crate::observation::event::{Cycle, Event};
 use crate::observation::observer::Observer;
 use crate::parts::canonical::{Canon, Canonical, Survey};
 use crate::parts::values::Timing;
-use crate::port::operand_space::{OPERANDS, OperandSpace, OperandTag};
+use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, PAGE};
 use crate::simulation::{Halt, Passed, Position, RunError, RunSummary, Simulation};
 
 /// Cycles between two boundaries, at least: a canonical form costs about as much as so many cycles.
@@ -54,16 +54,19 @@ pub(crate) struct Replayer<'t, H, M> {
     sim: Simulation<SymbolicHost<H>, M, Timing>,
     table: &'t mut Table<M>,
     script: Arc<[ScriptItem]>,
+    groups: LoopGroups,
     options: ReplayOptions,
     identity: Option<u32>,
     canon: Canon,
-    /// The numbers that the machine has for the operands of the state in which it was last.
-    tags: Vec<OperandTag>,
+    /// The numbers that the machine has for the operands of the state in which it was last, and by how many pages they are moved.
+    tags: Vec<(OperandTag, i32)>,
     totals: ReplayTotals,
     /// Zeros at the end of a single command's hash that make it a boundary.
     level: u32,
     /// Boundaries since the last known segment.
     misses: u32,
+    debug: std::collections::HashMap<u128, Vec<u8>>,
+    hist: std::collections::BTreeMap<String, usize>,
     /// State of the generator that chooses the segments to check.
     seed: u64,
 }
@@ -90,6 +93,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         Self {
             sim,
             table,
+            groups: LoopGroups::of(&script),
             script,
             options,
             identity,
@@ -98,12 +102,16 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             totals: ReplayTotals::default(),
             level: LEVELS.0,
             misses: 0,
+            debug: Default::default(), hist: Default::default(),
             seed: 0x5eed,
         }
     }
 
     /// What replay did.
     pub fn totals(&self) -> ReplayTotals {
+        let mut h: Vec<_> = self.hist.iter().collect();
+        h.sort_by_key(|x| std::cmp::Reverse(*x.1));
+        for (f, n) in h.iter().take(25) { eprintln!("{n} {f}"); }
         ReplayTotals { states: self.table.states() as u64, bytes: self.table.bytes() as u64, ..self.totals }
     }
 
@@ -168,7 +176,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             match segment.end {
                 End::Finished => return Ok(None),
                 End::State(node, sources) => {
-                    let base = |&source: &Source| bases.get(usize::from(source)).copied().unwrap_or(0);
+                    let base = |&(source, pages): &(Source, i32)| moved(bases[usize::from(source)], pages);
                     place = Place { node, operands: sources.iter().map(base).collect() };
                 }
             }
@@ -291,25 +299,33 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         until: Option<usize>,
     ) -> Result<(Option<Segment>, Option<Place>), RunError> {
         let start = self.start();
-        self.sim.host.begin(&self.tags);
+        self.sim.host.begin(self.tags.iter().map(|(tag, _)| *tag));
         self.sim.machine.tlb.operands.take_coincidences();
         let mut recorder = Recorder { observer, marks: Vec::new() };
         let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)))?;
         let marks = recorder.marks;
 
-        let mut sources = vec![MAIN_MEMORY; OPERANDS];
-        let commands = self.sim.host.operands.iter().map(|(tag, _)| *tag);
-        for (source, tag) in self.tags.iter().copied().chain(commands).enumerate() {
-            sources[usize::from(tag)] = source as Source;
-        }
-        let source = |tag: OperandTag| sources[usize::from(tag)];
+        let sources = self.sources();
         let coincidences = self.sim.machine.tlb.operands.take_coincidences();
-        let coincidences = coincidences.iter().map(|found| by_source(found, source)).collect();
+        // What nothing that is to come depends on has no place in the state; nor does it matter whether it shares a page.
+        let page = |(tag, page): (OperandTag, i32)| sources[usize::from(tag)].map(|(source, moved)| (source, page - moved));
+        let sharing = coincidences.iter().filter_map(|found| {
+            let [a, b] = found.pages.map(page);
+            Some(Sharing { pages: [a?, b?], same: found.same })
+        });
+        let coincidences = sharing.collect();
         let (end, place) = match halt {
             Halt::Finished => (End::Finished, None),
             Halt::Stopped => {
                 let place = self.arrive()?;
-                let sources = self.tags.iter().map(|&tag| source(tag)).collect();
+                let from = |&(tag, pages): &(OperandTag, i32)| {
+                    let (source, moved) = sources[usize::from(tag)].unwrap_or((MAIN_MEMORY, 0));
+                    (source, pages - moved)
+                };
+                let sources: Box<[_]> = self.tags.iter().map(from).collect();
+                if sources.iter().any(|(source, _)| *source == MAIN_MEMORY) {
+                    return Err(self.sim.replay_failed("an operand of the state is none of those that were known".into()));
+                }
                 (End::State(place.node, sources), Some(place))
             }
         };
@@ -354,13 +370,14 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
 
     /// The state at a boundary.
     fn arrive(&mut self) -> Result<Place, RunError> {
-        let Self { sim, table, canon, options, tags, .. } = self;
+        let Self { sim, table, canon, options, tags, groups, .. } = self;
         sim.settle();
         let cycle = sim.cycle();
         canon.begin(cycle);
         if let Some(field) = options.drop_field {
             canon.survey(Survey { dropped: Some(field), ..Survey::default() });
         }
+        canon.set_pending(groups.pending(sim.host.at()), groups.complete);
         sim.machine.canonical(canon);
         sim.memory.canonical(canon);
         if let Some(survey) = canon.surveyed() {
@@ -368,8 +385,31 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
         tags.clear();
         tags.extend_from_slice(canon.operands());
+        {
+            let at = sim.host.at();
+            let mut name = 0u128;
+            for item in &self.script[at..(at + 12).min(self.script.len())] {
+                if let ScriptItem::Command(cmd) = item {
+                    name = name.wrapping_mul(0x1234567_89abcdef_1234567).wrapping_add(command_name(cmd, self.identity));
+                }
+            }
+            let mut c2 = Canon::default();
+            c2.begin(cycle);
+            c2.survey(Survey::default());
+            c2.set_pending(groups.pending(sim.host.at()), groups.complete);
+            sim.machine.canonical(&mut c2);
+            sim.memory.canonical(&mut c2);
+            let bytes = c2.bytes().to_vec();
+            if let Some(old) = self.debug.get(&name) {
+                if *old != bytes {
+                    let f = c2.all_differences(old);
+                    *self.hist.entry(f).or_insert(0) += 1;
+                }
+            }
+            self.debug.insert(name, bytes);
+        }
         let space = std::mem::take(&mut sim.machine.tlb.operands);
-        let operands = tags.iter().map(|&tag| space.base(tag)).collect();
+        let operands = tags.iter().map(|&(tag, pages)| moved(space.base(tag), pages)).collect();
         let node = table.intern(canon.key(), canon.bytes(), options.check > 0.0, || {
             (sim.machine.clone(), sim.memory.clone(), cycle, tags.as_slice().into())
         });
@@ -384,8 +424,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     fn restore(&mut self, place: &Place) {
         let node = self.table.node(place.node);
         let mut space = OperandSpace::with_operands();
-        for (&tag, &address) in node.operands.iter().zip(&place.operands) {
-            space.set(tag, address);
+        for (&(tag, pages), &address) in node.operands.iter().zip(&place.operands) {
+            space.set(tag, moved(address, -pages));
         }
         self.tags = node.operands.to_vec();
         let mut memory = node.memory.clone();
@@ -393,6 +433,17 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let mut machine = node.machine.clone();
         machine.tlb.operands = space;
         self.sim.install(machine, memory);
+    }
+
+    /// By number: where an operand comes from, and by how many pages it is moved there.
+    fn sources(&self) -> Vec<Option<(Source, i32)>> {
+        let mut sources = vec![None; OPERANDS];
+        sources[usize::from(operand_space::MAIN_MEMORY)] = Some((MAIN_MEMORY, 0));
+        let commands = self.sim.host.operands.iter().map(|(tag, _)| (*tag, 0));
+        for (source, (tag, moved)) in self.tags.iter().copied().chain(commands).enumerate() {
+            sources[usize::from(tag)] = Some((source as Source, moved));
+        }
+        sources
     }
 
     fn start(&self) -> Start {
@@ -411,6 +462,11 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ z >> 31) >> 11) as f64 / ((1u64 << 53) as f64) < self.options.check
     }
+}
+
+/// An address so many pages further on.
+fn moved(address: u64, pages: i32) -> u64 {
+    address.wrapping_add_signed(i64::from(pages) * PAGE as i64)
 }
 
 /// Tells the machine of the operands of the command that comes next.

@@ -109,6 +109,61 @@ impl Reach {
     }
 }
 
+/// Which loop commands are still to come at each item of a script before the unroller's next loop starts.
+#[derive(Debug, Default)]
+pub(super) struct LoopGroups {
+    /// By item: functions that the group of its command has not presented yet.
+    pending: Vec<u32>,
+    /// Unrollers of which every loop is configured as a whole.
+    pub complete: [bool; 2],
+}
+
+/// The functions that configure a loop, and the one that starts it.
+const GROUPS: [(u32, u8); 2] = [
+    (
+        1 << funct::LOOP_WS_CONFIG_BOUNDS
+            | 1 << funct::LOOP_WS_CONFIG_ADDRS_AB
+            | 1 << funct::LOOP_WS_CONFIG_ADDRS_DC
+            | 1 << funct::LOOP_WS_CONFIG_STRIDES_AB
+            | 1 << funct::LOOP_WS_CONFIG_STRIDES_DC,
+        funct::LOOP_WS,
+    ),
+    (
+        1 << funct::LOOP_CONV_WS_CONFIG_1
+            | 1 << funct::LOOP_CONV_WS_CONFIG_2
+            | 1 << funct::LOOP_CONV_WS_CONFIG_3
+            | 1 << funct::LOOP_CONV_WS_CONFIG_4
+            | 1 << funct::LOOP_CONV_WS_CONFIG_5
+            | 1 << funct::LOOP_CONV_WS_CONFIG_6,
+        funct::LOOP_CONV_WS,
+    ),
+];
+
+impl LoopGroups {
+    pub fn of(script: &[ScriptItem]) -> Self {
+        let mut groups = Self { pending: Vec::with_capacity(script.len()), complete: [true; 2] };
+        let mut pending = GROUPS.map(|(all, _)| all);
+        for item in script {
+            groups.pending.push(pending[0] | pending[1]);
+            let ScriptItem::Command(cmd) = item else { continue };
+            for (i, (all, run)) in GROUPS.into_iter().enumerate() {
+                if cmd.funct == run {
+                    groups.complete[i] &= pending[i] == 0;
+                    pending[i] = all;
+                } else if cmd.funct < 32 {
+                    pending[i] &= !(1 << cmd.funct);
+                }
+            }
+        }
+        groups
+    }
+
+    /// The functions still to be presented when item `at` is next.
+    pub fn pending(&self, at: usize) -> u32 {
+        self.pending.get(at).copied().unwrap_or(0)
+    }
+}
+
 /// True if a command starts a loop of an unroller.
 pub(super) fn starts_loop(cmd: &RoccCommand) -> bool {
     matches!(cmd.funct, funct::LOOP_WS | funct::LOOP_CONV_WS)

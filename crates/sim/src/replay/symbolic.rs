@@ -85,8 +85,8 @@ impl<H: Host> SymbolicHost<H> {
     }
 
     /// A segment begins, at which `used` are the operands of the state.
-    pub(super) fn begin(&mut self, used: &[OperandTag]) {
-        self.free = FreeTags::all_but(used.iter().copied());
+    pub(super) fn begin(&mut self, used: impl Iterator<Item = OperandTag>) {
+        self.free = FreeTags::all_but(used);
         self.operands.clear();
         self.told = 0;
         self.at = usize::MAX;

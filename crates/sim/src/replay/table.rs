@@ -13,7 +13,7 @@ use crate::host::ScriptItem;
 use crate::machine::Machine;
 use crate::observation::event::Cycle;
 use crate::parts::values::Timing;
-use crate::port::operand_space::{self, Coincidence, OperandTag};
+use crate::port::operand_space::{self, OperandTag};
 use crate::replay::symbolic::without_places;
 use crate::simulation::Passed;
 
@@ -72,15 +72,23 @@ pub(super) struct Segment {
     /// Marks that the host comes to: cycle from the start, and how many marks stand before it in the segment.
     pub marks: Box<[(Cycle, usize)]>,
     /// Pages that must be the same, or not.
-    pub coincidences: Box<[(Source, u32, Source, u32, bool)]>,
+    pub coincidences: Box<[Sharing]>,
     pub end: End,
+}
+
+/// Pages of two operands that are the same, or are not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sharing {
+    /// Operand and page, seen from the one in which it begins.
+    pub pages: [(Source, i32); 2],
+    pub same: bool,
 }
 
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum End {
-    /// In this state, before a command is accepted. Its operands are these ones.
-    State(NodeId, Box<[Source]>),
+    /// In this state, before a command is accepted. Its operands are these ones, which begin so many pages further on.
+    State(NodeId, Box<[(Source, i32)]>),
     /// The script is used up and everything is idle.
     Finished,
 }
@@ -88,11 +96,11 @@ pub(super) enum End {
 impl Segment {
     /// Whether the operands' pages are as they were when the segment was recorded.
     fn applies(&self, bases: &[u64]) -> bool {
-        let page = |source: Source, page: u32| {
+        let page = |(source, page): (Source, i32)| {
             let offset = bases.get(usize::from(source)).map_or(0, |&base| operand_space::page_offset(base));
             i64::from(page) + offset
         };
-        self.coincidences.iter().all(|&(a, in_a, b, in_b, same)| (page(a, in_a) == page(b, in_b)) == same)
+        self.coincidences.iter().all(|&Sharing { pages: [a, b], same }| (page(a) == page(b)) == same)
     }
 
     /// Two recordings of one segment. What was found out about pages may differ in what follows from the rest.
@@ -117,7 +125,7 @@ pub(super) struct Node<M> {
     pub memory: M,
     pub cycle: Cycle,
     /// The numbers that the machine has for its operands, in their order.
-    pub operands: Box<[OperandTag]>,
+    pub operands: Box<[(OperandTag, i32)]>,
 }
 
 /// States and segments of one configuration behind one memory.
@@ -218,7 +226,7 @@ impl<M> Table<M> {
         key: u128,
         form: &[u8],
         compares: bool,
-        make: impl FnOnce() -> (Machine<Timing>, M, Cycle, Box<[OperandTag]>),
+        make: impl FnOnce() -> (Machine<Timing>, M, Cycle, Box<[(OperandTag, i32)]>),
     ) -> Result<NodeId, Collision> {
         if let Some(&id) = self.by_key.get(&key) {
             return match &self.nodes[id as usize].form {
@@ -295,10 +303,4 @@ impl<M> Table<M> {
         }
         Ok(())
     }
-}
-
-/// A coincidence by where its operands come from.
-pub(super) fn by_source(found: &Coincidence, source: impl Fn(OperandTag) -> Source) -> (Source, u32, Source, u32, bool) {
-    let [(a, in_a), (b, in_b)] = found.pages;
-    (source(a), in_a, source(b), in_b, found.same)
 }

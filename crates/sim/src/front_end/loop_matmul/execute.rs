@@ -73,6 +73,7 @@ impl ExecuteReq {
 #[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct ExecuteUnit {
     pub state: ExecuteState,
+    #[canon(valid_if = works)]
     pub req: ExecuteReq,
     pub i: u16,
     pub j: u16,
@@ -80,6 +81,10 @@ pub(super) struct ExecuteUnit {
 }
 
 impl ExecuteUnit {
+    fn works(&self) -> bool {
+        !self.idle()
+    }
+
     pub(super) fn idle(&self) -> bool {
         self.state == ExecuteState::Idle
     }

@@ -143,12 +143,17 @@ pub(super) enum Channel {
 pub(super) struct LoadUnit {
     pub channel: Channel,
     pub loading: bool,
+    #[canon(valid_if = works)]
     pub req: LoadReq,
     pub fast: u16,
     pub slow: u16,
 }
 
 impl LoadUnit {
+    fn works(&self) -> bool {
+        !self.idle()
+    }
+
     pub(super) fn new(channel: Channel) -> Self {
         Self { channel, ..Self::default() }
     }

@@ -105,6 +105,7 @@ pub(super) struct Producer {
 pub(super) struct StoreUnit {
     pub target: StoreTarget,
     state: StoreState,
+    #[canon(valid_if = works)]
     pub req: StoreReq,
     pub i: u16,
     pub j: u16,
@@ -114,6 +115,10 @@ pub(super) struct StoreUnit {
 }
 
 impl StoreUnit {
+    fn works(&self) -> bool {
+        !self.idle()
+    }
+
     pub(super) fn new(target: StoreTarget) -> Self {
         Self { target, ..Self::default() }
     }
