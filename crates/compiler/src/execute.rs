@@ -329,7 +329,9 @@ impl Host for StepHost {
 
     fn jump(&mut self, item: usize, memory: &mut Memory) {
         self.waiting = 0;
-        while self.segment + 1 < self.segments.len() && item >= self.first_item + self.segments[self.segment].script_len() {
+        while self.segment + 1 < self.segments.len()
+            && item >= self.first_item + self.segments[self.segment].script_len()
+        {
             self.next_segment(memory);
         }
         self.stream.jump(item - self.first_item, memory);

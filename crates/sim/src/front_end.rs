@@ -19,13 +19,13 @@ pub mod unroller;
 
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal, CounterFile};
 use crate::front_end::loop_conv::LoopConv;
 use crate::front_end::loop_matmul::LoopMatmul;
 use crate::front_end::reservation_station::{Departures, ReservationStation};
 use crate::front_end::unroller::UnrollerActivity;
 use crate::observation::event::{EventBuffer, Origin, Unit};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 
@@ -86,7 +86,8 @@ impl Canonical for FrontEnd {
     fn canonical(&self, canon: &mut Canon) {
         let Self { raw, conv, matmul, unrolled, station, counters } = self;
         let conv_input = conv.iter().flat_map(|conv| conv.queued());
-        canon.loops_ahead().queued = matmul.queued().chain(conv_input).chain(raw.iter()).map(|cmd| cmd.cmd.funct).collect();
+        canon.loops_ahead().queued =
+            matmul.queued().chain(conv_input).chain(raw.iter()).map(|cmd| cmd.cmd.funct).collect();
         raw.canonical(canon);
         conv.canonical(canon);
         matmul.canonical(canon);

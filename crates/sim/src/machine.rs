@@ -18,7 +18,6 @@
 
 use pollux_isa::{RoccCommand, ValidConfig};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::dma::load_controller::{LoadController, ScratchpadReadRequest};
 use crate::dma::store_controller::{ScratchpadWriteRequest, StoreController};
 use crate::execute::execute_controller::ExecuteController;
@@ -32,6 +31,7 @@ use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
 use crate::observation::activity::{Activity, Block, Cause, Spent};
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 pub use crate::parts::banks::{AccRow, SpadRow};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::decoupled::Decoupled;
 use crate::parts::values::{Full, Values};
 use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};

@@ -30,8 +30,8 @@ use pollux_isa::config::limits;
 use pollux_memory::Memory;
 use serde::Serialize;
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 

@@ -239,7 +239,8 @@ impl Run for Timing {
             && runner.translation == Translation::Bare
             && runner.oracle.is_empty();
         let options = runner.replay.filter(|_| replayable);
-        let Some((options, script)) = options.and_then(|options| Some((options, script_of(runner.config, &host)?))) else {
+        let Some((options, script)) = options.and_then(|options| Some((options, script_of(runner.config, &host)?)))
+        else {
             return runner.simulate_host(host, memory, observer);
         };
         let mut table = runner.table.take();
@@ -333,8 +334,12 @@ impl<V: Values> Runner<'_, V> {
         simulation.watchdog = self.watchdog;
         let result = simulation.run_watched(observer, self.limit, &mut self.watch);
         let summary = simulation.summary();
-        let outcome =
-            Outcome { summary, memory: simulation.memory.into_memory(), machine: Box::new(simulation.machine), replay: None };
+        let outcome = Outcome {
+            summary,
+            memory: simulation.memory.into_memory(),
+            machine: Box::new(simulation.machine),
+            replay: None,
+        };
         match result {
             Ok(_) => Ok(outcome),
             Err(error) => Err(Box::new(Stopped { error, outcome })),

@@ -11,9 +11,9 @@
 //! | `BeatMergerWires::in_fire` | beat in | a D beat waits | `in_ready` needs a row in progress or a free register |
 //! | `row()` | out | `out_valid()` | `out_ready` of the scaling queue |
 
-use crate::parts::canonical::Canonical;
 use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::xact_tracker::XactTrackerEntry;
+use crate::parts::canonical::Canonical;
 use crate::parts::row::{AccLanes, MAX_DIM, SpadLanes};
 use crate::parts::values::{Full, Values};
 

@@ -12,9 +12,9 @@
 
 use pollux_isa::config::log2_up;
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::wires::RobId;
 
 #[derive(Clone, Copy, Debug, Default, Canonical)]

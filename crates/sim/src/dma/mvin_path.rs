@@ -20,7 +20,6 @@
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 use pollux_numerics::{acc_scale, mvin_scale_row};
 
-use crate::parts::canonical::Canonical;
 use crate::dma::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
 use crate::dma::pixel_repeater::{PixelRepeater, PixelRepeaterHead, PixelRepeaterReq};
 use crate::dma::stream_reader::{StreamReadRequest, StreamReadResponse, StreamReader};
@@ -28,6 +27,7 @@ use crate::dma::zero_writer::{ZeroWriter, ZeroWriterReq};
 use crate::memories::vector_scalar_multiplier::{
     MvinTag, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};

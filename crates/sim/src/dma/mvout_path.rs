@@ -25,7 +25,6 @@ use pollux_isa::values::{Activation, Bits};
 use pollux_isa::{AddressLayout, GemminiConfig};
 use pollux_numerics::IexpConstants;
 
-use crate::parts::canonical::Canonical;
 use crate::dma::store_controller::ScratchpadWriteRequest;
 use crate::dma::stream_writer::{MAX_WRITE_BYTES, StreamWriteRequest};
 use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
@@ -35,6 +34,7 @@ use crate::observation::activity::{Cause, Spent};
 use crate::observation::event::{EventBuffer, Port};
 use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, acc_place, spad_place};
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadLanes;
 use crate::parts::values::{Full, Values};

@@ -19,13 +19,13 @@ use pollux_isa::fields::{ConfigNorm, ConfigSt, MoveOperands};
 use pollux_isa::values::{Bits, NormCmd};
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::dma::dma_command_tracker::{DmaCommandTracker, tracker_mask};
 use crate::dma::dma_parameters::core_address;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 

@@ -20,13 +20,13 @@
 //! | `a_beat()` | out | `StreamReaderWires::a_fires` | A buffer |
 //! | `resp()` | out | merger holds a row | `resp_ready` |
 
-use crate::parts::canonical::Canonical;
 use crate::dma::beat_merger::{BeatMerger, BeatMergerWires};
 use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::dma::xact_tracker::{XactTracker, XactTrackerEntry};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
+use crate::parts::canonical::Canonical;
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{TlbRequest, TlbResponse};

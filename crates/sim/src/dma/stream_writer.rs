@@ -20,11 +20,11 @@
 //! | `a_beat()` | out | `StreamWriterWires::a_fires` | A buffer |
 //! | `d` | in | an acknowledgement waits | ready while any transaction is under way |
 
-use crate::parts::canonical::Canonical;
 use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
+use crate::parts::canonical::Canonical;
 use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{TlbRequest, TlbResponse};
 use crate::port::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};

@@ -15,11 +15,11 @@
 use pollux_isa::GemminiConfig;
 use pollux_isa::values::DataflowMode;
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::execute::mesh::{Mesh, MeshControl, MeshRow};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::{Tag, TagEntry, TagQueue};
 use crate::execute::transposer::Transposer;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadLanes;
@@ -135,7 +135,9 @@ pub struct MeshWithDelays<V: Values = Full> {
 /// Matrix products are named by their distance from the newest. The propagate bit, shifts and the transposer only matter to values.
 impl<V: Values> Canonical for MeshWithDelays<V> {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { dim: _, max_matmuls, request, transposed, request_valid, matmul_id, in_prop: _, fire_counter, .. } = self;
+        let Self {
+            dim: _, max_matmuls, request, transposed, request_valid, matmul_id, in_prop: _, fire_counter, ..
+        } = self;
         let Self { buffers: _, written, zeros: _, result_shift: _, transposer: _, mesh, tags, total_rows, .. } = self;
         canon.set_matrix(*matmul_id, *max_matmuls);
         request.canonical(canon);

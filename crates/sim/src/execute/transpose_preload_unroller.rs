@@ -16,8 +16,8 @@ use pollux_isa::fields::{ConfigEx, Preload};
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, funct};
 
-use crate::parts::canonical::Canonical;
 use crate::execute::command_kind::Kind;
+use crate::parts::canonical::Canonical;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::IssuedCmd;
 

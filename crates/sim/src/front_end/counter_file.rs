@@ -9,8 +9,8 @@
 use pollux_isa::fields::Counter as Access;
 use pollux_isa::{GemminiConfig, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::observation::event::{Event, EventBuffer};
+use crate::parts::canonical::Canonical;
 
 /// Event lines (`CounterEvent`): a counter configured with a code counts the cycles in which that line is high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,7 +32,6 @@ mod tests;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::geometry::{Geometry, mask};
 use crate::front_end::loop_conv::execute::{Execute, ExecuteState};
 use crate::front_end::loop_conv::load::LoadState;
@@ -44,6 +43,7 @@ use crate::front_end::loop_conv::request::{KernelPosition, OutputPosition, Reque
 use crate::front_end::loop_conv::store::{Store, StoreState};
 use crate::front_end::unroller::{InFlight, LOOPS, LoopFlags, LoopId, UnrollerActivity, UnrollerStall};
 use crate::observation::event::Origin;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, PerUnit};

@@ -27,7 +27,6 @@ mod tests;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::geometry::Geometry;
 use crate::front_end::loop_matmul::execute::{ExecuteReq, ExecuteUnit};
 use crate::front_end::loop_matmul::load::{Channel, LoadReq, LoadUnit};
@@ -35,6 +34,7 @@ use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::loop_matmul::store::{Producer, StoreReq, StoreTarget, StoreUnit};
 use crate::front_end::unroller::{InFlight, LOOPS, LoopId, PartSet, UnrollerActivity, UnrollerStall};
 use crate::observation::event::{Origin, Unit};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, PerUnit};
 
@@ -112,7 +112,8 @@ fn is_loop_cmd(cmd: &RoccCommand) -> bool {
 /// an idle part only the loop that it worked for.
 impl Canonical for LoopMatmul {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { config: _, geometry: _, input, loops, head, is_resadd, ld_a, ld_b, ld_d, ex, st, st_spad, .. } = self;
+        let Self { config: _, geometry: _, input, loops, head, is_resadd, ld_a, ld_b, ld_d, ex, st, st_spad, .. } =
+            self;
         let Self { in_flight, ld_d_addr_start, ex_c_addr_start, st_c_addr_start, settled: _, .. } = self;
         input.canonical(canon);
         let ahead = canon.loops_ahead();

@@ -23,11 +23,11 @@ mod tests;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::reservation_station::operands::{Operand, Operands};
 use crate::front_end::reservation_station::shadow_config::ShadowConfig;
 use crate::front_end::reservation_station::table::{Entry, Table, ones};
 use crate::observation::event::{Event, EventBuffer, Origin, Unit};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 
 /// Commands that left the station in this cycle, counted for the unroller that made them (0..=2 in a class: one may

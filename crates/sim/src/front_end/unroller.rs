@@ -9,8 +9,8 @@
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::CONCURRENT_LOOPS;
 
-use crate::parts::canonical::Canonical;
 use crate::observation::event::Unit;
+use crate::parts::canonical::Canonical;
 use crate::parts::wires::PerUnit;
 
 /// Slots for loops.

@@ -24,9 +24,9 @@ use pollux_isa::config::ExpVariant;
 use pollux_isa::values::Activation;
 use pollux_numerics::{IexpConstants, IexpVariant};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::Port;
 use crate::parts::banks::{BankRow, BankSet};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{AccLanes, ByteMask, add_row, copy_row};
 use crate::parts::values::{Full, Values};
 

@@ -19,11 +19,11 @@ use pollux_isa::values::Activation;
 use pollux_numerics::hardfloat::ONE;
 use pollux_numerics::{IexpVariant, Readout, Statistics, read_row};
 
-use crate::parts::canonical::Canonical;
 use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::observation::event::Port;
+use crate::parts::canonical::Canonical;
 use crate::parts::pipeline::Pipeline;
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};

@@ -36,9 +36,9 @@ use pollux_isa::values::{Activation, NormCmd};
 use pollux_numerics::normalizer::{self, MUL_PIPE_CYCLES, STDDEV_CYCLES};
 use pollux_numerics::{IexpConstants, IexpVariant, Statistics};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::observation::event::Port;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::row::AccLanes;

@@ -40,7 +40,6 @@ pub(crate) mod wires;
 use pollux_isa::{AddressLayout, GemminiConfig};
 
 use self::wires::{BankStates, BankWrites, OutputsTaken, ScratchpadInputs, ScratchpadWires};
-use crate::parts::canonical::Canonical;
 use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::load_controller::ScratchpadReadRequest;
 use crate::dma::mvin_path::{MvinHeads, MvinPath, MvinTaken};
@@ -53,6 +52,7 @@ use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
 use crate::memories::scratchpad_bank::ScratchpadBank;
 use crate::observation::event::{EventBuffer, Port};
 use crate::parts::banks::{AccRow, BankId, BankRow, BankSet, SpadRow};
+use crate::parts::canonical::Canonical;
 use crate::parts::row::SpadLanes;
 use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite};

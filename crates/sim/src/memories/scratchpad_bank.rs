@@ -12,9 +12,9 @@
 //! (`dma_read_pipe`). A row moves from the output register to the queue of who asked for it by a count: its
 //! data is put where it will stand in the queue as it is read.
 
-use crate::parts::canonical::Canonical;
 use crate::observation::event::Port;
 use crate::parts::banks::BankRow;
+use crate::parts::canonical::Canonical;
 use crate::parts::row::{SpadLanes, copy_row};
 use crate::parts::values::{Full, Values};
 

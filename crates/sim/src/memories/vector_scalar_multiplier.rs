@@ -21,8 +21,8 @@
 
 use pollux_isa::config::{ScaleArgs, ScaleUnits as UnitCount};
 
-use crate::parts::canonical::Canonical;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
+use crate::parts::canonical::Canonical;
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::row::ByteMask;

@@ -3,8 +3,8 @@
 use pollux_memory::Memory;
 
 use super::{MemorySystem, ReplayableMemory, ResponseQueue};
-use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::Cycle;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 

@@ -150,19 +150,6 @@ impl Canon {
         self.survey.take().map(|survey| *survey)
     }
 
-    pub fn all_differences(&self, other: &[u8]) -> String {
-        if self.bytes.len() != other.len() { return format!("length {} first {}", self.bytes.len() as i64 - other.len() as i64, self.first_difference(other).unwrap_or("?")); }
-        let Some(survey) = self.survey.as_deref() else { return String::new() };
-        let mut out: Vec<&str> = Vec::new();
-        for (at, _) in self.bytes.iter().zip(other).enumerate().filter(|(_, (a, b))| a != b) {
-            let i = survey.order.partition_point(|(start, _)| *start <= at);
-            if let Some((_, f)) = survey.order[..i].last() { if f.starts_with("InFlight") { return format!("InFlight at {at}: {:?} {:?}", &self.bytes[at - 8..at + 8], &other[at - 8..at + 8]); } if out.last() != Some(f) { out.push(f); } }
-        }
-        out.dedup();
-        out.truncate(8);
-        out.join(" ")
-    }
-
     /// The field in which two forms differ first, of which this one is watched.
     pub fn first_difference(&self, other: &[u8]) -> Option<&'static str> {
         let at = self.bytes.iter().zip(other).position(|(a, b)| a != b)?;

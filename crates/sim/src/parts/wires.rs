@@ -6,10 +6,10 @@ use std::ops::Index;
 
 use pollux_isa::RoccCommand;
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
 use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};
 

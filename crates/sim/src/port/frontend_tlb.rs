@@ -20,9 +20,9 @@
 
 use pollux_isa::GemminiConfig;
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::port::operand_space::OperandSpace;
 
 /// Bits of a byte offset in a page.

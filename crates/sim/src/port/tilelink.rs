@@ -25,8 +25,8 @@
 
 use pollux_isa::config::limits;
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::observation::event::ReqKind;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::values::{Full, Values};
 
 /// Widest beat that Pollux models: a DMA bus of 512 bits.

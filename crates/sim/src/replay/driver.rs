@@ -65,8 +65,6 @@ pub(crate) struct Replayer<'t, H, M> {
     level: u32,
     /// Boundaries since the last known segment.
     misses: u32,
-    debug: std::collections::HashMap<u128, Vec<u8>>,
-    hist: std::collections::BTreeMap<String, usize>,
     /// State of the generator that chooses the segments to check.
     seed: u64,
 }
@@ -102,16 +100,12 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             totals: ReplayTotals::default(),
             level: LEVELS.0,
             misses: 0,
-            debug: Default::default(), hist: Default::default(),
             seed: 0x5eed,
         }
     }
 
     /// What replay did.
     pub fn totals(&self) -> ReplayTotals {
-        let mut h: Vec<_> = self.hist.iter().collect();
-        h.sort_by_key(|x| std::cmp::Reverse(*x.1));
-        for (f, n) in h.iter().take(25) { eprintln!("{n} {f}"); }
         ReplayTotals { states: self.table.states() as u64, bytes: self.table.bytes() as u64, ..self.totals }
     }
 
@@ -230,7 +224,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             let ahead = &self.script[from..];
             if let Err(known) = self.table.insert(place.node, &place.operands, ahead, self.identity, segment) {
                 let cycles = known.passed.cycles;
-                return Err(self.sim.replay_failed(format!("a segment that took {cycles} cycles before went another way")));
+                return Err(self
+                    .sim
+                    .replay_failed(format!("a segment that took {cycles} cycles before went another way")));
             }
         }
         Ok(end)
@@ -284,7 +280,10 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let bytes = canon.bytes().to_vec();
         canon.survey(Survey::default());
         form(&mut canon, self.table.node(*now));
-        format!("another end: its state differs in {}", canon.first_difference(&bytes).unwrap_or("nothing that is seen"))
+        format!(
+            "another end: its state differs in {}",
+            canon.first_difference(&bytes).unwrap_or("nothing that is seen")
+        )
     }
 }
 
@@ -308,7 +307,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let sources = self.sources();
         let coincidences = self.sim.machine.tlb.operands.take_coincidences();
         // What nothing that is to come depends on has no place in the state; nor does it matter whether it shares a page.
-        let page = |(tag, page): (OperandTag, i32)| sources[usize::from(tag)].map(|(source, moved)| (source, page - moved));
+        let page =
+            |(tag, page): (OperandTag, i32)| sources[usize::from(tag)].map(|(source, moved)| (source, page - moved));
         let sharing = coincidences.iter().filter_map(|found| {
             let [a, b] = found.pages.map(page);
             Some(Sharing { pages: [a?, b?], same: found.same })
@@ -324,7 +324,9 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                 };
                 let sources: Box<[_]> = self.tags.iter().map(from).collect();
                 if sources.iter().any(|(source, _)| *source == MAIN_MEMORY) {
-                    return Err(self.sim.replay_failed("an operand of the state is none of those that were known".into()));
+                    return Err(self
+                        .sim
+                        .replay_failed("an operand of the state is none of those that were known".into()));
                 }
                 (End::State(place.node, sources), Some(place))
             }
@@ -385,29 +387,6 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
         tags.clear();
         tags.extend_from_slice(canon.operands());
-        {
-            let at = sim.host.at();
-            let mut name = 0u128;
-            for item in &self.script[at..(at + 12).min(self.script.len())] {
-                if let ScriptItem::Command(cmd) = item {
-                    name = name.wrapping_mul(0x1234567_89abcdef_1234567).wrapping_add(command_name(cmd, self.identity));
-                }
-            }
-            let mut c2 = Canon::default();
-            c2.begin(cycle);
-            c2.survey(Survey::default());
-            c2.set_pending(groups.pending(sim.host.at()), groups.complete);
-            sim.machine.canonical(&mut c2);
-            sim.memory.canonical(&mut c2);
-            let bytes = c2.bytes().to_vec();
-            if let Some(old) = self.debug.get(&name) {
-                if *old != bytes {
-                    let f = c2.all_differences(old);
-                    *self.hist.entry(f).or_insert(0) += 1;
-                }
-            }
-            self.debug.insert(name, bytes);
-        }
         let space = std::mem::take(&mut sim.machine.tlb.operands);
         let operands = tags.iter().map(|&(tag, pages)| moved(space.base(tag), pages)).collect();
         let node = table.intern(canon.key(), canon.bytes(), options.check > 0.0, || {

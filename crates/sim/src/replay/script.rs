@@ -62,7 +62,12 @@ impl Reach {
         if cmd.funct == funct::COUNTER_OP || addresses.into_iter().any(|(is, address)| is && address >= 1 << 40) {
             return false;
         }
-        self.note(cmd.funct, cmd, [0, 16, 32, 48].map(|lsb| rs1 >> lsb & 0xffff), [0, 16, 32, 48].map(|lsb| rs2 >> lsb & 0xffff));
+        self.note(
+            cmd.funct,
+            cmd,
+            [0, 16, 32, 48].map(|lsb| rs1 >> lsb & 0xffff),
+            [0, 16, 32, 48].map(|lsb| rs2 >> lsb & 0xffff),
+        );
         let product = |factors: &[u64]| factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor));
         let matrix = product(&[self.loop_rows, self.loop_stride, ELEMENT_BYTES]);
         let images = product(&[self.images, self.image_rows, self.image_columns, self.channels, ELEMENT_BYTES]);

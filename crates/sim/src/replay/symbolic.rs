@@ -78,8 +78,17 @@ pub(super) fn without_places(
 impl<H: Host> SymbolicHost<H> {
     pub(super) fn new(inner: H, script: Arc<[ScriptItem]>, identity: Option<u32>) -> Self {
         let free = FreeTags::all_but([]);
-        let mut host =
-            Self { inner, script, identity, free, operands: Vec::new(), told: 0, at: usize::MAX, command: None, writes: Memory::new() };
+        let mut host = Self {
+            inner,
+            script,
+            identity,
+            free,
+            operands: Vec::new(),
+            told: 0,
+            at: usize::MAX,
+            command: None,
+            writes: Memory::new(),
+        };
         host.look();
         host
     }

@@ -4,11 +4,11 @@
 use pollux_isa::values::DataflowMode;
 
 use super::operands::Pass;
-use crate::parts::canonical::{Canon, Canonical};
 use crate::execute::mesh_with_delays::MeshRequest;
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::BankId;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
 
 /// An entry of the control queue (`ComputeCntlSignals`): what the mesh needs to know about the rows of one cycle. What all

@@ -6,12 +6,12 @@ use pollux_isa::fields::ExecOperand;
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::execute::command_kind::Kind;
 use crate::execute::mesh_with_delays::transposed;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{BankId, BankRow};
+use crate::parts::canonical::Canonical;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::{IssuedCmd, RobId};
 

@@ -1,11 +1,11 @@
 //! The controller's state register, row counters and wires, named as in `ExecuteController.scala`.
 
 use super::operands::Pass;
-use crate::parts::canonical::Canonical;
 use crate::execute::mesh_with_delays::{MeshRequest, MeshWires, OperandRows};
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{BankId, BankSet};
+use crate::parts::canonical::Canonical;
 use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite, RobId};
 

@@ -4,10 +4,10 @@ use pollux_isa::fields::ConfigEx;
 use pollux_isa::values::{Activation, DataflowMode, Scale};
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, floor_add};
 use crate::front_end::loop_conv::request::{KernelPosition, OutputPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Derived, Settings, w};
+use crate::parts::canonical::Canonical;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum ExecuteState {

@@ -4,8 +4,8 @@ use pollux_isa::fields::ConfigLd;
 use pollux_isa::values::Scale;
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, mask};
+use crate::parts::canonical::Canonical;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum LoadState {

@@ -4,11 +4,11 @@ use std::num::Wrapping;
 
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, dram_at};
 use crate::front_end::loop_conv::load::{LoadState, config_ld};
 use crate::front_end::loop_conv::request::Request;
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// The load of the input (`LoopConvLdInput`). Rows and columns start in the padding, at negative positions.
 #[derive(Clone, Debug, Canonical)]

@@ -3,11 +3,11 @@
 use pollux_isa::fields::LoopConvWs;
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_conv::load::{LoadState, config_ld};
 use crate::front_end::loop_conv::request::{KernelPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// The load of the weights (`LoopConvLdWeight`).
 #[derive(Clone, Debug, Canonical)]

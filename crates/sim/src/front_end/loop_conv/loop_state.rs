@@ -3,11 +3,11 @@
 use pollux_isa::fields::{LoopConvConfig5, LoopConvConfig6};
 use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::geometry::Geometry;
 use crate::front_end::loop_conv::settings::Settings;
 use crate::front_end::unroller::{LoopFlags, LoopId};
 use crate::observation::event::Unit;
+use crate::parts::canonical::{Canon, Canonical};
 
 /// The five parts of a loop, as its flags count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

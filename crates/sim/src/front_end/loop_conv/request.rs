@@ -2,10 +2,10 @@
 
 use pollux_isa::GemminiConfig;
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::floor_add;
 use crate::front_end::loop_conv::settings::{Derived, Settings, W, w};
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 /// A request to a part: the loop's settings as they were when the part accepted it.
 #[derive(Clone, Copy, Debug, Canonical)]

@@ -6,10 +6,10 @@ use pollux_isa::fields::ConfigSt;
 use pollux_isa::values::Scale;
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_conv::request::{OutputPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// An accumulator scale of all ones keeps the one before (`StoreController.scala`).
 const ACC_SCALE_NO_CHANGE: Scale = Scale(u32::MAX);

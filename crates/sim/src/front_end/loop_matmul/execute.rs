@@ -2,11 +2,11 @@
 
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, floor_add};
 use crate::front_end::loop_matmul::block::{b_start, block_rows, last_block};
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum ExecuteState {

@@ -3,11 +3,11 @@
 
 use pollux_isa::{Command, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_matmul::block::{Block, b_start};
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 /// Where a loaded block goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]

@@ -5,9 +5,9 @@ use pollux_isa::fields::{
 };
 use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::geometry::{Geometry, mask};
 use crate::front_end::unroller::{LoopFlags, LoopId, PartSet};
+use crate::parts::canonical::{Canon, Canonical};
 
 /// Configuration and progress of a loop (`LoopMatmulState`): what each configuration command wrote last, and flags.
 #[derive(Clone, Debug)]

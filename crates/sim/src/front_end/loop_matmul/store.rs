@@ -6,11 +6,11 @@ use pollux_isa::fields::{ConfigNorm, MoveOperands, MoveSpad};
 use pollux_isa::values::{Activation, NormCmd};
 use pollux_isa::{Command, LocalAddr, RoccCommand};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::{Geometry, dram_at, floor_add, mask};
 use crate::front_end::loop_matmul::block::Block;
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 /// Whether statistics of a whole row are needed before any of it can be stored.
 fn needs_whole_rows(act: Activation) -> bool {

@@ -5,11 +5,11 @@ use pollux_isa::fields::{ConfigEx, ConfigLd, MoveOperands, MoveSpad};
 use pollux_isa::table::Class;
 use pollux_isa::{AddressLayout, Command, GemminiConfig, LocalAddr, RoccCommand, funct};
 
-use crate::parts::canonical::Canonical;
 use crate::front_end::geometry::mask;
 use crate::front_end::reservation_station::operands::{Operand, Operands};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::Canonical;
 
 /// The station's copy of what the configuration commands set, kept at allocation for the ranges of later commands.
 #[derive(Clone, Debug, Canonical)]

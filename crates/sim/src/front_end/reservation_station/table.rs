@@ -1,8 +1,8 @@
 //! One table of the station: the entries of a class, and which other entries each waits for.
 
-use crate::parts::canonical::{Canon, Canonical};
 use crate::front_end::reservation_station::operands::Operands;
 use crate::observation::event::Unit;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::wires::{GemminiCmd, PerUnit, UNITS};
 
 #[derive(Clone, Copy, Debug)]

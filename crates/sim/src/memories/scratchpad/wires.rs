@@ -1,6 +1,5 @@
 //! The wires of the local memories in one cycle, and the summaries of the banks' registers.
 
-use crate::parts::canonical::Canonical;
 use crate::dma::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse};
 use crate::dma::mvin_path::{MvinHeads, MvinTaken};
 use crate::dma::mvout_path::{MvoutWires, RowSource};
@@ -9,6 +8,7 @@ use crate::dma::stream_reader::StreamReaderWires;
 use crate::dma::stream_writer::StreamWriterWires;
 use crate::memories::accumulator_mem::WriteAddress;
 use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::canonical::Canonical;
 use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::TlbRequest;
