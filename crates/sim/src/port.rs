@@ -2,4 +2,5 @@
 
 pub mod frontend_tlb;
 pub(crate) mod operand_space;
+pub(crate) mod pages;
 pub mod tilelink;

@@ -52,8 +52,8 @@ pub(crate) struct Canon {
     now: Cycle,
     /// Age of each entry of the station within its class, from 1; 0 for entries that hold nothing.
     ages: [[u8; ENTRIES]; 3],
-    /// The operands met so far, and by how many pages they are moved.
-    operands: Vec<(OperandTag, i32)>,
+    /// The operands met so far.
+    operands: Vec<OperandTag>,
     /// Clients of the TLB that have something to translate.
     translates: [bool; 2],
     /// Number of the newest matrix product and how many there are.
@@ -181,10 +181,8 @@ impl Canon {
         xxhash_rust::xxh3::xxh3_128(&self.bytes)
     }
 
-    /// The operands that the state's addresses belong to, in the order in which they appear in it. The second number is the page in
-    /// which one begins as far as the form is concerned, seen from where it really begins: of an operand of which only a page register
-    /// still knows, this is that page.
-    pub fn operands(&self) -> &[(OperandTag, i32)] {
+    /// The operands that the state's addresses belong to, in the order in which they appear in it.
+    pub fn operands(&self) -> &[OperandTag] {
         &self.operands
     }
 
@@ -249,31 +247,13 @@ impl Canon {
             self.byte(u8::MAX);
             return self.word(distance);
         }
-        let order = self.order(tag, 0);
+        let known = self.operands.iter().position(|&operand| operand == tag);
+        let order = known.unwrap_or_else(|| {
+            self.operands.push(tag);
+            self.operands.len() - 1
+        });
         self.byte(order as u8);
         self.word(distance);
-    }
-
-    /// Place of an operand among those met so far; a new one is moved by so many pages.
-    fn order(&mut self, tag: OperandTag, moved: i32) -> usize {
-        let known = self.operands.iter().position(|&(operand, _)| operand == tag);
-        known.unwrap_or_else(|| {
-            self.operands.push((tag, moved));
-            self.operands.len() - 1
-        })
-    }
-
-    /// An address of which only the page matters.
-    pub fn page(address: &u64, canon: &mut Self) {
-        let (tag, distance) = operand_space::split(*address);
-        if tag == MAIN_MEMORY {
-            canon.byte(u8::MAX);
-            return canon.word(distance / operand_space::PAGE);
-        }
-        let page = operand_space::page_within(distance);
-        let order = canon.order(tag, page);
-        canon.byte(order as u8);
-        canon.word((page - canon.operands[order].1) as u64);
     }
 
     /// An entry of the reservation station.

@@ -23,7 +23,8 @@ use pollux_isa::GemminiConfig;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
 use crate::parts::canonical::{Canon, Canonical};
-use crate::port::operand_space::OperandSpace;
+use crate::port::operand_space::{self, OperandSpace};
+use crate::port::pages::{PageRegisters, PageRules};
 
 /// Bits of a byte offset in a page.
 const PAGE_BITS: u32 = 12;
@@ -391,19 +392,11 @@ fn walk(tables: PageTables, vpn: u64, read: impl Fn(u64) -> u64) -> Walk {
 }
 
 /// The page translated last, per client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PageRegister {
     valid: bool,
-    #[canon(via = Canon::page, valid_if = is_valid)]
     vaddr: u64,
-    #[canon(skip = "without translation that of vaddr")]
     paddr: u64,
-}
-
-impl PageRegister {
-    fn is_valid(&self) -> bool {
-        self.valid
-    }
 }
 
 /// Registers of one client.
@@ -425,7 +418,7 @@ impl Client {
         TlbResponse { miss: !self.hit, paddr: self.paddr }
     }
 
-    fn page_hit(&self, vaddr: u64, operands: &mut OperandSpace) -> bool {
+    fn page_hit(&self, vaddr: u64, operands: &OperandSpace) -> bool {
         self.last.valid && operands.same_page(self.last.vaddr, vaddr)
     }
 }
@@ -472,21 +465,46 @@ pub struct Faults {
     pub first: Option<PageFault>,
 }
 
-/// Without translation: the TLB proper has no state then, and nobody looks at the answer to a client that translates nothing.
+/// Without translation the TLB proper has no state, and the page registers and the arbiter are kept beside the state
+/// (`port/pages.rs`). Nobody looks at the answer to a client that translates nothing.
 impl Canonical for FrontendTlb {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { tlbs: _, clients, page_registers: _, last_grant, interrupt, faults: _, operands: _ } = self;
+        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, operands: _ } = self;
         for (i, client) in clients.iter().enumerate() {
-            let Client { request, needs_tlb, last, hit, paddr: _ } = client;
+            let Client { request, needs_tlb: _, last: _, hit, paddr: _ } = client;
             if canon.translates(i) {
                 request.canonical(canon);
-                hit.canonical(canon);
+                (!request.valid && *hit).canonical(canon);
             }
-            needs_tlb.canonical(canon);
-            last.canonical(canon);
         }
-        last_grant.canonical(canon);
+        let both = self.shared() && clients.iter().all(|client| client.needs_tlb);
+        both.then(|| self.arbitrate()).canonical(canon);
         interrupt.canonical(canon);
+    }
+}
+
+/// Bringing a state to another place.
+impl FrontendTlb {
+    /// The page registers and the arbiter.
+    pub(crate) fn set_pages(&mut self, pages: &PageRegisters) {
+        for (i, client) in self.clients.iter_mut().enumerate() {
+            // A page on its way has arrived, unless the access was made in the last cycle.
+            let last = if client.request.valid { pages.last[i] } else { pages.coming[i].or(pages.last[i]) };
+            let tag = operand_space::PAGE_REGISTERS[i];
+            let vaddr = operand_space::place(tag, 0, operand_space::PAGE);
+            client.last = PageRegister { valid: last.is_some() && self.page_registers, vaddr, paddr: 0 };
+            self.operands.set(tag, last.unwrap_or(0) * operand_space::PAGE);
+            if client.request.valid {
+                client.hit = pages.hit[i];
+                client.needs_tlb = !pages.hit[i];
+            }
+        }
+        self.last_grant = pages.last_grant;
+    }
+
+    /// How the page registers work.
+    pub(crate) fn page_rules(&self) -> PageRules {
+        PageRules { registers: self.page_registers, shared: self.shared() }
     }
 }
 
@@ -598,6 +616,9 @@ impl FrontendTlb {
         for (i, request) in requests.iter().enumerate() {
             changed |= self.tick_client(i, request, loaded[i], flush);
         }
+        if flush {
+            self.operands.note_flush(requests.each_ref().map(|request| request.valid));
+        }
         changed
     }
 
@@ -623,7 +644,10 @@ impl FrontendTlb {
     /// Clock edge of a client's registers; `loaded` is the physical address that the TLB just answered.
     pub(crate) fn tick_client(&mut self, i: usize, request: &TlbRequest, loaded: Option<u64>, flush: bool) -> bool {
         let before = self.clients[i];
-        let hit = before.page_hit(request.vaddr, &mut self.operands);
+        let hit = before.page_hit(request.vaddr, &self.operands);
+        let (follows, together) = (before.request.valid, i > 0 && self.clients[i - 1].request.valid && request.valid);
+        let repeats = !follows && before.request.vaddr == request.vaddr;
+        self.operands.note(i, request.vaddr, request.valid, follows, together, repeats);
         let mut client = Client {
             last: before.last,
             request: *request,
@@ -633,6 +657,7 @@ impl FrontendTlb {
         };
         if let Some(paddr) = loaded {
             client.last = PageRegister { valid: true, vaddr: before.request.vaddr, paddr };
+            self.operands.note_written(i);
         }
         client.last.valid &= !flush && self.page_registers;
         self.clients[i] = client;

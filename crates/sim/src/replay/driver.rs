@@ -8,7 +8,8 @@ use pollux_isa::ValidConfig;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    End, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Sharing, Source, Table, command_name,
+    End, Known, MAIN_MEMORY, Names, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
+    command_name,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
@@ -17,7 +18,8 @@ use crate::observation::event::{Cycle, Event};
 use crate::observation::observer::Observer;
 use crate::parts::canonical::{Canon, Canonical, Survey};
 use crate::parts::values::Timing;
-use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, PAGE};
+use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, Source};
+use crate::port::pages::{PageRegisters, PageRules};
 use crate::simulation::{Halt, Passed, Position, RunError, RunSummary, Simulation};
 
 /// Cycles between two boundaries, at least: a canonical form costs about as much as so many cycles.
@@ -33,11 +35,12 @@ const WATCH_HOPS: u64 = 1 << 12;
 /// Who watches a run.
 type Watch<'w> = dyn FnMut(Position) -> ControlFlow<()> + 'w;
 
-/// A state and where its operands lie.
+/// A state, where its operands lie, and what the page registers hold.
 #[derive(Clone, Debug)]
 struct Place {
     node: NodeId,
     operands: Vec<u64>,
+    pages: PageRegisters,
 }
 
 /// Totals at the start of a segment.
@@ -56,10 +59,11 @@ pub(crate) struct Replayer<'t, H, M> {
     script: Arc<[ScriptItem]>,
     groups: LoopGroups,
     options: ReplayOptions,
-    identity: Option<u32>,
+    names: Names,
+    rules: PageRules,
     canon: Canon,
-    /// The numbers that the machine has for the operands of the state in which it was last, and by how many pages they are moved.
-    tags: Vec<(OperandTag, i32)>,
+    /// The numbers that the machine has for the operands of the state in which it was last.
+    tags: Vec<OperandTag>,
     totals: ReplayTotals,
     /// Zeros at the end of a single command's hash that make it a boundary.
     level: u32,
@@ -85,16 +89,21 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         options: ReplayOptions,
         simulation: impl FnOnce(SymbolicHost<H>) -> Simulation<SymbolicHost<H>, M, Timing>,
     ) -> Self {
-        let identity = config.mvin_scale_args.as_ref().map(|args| args.identity.to_bits());
-        let mut sim = simulation(SymbolicHost::new(host, script.clone(), identity));
+        let names = Names {
+            identity: config.mvin_scale_args.as_ref().map(|args| args.identity.to_bits()),
+            request: u64::from(config.dma_maxbytes.max(config.beat_bytes())).next_power_of_two(),
+        };
+        let mut sim = simulation(SymbolicHost::new(host, script.clone(), names));
         sim.machine.tlb.operands = OperandSpace::with_operands();
+        let rules = sim.machine.tlb.page_rules();
         Self {
             sim,
             table,
             groups: LoopGroups::of(&script),
             script,
             options,
-            identity,
+            names,
+            rules,
             canon: Canon::default(),
             tags: Vec::new(),
             totals: ReplayTotals::default(),
@@ -128,7 +137,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         if self.simulate(observer, limit, watch, None)? == Halt::Finished {
             return Ok(self.sim.summary());
         }
-        let mut place = self.arrive()?;
+        let mut place = self.arrive(PageRegisters::default())?;
         loop {
             place = match self.hop(place, observer, limit, watch)? {
                 Some(place) => place,
@@ -139,7 +148,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
                 None => return Ok(self.sim.summary()),
             };
             if self.table.keep_within_limit() {
-                place = self.arrive()?;
+                place = self.arrive(place.pages)?;
             }
         }
     }
@@ -153,7 +162,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
         let mut away = false;
-        while let Some((segment, bases)) = self.known(&place, limit) {
+        while let Some((segment, end)) = self.known(&place, limit) {
             (self.level, self.misses) = (LEVELS.0, 0);
             if self.is_checked() {
                 if std::mem::take(&mut away) {
@@ -167,12 +176,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             }
             away = true;
             self.pass(&segment, observer);
-            match segment.end {
-                End::Finished => return Ok(None),
-                End::State(node, sources) => {
-                    let base = |&(source, pages): &(Source, i32)| moved(bases[usize::from(source)], pages);
-                    place = Place { node, operands: sources.iter().map(base).collect() };
-                }
+            match end {
+                Some(end) => place = end,
+                None => return Ok(None),
             }
             if self.totals.hops.is_multiple_of(WATCH_HOPS) && watch(self.sim.position()).is_break() {
                 self.restore(&place);
@@ -189,12 +195,24 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         Ok(Some(place))
     }
 
-    /// The known segment that comes next and its operands, unless it goes beyond the limit.
-    fn known(&self, place: &Place, limit: Cycle) -> Option<(Segment, Vec<u64>)> {
+    /// The known segment that comes next and the place to which it leads, unless it goes beyond the limit.
+    fn known(&self, place: &Place, limit: Cycle) -> Option<(Segment, Option<Place>)> {
         let ahead = &self.script[self.sim.host.at()..];
-        let (segment, bases) = self.table.find(place.node, &place.operands, ahead, self.identity)?;
-        let fits = self.sim.cycle().checked_add(segment.passed.cycles).is_some_and(|end| end < limit);
-        fits.then(|| (segment.clone(), bases))
+        let Known { segment, operands, pages } =
+            self.table.find(place.node, &place.operands, &self.surroundings(place), ahead)?;
+        self.sim.cycle().checked_add(segment.passed.cycles).filter(|end| *end < limit)?;
+        let end = match &segment.end {
+            End::Finished => None,
+            End::State(node, sources) => {
+                let operands = sources.iter().map(|&source| operands[usize::from(source)]).collect();
+                Some(Place { node: *node, operands, pages })
+            }
+        };
+        Some((segment.clone(), end))
+    }
+
+    fn surroundings(&self, place: &Place) -> Surroundings {
+        Surroundings { pages: place.pages, rules: self.rules, names: self.names }
     }
 
     /// Lets a known segment pass.
@@ -218,11 +236,12 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
         let from = self.sim.host.at();
-        let (segment, end) = self.segment(observer, limit, watch, None)?;
+        let (segment, end) = self.segment(place, observer, limit, watch, None)?;
         if let Some(segment) = segment {
             self.totals.recorded += 1;
             let ahead = &self.script[from..];
-            if let Err(known) = self.table.insert(place.node, &place.operands, ahead, self.identity, segment) {
+            let at = self.surroundings(place);
+            if let Err(known) = self.table.insert(place.node, &place.operands, &at, ahead, segment) {
                 let cycles = known.passed.cycles;
                 return Err(self
                     .sim
@@ -243,7 +262,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     ) -> Result<Option<Place>, RunError> {
         debug_assert_eq!(self.table.node(place.node).operands.len(), place.operands.len());
         let until = self.sim.host.at() + known.items;
-        let (found, end) = self.segment(observer, limit, watch, Some(until))?;
+        let (found, end) = self.segment(place, observer, limit, watch, Some(until))?;
         self.totals.checked += 1;
         match found {
             Some(found) if found.agrees(known) => Ok(end),
@@ -292,42 +311,32 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     /// Simulates to a boundary, or to item `until`, and tells what happened and where that leads. What breaks a rule of the RTL is not told.
     fn segment(
         &mut self,
+        place: &Place,
         observer: &mut impl Observer,
         limit: Cycle,
         watch: &mut Watch<'_>,
         until: Option<usize>,
     ) -> Result<(Option<Segment>, Option<Place>), RunError> {
         let start = self.start();
-        self.sim.host.begin(self.tags.iter().map(|(tag, _)| *tag));
-        self.sim.machine.tlb.operands.take_coincidences();
+        self.sim.host.begin(self.tags.iter().copied());
+        self.sim.machine.tlb.operands.take_events();
         let mut recorder = Recorder { observer, marks: Vec::new() };
         let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)))?;
         let marks = recorder.marks;
 
-        let sources = self.sources();
-        let coincidences = self.sim.machine.tlb.operands.take_coincidences();
-        // What nothing that is to come depends on has no place in the state; nor does it matter whether it shares a page.
-        let page =
-            |(tag, page): (OperandTag, i32)| sources[usize::from(tag)].map(|(source, moved)| (source, page - moved));
-        let sharing = coincidences.iter().filter_map(|found| {
-            let [a, b] = found.pages.map(page);
-            Some(Sharing { pages: [a?, b?], same: found.same })
-        });
-        let coincidences = sharing.collect();
+        let sources = self.sources(place);
+        let events = self.sim.machine.tlb.operands.take_events();
+        let (registers, pages) = place.pages.record(self.rules, &events, |question| sources[usize::from(question.tag)]);
         let (end, place) = match halt {
             Halt::Finished => (End::Finished, None),
             Halt::Stopped => {
-                let place = self.arrive()?;
-                let from = |&(tag, pages): &(OperandTag, i32)| {
-                    let (source, moved) = sources[usize::from(tag)].unwrap_or((MAIN_MEMORY, 0));
-                    (source, pages - moved)
+                let place = self.arrive(registers)?;
+                let sources: Option<Box<[Source]>> =
+                    self.tags.iter().map(|&tag| Some(sources[usize::from(tag)]?.0)).collect();
+                let Some(sources) = sources else {
+                    let reason = "an operand of the state is none of those that were known";
+                    return Err(self.sim.replay_failed(reason.into()));
                 };
-                let sources: Box<[_]> = self.tags.iter().map(from).collect();
-                if sources.iter().any(|(source, _)| *source == MAIN_MEMORY) {
-                    return Err(self
-                        .sim
-                        .replay_failed("an operand of the state is none of those that were known".into()));
-                }
                 (End::State(place.node, sources), Some(place))
             }
         };
@@ -339,7 +348,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             items: self.sim.host.at() - start.item,
             passed: Passed::between(&start.summary, &now),
             marks: marks.iter().map(|&(cycle, mark)| (cycle - start.summary.cycles, mark - start.marks)).collect(),
-            coincidences,
+            pages,
             end,
         };
         Ok((Some(segment), place))
@@ -354,7 +363,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         segment: Option<(usize, Option<usize>)>,
     ) -> Result<Halt, RunError> {
         let (from, until) = segment.map_or((None, None), |(from, until)| (Some(from), until));
-        let Self { sim, script, options, identity, level, .. } = self;
+        let Self { sim, script, options, names, level, .. } = self;
         let begin = sim.cycle();
         // The item that was judged last, and the judgement.
         let mut judged = (usize::MAX, false);
@@ -362,7 +371,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             tell_operands(sim);
             let at = sim.host.at();
             if judged.0 != at {
-                judged = (at, from != Some(at) && may_be_boundary(script, at, until, options, *identity, *level));
+                judged = (at, from != Some(at) && may_be_boundary(script, at, until, options, *names, *level));
             }
             let crowded = from.is_some() && sim.host.operands.len() >= MOST_NEW && from != Some(at);
             let long = from.is_none() || until.is_some() || options.every_command || sim.cycle() - begin >= SHORTEST;
@@ -370,8 +379,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         })
     }
 
-    /// The state at a boundary.
-    fn arrive(&mut self) -> Result<Place, RunError> {
+    /// The state at a boundary, at which the page registers hold this.
+    fn arrive(&mut self, pages: PageRegisters) -> Result<Place, RunError> {
         let Self { sim, table, canon, options, tags, groups, .. } = self;
         sim.settle();
         let cycle = sim.cycle();
@@ -388,13 +397,13 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         tags.clear();
         tags.extend_from_slice(canon.operands());
         let space = std::mem::take(&mut sim.machine.tlb.operands);
-        let operands = tags.iter().map(|&(tag, pages)| moved(space.base(tag), pages)).collect();
+        let operands = tags.iter().map(|&tag| space.base(tag)).collect();
         let node = table.intern(canon.key(), canon.bytes(), options.check > 0.0, || {
             (sim.machine.clone(), sim.memory.clone(), cycle, tags.as_slice().into())
         });
         sim.machine.tlb.operands = space;
         match node {
-            Ok(node) => Ok(Place { node, operands }),
+            Ok(node) => Ok(Place { node, operands, pages }),
             Err(_) => Err(sim.replay_failed("two states of the accelerator have one key".into())),
         }
     }
@@ -403,24 +412,26 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     fn restore(&mut self, place: &Place) {
         let node = self.table.node(place.node);
         let mut space = OperandSpace::with_operands();
-        for (&(tag, pages), &address) in node.operands.iter().zip(&place.operands) {
-            space.set(tag, moved(address, -pages));
+        for (&tag, &base) in node.operands.iter().zip(&place.operands) {
+            space.set(tag, base);
         }
         self.tags = node.operands.to_vec();
         let mut memory = node.memory.clone();
         memory.shift(node.cycle, self.sim.cycle());
         let mut machine = node.machine.clone();
         machine.tlb.operands = space;
+        machine.tlb.set_pages(&place.pages);
         self.sim.install(machine, memory);
     }
 
-    /// By number: where an operand comes from, and by how many pages it is moved there.
-    fn sources(&self) -> Vec<Option<(Source, i32)>> {
+    /// By number: where an operand comes from, and where it lies.
+    fn sources(&self, place: &Place) -> Vec<Option<(Source, u64)>> {
         let mut sources = vec![None; OPERANDS];
-        sources[usize::from(operand_space::MAIN_MEMORY)] = Some((MAIN_MEMORY, 0));
-        let commands = self.sim.host.operands.iter().map(|(tag, _)| (*tag, 0));
-        for (source, (tag, moved)) in self.tags.iter().copied().chain(commands).enumerate() {
-            sources[usize::from(tag)] = Some((source as Source, moved));
+        sources[usize::from(operand_space::MAIN_MEMORY)] = Some((MAIN_MEMORY, operand_space::MAIN_MEMORY_BASE));
+        let state = self.tags.iter().copied().zip(place.operands.iter().copied());
+        let commands = self.sim.host.operands.iter().copied();
+        for (source, (tag, base)) in state.chain(commands).enumerate() {
+            sources[usize::from(tag)] = Some((source as Source, base));
         }
         sources
     }
@@ -443,11 +454,6 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     }
 }
 
-/// An address so many pages further on.
-fn moved(address: u64, pages: i32) -> u64 {
-    address.wrapping_add_signed(i64::from(pages) * PAGE as i64)
-}
-
 /// Tells the machine of the operands of the command that comes next.
 #[inline]
 fn tell_operands<H: Host, M: ReplayableMemory>(sim: &mut Simulation<SymbolicHost<H>, M, Timing>) {
@@ -463,14 +469,14 @@ fn may_be_boundary(
     at: usize,
     until: Option<usize>,
     options: &ReplayOptions,
-    identity: Option<u32>,
+    names: Names,
     level: u32,
 ) -> bool {
     let Some(ScriptItem::Command(cmd)) = script.get(at) else { return false };
     if let Some(until) = until {
         return at == until;
     }
-    let chosen = || !belongs_to_loop(cmd) && command_name(cmd, identity).trailing_zeros() >= level;
+    let chosen = || !belongs_to_loop(cmd) && command_name(cmd, names).trailing_zeros() >= level;
     options.every_command || starts_loop(cmd) || chosen()
 }
 

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use pollux_isa::RoccCommand;
 use pollux_memory::Memory;
 
+use super::table::Names;
 use crate::host::{Host, ScriptItem};
-use crate::port::operand_space::{self, OPERANDS, OperandTag};
+use crate::port::operand_space::{self, OPERANDS, OperandTag, PAGE_REGISTERS};
 
 /// The numbers of operands that are not in use.
 #[derive(Clone, Debug)]
 struct FreeTags {
-    /// One bit a number; a set bit is in use. Number 0 is main memory itself.
+    /// One bit a number; a set bit is in use. Number 0 is main memory itself, and two are set aside for the page registers.
     used: [u64; OPERANDS / 64],
 }
 
 impl FreeTags {
     fn all_but(used: impl IntoIterator<Item = OperandTag>) -> Self {
         let mut tags = Self { used: [0; OPERANDS / 64] };
-        tags.used[0] = 1;
+        tags.used[0] = 1 | PAGE_REGISTERS.iter().fold(0, |set, tag| set | 1 << tag);
         used.into_iter().for_each(|tag| tags.take(tag));
         tags
     }
@@ -45,9 +46,9 @@ pub(super) const MOST_NEW: usize = OPERANDS / 4;
 pub(crate) struct SymbolicHost<H> {
     pub(super) inner: H,
     script: Arc<[ScriptItem]>,
-    identity: Option<u32>,
+    names: Names,
     free: FreeTags,
-    /// The operands of the commands since the last [`Self::begin`], in their order: number and address.
+    /// The operands of the commands since the last [`Self::begin`], in their order: number and place.
     pub(super) operands: Vec<(OperandTag, u64)>,
     /// Those of them that the machine has been told of.
     pub(super) told: usize,
@@ -59,12 +60,8 @@ pub(crate) struct SymbolicHost<H> {
 }
 
 /// The command as it matters to time, with operands that `place` gives their addresses. A zero is no address.
-pub(super) fn without_places(
-    cmd: &RoccCommand,
-    identity: Option<u32>,
-    mut place: impl FnMut(u64) -> u64,
-) -> RoccCommand {
-    let mut cmd = cmd.without_values(identity);
+pub(super) fn without_places(cmd: &RoccCommand, names: Names, mut place: impl FnMut(u64) -> u64) -> RoccCommand {
+    let mut cmd = cmd.without_values(names.identity);
     let [first, second] = cmd.dram_registers();
     if first && cmd.rs1 != 0 {
         cmd.rs1 = place(cmd.rs1);
@@ -76,12 +73,12 @@ pub(super) fn without_places(
 }
 
 impl<H: Host> SymbolicHost<H> {
-    pub(super) fn new(inner: H, script: Arc<[ScriptItem]>, identity: Option<u32>) -> Self {
+    pub(super) fn new(inner: H, script: Arc<[ScriptItem]>, names: Names) -> Self {
         let free = FreeTags::all_but([]);
         let mut host = Self {
             inner,
             script,
-            identity,
+            names,
             free,
             operands: Vec::new(),
             told: 0,
@@ -124,12 +121,12 @@ impl<H: Host> SymbolicHost<H> {
     }
 
     fn translate(&mut self) {
-        let Self { script, identity, free, operands, at, command, .. } = self;
+        let Self { script, names, free, operands, at, command, .. } = self;
         *command = match script.get(*at) {
-            Some(ScriptItem::Command(cmd)) => Some(without_places(cmd, *identity, |address| {
+            Some(ScriptItem::Command(cmd)) => Some(without_places(cmd, *names, |address| {
                 let tag = free.next();
-                operands.push((tag, address));
-                operand_space::place(tag, address)
+                operands.push((tag, operand_space::base(address, names.request)));
+                operand_space::place(tag, address, names.request)
             })),
             _ => None,
         };

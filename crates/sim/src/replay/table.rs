@@ -13,7 +13,8 @@ use crate::host::ScriptItem;
 use crate::machine::Machine;
 use crate::observation::event::Cycle;
 use crate::parts::values::Timing;
-use crate::port::operand_space::{self, OperandTag};
+use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
+use crate::port::pages::{PageRegisters, PageRules, PageStep};
 use crate::replay::symbolic::without_places;
 use crate::simulation::Passed;
 
@@ -58,8 +59,6 @@ pub struct ReplayTotals {
 /// Number of a state in the table.
 pub(super) type NodeId = u32;
 
-/// Where an operand comes from: the operands of the state in their order, then those of the segment's commands.
-pub(super) type Source = u16;
 /// Main memory itself.
 pub(super) const MAIN_MEMORY: Source = Source::MAX;
 
@@ -71,46 +70,35 @@ pub(super) struct Segment {
     pub passed: Passed,
     /// Marks that the host comes to: cycle from the start, and how many marks stand before it in the segment.
     pub marks: Box<[(Cycle, usize)]>,
-    /// Pages that must be the same, or not.
-    pub coincidences: Box<[Sharing]>,
+    /// What the page registers were asked, and the answers that must be the same.
+    pub pages: Box<[PageStep]>,
     pub end: End,
-}
-
-/// Pages of two operands that are the same, or are not.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sharing {
-    /// Operand and page, seen from the one in which it begins.
-    pub pages: [(Source, i32); 2],
-    pub same: bool,
 }
 
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum End {
-    /// In this state, before a command is accepted. Its operands are these ones, which begin so many pages further on.
-    State(NodeId, Box<[(Source, i32)]>),
+    /// In this state, before a command is accepted. Its operands are these ones.
+    State(NodeId, Box<[Source]>),
     /// The script is used up and everything is idle.
     Finished,
 }
 
 impl Segment {
-    /// Whether the operands' pages are as they were when the segment was recorded.
-    fn applies(&self, bases: &[u64]) -> bool {
-        let page = |(source, page): (Source, i32)| {
-            let offset = bases.get(usize::from(source)).map_or(0, |&base| operand_space::page_offset(base));
-            i64::from(page) + offset
-        };
-        self.coincidences.iter().all(|&Sharing { pages: [a, b], same }| (page(a) == page(b)) == same)
+    /// The page registers at the end, if the answers that time depends on are those of the recording.
+    fn applies(&self, at: &Surroundings, operands: &[u64]) -> Option<PageRegisters> {
+        let base = |source: Source| operands.get(usize::from(source)).copied().unwrap_or(MAIN_MEMORY_BASE);
+        at.pages.replay(at.rules, &self.pages, base)
     }
 
-    /// Two recordings of one segment. What was found out about pages may differ in what follows from the rest.
+    /// Two recordings of one segment. What the page registers were asked follows from the rest.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let Self { items, passed, marks, coincidences: _, end } = self;
+        let Self { items, passed, marks, pages: _, end } = self;
         *items == other.items && *passed == other.passed && *marks == other.marks && *end == other.end
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.coincidences) + size_of_val(&*self.marks) + 64
+        size_of::<Self>() + size_of_val(&*self.pages) + size_of_val(&*self.marks) + 64
     }
 }
 
@@ -125,7 +113,7 @@ pub(super) struct Node<M> {
     pub memory: M,
     pub cycle: Cycle,
     /// The numbers that the machine has for its operands, in their order.
-    pub operands: Box<[(OperandTag, i32)]>,
+    pub operands: Box<[OperandTag]>,
 }
 
 /// States and segments of one configuration behind one memory.
@@ -143,9 +131,33 @@ pub(crate) struct Table<M> {
     pub emptied: u64,
 }
 
+/// A known segment where it applies: with the operands that it may name and the page registers at its end.
+pub(super) struct Known<'t> {
+    pub segment: &'t Segment,
+    pub operands: Vec<u64>,
+    pub pages: PageRegisters,
+}
+
 /// Two states with one key have different forms.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Collision;
+
+/// What a state does not hold, and what its canonical form depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings {
+    pub pages: PageRegisters,
+    pub rules: PageRules,
+    pub names: Names,
+}
+
+/// How commands are brought to the form in which they matter to time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    /// Bits of the identity scale of loads.
+    pub identity: Option<u32>,
+    /// Bytes of the largest request.
+    pub request: u64,
+}
 
 /// A name with another item behind it.
 fn extend(name: u128, item: u128) -> u128 {
@@ -156,7 +168,7 @@ fn extend(name: u128, item: u128) -> u128 {
 }
 
 /// The name of an item and its operands, if it matters to time.
-fn item_name(item: &ScriptItem, identity: Option<u32>, operands: &mut Vec<u64>) -> Option<u128> {
+fn item_name(item: &ScriptItem, names: Names, operands: &mut Vec<u64>) -> Option<u128> {
     let (kind, number) = match *item {
         ScriptItem::Nothing => return None,
         ScriptItem::Mark => (0, 0),
@@ -165,16 +177,17 @@ fn item_name(item: &ScriptItem, identity: Option<u32>, operands: &mut Vec<u64>) 
         ScriptItem::Work(cycles) => (3, cycles),
         ScriptItem::Command(cmd) => {
             let registers = cmd.dram_registers().into_iter().zip([cmd.rs1, cmd.rs2]);
-            operands.extend(registers.filter(|&(is, address)| is && address != 0).map(|(_, address)| address));
-            return Some(command_name(&cmd, identity));
+            let addresses = registers.filter(|&(is, address)| is && address != 0);
+            operands.extend(addresses.map(|(_, address)| operand_space::base(address, names.request)));
+            return Some(command_name(&cmd, names));
         }
     };
     Some(u128::from(kind + 1u8) << 64 | u128::from(number))
 }
 
 /// The hash of a command as it matters to time, wherever its operands lie.
-pub(super) fn command_name(cmd: &RoccCommand, identity: Option<u32>) -> u128 {
-    let cmd = without_places(cmd, identity, |address| operand_space::place(1, address));
+pub(super) fn command_name(cmd: &RoccCommand, names: Names) -> u128 {
+    let cmd = without_places(cmd, names, |address| operand_space::place(1, address, names.request));
     let mut bytes = [0; 17];
     bytes[0] = cmd.funct;
     bytes[1..9].copy_from_slice(&cmd.rs1.to_le_bytes());
@@ -226,7 +239,7 @@ impl<M> Table<M> {
         key: u128,
         form: &[u8],
         compares: bool,
-        make: impl FnOnce() -> (Machine<Timing>, M, Cycle, Box<[(OperandTag, i32)]>),
+        make: impl FnOnce() -> (Machine<Timing>, M, Cycle, Box<[OperandTag]>),
     ) -> Result<NodeId, Collision> {
         if let Some(&id) = self.by_key.get(&key) {
             return match &self.nodes[id as usize].form {
@@ -249,26 +262,31 @@ impl<M> Table<M> {
         &self,
         node: NodeId,
         operands: &[u64],
+        at: &Surroundings,
         script: &[ScriptItem],
-        identity: Option<u32>,
-    ) -> Option<(&Segment, Vec<u64>)> {
+    ) -> Option<Known<'_>> {
+        let fits = |known: &'_ [Segment], bases: &[u64]| {
+            known.iter().enumerate().find_map(|(i, s)| Some((i, s.applies(at, bases)?)))
+        };
         let mut name = self.nodes[node as usize].key;
         let mut bases = operands.to_vec();
         for (i, item) in script.iter().enumerate() {
             if i > 0 && matches!(item, ScriptItem::Command(_)) {
-                let ends_here = self.segments.get(&name).and_then(|known| known.iter().find(|s| s.applies(&bases)));
-                if let Some(segment) = ends_here {
-                    return Some((segment, bases));
+                if let Some(known) = self.segments.get(&name)
+                    && let Some((i, pages)) = fits(known, &bases)
+                {
+                    return Some(Known { segment: &known[i], operands: bases, pages });
                 }
             }
-            let Some(item) = item_name(item, identity, &mut bases) else { continue };
+            let Some(item) = item_name(item, at.names, &mut bases) else { continue };
             name = extend(name, item);
             if !self.inner.contains(&name) {
                 return None;
             }
         }
         let known = self.segments.get(&extend(name, END))?;
-        known.iter().find(|s| s.applies(&bases)).map(|segment| (segment, bases))
+        let (i, pages) = fits(known, &bases)?;
+        Some(Known { segment: &known[i], operands: bases, pages })
     }
 
     /// Adds what follows from a state and these items. `None` if it is known already; the segment that contradicts it, if there is one.
@@ -276,14 +294,14 @@ impl<M> Table<M> {
         &mut self,
         node: NodeId,
         operands: &[u64],
+        at: &Surroundings,
         script: &[ScriptItem],
-        identity: Option<u32>,
         segment: Segment,
     ) -> Result<(), Box<Segment>> {
         let mut name = self.nodes[node as usize].key;
         let mut bases = operands.to_vec();
         for item in &script[..segment.items] {
-            let Some(item) = item_name(item, identity, &mut bases) else { continue };
+            let Some(item) = item_name(item, at.names, &mut bases) else { continue };
             name = extend(name, item);
             if self.inner.insert(name) {
                 self.bytes += 2 * size_of::<u128>();
@@ -293,7 +311,7 @@ impl<M> Table<M> {
             name = extend(name, END);
         }
         let known = self.segments.entry(name).or_default();
-        match known.iter().find(|s| s.applies(&bases)) {
+        match known.iter().find(|s| s.applies(at, &bases).is_some()) {
             Some(same) if same.agrees(&segment) => {}
             Some(other) => return Err(Box::new(other.clone())),
             None => {
