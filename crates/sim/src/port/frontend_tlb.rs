@@ -502,6 +502,37 @@ impl FrontendTlb {
         self.last_grant = pages.last_grant;
     }
 
+    /// Whether the page registers and the arbiter are in this state.
+    pub(crate) fn holds_pages(&self, pages: &PageRegisters) -> bool {
+        let holds = |(i, client): (usize, &Client)| {
+            let last = if client.request.valid { pages.last[i] } else { pages.coming[i].or(pages.last[i]) };
+            let held = client.last.valid.then(|| self.operands.page(client.last.vaddr));
+            held == last && (!client.request.valid || client.hit == pages.hit[i])
+        };
+        // While both ask, the grant is yet to come here.
+        let settled = self.clients.iter().any(|client| !client.needs_tlb);
+        self.clients.iter().enumerate().all(holds) && (!settled || !self.shared() || self.grants(pages))
+    }
+
+    /// The last grant, or the one that comes now.
+    fn grants(&self, pages: &PageRegisters) -> bool {
+        let coming = (0..CLIENTS).find(|&i| self.clients[i].needs_tlb);
+        coming.unwrap_or(self.last_grant) == pages.last_grant
+    }
+
+    /// The page registers, and what they should be.
+    pub(crate) fn describe_pages(&self, pages: &PageRegisters) -> String {
+        let held = |client: &Client| {
+            (
+                client.last.valid.then(|| self.operands.page(client.last.vaddr)),
+                client.request.valid,
+                client.hit,
+                client.needs_tlb,
+            )
+        };
+        format!("{:x?}, last grant {}, instead of {pages:x?}", self.clients.each_ref().map(held), self.last_grant)
+    }
+
     /// How the page registers work.
     pub(crate) fn page_rules(&self) -> PageRules {
         PageRules { registers: self.page_registers, shared: self.shared() }

@@ -123,7 +123,8 @@ impl OperandSpace {
         if self.bases.is_empty() { (a ^ b) >> PAGE_BITS == 0 } else { self.page(a) == self.page(b) }
     }
 
-    fn page(&self, address: u64) -> u64 {
+    /// The page of an address.
+    pub fn page(&self, address: u64) -> u64 {
         let (tag, distance) = split(address);
         page(self.base(tag), distance as u32)
     }

@@ -319,6 +319,14 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     ) -> Result<(Option<Segment>, Option<Place>), RunError> {
         let start = self.start();
         self.sim.host.begin(self.tags.iter().copied());
+        if self.options.check > 0.0 && !self.sim.machine.tlb.holds_pages(&place.pages) {
+            return Err(self.sim.replay_failed(format!(
+                "the page registers are not what they should be: {}",
+                self.sim.machine.tlb.describe_pages(&place.pages)
+            )));
+        }
+        // The registers may name operands whose numbers are given to others now.
+        self.sim.machine.tlb.set_pages(&place.pages);
         self.sim.machine.tlb.operands.take_events();
         let mut recorder = Recorder { observer, marks: Vec::new() };
         let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)))?;
@@ -354,7 +362,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         Ok((Some(segment), place))
     }
 
-    /// Simulates to a boundary: the first one after item `from`, if there is one, or that at item `until`.
+    /// Simulates to a boundary: the first one after item `from`, or that at item `until`; without a segment to the first command.
     fn simulate(
         &mut self,
         observer: &mut impl Observer,
@@ -371,7 +379,12 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             tell_operands(sim);
             let at = sim.host.at();
             if judged.0 != at {
-                judged = (at, from != Some(at) && may_be_boundary(script, at, until, options, *names, *level));
+                let boundary = match from {
+                    // Whatever comes first: nothing has happened yet.
+                    None => matches!(script.get(at), Some(ScriptItem::Command(_))),
+                    Some(from) => from != at && may_be_boundary(script, at, until, options, *names, *level),
+                };
+                judged = (at, boundary);
             }
             let crowded = from.is_some() && sim.host.operands.len() >= MOST_NEW && from != Some(at);
             let long = from.is_none() || until.is_some() || options.every_command || sim.cycle() - begin >= SHORTEST;
