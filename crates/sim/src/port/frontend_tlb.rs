@@ -499,7 +499,9 @@ impl FrontendTlb {
                 client.needs_tlb = !pages.hit[i];
             }
         }
-        self.last_grant = pages.last_grant;
+        // A grant between two that both asked in the last cycle is yet to be made here.
+        let both = self.clients.iter().all(|client| client.needs_tlb);
+        self.last_grant = if both { pages.grant_before } else { pages.last_grant };
     }
 
     /// Whether the page registers and the arbiter are in this state.

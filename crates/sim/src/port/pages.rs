@@ -25,7 +25,7 @@ pub(crate) struct PageRegisters {
     /// The client that was granted last.
     pub last_grant: usize,
     /// The same before the writer's last question, which may turn out to be one of two in its cycle.
-    grant_before: usize,
+    pub grant_before: usize,
     /// The writer's question was the last event and missed.
     writer_missed: bool,
 }
