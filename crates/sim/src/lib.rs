@@ -32,4 +32,4 @@ pub mod memory;
 pub mod runner;
 pub mod simulation;
 
-pub use observation::{observer, report, violation};
+pub use observation::{counts, observer, report, violation};

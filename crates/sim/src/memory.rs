@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 
 use pollux_isa::config::limits;
 use pollux_memory::Memory;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
 use crate::port::tilelink::{ABeat, DBeat};
@@ -206,7 +206,8 @@ impl ResponseQueue {
 }
 
 /// Traffic at the port since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PortTraffic {
     /// Read requests.
     pub reads: u64,

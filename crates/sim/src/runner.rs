@@ -161,6 +161,9 @@ impl<'a> Runner<'a> {
     ) -> Result<Outcome, Box<Stopped>> {
         let machine = Machine::new(self.config, self.translation);
         let mut simulation = Simulation::with_machine(machine, host, memory, observer.wants_events());
+        if observer.wants_counts() {
+            simulation.count_events(self.config);
+        }
         simulation.skip_idle = !self.plain;
         simulation.watchdog = self.watchdog;
         let result = simulation.run_watched(observer, self.limit, &mut self.watch);

@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
+use crate::observation::counts::{CountedOperation, EventCounts};
 use crate::observation::event::{Cycle, EventBuffer};
 use crate::observation::observer::Observer;
 use crate::observation::violation::{Violated, Violations};
@@ -131,6 +132,8 @@ pub struct Simulation<H, M> {
     summary: RunSummary,
     /// The mark that the observer was told of last.
     mark: Option<usize>,
+    /// The counts of which the observer was told, and the cycle up to which they are.
+    told: (Cycle, EventCounts),
     /// Cycles since the last one with an outcome in which something moved.
     turning: u64,
     /// The run ends if something moves in so many cycles and nothing comes of it: no command is accepted, issued or completed, no beat
@@ -188,10 +191,16 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             activity: Activity::default(),
             summary: RunSummary::default(),
             mark: None,
+            told: Default::default(),
             turning: 0,
             watchdog: WATCHDOG,
             skip_idle: true,
         }
+    }
+
+    /// Counts the events from now on, for [`Observer::counted`].
+    pub fn count_events(&mut self, config: &ValidConfig) {
+        self.events.count(config);
     }
 
     /// The cycle that comes next.
@@ -243,10 +252,27 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
 
     fn tell_mark(&mut self, observer: &mut impl Observer) {
         let mark = self.host.mark();
-        if let Some(mark) = mark.filter(|_| mark != self.mark) {
+        if mark == self.mark {
+            return;
+        }
+        self.tell_counts(observer);
+        if let Some(mark) = mark {
             observer.mark(self.cycle, mark);
         }
         self.mark = mark;
+    }
+
+    /// Tells the observer what has been counted since it was told last.
+    fn tell_counts(&mut self, observer: &mut impl Observer) {
+        if self.events.counts().is_none() || self.cycle == self.told.0 {
+            return;
+        }
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
+        let Some(&events) = self.events.counts() else { return };
+        let counts = events + self.machine.unit_counts();
+        let (start, before) = std::mem::replace(&mut self.told, (self.cycle, counts));
+        let cycles = self.cycle - start;
+        observer.counted(&CountedOperation { mark: self.mark, start, cycles, counts: counts - before });
     }
 
     /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
@@ -313,6 +339,17 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
     ) -> Result<RunSummary, RunError> {
         self.tell_mark(observer);
+        let result = self.run_on(observer, limit, watch);
+        self.tell_counts(observer);
+        result
+    }
+
+    fn run_on(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
+    ) -> Result<RunSummary, RunError> {
         let mut steps = 0u32;
         while self.cycle < limit {
             match self.step(observer, limit) {

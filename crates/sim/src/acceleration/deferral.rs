@@ -77,7 +77,7 @@ impl Scratchpad {
     pub(super) fn stream(&mut self, cycles: u32, stream: &RowStream, events: &mut EventBuffer) {
         let &RowStream { bank, next, step } = stream;
         self.spad_banks[bank.index()].stream(cycles, next, step);
-        events.push(Event::SpadRead { bank: bank.0, row: next.0, port: Port::Ex });
+        events.push_each(Event::SpadRead { bank: bank.0, row: next.0, port: Port::Ex }, cycles);
     }
 }
 

@@ -300,7 +300,7 @@ impl ExecuteController {
 }
 
 pub(crate) fn record(results: &ExResults, control: &ControlWires<'_>, events: &mut EventBuffer) {
-    if !events.enabled() {
+    if !events.listening() {
         return;
     }
     if let Some((request, _)) = control.request {

@@ -1,7 +1,9 @@
 //! What the machine does, cycle by cycle, as events. The kinds and their order within a cycle are those of the golden traces (`golden/README.md`).
 
+use pollux_isa::GemminiConfig;
 use serde::Serialize;
 
+use crate::observation::counts::{EventCounter, EventCounts};
 use crate::observation::violation::{Violation, Violations};
 
 /// A clock cycle, counted from the end of reset.
@@ -124,6 +126,9 @@ impl Event {
 #[derive(Clone, Debug, Default)]
 pub struct EventBuffer {
     enabled: bool,
+    /// Events are recorded or counted.
+    listening: bool,
+    counter: Option<Box<EventCounter>>,
     events: Vec<(u8, Event)>,
     /// The current cycle.
     cycle: Cycle,
@@ -133,7 +138,18 @@ pub struct EventBuffer {
 impl EventBuffer {
     /// A buffer that records iff `enabled`.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, ..Self::default() }
+        Self { enabled, listening: enabled, ..Self::default() }
+    }
+
+    /// Counts the events from now on.
+    pub(crate) fn count(&mut self, config: &GemminiConfig) {
+        self.listening = true;
+        self.counter = Some(Box::new(EventCounter::new(config)));
+    }
+
+    /// The events so far, if they are counted.
+    pub(crate) fn counts(&self) -> Option<&EventCounts> {
+        self.counter.as_ref().map(|counter| counter.counts())
     }
 
     /// A cycle begins.
@@ -167,10 +183,35 @@ impl EventBuffer {
         self.enabled
     }
 
+    /// True if events are recorded or counted.
+    #[inline]
+    pub(crate) fn listening(&self) -> bool {
+        self.listening
+    }
+
     /// Records one event of the current cycle.
     #[inline]
     pub fn push(&mut self, event: Event) {
+        if self.listening {
+            self.note(event, 1);
+        }
+    }
+
+    /// So many events that differ from this one at most in their row, of as many cycles. While events are recorded it is one.
+    #[inline]
+    pub(crate) fn push_each(&mut self, event: Event, cycles: u32) {
+        if self.listening {
+            self.note(event, cycles);
+        }
+    }
+
+    #[inline(never)] // most runs do not listen
+    fn note(&mut self, event: Event, times: u32) {
+        if let Some(counter) = &mut self.counter {
+            counter.count(&event, times.into());
+        }
         if self.enabled {
+            debug_assert!(times == 1, "recorded events are those of one cycle");
             self.events.push((self.position(&event), event));
         }
     }

@@ -22,6 +22,7 @@ use pollux_isa::GemminiConfig;
 
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
+use crate::observation::counts::TlbCounts;
 
 /// Bits of a byte offset in a page.
 const PAGE_BITS: u32 = 12;
@@ -226,6 +227,8 @@ struct Tlb {
     sectored_way: usize,
     sectored_hit: Option<usize>,
     superpage_way: usize,
+    /// Walks so far.
+    walks: u64,
 }
 
 impl Tlb {
@@ -242,6 +245,7 @@ impl Tlb {
             sectored_way: 0,
             sectored_hit: None,
             superpage_way: 0,
+            walks: 0,
         }
     }
 
@@ -320,6 +324,7 @@ impl Tlb {
     /// Notes which entries the refill will replace: an invalid one, else the oldest.
     fn start_walk(&mut self, vpn: u64) {
         let ways = self.sectored.len();
+        self.walks += 1;
         self.refill_tag = vpn;
         self.sectored_hit = self.sectored.iter().position(|e| e.tag_hit(vpn));
         let free = self.sectored.iter().position(|e| !e.valid.contains(&true));
@@ -448,6 +453,8 @@ pub struct FrontendTlb {
     last_grant: usize,
     interrupt: bool,
     faults: Faults,
+    /// Requests at the TLB proper so far.
+    lookups: u64,
 }
 
 /// Accesses that the page table did not allow, since the start.
@@ -470,6 +477,7 @@ impl FrontendTlb {
             last_grant: 0,
             interrupt: false,
             faults: Faults::default(),
+            lookups: 0,
         }
     }
 
@@ -477,6 +485,11 @@ impl FrontendTlb {
     #[inline]
     pub fn walks(&self) -> bool {
         self.tlbs.iter().any(|tlb| tlb.state != WalkState::Ready)
+    }
+
+    /// Requests behind the page registers, and walks, so far.
+    pub fn counts(&self) -> TlbCounts {
+        TlbCounts { lookups: self.lookups, walks: self.tlbs.iter().map(|tlb| tlb.walks).sum() }
     }
 
     /// The interrupt line: a page fault since the last flush.
@@ -577,6 +590,7 @@ impl FrontendTlb {
             let request = TlbRequest { valid: access.fires[i], ..self.clients[i].request };
             changed |= tlb.tick(&request, &access.lookups[i], flush, &read);
         }
+        self.lookups += access.fires.iter().filter(|fires| **fires).count() as u64;
         if access.fires.contains(&true) {
             self.last_grant = access.chosen;
         }
