@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use pollux::Action;
 use pollux::{FunctionalOutcome, Run};
 use pollux_asm::Program;
+use pollux_energy::EnergyReport;
 use pollux_isa::StreamItem;
 use pollux_memory::Memory;
+use pollux_sim::counts::CountingObserver;
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::report::{Profiler, RunReport};
@@ -18,6 +20,7 @@ use pollux_trace::event_csv;
 use pollux_trace::report::CommandLog;
 
 use crate::arguments::{CycleArguments, PolicyName};
+use crate::energy::Pricing;
 use crate::failure::Failure;
 use crate::files::OutputFile;
 use crate::output::Output;
@@ -47,14 +50,23 @@ pub struct CycleRun {
     pub summary: RunSummary,
     /// What the cycles were spent on, if asked for.
     pub report: Option<RunReport>,
+    /// What it took of energy, if asked for.
+    pub energy: Option<EnergyReport>,
 }
 
-/// Runs a program that has been checked clock by clock; with `profile`, the run has a report.
+/// Runs a program that has been checked clock by clock; with `profile`, the run has a report, with `pricing` one on energy.
 ///
 /// # Errors
 /// A deadlock, the limit, or a file that cannot be written.
-pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out: &Output) -> Result<CycleRun, Failure> {
-    let mut observer = (None, Files::create(setup, out)?);
+pub fn run_cycles(
+    program: &Program,
+    setup: &CycleArguments,
+    profile: bool,
+    pricing: Option<&Pricing>,
+    out: &Output,
+) -> Result<CycleRun, Failure> {
+    let counting = pricing.is_some().then(CountingObserver::default);
+    let mut observer = (None, (Files::create(setup, out)?, counting));
     if profile {
         observer.0 = Some(Profiler::new(&program.config, &program.items));
     }
@@ -73,14 +85,16 @@ pub fn run_cycles(program: &Program, setup: &CycleArguments, profile: bool, out:
         });
     let outcome = match &mut observer {
         (Some(_), _) => run.observed(&mut observer),
-        (None, files) => run.observed(files),
+        (None, others) => run.observed(others),
     };
     progress.finish();
     let outcome = outcome?;
-    let (profiler, files) = observer;
+    let (profiler, (files, counted)) = observer;
     files.finish()?;
     let report = profiler.map(|profiler| profiler.finish(&outcome.summary));
-    Ok(CycleRun { memory: outcome.memory, summary: outcome.summary, report })
+    let counted = pricing.zip(counted.as_ref());
+    let energy = counted.map(|(pricing, counted)| pricing.of_program(program, counted, &outcome.summary));
+    Ok(CycleRun { memory: outcome.memory, summary: outcome.summary, report, energy })
 }
 
 /// The rules of the RTL that a run broke, as warnings.

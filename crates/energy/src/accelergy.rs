@@ -18,7 +18,7 @@
 //! accumulating write apart. The bits of an access stand in the argument `width`, as Pollux writes it, or are given: Accelergy's
 //! own tables do not have them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use pollux_isa::GemminiConfig;
@@ -370,9 +370,11 @@ pub fn import(ert: Reference<'_>, art: Option<Reference<'_>>, options: &Import) 
     let document: ErtIn = ert.read()?;
     ert.check_version(&document.ert.version)?;
     let mut collected = Collected::default();
+    let mut ignored = BTreeSet::new();
     for table in &document.ert.tables {
         let (name, count) = ert.component(&table.name)?;
         if options.ignore.contains(&name) {
+            ignored.insert(name);
             continue;
         }
         collected.add_energies(ert, &name, count, table, options)?;
@@ -382,10 +384,15 @@ pub fn import(ert: Reference<'_>, art: Option<Reference<'_>>, options: &Import) 
         art.check_version(&document.art.version)?;
         for table in &document.art.tables {
             let (name, count) = art.component(&table.name)?;
-            if !options.ignore.contains(&name) {
+            if options.ignore.contains(&name) {
+                ignored.insert(name);
+            } else {
                 collected.add_area(art, &name, count, table)?;
             }
         }
+    }
+    if let Some(name) = options.ignore.iter().find(|name| !ignored.contains(*name)) {
+        return Err(EnergyError::Reference(format!("{}: no component `{name}` is there to be left out", ert.file)));
     }
     let text = collected.toml(ert, art, options)?;
     EnergyTable::parse(&options.name, &text)?;

@@ -164,5 +164,9 @@ fn a_component_can_be_left_out() {
     );
     let reference = Reference { file: "e.yaml", text: &text };
     assert!(import(reference, None, &widths()).is_err());
-    assert!(import(reference, None, &Import { ignore: vec!["noc".into()], ..widths() }).is_ok());
+    let ignore = |name: &str| Import { ignore: vec![name.into()], ..widths() };
+    assert!(import(reference, None, &ignore("noc")).is_ok());
+    let reference = Reference { file: "e.yaml", text: ERT };
+    let error = import(reference, None, &ignore("noc")).expect_err("there is none").to_string();
+    assert_eq!(error, "e.yaml: no component `noc` is there to be left out");
 }

@@ -63,7 +63,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
     let cycles =
-        if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, out)?) } else { None };
+        if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, None, out)?) } else { None };
     if let Some(run) = &cycles {
         execution::violations(&run.summary, PolicyName::Error)?;
     }
