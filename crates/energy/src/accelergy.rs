@@ -26,8 +26,9 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use crate::error::EnergyError;
+use crate::figure::Node;
 use crate::prices::{Component, Prices, multipliers};
-use crate::table::{EnergyTable, Node};
+use crate::table::EnergyTable;
 
 /// Version of the tables that are written.
 const VERSION: &str = "0.4";

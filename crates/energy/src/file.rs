@@ -6,8 +6,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::EnergyError;
+use crate::figure::{FIGURES, Figure, Node, Quantity};
 use crate::memory::{Capacity, Memory, MemoryLaw, Point};
-use crate::table::{EnergyTable, FIGURES, Figure, Node, Quantity};
+use crate::table::EnergyTable;
 
 type Result<T> = std::result::Result<T, EnergyError>;
 
@@ -309,8 +310,17 @@ fn sources(top: &mut Section<'_>) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
-/// Reads a table.
-pub(crate) fn parse(name: &str, text: &str) -> Result<EnergyTable> {
+impl EnergyTable {
+    /// Reads a table; `file` is its name in messages.
+    ///
+    /// # Errors
+    /// [`EnergyError::File`] names line and key.
+    pub fn parse(file: &str, text: &str) -> std::result::Result<Self, EnergyError> {
+        parse(file, text)
+    }
+}
+
+fn parse(name: &str, text: &str) -> Result<EnergyTable> {
     let file = File { name, text };
     let document =
         DeTable::parse(text).map_err(|error| file.error(error.span().map_or(0, |span| span.start), error.message()))?;

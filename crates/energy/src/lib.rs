@@ -27,7 +27,9 @@
 //! ```
 
 pub mod accelergy;
+mod built_in;
 mod error;
+mod figure;
 mod file;
 mod memory;
 mod prices;
@@ -36,7 +38,8 @@ mod table;
 mod text;
 
 pub use error::EnergyError;
+pub use figure::{Figure, Node, Quantity};
 pub use memory::{Capacity, Memory, MemoryLaw, Point};
 pub use prices::{Area, Component, Price, Prices};
 pub use report::{ActionEnergy, ComponentEnergy, Counted, EnergyFigures, EnergyReport, Unpriced};
-pub use table::{EnergyTable, Figure, Node, Quantity};
+pub use table::EnergyTable;

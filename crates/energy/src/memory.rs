@@ -1,6 +1,6 @@
 //! What an access of a memory costs: measured points, a fitted law, or one figure.
 
-use crate::table::Node;
+use crate::figure::Node;
 
 /// A memory's figures with their source.
 #[derive(Clone, Debug, PartialEq)]

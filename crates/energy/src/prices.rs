@@ -30,8 +30,9 @@ use pollux_sim::counts::EventCounts;
 use serde::Serialize;
 
 use crate::error::EnergyError;
+use crate::figure::Node;
 use crate::memory::{Memory, MemoryPrice, Size};
-use crate::table::{EnergyTable, Node};
+use crate::table::EnergyTable;
 
 /// A part of the accelerator whose energy stands by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -3,8 +3,8 @@
 use pollux_sim::counts::EventCounts;
 use serde::Serialize;
 
+use crate::figure::Node;
 use crate::prices::{Area, Component, Prices, leakage_pj};
-use crate::table::Node;
 
 /// An operation with its counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod bench;
 mod dram;
 mod model;
 
+pub use crate::observation::counts::PortTraffic;
 pub use bandwidth::{BandwidthMemory, BandwidthParameters};
 pub use bench::{BenchMemory, BenchParameters};
 pub use dram::{CacheParameters, DramL2Memory, DramL2Parameters, DramParameters};
@@ -27,7 +28,6 @@ use std::collections::VecDeque;
 
 use pollux_isa::config::limits;
 use pollux_memory::Memory;
-use serde::{Deserialize, Serialize};
 
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
 use crate::port::tilelink::{ABeat, DBeat};
@@ -203,24 +203,6 @@ impl ResponseQueue {
     fn next_event(&self, cycle: Cycle) -> Option<Cycle> {
         self.offered().filter(|offered| *offered > cycle)
     }
-}
-
-/// Traffic at the port since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortTraffic {
-    /// Read requests.
-    pub reads: u64,
-    /// Write requests.
-    pub writes: u64,
-    /// Bytes of the read requests.
-    pub read_bytes: u64,
-    /// Enabled bytes of the write beats.
-    pub written_bytes: u64,
-    /// Beats of data taken on channel D.
-    pub read_beats: u64,
-    /// Beats of writes accepted on channel A.
-    pub write_beats: u64,
 }
 
 /// Handshakes at the port in one cycle.

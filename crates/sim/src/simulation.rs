@@ -11,9 +11,9 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
-use crate::observation::counts::{CountedOperation, EventCounts};
+use crate::observation::counts::EventCounts;
 use crate::observation::event::{Cycle, EventBuffer};
-use crate::observation::observer::Observer;
+use crate::observation::observer::{CountedOperation, Observer};
 use crate::observation::violation::{Violated, Violations};
 use crate::port::frontend_tlb::{PageFault, Translation};
 

@@ -1,7 +1,7 @@
 //! [`EventCounts`]: how often each part of the accelerator was used, exactly.
 //!
 //! They are what energy is reckoned from, and what a schedule can be priced by beforehand. A run counts them as its events occur,
-//! without recording the events: [`CountingObserver`] asks for them, for the whole run and by operation.
+//! without recording the events: [`CountingObserver`](crate::counts::CountingObserver) asks for them, for the whole run and by operation.
 //!
 //! | counts | counted where | as |
 //! |---|---|---|
@@ -14,17 +14,16 @@
 use std::ops::{Add, AddAssign, Sub};
 
 use pollux_isa::values::{Activation, NormCmd};
-use pollux_isa::{Command, GemminiConfig, RoccCommand, StreamItem};
 use serde::{Deserialize, Serialize};
 
-use crate::memory::PortTraffic;
-use crate::observation::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
-use crate::observation::observer::Observer;
-use crate::observation::report::MacCounter;
+/// A structure of plain counts, with sums and differences field by field.
+macro_rules! counts {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type),* }
 
-/// Sums and differences of counts, field by field.
-macro_rules! additive {
-    ($name:ident { $($field:ident),* $(,)? }) => {
         impl Add for $name {
             type Output = Self;
             fn add(self, other: Self) -> Self {
@@ -45,18 +44,23 @@ macro_rules! additive {
     };
 }
 
-/// A structure of plain counts with sums and differences.
-macro_rules! counts {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type),* }
-        additive!($name { $($field),* });
-    };
+counts! {
+    /// Traffic at the port since the start.
+    PortTraffic {
+        /// Read requests.
+        reads: u64,
+        /// Write requests.
+        writes: u64,
+        /// Bytes of the read requests.
+        read_bytes: u64,
+        /// Enabled bytes of the write beats.
+        written_bytes: u64,
+        /// Beats of data taken on channel D.
+        read_beats: u64,
+        /// Beats of writes accepted on channel A.
+        write_beats: u64,
+    }
 }
-
-additive!(PortTraffic { reads, writes, read_bytes, written_bytes, read_beats, write_beats });
 
 counts! {
     /// How often each part was used. Rows are rows of DIM elements.
@@ -278,154 +282,3 @@ impl AccumulatorRows {
         self.ex_accumulates + self.dma_accumulates
     }
 }
-
-/// Counts events as they occur. What has no events is left 0.
-#[derive(Clone, Debug)]
-pub(crate) struct EventCounter {
-    counts: EventCounts,
-    config: GemminiConfig,
-    macs: MacCounter,
-    /// Execute commands that wait for their issue, by entry.
-    execute: Vec<RoccCommand>,
-}
-
-impl EventCounter {
-    pub(crate) fn new(config: &GemminiConfig) -> Self {
-        Self {
-            counts: EventCounts::default(),
-            macs: MacCounter::new(config),
-            execute: vec![RoccCommand::default(); config.reservation_station_entries_ex as usize],
-            config: config.clone(),
-        }
-    }
-
-    pub(crate) fn counts(&self) -> &EventCounts {
-        &self.counts
-    }
-
-    /// So many events like this one.
-    pub(crate) fn count(&mut self, event: &Event, times: u64) {
-        let EventCounts { memory, scratchpad, accumulator, mesh, commands, .. } = &mut self.counts;
-        *match *event {
-            Event::Accept { .. } => &mut commands.host,
-            Event::Alloc { unit, entry, funct, rs1, rs2, origin, .. } => {
-                commands.unrolled += u64::from(origin != Origin::Host);
-                match unit {
-                    Unit::Ld => &mut commands.load,
-                    Unit::Ex => {
-                        self.execute[usize::from(entry)] = RoccCommand { funct, rs1, rs2 };
-                        &mut commands.execute
-                    }
-                    Unit::St => &mut commands.store,
-                }
-            }
-            Event::Issue { unit: Unit::Ex, entry, .. } => return self.issue(self.execute[usize::from(entry)]),
-            Event::Req { kind: ReqKind::Get, size, .. } => {
-                memory.read_bytes += u64::from(size);
-                &mut memory.reads
-            }
-            Event::Req { beat, mask, .. } => {
-                memory.writes += u64::from(beat == 0);
-                memory.written_bytes += u64::from(mask.count_ones());
-                &mut memory.write_beats
-            }
-            Event::Rsp { ack: false, .. } => &mut memory.read_beats,
-            Event::SpadRead { port: Port::Ex, .. } => &mut scratchpad.ex_reads,
-            Event::SpadRead { port: Port::Dma, .. } => &mut scratchpad.dma_reads,
-            Event::SpadWrite { port: Port::Ex, .. } => &mut scratchpad.ex_writes,
-            Event::SpadWrite { port: Port::Dma, .. } => &mut scratchpad.dma_writes,
-            Event::AccRead { port: Port::Ex, .. } => &mut accumulator.ex_reads,
-            Event::AccRead { port: Port::Dma, .. } => &mut accumulator.dma_reads,
-            Event::AccWrite { port: Port::Ex, accumulate: false, .. } => &mut accumulator.ex_writes,
-            Event::AccWrite { port: Port::Ex, accumulate: true, .. } => &mut accumulator.ex_accumulates,
-            Event::AccWrite { port: Port::Dma, accumulate: false, .. } => &mut accumulator.dma_writes,
-            Event::AccWrite { port: Port::Dma, accumulate: true, .. } => &mut accumulator.dma_accumulates,
-            Event::MeshReq { .. } => &mut mesh.requests,
-            Event::MeshA => &mut mesh.operand_rows,
-            Event::MeshOut { .. } => &mut mesh.rows,
-            Event::Busy { .. }
-            | Event::Issue { .. }
-            | Event::Complete { .. }
-            | Event::Rsp { ack: true, .. }
-            | Event::Resp { .. } => return,
-        } += times;
-    }
-
-    /// The next execute command, in program order.
-    fn issue(&mut self, command: RoccCommand) {
-        let mesh = &mut self.counts.mesh;
-        mesh.macs += self.macs.issue(command);
-        if let Some(Command::Preload(preload)) = Command::from_rocc(&self.config, command)
-            && !preload.d.is_garbage(self.config.layout())
-        {
-            mesh.preloads += 1;
-            mesh.preloaded += u64::from(preload.d_rows) * u64::from(preload.d_cols);
-        }
-    }
-}
-
-/// The counts of an operation: of what stands between two marks of the host.
-///
-/// What happens in a cycle belongs to the operation at which the host is then, as in
-/// [`OperationReport`](crate::report::OperationReport).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CountedOperation {
-    /// Number of its mark, from 0; none before the first.
-    pub mark: Option<usize>,
-    /// First cycle.
-    pub start: Cycle,
-    /// Cycles.
-    pub cycles: u64,
-    /// Counts.
-    pub counts: EventCounts,
-}
-
-/// Collects the counts of a run, by operation.
-#[derive(Clone, Debug, Default)]
-pub struct CountingObserver {
-    operations: Vec<CountedOperation>,
-}
-
-impl CountingObserver {
-    /// Counts of the whole run.
-    pub fn total(&self) -> EventCounts {
-        self.operations.iter().fold(EventCounts::default(), |sum, operation| sum + operation.counts)
-    }
-
-    /// Counts of the operations, in their order.
-    pub fn operations(&self) -> &[CountedOperation] {
-        &self.operations
-    }
-}
-
-impl Observer for CountingObserver {
-    fn wants_events(&self) -> bool {
-        false
-    }
-
-    fn wants_counts(&self) -> bool {
-        true
-    }
-
-    fn event(&mut self, _: Cycle, _: &Event) {}
-
-    fn counted(&mut self, operation: &CountedOperation) {
-        match self.operations.last_mut() {
-            // A run that was stopped and goes on tells of an operation in parts.
-            Some(last) if last.mark == operation.mark => {
-                last.cycles += operation.cycles;
-                last.counts += operation.counts;
-            }
-            _ => self.operations.push(*operation),
-        }
-    }
-}
-
-/// Names of a program's marks, in order: those that [`CountedOperation::mark`] counts.
-pub fn mark_names(items: &[StreamItem]) -> Vec<String> {
-    let mark = |item: &StreamItem| if let StreamItem::Mark(name) = item { Some(name.clone()) } else { None };
-    items.iter().filter_map(mark).collect()
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,26 @@
 //! The one interface through which traces, the verifier, reports and views observe a run: [`Observer`] is told what the machine does
 //! ([`Event`]) and what its cycles are spent on ([`Activity`]).
 
+use crate::observation::counts::EventCounts;
+
 pub use crate::observation::activity::{Activity, Span};
-pub use crate::observation::counts::CountedOperation;
 pub use crate::observation::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
+
+/// The counts of an operation: of what stands between two marks of the host.
+///
+/// What happens in a cycle belongs to the operation at which the host is then, as in
+/// [`OperationReport`](crate::report::OperationReport).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountedOperation {
+    /// Number of its mark, from 0; none before the first.
+    pub mark: Option<usize>,
+    /// First cycle.
+    pub start: Cycle,
+    /// Cycles.
+    pub cycles: u64,
+    /// Counts.
+    pub counts: EventCounts,
+}
 
 /// A client of the machine's events and activities.
 pub trait Observer {

@@ -2,6 +2,7 @@ use pollux_isa::{RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 
 use super::*;
+use crate::observation::counts::CommandCounts;
 use crate::runner::Runner;
 
 #[test]
