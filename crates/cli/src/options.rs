@@ -434,6 +434,8 @@ mod tests {
                 "range" | "method" => "mse",
                 "keep-tokens" => "0=0.5",
                 "dimension" => "a=1",
+                "clock" => "1GHz",
+                "width" => "DRAM=64",
                 "prune-blocks" | "prune-weights" => "0.5",
                 _ => "1",
             }

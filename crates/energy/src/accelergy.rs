@@ -293,7 +293,7 @@ impl Reference<'_> {
     fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, EnergyError> {
         serde_saphyr::from_str(self.text).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
-            self.error(line, first_line(&error.to_string()))
+            self.error(line, bare(&error.to_string()))
         })
     }
 
@@ -338,8 +338,13 @@ impl Reference<'_> {
     }
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// A message of the YAML reader without its place, which is told apart, and its excerpt.
+fn bare(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let message =
+        line.strip_prefix("line ").and_then(|rest| rest.split_once(": ")).map_or(line, |(_, message)| message);
+    message.to_owned()
 }
 
 /// A memory as read.
