@@ -77,6 +77,7 @@ pub fn run_cycles(
         .checked()
         .memory(setup.memory)
         .interval(setup.interval)
+        .processor(setup.processor)
         .translation(setup.page_walk.map_or(Translation::Bare, paged))
         .limit(setup.limit)
         .watch(|position| {

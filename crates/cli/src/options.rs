@@ -299,6 +299,7 @@ mod tests {
     const CYCLES: Options = &[
         ("memory", Needs("--cycles")),
         ("interval", Needs("--cycles")),
+        ("processor", Needs("--cycles")),
         ("page-walk", Needs("--cycles")),
         ("limit", Needs("--cycles")),
         ("trace", Needs("--cycles")),
@@ -435,6 +436,7 @@ mod tests {
                 "keep-tokens" => "0=0.5",
                 "dimension" => "a=1",
                 "clock" => "1GHz",
+                "processor" => "rocket",
                 "width" => "DRAM=64",
                 "prune-blocks" | "prune-weights" => "0.5",
                 _ => "1",

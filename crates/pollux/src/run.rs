@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use pollux_asm::Disassembler;
 use pollux_functional::{Action, Counts, FunctionalModel};
 use pollux_memory::Memory;
+use pollux_sim::host::Processor;
 use pollux_sim::machine::{Machine, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
@@ -24,6 +25,7 @@ pub struct Run<'p> {
     memory: MemoryModel,
     translation: Translation,
     interval: u64,
+    processor: Option<Processor>,
     limit: Option<Cycle>,
     plain: bool,
     action: Action,
@@ -67,6 +69,7 @@ impl<'p> Run<'p> {
             memory: MemoryModel::default(),
             translation: Translation::Bare,
             interval: 1,
+            processor: None,
             limit: None,
             plain: false,
             action: Action::Error,
@@ -91,6 +94,12 @@ impl<'p> Run<'p> {
     #[must_use]
     pub fn interval(self, interval: u64) -> Self {
         Self { interval, ..self }
+    }
+
+    /// A processor that runs ahead of the accelerator, instead of a host that waits with each command until it is accepted.
+    #[must_use]
+    pub fn processor(self, processor: impl Into<Option<Processor>>) -> Self {
+        Self { processor: processor.into(), ..self }
     }
 
     /// Stops after so many cycles. Without a limit, only illegal programs are stopped, after 10 million.
@@ -146,6 +155,7 @@ impl<'p> Run<'p> {
             .memory(self.memory)
             .translation(self.translation)
             .interval(self.interval)
+            .processor(self.processor)
             .limit(self.limit.unwrap_or_else(default_limit))
             .plain(self.plain)
             .watch(self.watch);

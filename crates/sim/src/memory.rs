@@ -1,12 +1,14 @@
-//! What stands behind the accelerator's memory port: a trait, the golden bench's port, and two models of a real system.
+//! What stands behind the accelerator's memory port: a trait, the golden bench's port, and three models of a real system.
 //!
-//! The three models share the port rules of TileLink: one beat per channel and cycle, a burst of Put beats is answered
+//! The models share the port rules of TileLink: one beat per channel and cycle, a burst of Put beats is answered
 //! once, and a response's beats are offered back to back. A read sees memory as it is when its request is accepted, and
 //! a write beat changes memory when it is accepted.
 //!
 //! * [`BenchMemory`]: fixed latency, strictly in order, with throttled ports: what the golden traces were recorded with.
 //! * [`BandwidthMemory`]: latency, bandwidth and a bound on outstanding requests.
 //! * [`DramL2Memory`]: a shared L2 cache in front of banked DRAM with published timing parameters.
+//! * [`FireSimMemory`]: an L2 and a last-level cache with miss limits and random victims in front of DRAM, as in FireSim's
+//!   measurements.
 //!
 //! [`MemoryModel`] is any of them as a value, with a text form.
 //!
@@ -16,12 +18,14 @@
 mod bandwidth;
 mod bench;
 mod dram;
+mod firesim;
 mod model;
 
 pub use crate::observation::counts::PortTraffic;
 pub use bandwidth::{BandwidthMemory, BandwidthParameters};
 pub use bench::{BenchMemory, BenchParameters};
 pub use dram::{CacheParameters, DramL2Memory, DramL2Parameters, DramParameters};
+pub use firesim::{FireSimMemory, FireSimParameters};
 pub use model::{MemoryModel, ParseMemoryError};
 
 use std::collections::VecDeque;

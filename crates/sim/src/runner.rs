@@ -7,9 +7,9 @@ use pollux_isa::{StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use thiserror::Error;
 
-use crate::host::{Host, StreamHost};
+use crate::host::{Host, Processor, RunAheadHost, StreamHost};
 use crate::machine::Machine;
-use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemoryModel, MemorySystem};
+use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, FireSimMemory, MemoryModel, MemorySystem};
 use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
 use crate::port::frontend_tlb::Translation;
@@ -34,6 +34,7 @@ pub struct Runner<'a> {
     translation: Translation,
     memory: MemoryModel,
     interval: u64,
+    processor: Option<Processor>,
     limit: Cycle,
     watchdog: u64,
     plain: bool,
@@ -72,6 +73,7 @@ impl<'a> Runner<'a> {
             translation: Translation::Bare,
             memory: MemoryModel::default(),
             interval: 1,
+            processor: None,
             limit: Cycle::MAX,
             watchdog: WATCHDOG,
             plain: false,
@@ -95,6 +97,13 @@ impl<'a> Runner<'a> {
     #[must_use]
     pub fn interval(self, interval: u64) -> Self {
         Self { interval, ..self }
+    }
+
+    /// A processor that runs ahead of the accelerator instead of the golden bench's host, which waits with each command until it is
+    /// accepted. For [`Runner::run`].
+    #[must_use]
+    pub fn processor(self, processor: Option<Processor>) -> Self {
+        Self { processor, ..self }
     }
 
     /// Stops a run that has not come to its end after so many cycles.
@@ -131,7 +140,12 @@ impl<'a> Runner<'a> {
         mut memory: Memory,
         observer: &mut impl Observer,
     ) -> Result<Outcome, Box<Stopped>> {
-        let host = StreamHost::new(items.into(), self.interval, &mut memory);
+        let items = items.into();
+        if let Some(processor) = self.processor {
+            let host = RunAheadHost::new(items, processor, self.interval, &mut memory);
+            return self.run_host(host, memory, observer);
+        }
+        let host = StreamHost::new(items, self.interval, &mut memory);
         self.run_host(host, memory, observer)
     }
 
@@ -150,6 +164,7 @@ impl<'a> Runner<'a> {
             MemoryModel::Bench(p) => self.simulate(host, BenchMemory::new(p, beat_bytes, memory), observer),
             MemoryModel::Bandwidth(p) => self.simulate(host, BandwidthMemory::new(p, beat_bytes, memory), observer),
             MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::new(p, beat_bytes, memory), observer),
+            MemoryModel::FireSim(p) => self.simulate(host, FireSimMemory::new(p, beat_bytes, memory), observer),
         }
     }
 
