@@ -13,7 +13,7 @@ use crate::table::Quantity::{
     InShiftBits, LastCounter, MoveCols, MoveColsBits, MvinScaleBits, PixelRepeats, PixelRepeatsBits, SpEndBits,
     SpRowBits, SpRows,
 };
-use crate::table::{FieldSpec, Register};
+use crate::table::{FieldSpec, Influence, Register};
 use crate::values::{Activation, Bits, DataflowMode, Scale};
 
 /// An operand format: the fields of a struct in the two registers.
@@ -34,6 +34,11 @@ const fn rs1(msb: u32, lsb: u32) -> FieldSpec {
 
 const fn rs2(msb: u32, lsb: u32) -> FieldSpec {
     FieldSpec::new(Register::Rs2, msb, lsb)
+}
+
+/// A field that cycles do not depend on.
+const fn value(field: FieldSpec) -> FieldSpec {
+    field.influence(Influence::Values)
 }
 
 const fn local(field: FieldSpec) -> FieldSpec {
@@ -109,9 +114,9 @@ formats! {
         a_transpose: bool       = rs1(8, 8), "Transpose A.";
         b_transpose: bool       = rs1(9, 9), "Transpose B (OS: the BD operand, WS: the preloaded one).";
         a_stride: u16           = rs1(31, 16).or(1), "Local rows from one row of A to the next.";
-        acc_scale: Scale        = rs1(63, 32).kind(Float32).keep(AccScaleBits).or(Scale::IDENTITY.0 as u64), "Scale of operands read from the accumulator.";
-        in_shift: u32           = rs2(31, 0).keep(InShiftBits).or(0), "Right shift of OS results.";
-        relu6_shift: u16        = rs2(47, 32).or(0), "Not used by the hardware.";
+        acc_scale: Scale        = value(rs1(63, 32).kind(Float32).keep(AccScaleBits).or(Scale::IDENTITY.0 as u64)), "Scale of operands read from the accumulator.";
+        in_shift: u32           = value(rs2(31, 0).keep(InShiftBits).or(0)), "Right shift of OS results.";
+        relu6_shift: u16        = value(rs2(47, 32).or(0)), "Not used by the hardware.";
         c_stride: u16           = rs2(63, 48).or(1), "Local rows from one row of C to the next.";
     }
 
@@ -121,7 +126,7 @@ formats! {
         state_id: u8            = rs1(4, 3).max(Fixed(2)).or(0), "Channel: 0 for mvin, 1 for mvin2, 2 for mvin3.";
         pixel_repeats: u8       = rs1(15, 8).keep(PixelRepeatsBits).max(PixelRepeats).or(1), "Copies of each pixel; 0 is read as 1.";
         block_stride: u16       = rs1(31, 16).keep(BlockStrideBits).or_dim(), "Local rows from one block of DIM columns to the next.";
-        scale: Scale            = rs1(63, 32).kind(Float32).keep(MvinScaleBits).or(Scale::IDENTITY.0 as u64), "Scale of the elements.";
+        scale: Scale            = rs1(63, 32).kind(Float32).keep(MvinScaleBits).or(Scale::IDENTITY.0 as u64).influence(Influence::Identity), "Scale of the elements.";
         stride: u64             = rs2(63, 0).keep(CoreAddrBits), "Bytes from one row in memory to the next.";
     }
 
@@ -138,7 +143,7 @@ formats! {
         orows: u8               = rs1(55, 48).or(0), "Rows of the image before pooling.";
         ocols: u8               = rs1(63, 56).or(0), "Columns of the image before pooling.";
         stride: u32             = rs2(31, 0), "Bytes from one row (or pixel) in memory to the next.";
-        acc_scale: Scale        = rs2(63, 32).kind(Float32).keep(AccScaleBits).or(Scale::IDENTITY.0 as u64), "Scale of elements read from the accumulator; all ones keeps the old one.";
+        acc_scale: Scale        = value(rs2(63, 32).kind(Float32).keep(AccScaleBits).or(Scale::IDENTITY.0 as u64)), "Scale of elements read from the accumulator; all ones keeps the old one.";
     }
 
     /// CONFIG_NORM (`ConfigNormRs1`, `ConfigNormRs2`; `StoreController.scala`).
@@ -146,10 +151,10 @@ formats! {
         norm_stats_id: u8       = rs1(15, 8).max(Fixed(1)).or(0), "Statistics register.";
         act_msb: bool           = rs1(16, 16), "Bit 2 of the activation: softmax.";
         set_stats_id_only: bool = rs1(17, 17), "Change only norm_stats_id.";
-        q_const_type: bool      = rs1(18, 18), "Which constant q_const is: 0 qln2, 1 qln2_inv.";
-        q_const: i32            = rs1(63, 32).kind(Signed).keep(AccBits).or(0), "Constant of the integer exponential.";
-        qb: i32                 = rs2(31, 0).kind(Signed).keep(AccBits).or(0), "Constant b of the integer polynomial.";
-        qc: i32                 = rs2(63, 32).kind(Signed).keep(AccBits).or(0), "Constant c of the integer polynomial.";
+        q_const_type: bool      = value(rs1(18, 18)), "Which constant q_const is: 0 qln2, 1 qln2_inv.";
+        q_const: i32            = value(rs1(63, 32).kind(Signed).keep(AccBits).or(0)), "Constant of the integer exponential.";
+        qb: i32                 = value(rs2(31, 0).kind(Signed).keep(AccBits).or(0)), "Constant b of the integer polynomial.";
+        qc: i32                 = value(rs2(63, 32).kind(Signed).keep(AccBits).or(0)), "Constant c of the integer polynomial.";
     }
 
     /// MVIN, MVIN2, MVIN3 and MVOUT (`MvinRs2`, `MvoutRs2`).

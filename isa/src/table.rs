@@ -122,6 +122,17 @@ impl Quantity {
     }
 }
 
+/// What a field can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Influence {
+    /// Values and cycles, as far as is known.
+    Cycles,
+    /// Only the values that are computed.
+    Values,
+    /// Values; and cycles by being the identity or not (`VectorScalarMultiplier.scala`).
+    Identity,
+}
+
 /// An operand field of an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldSpec {
@@ -141,6 +152,8 @@ pub struct FieldSpec {
     pub max: Option<Quantity>,
     /// Rows or columns of the operand whose local address is in the low half of the same register.
     pub is_extent: bool,
+    /// What it can change.
+    pub influence: Influence,
     /// Value that assembly may leave out.
     pub default: Option<Quantity>,
     /// One sentence for people.
@@ -163,6 +176,7 @@ impl FieldSpec {
             kind: if msb == lsb { FieldKind::Flag } else { FieldKind::Unsigned },
             max: None,
             is_extent: false,
+            influence: Influence::Cycles,
             default: if msb == lsb { Some(Quantity::Fixed(0)) } else { None },
             meaning: "",
         }
@@ -182,6 +196,10 @@ impl FieldSpec {
 
     pub(crate) const fn max(self, max: Quantity) -> Self {
         Self { max: Some(max), ..self }
+    }
+
+    pub(crate) const fn influence(self, influence: Influence) -> Self {
+        Self { influence, ..self }
     }
 
     pub(crate) const fn extent(self) -> Self {
@@ -399,6 +417,84 @@ impl Requirement {
             Requirement::LoopConv => "has_loop_conv = true",
             Requirement::Counters => "num_counter >= 1",
         }
+    }
+}
+
+/// What a command's cycles depend on: see [`RoccCommand::without_values`].
+#[derive(Clone, Copy)]
+struct TimingRow {
+    /// Bits of the two registers that only change values.
+    values: [u64; 2],
+    /// Bits of rs1 that are compared with the identity.
+    identity: u64,
+    /// Registers that hold a main memory address.
+    dram: [bool; 2],
+}
+
+const fn timing_row(fields: &[FieldSpec]) -> TimingRow {
+    let mut row = TimingRow { values: [0; 2], identity: 0, dram: [false; 2] };
+    let mut i = 0;
+    while i < fields.len() {
+        let field = &fields[i];
+        let bits = mask(field.width) << field.lsb;
+        let register = field.register as usize;
+        match field.influence {
+            Influence::Cycles => {}
+            Influence::Values => row.values[register] |= bits,
+            Influence::Identity => {
+                assert!(matches!(field.register, Register::Rs1), "only rs1 is looked at");
+                row.identity |= bits;
+            }
+        }
+        if matches!(field.kind, FieldKind::DramAddress) {
+            row.dram[register] = true;
+        }
+        i += 1;
+    }
+    row
+}
+
+/// By function and the low two bits of rs1.
+static TIMING: [[TimingRow; 4]; 128] = {
+    let mut rows = [[timing_row(&[]); 4]; 128];
+    let mut i = 0;
+    while i < INSTRUCTIONS.len() {
+        let spec = &INSTRUCTIONS[i];
+        let row = timing_row(spec.fields);
+        match spec.subtype {
+            Some(subtype) => rows[spec.funct as usize][subtype as usize] = row,
+            None => rows[spec.funct as usize] = [row; 4],
+        }
+        i += 1;
+    }
+    rows
+};
+
+/// What cycles depend on.
+impl RoccCommand {
+    fn timing(&self) -> &'static TimingRow {
+        &TIMING[usize::from(self.funct & 127)][usize::from(self.subtype())]
+    }
+
+    /// Which of the registers hold a main memory address.
+    #[inline]
+    pub fn dram_registers(&self) -> [bool; 2] {
+        self.timing().dram
+    }
+
+    /// The command without what only changes values: two commands that are equal then take the same cycles.
+    ///
+    /// `identity` holds the bits of the scale that loads with a shared scaler pass on unscaled; any other scale becomes 0.
+    #[must_use]
+    pub fn without_values(&self, identity: Option<u32>) -> Self {
+        let TimingRow { values, identity: scale, .. } = self.timing();
+        let mut rs1 = self.rs1 & !values[0];
+        let is_identity =
+            *scale != 0 && identity.is_some_and(|bits| (rs1 & scale) >> scale.trailing_zeros() == u64::from(bits));
+        if !is_identity {
+            rs1 &= !scale;
+        }
+        Self { funct: self.funct, rs1, rs2: self.rs2 & !values[1] }
     }
 }
 

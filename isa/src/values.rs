@@ -175,6 +175,12 @@ impl NormCmd {
         }
     }
 
+    /// Whether the normalizer divides for the row: its sum for the mean, the sum of squares for the variance, or 127 by the sum of
+    /// exponentials.
+    pub fn divides(self) -> bool {
+        matches!(self, NormCmd::Mean | NormCmd::InvStddev | NormCmd::InvSumExp)
+    }
+
     /// Whether the row is written to memory.
     pub fn writes_to_main_memory(self) -> bool {
         self == NormCmd::Reset

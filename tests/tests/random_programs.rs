@@ -1,5 +1,5 @@
 //! Random legal programs: the cycle-level emulator and the functional model end with the same memories, and the emulator with
-//! the same totals whether it skips and moves rows together or evaluates every cycle by itself.
+//! the same totals whether it skips and moves rows together or evaluates every cycle by itself, and with its values or without.
 //!
 //! `POLLUX_RANDOM_CASES` sets the number of programs (500 by default); a failure is shrunk, and its genes are printed.
 
@@ -11,7 +11,9 @@ use pollux_sim::machine::{AccRow, SpadRow};
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramL2Parameters, MemoryModel};
 use pollux_sim::observer::NoObserver;
-use pollux_sim::runner::{Outcome, Runner};
+use pollux_sim::runner::Runner;
+use pollux_sim::simulation::RunSummary;
+use pollux_sim::values::ZeroDivisors;
 use pollux_testkit::{Gene, RandomProgram, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
@@ -51,14 +53,26 @@ fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) 
         Ok(outcome) => outcome,
         Err(stopped) => return Some(stopped.to_string()),
     };
-    let totals = |outcome: &Outcome| {
-        let mut summary = outcome.summary;
+    let plain_summary = match run(true) {
+        Ok(outcome) => outcome.summary,
+        Err(stopped) => return Some(format!("every cycle by itself: {stopped}")),
+    };
+    let totals = |summary: RunSummary| {
+        let mut summary = summary;
         summary.simulated = 0;
         summary
     };
-    let expected = run(true).map(|expected| totals(&expected)).map_err(|stopped| stopped.to_string());
-    if expected.as_ref() != Ok(&totals(&outcome)) {
-        return Some(format!("{:?}, but every cycle by itself: {expected:?}", totals(&outcome)));
+    if totals(plain_summary) != totals(outcome.summary) {
+        return Some(format!("{:?}, but every cycle by itself: {plain_summary:?}", outcome.summary));
+    }
+    let zero_divisors = ZeroDivisors::from_iter(functional.divisions().zero().iter().copied());
+    for (plain, expected) in [(false, outcome.summary), (true, plain_summary)] {
+        let mut timing = runner().plain(plain).without_values().zero_divisors(zero_divisors.clone());
+        let timing = timing.run(program.items.clone(), program.memory.clone(), &mut NoObserver);
+        let timing = timing.map(|timing| timing.summary).map_err(|stopped| stopped.to_string());
+        if timing.as_ref() != Ok(&expected) {
+            return Some(format!("{expected:?}, but without values: {timing:?}"));
+        }
     }
     let layout = config.layout();
     let (machine, dim) = (&outcome.machine, config.dim() as usize);

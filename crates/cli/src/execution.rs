@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use pollux::Action;
-use pollux::{FunctionalOutcome, Run};
+use pollux::functional::Divisions;
+use pollux::{FunctionalOutcome, Run, RunValues};
 use pollux_asm::Program;
 use pollux_energy::EnergyReport;
 use pollux_isa::StreamItem;
@@ -44,8 +45,10 @@ pub fn run_functional(program: &Program, policy: PolicyName) -> Result<Functiona
 
 /// What the cycle-level emulator did.
 pub struct CycleRun {
-    /// Memory after the run.
-    pub memory: Memory,
+    /// Memory after the run, if values were computed.
+    pub memory: Option<Memory>,
+    /// The normalizer's divisions, if the functional model had to list them as values were left out.
+    pub divisions: Divisions,
     /// Totals.
     pub summary: RunSummary,
     /// What the cycles were spent on, if asked for.
@@ -54,20 +57,29 @@ pub struct CycleRun {
     pub energy: Option<EnergyReport>,
 }
 
-/// Runs a program that has been checked clock by clock; with `profile`, the run has a report, with `pricing` one on energy.
+/// What a cycle-level run gives beside its cycles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// A report on what the cycles were spent on.
+    pub report: bool,
+    /// The values that are computed.
+    pub values: bool,
+}
+
+/// Runs a program that has been checked clock by clock; with `pricing`, the run has a report on energy.
 ///
 /// # Errors
 /// A deadlock, the limit, or a file that cannot be written.
 pub fn run_cycles(
     program: &Program,
     setup: &CycleArguments,
-    profile: bool,
+    wanted: Wanted,
     pricing: Option<&Pricing>,
     out: &Output,
 ) -> Result<CycleRun, Failure> {
     let counting = pricing.is_some().then(CountingObserver::default);
     let mut observer = (None, (Files::create(setup, out)?, counting));
-    if profile {
+    if wanted.report {
         observer.0 = Some(Profiler::new(&program.config, &program.items));
     }
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
@@ -84,18 +96,28 @@ pub fn run_cycles(
             progress.at(position.cycle, position.mark);
             ControlFlow::Continue(())
         });
-    let outcome = match &mut observer {
-        (Some(_), _) => run.observed(&mut observer),
-        (None, others) => run.observed(others),
+    let outcome = match wanted.values {
+        true => observe(run, &mut observer).map(|outcome| (outcome.summary, Some(outcome.memory), outcome.divisions)),
+        false => observe(run.without_values(), &mut observer).map(|outcome| (outcome.summary, None, outcome.divisions)),
     };
     progress.finish();
-    let outcome = outcome?;
+    let (summary, memory, divisions) = outcome?;
     let (profiler, (files, counted)) = observer;
     files.finish()?;
-    let report = profiler.map(|profiler| profiler.finish(&outcome.summary));
+    let report = profiler.map(|profiler| profiler.finish(&summary));
     let counted = pricing.zip(counted.as_ref());
-    let energy = counted.map(|(pricing, counted)| pricing.of_program(program, counted, &outcome.summary));
-    Ok(CycleRun { memory: outcome.memory, summary: outcome.summary, report, energy })
+    let energy = counted.map(|(pricing, counted)| pricing.of_program(program, counted, &summary));
+    Ok(CycleRun { memory, divisions, summary, report, energy })
+}
+
+fn observe<'p, V: RunValues>(
+    run: Run<'p, V>,
+    observer: &mut (Option<Profiler>, (Files, Option<CountingObserver>)),
+) -> Result<pollux::Outcome<'p, V>, pollux::Error> {
+    match observer {
+        (Some(_), _) => run.observed(observer),
+        (None, others) => run.observed(others),
+    }
 }
 
 /// The rules of the RTL that a run broke, as warnings.

@@ -56,6 +56,8 @@ impl From<pollux::Error> for Failure {
             pollux::Error::Text(diagnostics) => Self::Assembly(diagnostics),
             pollux::Error::Illegal(lines) => Self::Program(lines),
             pollux::Error::Stopped(stopped) => Self::Program(vec![stopped.to_string()]),
+            pollux::Error::StoppedWithoutValues(stopped) => Self::Program(vec![stopped.to_string()]),
+            pollux::Error::NeedsValues(reason) => Self::Usage(format!("{reason}: leave out --no-values")),
             other => Self::Input(other.to_string()),
         }
     }

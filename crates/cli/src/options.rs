@@ -350,6 +350,7 @@ mod tests {
                 &[("cycles", Always), ("expect", Always), ("dump", Refused), ("policy", Always), ("config", Always)],
                 &[
                     ("report", Needs("--cycles")),
+                    ("no-values", Needs("--cycles")),
                     ("energy", Needs("--cycles")),
                     ("clock", Needs("--cycles --energy=x")),
                 ],

@@ -49,7 +49,8 @@ fn options_of_cycles_need_cycles() {
         ["--memory bandwidth", "--interval 2", "--page-walk 20", "--limit 9", "--trace t.csv", "--commands c.csv"];
     let workspace = workspace();
     refused(&workspace, "run p.pasm", &options);
-    refused(&workspace, "run p.pasm", &["--report text"]);
+    refused(&workspace, "run p.pasm", &["--report text", "--no-values"]);
+    refused(&workspace, "run p.pasm --cycles --no-values", &["--expect", "--dump A"]);
     refused(&workspace, "demo", &options);
     let functional = ["--memory dram", "--interval 2", "--limit 9"];
     refused(&workspace, &format!("model run {TRANSFORMER} --text a --functional"), &functional);

@@ -362,3 +362,62 @@ fn what_the_rtl_defines_is_legal_and_both_models_agree_on_it() {
         }
     }
 }
+
+/// LayerNorm of a constant row, whose variance is zero, and of another one.
+const NORMS: &str = "config norm16
+buffer x: i32[2, 16] = fill 3
+buffer y: i8[2, 16]
+expect y = fill 1
+write x[1, 0]: i32[1] = fill 40
+acc rows[2]
+config_ld stride=x.stride
+config_st stride=y.stride acc_scale=1.0 activation=layernorm
+mvin dram=x local=rows cols=16 rows=2
+repeat row in 0..2
+    mvout dram=y[row] local=norm(rows[row], mean) cols=16 rows=1
+    mvout dram=y[row] local=norm(rows[row], inv_stddev) cols=16 rows=1
+    mvout dram=y[row] local=rows[row] cols=16 rows=1
+end
+fence
+";
+
+#[test]
+fn cycles_without_values_are_the_same_and_say_what_is_left_out() {
+    let workspace = Workspace::new();
+    workspace.write("norms.pasm", NORMS);
+    for (program, left_out) in [
+        ("programs/matmul_ws_tile.pasm", "values left out: no results\n"),
+        (
+            "norms.pasm",
+            "values left out: no results; the functional model listed the normalizer's divisions with a zero operand, 1 of 4\n",
+        ),
+    ] {
+        let line = format!("run {program} --cycles --report csv --interval 3 --policy warn");
+        let (full, timing) = (workspace.pollux(&line), workspace.pollux(&format!("{line} --no-values")));
+        assert_eq!((timing.code, timing.stdout.as_str()), (0, full.stdout.as_str()), "{}", timing.stderr);
+        let timing = workspace.pollux(&format!("run {program} --cycles --no-values"));
+        assert!(timing.code == 0 && timing.stdout.ends_with(left_out), "{}{}", timing.stdout, timing.stderr);
+
+        let json = |options: &str| -> Value {
+            let run = workspace.pollux(&format!("run {program} --cycles --json {options}"));
+            serde_json::from_str(&run.stdout).expect("a document")
+        };
+        let (full, timing) = (json(""), json("--no-values"));
+        assert_eq!((&full["values"], &full["divisions"]), (&Value::Bool(true), &Value::Null));
+        assert_eq!((&timing["values"], &timing["match"]), (&Value::Bool(false), &Value::Null));
+        for key in ["cycles", "busy_cycles", "simulated_cycles", "reads", "writes", "bytes_in", "bytes_out"] {
+            assert_eq!(full[key], timing[key], "{key}");
+        }
+    }
+    let timing = workspace.pollux("run norms.pasm --cycles --no-values --json");
+    let document: Value = serde_json::from_str(&timing.stdout).expect("a document");
+    assert_eq!((&document["divisions"], &document["zero_divisions"]), (&Value::from(4), &Value::from(1)));
+    let stopped = workspace.pollux("run norms.pasm --cycles --no-values --limit 20");
+    assert!(stopped.code == 4 && stopped.stderr.contains("its limit of 20 cycles"), "{}", stopped.stderr);
+    let refused = workspace.pollux("run norms.pasm --cycles --no-values --expect");
+    assert!(
+        refused.code == 2 && refused.stderr.contains("'--no-values' cannot be used with '--expect'"),
+        "{}",
+        refused.stderr
+    );
+}

@@ -17,7 +17,7 @@ use std::time::Instant;
 use pollux_compiler::blockwise::TileMap;
 use pollux_compiler::decoder::{BigLittle, Decoder, EarlyExit, compile_prompt, generate, generate_big_little};
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
-use pollux_compiler::execute::{CycleSetup, Position, mismatches, run_cycles};
+use pollux_compiler::execute::{CycleSetup, Position, mismatches, run_cycles, time_cycles};
 use pollux_compiler::parameters;
 use pollux_compiler::pipeline::{Accuracy, CALIBRATION, Lowered, Model, OUTLIER_CHANNELS, SENTENCES};
 use pollux_compiler::plan::{Placement, Plan};
@@ -142,7 +142,7 @@ fn shape(name: &str, tokens: usize, layers: Option<usize>) -> Outcome {
         }
     };
     let memory = encoder.compiled.program.initial_memory();
-    let run = run_cycles(&encoder.compiled, memory, &CycleSetup::default(), &mut progress)?;
+    let run = time_cycles(&encoder.compiled, memory, &CycleSetup::default(), &mut progress)?;
     println!("{} cycles simulated in {:.1?}", run.cycles, start.elapsed());
     println!("{}", Report::new(name, &encoder.compiled, &run).table(false));
     Ok(())

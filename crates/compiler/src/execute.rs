@@ -4,16 +4,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pollux_asm::Program;
-use pollux_functional::{FunctionalModel, Policy};
+use pollux_functional::{Divisions, FunctionalModel, Policy};
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_kernels::View;
 use pollux_memory::Memory;
 use pollux_model::Matrix;
 use pollux_sim::counts::{CountingObserver, EventCounts};
-use pollux_sim::host::{Host, StreamHost};
+use pollux_sim::host::{Host, ScriptItem, StreamHost, stream_script};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, Observer};
-use pollux_sim::runner::Runner;
+use pollux_sim::runner::{Run, Runner};
 use pollux_sim::simulation::RunSummary;
 use serde::Serialize;
 
@@ -29,6 +29,13 @@ struct Segment {
     operations: usize,
     /// The host step that follows, and the number of its operation.
     step: Option<(usize, HostStep)>,
+}
+
+impl Segment {
+    /// Items of the script.
+    fn script_len(&self) -> usize {
+        self.items.len() + usize::from(self.step.is_some())
+    }
 }
 
 /// Cuts the program at the marks of host steps.
@@ -100,7 +107,7 @@ pub struct OperationCycles {
 /// What a cycle-level run did.
 #[derive(Clone, Debug)]
 pub struct CycleRun {
-    /// Memory after the run.
+    /// Memory after the run; after [`time_cycles`] it says nothing.
     pub memory: Memory,
     /// Totals.
     pub summary: RunSummary,
@@ -131,18 +138,51 @@ pub struct Position {
 /// A deadlock, or the limit.
 pub fn run_cycles(
     compiled: &Compiled,
-    mut memory: Memory,
+    memory: Memory,
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    let host = StepHost::new(segments(compiled), setup, &mut memory);
-    let count = compiled.operations.len();
-    let watch = |position: pollux_sim::simulation::Position| {
-        progress(Position { cycle: position.cycle, operation: position.mark.unwrap_or(0), operations: count });
+    simulate(compiled, memory, setup, true, runner(compiled, setup, progress))
+}
+
+/// Like [`run_cycles`], if nobody wants the results: the same cycles and figures, sooner. Nothing is computed, neither by the
+/// accelerator nor by the host, unless the accelerator normalizes, as that takes a time that depends on the values.
+///
+/// # Errors
+/// As [`run_cycles`].
+pub fn time_cycles(
+    compiled: &Compiled,
+    memory: Memory,
+    setup: &CycleSetup,
+    progress: &mut dyn FnMut(Position),
+) -> Result<CycleRun, CompileError> {
+    let runner = runner(compiled, setup, progress);
+    if Divisions::possible(&compiled.program.config, &compiled.program.items) {
+        return simulate(compiled, memory, setup, true, runner);
+    }
+    simulate(compiled, memory, setup, false, runner.without_values())
+}
+
+fn runner<'a>(compiled: &'a Compiled, setup: &CycleSetup, progress: &'a mut dyn FnMut(Position)) -> Runner<'a> {
+    let operations = compiled.operations.len();
+    let watch = move |position: pollux_sim::simulation::Position| {
+        progress(Position { cycle: position.cycle, operation: position.mark.unwrap_or(0), operations });
         ControlFlow::Continue(())
     };
     let limit = setup.limit.unwrap_or(Cycle::MAX);
-    let mut runner = Runner::new(&compiled.program.config).memory(setup.memory).limit(limit).watch(watch);
+    Runner::new(&compiled.program.config).memory(setup.memory).limit(limit).watch(watch)
+}
+
+/// Runs on a machine with or without values; so does the host.
+fn simulate<V: Run>(
+    compiled: &Compiled,
+    mut memory: Memory,
+    setup: &CycleSetup,
+    values: bool,
+    mut runner: Runner<'_, V>,
+) -> Result<CycleRun, CompileError> {
+    let host = StepHost { values, ..StepHost::new(segments(compiled), setup, &mut memory) };
+    let count = compiled.operations.len();
     let mut observer = (Starts(Vec::with_capacity(count)), setup.count.then(CountingObserver::default));
     let outcome = runner.run_host(host, memory, &mut observer).map_err(|stopped| {
         let operation = compiled.operation_name(observer.0.0.len().checked_sub(1));
@@ -203,9 +243,13 @@ fn end(summary: &RunSummary, operations: &[Operation]) -> Cycle {
 struct StepHost {
     segments: Vec<Segment>,
     segment: usize,
+    /// Item of the script with which the segment begins.
+    first_item: usize,
     stream: StreamHost,
     interval: u64,
     model: HostModel,
+    /// The steps' results are wanted.
+    values: bool,
     /// Cycles of the current host step that are still to pass.
     waiting: u64,
 }
@@ -214,7 +258,7 @@ impl StepHost {
     fn new(segments: Vec<Segment>, setup: &CycleSetup, memory: &mut Memory) -> Self {
         let interval = setup.interval.max(1);
         let stream = StreamHost::new(segments[0].items.clone(), interval, memory);
-        Self { segments, segment: 0, stream, interval, model: setup.host, waiting: 0 }
+        Self { segments, segment: 0, first_item: 0, stream, interval, model: setup.host, values: true, waiting: 0 }
     }
 
     fn step(&self) -> Option<&(usize, HostStep)> {
@@ -222,6 +266,7 @@ impl StepHost {
     }
 
     fn next_segment(&mut self, memory: &mut Memory) {
+        self.first_item += self.segments[self.segment].script_len();
         self.segment += 1;
         self.stream = StreamHost::new(self.segments[self.segment].items.clone(), self.interval, memory);
     }
@@ -243,7 +288,9 @@ impl Host for StepHost {
         }
         match self.step() {
             Some((_, step)) if !busy => {
-                step.apply(memory);
+                if self.values {
+                    step.apply(memory);
+                }
                 self.waiting = self.model.cycles(&step.work()).max(1);
                 true
             }
@@ -281,6 +328,31 @@ impl Host for StepHost {
             Some(&(operation, _)) => Some(operation),
             None => self.stream.mark().map_or(first.checked_sub(1), |mark| Some(first + mark)),
         }
+    }
+
+    /// The items of the segments, with the host's work behind each.
+    fn script(&self) -> Option<Vec<ScriptItem>> {
+        let mut script = Vec::new();
+        for segment in &self.segments {
+            script.extend(stream_script(&segment.items));
+            let work = segment.step.as_ref().map(|(_, step)| self.model.cycles(&step.work()).max(1));
+            script.extend(work.map(ScriptItem::Work));
+        }
+        Some(script)
+    }
+
+    fn place(&self) -> usize {
+        self.first_item + self.stream.place()
+    }
+
+    fn jump(&mut self, item: usize, memory: &mut Memory) {
+        self.waiting = 0;
+        while self.segment + 1 < self.segments.len()
+            && item >= self.first_item + self.segments[self.segment].script_len()
+        {
+            self.next_segment(memory);
+        }
+        self.stream.jump(item - self.first_item, memory);
     }
 }
 

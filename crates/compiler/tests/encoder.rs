@@ -1,7 +1,7 @@
 //! Whole encoders against the integer reference, tensor by tensor, on both models.
 
 use pollux_compiler::encoder::{CompiledEncoder, compile};
-use pollux_compiler::execute::{CycleSetup, mismatches, run_cycles, run_functional};
+use pollux_compiler::execute::{CycleSetup, mismatches, run_cycles, run_functional, time_cycles};
 use pollux_compiler::parameters;
 use pollux_compiler::plan::{OperationPlan, Placement, Plan};
 use pollux_isa::GemminiConfig;
@@ -66,6 +66,8 @@ fn assert_both_models_agree(encoder: &CompiledEncoder) {
     let sum: u64 = run.operations.iter().map(|operation| operation.cycles).sum();
     assert_eq!(sum, run.cycles, "operations follow each other without gaps");
     assert!(run.operations.iter().all(|operation| operation.cycles > 0));
+    let timed = time_cycles(&encoder.compiled, program.initial_memory(), &CycleSetup::default(), &mut |_| ()).unwrap();
+    assert_eq!((timed.summary, timed.cycles, timed.operations), (run.summary, run.cycles, run.operations));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a run did: multiply-accumulates, bytes, commands.
 
-use pollux_isa::Command;
+use pollux_isa::values::Activation;
+use pollux_isa::{Command, GemminiConfig, StreamItem};
 
 /// Totals since the model was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,46 @@ pub struct Counts {
     pub host_commands: u64,
     /// Commands by kind, those made by loops included.
     pub commands: CommandCounts,
+}
+
+/// The divisions that the normalizer has made: one for each row with command MEAN, INV_STDDEV or INV_SUM_EXP, in the order of the rows.
+///
+/// Its dividers answer at once if an operand is zero. That is the only thing about values that the accelerator's timing depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Divisions {
+    count: u64,
+    zero: Vec<u64>,
+}
+
+impl Divisions {
+    /// Whether a program can make any: it has an MVOUT with such a command, or a LOOP_WS that normalizes.
+    pub fn possible(config: &GemminiConfig, items: &[StreamItem]) -> bool {
+        let divides = |command: Command| match command {
+            Command::Mvout(fields) => fields.local.is_acc() && fields.local.norm_cmd().divides(),
+            Command::LoopWs(fields) => matches!(fields.act, Activation::Layernorm | Activation::Softmax),
+            _ => false,
+        };
+        let commands = items.iter().filter_map(StreamItem::command);
+        config.has_normalizations && commands.filter_map(|cmd| Command::from_rocc(config, *cmd)).any(divides)
+    }
+
+    /// Number of divisions.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Those with a zero operand, counted from 0, ascending.
+    pub fn zero(&self) -> &[u64] {
+        &self.zero
+    }
+
+    /// The next division is made.
+    pub(crate) fn push(&mut self, zero: bool) {
+        if zero {
+            self.zero.push(self.count);
+        }
+        self.count += 1;
+    }
 }
 
 /// Executed commands by kind. Commands that a loop makes count as well as the loop itself.

@@ -9,7 +9,7 @@
 //! * [`local_memory`]: scratchpad and accumulator;
 //! * `load_controller`, `execute_controller`, `store_controller`: what the three command classes do;
 //! * [`accesses`]: which bytes of main memory commands touch, and whether they may ([`check_accesses`]);
-//! * [`counts`]: multiply-accumulates, bytes and commands.
+//! * [`counts`]: multiply-accumulates, bytes, commands and the normalizer's divisions.
 //!
 //! ```
 //! use pollux_functional::FunctionalModel;
@@ -40,7 +40,7 @@ mod store_controller;
 pub mod unroll;
 
 pub use accesses::{AccessWalk, AccessWarnings, MemoryRows, check_accesses};
-pub use counts::{CommandCounts, Counts};
+pub use counts::{CommandCounts, Counts, Divisions};
 pub use local_memory::LocalMemory;
 pub use model::FunctionalModel;
 pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Place, Policy};

@@ -7,7 +7,7 @@ use pollux_isa::{Command, RoccCommand, ValidConfig};
 use pollux_memory::Memory;
 
 use crate::accesses::{AccessWalk, report_rows};
-use crate::counts::Counts;
+use crate::counts::{Counts, Divisions};
 use crate::execute_controller::ExecuteController;
 use crate::load_controller::LoadController;
 use crate::local_memory::LocalMemory;
@@ -105,6 +105,11 @@ impl FunctionalModel {
     /// Totals so far.
     pub fn counts(&self) -> &Counts {
         &self.machine.counts
+    }
+
+    /// The normalizer's divisions so far.
+    pub fn divisions(&self) -> &Divisions {
+        self.store.divisions()
     }
 
     /// Warnings so far, the first [`Policy::max_warnings`] of them.

@@ -7,6 +7,7 @@ use pollux_isa::values::{Activation, Bits, NormCmd, Scale};
 use pollux_isa::{GemminiConfig, LocalAddr};
 use pollux_numerics::{IexpConstants, IexpVariant, Readout, Statistics, read_row};
 
+use crate::counts::Divisions;
 use crate::machine::{DRAM_MASK, Machine};
 use crate::policy::ExecError;
 
@@ -35,6 +36,7 @@ pub(crate) struct StoreController {
     iexp: IexpConstants,
     stats_id: usize,
     statistics: [Statistics; NORM_STAT_IDS as usize],
+    divisions: Divisions,
     dim: usize,
     has_acc_scale: bool,
     has_nonlinear_activations: bool,
@@ -58,6 +60,7 @@ impl StoreController {
             iexp: IexpConstants::default(),
             stats_id: 0,
             statistics: std::array::from_fn(|_| Statistics::default()),
+            divisions: Divisions::default(),
             dim,
             has_acc_scale: config.acc_scale_args.is_some(),
             has_nonlinear_activations: config.has_nonlinear_activations,
@@ -70,6 +73,10 @@ impl StoreController {
             row: Vec::new(),
             elements: vec![0; dim],
         }
+    }
+
+    pub(crate) fn divisions(&self) -> &Divisions {
+        &self.divisions
     }
 
     pub(crate) fn config(&mut self, f: &ConfigSt) {
@@ -236,12 +243,14 @@ impl StoreController {
         match cmd {
             NormCmd::Reset => statistics.reset(),
             NormCmd::Sum => statistics.add_sum(row),
-            NormCmd::Mean => statistics.finish_mean(row),
+            NormCmd::Mean => self.divisions.push(statistics.finish_mean(row)),
             NormCmd::Variance => statistics.add_variance(row),
-            NormCmd::InvStddev => statistics.finish_inv_stddev(row, scale),
+            NormCmd::InvStddev => self.divisions.push(statistics.finish_inv_stddev(row, scale)),
             NormCmd::Max => statistics.add_max(row),
             NormCmd::SumExp => statistics.add_sum_exp(row, &iexp, variant),
-            NormCmd::InvSumExp => statistics.finish_inv_sum_exp(row, &iexp, variant, scale),
+            NormCmd::InvSumExp => {
+                self.divisions.push(statistics.finish_inv_sum_exp(row, &iexp, variant, scale));
+            }
         }
     }
 

@@ -20,8 +20,9 @@ use crate::view::View;
 /// First address that buffers get: where a RISC-V core's main memory begins.
 pub const DRAM_BASE: u64 = 0x8000_0000;
 
-/// Buffers begin at a multiple of the largest DMA request.
-const DRAM_ALIGNMENT: u64 = 64;
+/// Buffers begin on a page of their own, so that two of them never meet in a page register, and that a layer finds its operands in the
+/// same places of their pages as the layer before.
+const DRAM_ALIGNMENT: u64 = 4096;
 
 /// A local operand of the execute controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -109,6 +109,13 @@ pub enum Readout {
     },
 }
 
+/// The value as it is.
+impl Default for Readout {
+    fn default() -> Self {
+        Self::None { scale: crate::hardfloat::ONE }
+    }
+}
+
 impl Readout {
     /// The value in front of the scale function: the activation of one element.
     #[inline]

@@ -57,9 +57,14 @@ pub fn divide(sum: i32, count: u16) -> i32 {
     }
 }
 
-/// Cycles from [`divide`] being started to its result being valid: 18, or 1 if an operand is zero.
-pub fn divide_cycles(sum: i32, count: u16) -> u32 {
-    divider_cycles(ACC_WIDTH, sum == 0 || count == 0)
+/// Whether [`divide`] is answered at once: an operand is zero.
+pub fn divides_zero(sum: i32, count: u16) -> bool {
+    sum == 0 || count == 0
+}
+
+/// Cycles from [`divide`] being started to its result being valid: 18, or 1 if an operand is zero ([`divides_zero`]).
+pub fn divide_cycles(zero: bool) -> u32 {
+    divider_cycles(ACC_WIDTH, zero)
 }
 
 /// `IntSqrt` and the guard behind it: the floor of the square root of the variance's bits read as unsigned, and 1 for 0.
@@ -81,8 +86,8 @@ pub fn reciprocal(stddev: i32) -> u32 {
 }
 
 /// Cycles from [`reciprocal`] being started to its result being valid: 14 (1 for a zero operand, which [`stddev`] never gives).
-pub fn reciprocal_cycles(stddev: i32) -> u32 {
-    divider_cycles(FLOAT32_SIG_WIDTH, stddev == 0)
+pub fn reciprocal_cycles() -> u32 {
+    divider_cycles(FLOAT32_SIG_WIDTH, false)
 }
 
 /// The softmax divider: bit pattern of `127.0 / sum`, both conversions and the quotient nearest even. A sum of zero gives infinity.
@@ -91,8 +96,8 @@ pub fn reciprocal_of_sum(sum: i32) -> u32 {
 }
 
 /// Cycles from [`reciprocal_of_sum`] being started to its result being valid: 14, or 1 for a sum of zero.
-pub fn reciprocal_of_sum_cycles(sum: i32) -> u32 {
-    divider_cycles(FLOAT32_SIG_WIDTH, sum == 0)
+pub fn reciprocal_of_sum_cycles(zero: bool) -> u32 {
+    divider_cycles(FLOAT32_SIG_WIDTH, zero)
 }
 
 /// `MulPipe`: an inverse times the accumulator scale, both bit patterns, nearest even.
@@ -105,7 +110,7 @@ pub fn scale_inverse(inverse: u32, scale: u32) -> u32 {
 ///
 /// `count` has 16 bits and wraps; every row adds its length to it, RESET and MAX rows included. `max` is overwritten by MAX rows
 /// and never cleared. `sum`, `count` and `running_max` are cleared by MEAN, INV_STDDEV and RESET, **not** by INV_SUM_EXP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
     /// Running sum of elements, squares or exponentials.
     pub sum: i32,
@@ -141,11 +146,13 @@ impl Statistics {
         self.add(row.len(), row_sum(row));
     }
 
-    /// MEAN: SUM, then the mean of all elements since the last clear.
-    pub fn finish_mean(&mut self, row: &[i32]) {
+    /// MEAN: SUM, then the mean of all elements since the last clear. Whether the division has a zero operand ([`divides_zero`]).
+    pub fn finish_mean(&mut self, row: &[i32]) -> bool {
         self.add_sum(row);
+        let zero = divides_zero(self.sum, self.count);
         self.mean = divide(self.sum, self.count);
         self.clear_running();
+        zero
     }
 
     /// VARIANCE: adds the squared distances from the mean.
@@ -153,12 +160,15 @@ impl Statistics {
         self.add(row.len(), row_sum_of_squares(row, self.mean));
     }
 
-    /// INV_STDDEV: VARIANCE, then the inverse deviation times the row's accumulator scale (a bit pattern).
-    pub fn finish_inv_stddev(&mut self, row: &[i32], scale: u32) {
+    /// INV_STDDEV: VARIANCE, then the inverse deviation times the row's accumulator scale (a bit pattern). Whether the division that
+    /// gives the variance has a zero operand.
+    pub fn finish_inv_stddev(&mut self, row: &[i32], scale: u32) -> bool {
         self.add_variance(row);
+        let zero = divides_zero(self.sum, self.count);
         let variance = divide(self.sum, self.count);
         self.inv_stddev = scale_inverse(reciprocal(stddev(variance)), scale);
         self.clear_running();
+        zero
     }
 
     /// MAX: takes the row's elements into the maximum.
@@ -174,10 +184,17 @@ impl Statistics {
         self.add(row.len(), sum);
     }
 
-    /// INV_SUM_EXP: SUM_EXP, then 127 over the sum times the row's accumulator scale (a bit pattern).
-    pub fn finish_inv_sum_exp(&mut self, row: &[i32], constants: &IexpConstants, variant: IexpVariant, scale: u32) {
+    /// INV_SUM_EXP: SUM_EXP, then 127 over the sum times the row's accumulator scale (a bit pattern). Whether the sum is zero.
+    pub fn finish_inv_sum_exp(
+        &mut self,
+        row: &[i32],
+        constants: &IexpConstants,
+        variant: IexpVariant,
+        scale: u32,
+    ) -> bool {
         self.add_sum_exp(row, constants, variant);
         self.inv_sum_exp = scale_inverse(reciprocal_of_sum(self.sum), scale);
+        self.sum == 0
     }
 
     fn add(&mut self, len: usize, sum: i32) {
@@ -213,18 +230,19 @@ mod tests {
 
     #[test]
     fn units_take_their_cycles_and_answer_special_operands_at_once() {
-        assert_eq!(divide_cycles(100, 16), 18);
-        assert_eq!(divide_cycles(0, 16), 1);
-        assert_eq!(divide_cycles(100, 0), 1);
-        assert_eq!(reciprocal_cycles(3), 14);
-        assert_eq!(reciprocal_of_sum_cycles(-3), 14);
-        assert_eq!(reciprocal_of_sum_cycles(0), 1);
+        assert_eq!(divide_cycles(divides_zero(100, 16)), 18);
+        assert_eq!(divide_cycles(divides_zero(0, 16)), 1);
+        assert_eq!(divide_cycles(divides_zero(100, 0)), 1);
+        assert_eq!(reciprocal_cycles(), 14);
+        assert_eq!(reciprocal_of_sum_cycles(false), 14);
+        assert_eq!(reciprocal_of_sum_cycles(true), 1);
         assert_eq!(STDDEV_CYCLES, 17);
     }
 
     #[test]
     fn the_root_of_a_variance_read_as_unsigned_is_a_signed_number_of_half_its_bits() {
         assert_eq!(stddev(0), 1);
+        assert!((0..=u16::MAX).all(|root| stddev((u32::from(root) * u32::from(root)) as i32) != 0));
         assert_eq!(stddev(32_767 * 32_767), 32_767);
         assert_eq!(stddev(32_768 * 32_768), -32_768);
         assert_eq!(stddev(-1), -1);

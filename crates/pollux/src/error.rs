@@ -9,6 +9,7 @@ use pollux_isa::ConfigError;
 use pollux_kernels::KernelError;
 use pollux_sim::memory::ParseMemoryError;
 use pollux_sim::runner::Stopped;
+use pollux_sim::values::Timing;
 use thiserror::Error;
 
 /// Why something could not be done. The message names the place and the remedy.
@@ -49,6 +50,12 @@ pub enum Error {
     /// A cycle-level run that did not come to its end.
     #[error(transparent)]
     Stopped(#[from] Box<Stopped>),
+    /// The same of a run without values.
+    #[error(transparent)]
+    StoppedWithoutValues(Box<Stopped<Timing>>),
+    /// A run without values whose timing cannot be told without them.
+    #[error("{0}: run it with its values")]
+    NeedsValues(String),
     /// A buffer that the program does not have.
     #[error("the program has no buffer `{name}`: it has {}", list(.known))]
     NoBuffer {

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! * [`Program`]: commands, the configuration they are for, and the buffers in main memory;
-//! * [`Run`]: how it runs, clock by clock ([`Run::cycles`], exactly as Gemmini's RTL) or by its meaning alone
-//!   ([`Run::functional`]); behind which [`MemoryModel`], with which limit, and who observes or watches it;
+//! * [`Run`]: how it runs, clock by clock ([`Run::cycles`], exactly as Gemmini's RTL; [`Run::without_values`] if only the cycles
+//!   are wanted) or by its meaning alone ([`Run::functional`]); behind which [`MemoryModel`], with which limit, and who observes or watches it;
 //! * [`Outcome`]: cycles, main memory, local memories, and tensors by their names ([`Tensor`]);
 //! * [`check`] and [`compare`]: what is wrong with a program before it runs, and with its results after;
 //! * [`Error`]: everything that can go wrong, each with the place and the remedy.
@@ -32,7 +32,7 @@ pub use check::check;
 pub use compare::{Comparison, Mismatch, compare};
 pub use error::Error;
 pub use program::Program;
-pub use run::{FunctionalOutcome, Outcome, Run};
+pub use run::{FunctionalOutcome, Outcome, Run, RunValues};
 pub use tensor::Tensor;
 
 pub use pollux_functional::Action;

@@ -1,17 +1,19 @@
 //! Runs of a program on either model.
 
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
 use pollux_asm::Disassembler;
-use pollux_functional::{Action, Counts, FunctionalModel};
+use pollux_functional::{Action, Counts, Divisions, FunctionalModel, Policy};
 use pollux_memory::Memory;
 use pollux_sim::host::Processor;
-use pollux_sim::machine::{Machine, Translation};
+use pollux_sim::machine::{Machine, PageTables, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
 use pollux_sim::report::{Profiler, RunReport};
-use pollux_sim::runner::Runner;
+use pollux_sim::runner::{self, Runner, Stopped};
 use pollux_sim::simulation::{Position, RunSummary};
+use pollux_sim::values::{Full, Timing, Values};
 
 use crate::check::{check, first_of, may_be_endless, show, unchecked};
 use crate::{Comparison, Error, Tensor, compare};
@@ -20,7 +22,7 @@ use crate::{Comparison, Error, Tensor, compare};
 const ILLEGAL_LIMIT: Cycle = 10_000_000;
 
 /// How a program is to run. [`Run::cycles`], [`Run::observed`], [`Run::report`] and [`Run::functional`] run it.
-pub struct Run<'p> {
+pub struct Run<'p, V: Values = Full> {
     program: &'p pollux_asm::Program,
     memory: MemoryModel,
     translation: Translation,
@@ -31,19 +33,22 @@ pub struct Run<'p> {
     action: Action,
     checked: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'p>,
+    values: PhantomData<V>,
 }
 
 /// What is left of a cycle-level run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outcome<'p> {
+pub struct Outcome<'p, V: Values = Full> {
     program: &'p pollux_asm::Program,
     /// Totals.
     pub summary: RunSummary,
-    /// Main memory.
+    /// Main memory; after a run without values it is as it was before, but for what the host wrote.
     pub memory: Memory,
     /// The accelerator with its local memories.
-    pub machine: Box<Machine>,
+    pub machine: Box<Machine<V>>,
+    /// The normalizer's divisions, by the functional model. Only a run without values asks it.
+    pub divisions: Divisions,
     /// What is not defined and was let pass.
     pub warnings: Vec<String>,
 }
@@ -75,9 +80,22 @@ impl<'p> Run<'p> {
             action: Action::Error,
             checked: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
+            values: PhantomData,
         }
     }
 
+    /// The same run clock by clock, without its values: faster, with the same cycles, events and traffic, but nothing is computed.
+    /// If the program normalizes, the functional model runs before, as the normalizer's dividers answer sooner if an
+    /// operand is zero.
+    #[must_use]
+    pub fn without_values(self) -> Run<'p, Timing> {
+        let Self { program, memory, translation, interval, processor, limit, plain, action, checked, watch, .. } = self;
+        let values = PhantomData;
+        Run { program, memory, translation, interval, processor, limit, plain, action, checked, watch, values }
+    }
+}
+
+impl<'p, V: RunValues> Run<'p, V> {
     /// What stands behind the accelerator's memory port.
     #[must_use]
     pub fn memory(self, memory: MemoryModel) -> Self {
@@ -140,7 +158,7 @@ impl<'p> Run<'p> {
     ///
     /// # Errors
     /// An illegal program, a deadlock, the limit, or that who watches ended the run.
-    pub fn cycles(self) -> Result<Outcome<'p>, Error> {
+    pub fn cycles(self) -> Result<Outcome<'p, V>, Error> {
         self.observed(&mut NoObserver)
     }
 
@@ -148,10 +166,10 @@ impl<'p> Run<'p> {
     ///
     /// # Errors
     /// As [`Run::cycles`].
-    pub fn observed(self, observer: &mut impl Observer) -> Result<Outcome<'p>, Error> {
+    pub fn observed(self, observer: &mut impl Observer) -> Result<Outcome<'p, V>, Error> {
         let warnings = self.check()?;
         let default_limit = || if may_be_endless(self.program) { ILLEGAL_LIMIT } else { Cycle::MAX };
-        let mut runner = Runner::new(&self.program.config)
+        let runner = Runner::new(&self.program.config)
             .memory(self.memory)
             .translation(self.translation)
             .interval(self.interval)
@@ -159,22 +177,27 @@ impl<'p> Run<'p> {
             .limit(self.limit.unwrap_or_else(default_limit))
             .plain(self.plain)
             .watch(self.watch);
-        let outcome = runner.run(self.program.items.clone(), self.program.initial_memory(), observer)?;
+        let (mut runner, divisions) = V::runner(runner, self.program, self.translation)?;
+        let outcome = runner.run(self.program.items.clone(), self.program.initial_memory(), observer);
+        let outcome = outcome.map_err(V::stopped)?;
+        V::check(&outcome, &divisions)?;
         let (summary, memory, machine) = (outcome.summary, outcome.memory, outcome.machine);
-        Ok(Outcome { program: self.program, summary, memory, machine, warnings })
+        Ok(Outcome { program: self.program, summary, memory, machine, divisions, warnings })
     }
 
     /// Runs the program clock by clock, and says what the cycles were spent on.
     ///
     /// # Errors
     /// As [`Run::cycles`].
-    pub fn report(self) -> Result<(Outcome<'p>, RunReport), Error> {
+    pub fn report(self) -> Result<(Outcome<'p, V>, RunReport), Error> {
         let mut profiler = Profiler::new(&self.program.config, &self.program.items);
         let outcome = self.observed(&mut profiler)?;
         let report = profiler.finish(&outcome.summary);
         Ok((outcome, report))
     }
+}
 
+impl<'p> Run<'p> {
     /// Runs the program on the functional model: the same results without cycles, faster.
     ///
     /// # Errors
@@ -192,13 +215,90 @@ impl<'p> Run<'p> {
     }
 }
 
-impl Outcome<'_> {
+/// What a run with these values, or without, has to be told of them: [`Full`] and [`Timing`].
+pub trait RunValues: runner::Run {
+    /// The runner, and the divisions whose operands it has to be told about.
+    #[doc(hidden)]
+    fn runner<'a>(
+        runner: Runner<'a>,
+        program: &pollux_asm::Program,
+        translation: Translation,
+    ) -> Result<(Runner<'a, Self>, Divisions), Error>;
+
+    /// Checks that the divisions are those that the machine made.
+    #[doc(hidden)]
+    fn check(outcome: &runner::Outcome<Self>, divisions: &Divisions) -> Result<(), Error>;
+
+    /// A run that did not come to its end.
+    #[doc(hidden)]
+    fn stopped(stopped: Box<Stopped<Self>>) -> Error;
+}
+
+impl RunValues for Full {
+    fn runner<'a>(
+        runner: Runner<'a>,
+        _: &pollux_asm::Program,
+        _: Translation,
+    ) -> Result<(Runner<'a>, Divisions), Error> {
+        Ok((runner, Divisions::default()))
+    }
+
+    fn check(_: &runner::Outcome, _: &Divisions) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn stopped(stopped: Box<Stopped>) -> Error {
+        stopped.into()
+    }
+}
+
+impl RunValues for Timing {
+    fn runner<'a>(
+        runner: Runner<'a>,
+        program: &pollux_asm::Program,
+        translation: Translation,
+    ) -> Result<(Runner<'a, Timing>, Divisions), Error> {
+        if let Translation::Paged { tables: PageTables::Sv39 { .. }, .. } = translation {
+            return Err(Error::NeedsValues("page tables in main memory are values".to_owned()));
+        }
+        let mut divisions = Divisions::default();
+        if Divisions::possible(&program.config, &program.items) {
+            // What is not defined has been checked, and does what it does on both models.
+            let (config, memory) = (program.config.clone(), program.initial_memory());
+            let mut model = FunctionalModel::with_policy(config, memory, Policy::all(Action::Ignore));
+            model
+                .run(&program.items)
+                .map_err(|error| Error::Illegal(vec![show(&error.0, &Disassembler::new(program))]))?;
+            divisions = model.divisions().clone();
+        }
+        let zero = divisions.zero().iter().copied().collect();
+        Ok((runner.without_values().zero_divisors(zero), divisions))
+    }
+
+    fn check(outcome: &runner::Outcome<Timing>, divisions: &Divisions) -> Result<(), Error> {
+        let (made, listed) = (outcome.machine.divisions(), divisions.count());
+        if made == listed {
+            return Ok(());
+        }
+        Err(Error::NeedsValues(format!(
+            "the normalizer makes {made} divisions, and {listed} on the functional model, which should tell which have a zero operand"
+        )))
+    }
+
+    fn stopped(stopped: Box<Stopped<Timing>>) -> Error {
+        Error::StoppedWithoutValues(stopped)
+    }
+}
+
+impl<V: Values> Outcome<'_, V> {
     /// The headline figure: the first cycle of the last idle stretch.
     #[expect(clippy::misnamed_getters, reason = "the summary's `cycles` go on until nothing at all moves")]
     pub fn cycles(&self) -> Cycle {
         self.summary.busy_falls
     }
+}
 
+impl Outcome<'_> {
     /// The contents of a buffer.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pollux::sim::machine::{PageTables, Translation};
 use pollux::sim::simulation::RunError;
 use pollux::{Action, Config, Error, Program};
 
@@ -60,6 +61,9 @@ fn both_models_leave_the_product() {
         let program = Program::matmul(&pollux::config(name).unwrap(), [m, k, n], &a, &b).unwrap();
         let (fast, plain) = (program.run().cycles().unwrap(), program.run().plain(true).cycles().unwrap());
         assert_eq!(fast.cycles(), plain.cycles());
+        let timing = program.run().without_values().cycles().unwrap();
+        assert_eq!((timing.summary, timing.divisions.count()), (fast.summary, 0));
+        assert!(timing.memory == program.initial_memory());
         assert_eq!(fast.tensor("C").unwrap().values, expected);
         assert_eq!(fast.tensor("C").unwrap().shape, [m as u64, n as u64]);
         assert_eq!(program.run().functional().unwrap().tensor("C").unwrap().values, expected);
@@ -114,4 +118,16 @@ fn a_result_that_depends_on_the_time_is_warned_of_and_runs_to_its_end() {
     let outcome = program.run().cycles().expect("it ends, beyond the limit of illegal programs");
     assert!(outcome.summary.cycles > 20_000_000);
     assert!(outcome.warnings.iter().any(|warning| warning.contains("depending on the time")), "{:?}", outcome.warnings);
+}
+
+#[test]
+fn a_run_without_values_that_depends_on_them_is_refused() {
+    let program = Program::matmul(&Config::default(), [2, 2, 2], &[1; 4], &[1; 4]).unwrap();
+    let paged = Translation::Paged { tables: PageTables::Sv39 { root: 0x1000 }, walk_latency: 10 };
+    let error = program.run().translation(paged).without_values().cycles().unwrap_err().to_string();
+    assert_eq!(error, "page tables in main memory are values: run it with its values");
+    let stopped = program.run().limit(10).without_values().cycles().unwrap_err();
+    assert!(
+        matches!(&stopped, Error::StoppedWithoutValues(stopped) if matches!(stopped.error, RunError::Limit { .. }))
+    );
 }

@@ -37,13 +37,14 @@ use crate::observation::activity::Activity;
 use crate::observation::event::{Cycle, EventBuffer, Unit};
 use crate::parts::banks::BankSet;
 use crate::parts::decoupled::Decoupled;
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, IssuedCmd, PerUnit, UNITS};
 use crate::port::frontend_tlb::TlbWires;
 
 /// What is known about a machine's next cycles.
 #[derive(Clone, Debug, Default)]
-pub struct Acceleration {
-    wires: LargeWires,
+pub struct Acceleration<V: Values = Full> {
+    wires: LargeWires<V>,
     /// Nothing is inside the execute controller, and its last clock edge changed nothing: its wires stay what they are until a command
     /// comes.
     execute_is_quiet: bool,
@@ -56,23 +57,23 @@ pub struct Acceleration {
 
 /// Wires that are kept from cycle to cycle: they are large, and most of them do not change.
 #[derive(Clone, Debug, Default)]
-struct LargeWires {
-    results: ExResults,
+struct LargeWires<V: Values> {
+    results: ExResults<V>,
     rows: RowIssueWires,
     spad: ScratchpadWires,
     tlb: TlbWires,
 }
 
-impl Acceleration {
+impl<V: Values> Acceleration<V> {
     /// One clock cycle, with the results of [`Machine::step`]. What is in the execute controller and in
     /// the banks may lag behind until [`Self::catch_up`].
     #[inline]
     pub fn step(
         &mut self,
-        machine: &mut Machine,
+        machine: &mut Machine<V>,
         cycle: Cycle,
         cmd: Option<RoccCommand>,
-        memory: &mut impl MemorySystem,
+        memory: &mut impl MemorySystem<V>,
         events: &mut EventBuffer,
         activity: Option<&mut Activity>,
     ) -> Step {
@@ -201,14 +202,14 @@ impl Acceleration {
 }
 
 /// Parts of a cycle.
-impl Acceleration {
+impl<V: Values> Acceleration<V> {
     /// The clock edge of the execute controller, and what is known about its next one.
     #[inline]
     fn tick_execute(
         &mut self,
-        execute: &mut ExecuteController,
+        execute: &mut ExecuteController<V>,
         cmd: Option<IssuedCmd>,
-        control: &ControlWires<'_>,
+        control: &ControlWires<'_, V>,
         events: &mut EventBuffer,
     ) -> bool {
         let LargeWires { results, rows, .. } = &self.wires;
@@ -220,7 +221,7 @@ impl Acceleration {
     /// Nothing that takes commands from the reservation station moves, but for rows of the execute controller that may be
     /// left for later.
     #[inline]
-    fn nothing_behind_the_station_moves(&self, machine: &Machine) -> bool {
+    fn nothing_behind_the_station_moves(&self, machine: &Machine<V>) -> bool {
         self.dma.rests
             && self.dma.is_quiet()
             && self.tlb.settled
@@ -233,7 +234,7 @@ impl Acceleration {
     /// accepted.
     fn step_front_end(
         &mut self,
-        machine: &mut Machine,
+        machine: &mut Machine<V>,
         cmd: Option<&RoccCommand>,
         busy: bool,
         ready: PerUnit<bool>,
@@ -249,11 +250,11 @@ impl Acceleration {
 }
 
 /// Rows that are left for later.
-impl Acceleration {
+impl<V: Values> Acceleration<V> {
     /// Cycles from now on in which nothing but rows of the execute controller moves, if no command is accepted and the memory sends
     /// nothing: none if one is presented, as `cmd` tells, and accepted. [`Self::defer`] lets them pass.
     #[inline]
-    pub fn repeating_cycles(&self, machine: &Machine, cmd: impl FnOnce() -> bool) -> u32 {
+    pub fn repeating_cycles(&self, machine: &Machine<V>, cmd: impl FnOnce() -> bool) -> u32 {
         if self.deferred.possible == 0 || !self.dma.rests || (machine.front.cmd_ready() && cmd()) {
             return 0;
         }
@@ -268,7 +269,7 @@ impl Acceleration {
     }
 
     /// A cycle of the execute controller passes, and is left for later unless its events are asked for.
-    fn pass_rows(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
+    fn pass_rows(&mut self, machine: &mut Machine<V>, events: &mut EventBuffer) {
         self.deferred.pass(1);
         if events.enabled() {
             self.catch_up(machine, events);
@@ -276,7 +277,7 @@ impl Acceleration {
     }
 
     /// The wires of a cycle that the execute controller leaves for later. False if somebody else uses its banks.
-    fn repeat_rows(&mut self, machine: &Machine, tlb_settled: bool) -> bool {
+    fn repeat_rows(&mut self, machine: &Machine<V>, tlb_settled: bool) -> bool {
         let Deferred { banks, acc_banks, .. } = self.deferred;
         let wires = &mut self.wires;
         // The wires of another row of the streak, but for the row numbers.
@@ -290,7 +291,7 @@ impl Acceleration {
     /// Looks how many cycles of the execute controller may be left for later. Kept out of [`Acceleration::step`]: most cycles need not
     /// look.
     #[inline(never)]
-    fn look_ahead(&mut self, machine: &Machine, cycle: Cycle) {
+    fn look_ahead(&mut self, machine: &Machine<V>, cycle: Cycle) {
         let banks = self.rows.streak.banks;
         if machine.scratchpad.may_defer(banks) {
             let has_row = |bank| machine.scratchpad.has_ex_row(bank);
@@ -303,14 +304,14 @@ impl Acceleration {
     /// Does what was left for later. What is in the execute controller and in the banks may lag behind until this is
     /// done, by less than a pass of the execute controller.
     #[inline]
-    pub fn catch_up(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
+    pub fn catch_up(&mut self, machine: &mut Machine<V>, events: &mut EventBuffer) {
         let cycles = std::mem::take(&mut self.deferred.cycles);
         if cycles > 0 {
             self.replay(cycles, machine, events);
         }
     }
 
-    fn replay(&mut self, cycles: u32, machine: &mut Machine, events: &mut EventBuffer) {
+    fn replay(&mut self, cycles: u32, machine: &mut Machine<V>, events: &mut EventBuffer) {
         let mut found = self.rows.streak.streams();
         let mut streams: [Option<RowStream>; 3] = std::array::from_fn(|_| found.next());
         // Traces list the reads of a cycle by bank.
@@ -332,13 +333,13 @@ impl Acceleration {
     }
 
     /// Catches up and forgets everything: the machine can be stepped by itself from here on.
-    pub fn leave(&mut self, machine: &mut Machine, events: &mut EventBuffer) {
+    pub fn leave(&mut self, machine: &mut Machine<V>, events: &mut EventBuffer) {
         self.catch_up(machine, events);
         *self = Self::default();
     }
 }
 
-impl Machine {
+impl<V: Values> Machine<V> {
     /// Lets `cycles` cycles pass in which nothing moves (the last step made no progress).
     pub fn skip(&mut self, cycles: u64) {
         self.front.skip(cycles, &self.counters);

@@ -25,6 +25,7 @@ use crate::front_end::loop_matmul::LoopMatmul;
 use crate::front_end::reservation_station::{Departures, ReservationStation};
 use crate::front_end::unroller::UnrollerActivity;
 use crate::observation::event::{EventBuffer, Origin, Unit};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 
@@ -78,6 +79,22 @@ pub struct FrontEnd {
     pub(crate) unrolled: Queue<GemminiCmd>,
     station: ReservationStation,
     counters: CounterFile,
+}
+
+/// The queues say what will become of the slots of the unrollers. The station's entries come before all who name them.
+impl Canonical for FrontEnd {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { raw, conv, matmul, unrolled, station, counters } = self;
+        let conv_input = conv.iter().flat_map(|conv| conv.queued());
+        canon.loops_ahead().queued =
+            matmul.queued().chain(conv_input).chain(raw.iter()).map(|cmd| cmd.cmd.funct).collect();
+        raw.canonical(canon);
+        conv.canonical(canon);
+        matmul.canonical(canon);
+        unrolled.canonical(canon);
+        station.canonical(canon);
+        counters.canonical(canon);
+    }
 }
 
 impl FrontEnd {

@@ -12,6 +12,34 @@ pub use run_ahead::{ParseProcessorError, Processor, RunAheadHost};
 /// The destination register that the golden bench gives every command.
 pub const BENCH_RD: u8 = 1;
 
+/// An item of a host's script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptItem {
+    /// A command.
+    Command(RoccCommand),
+    /// Nothing is presented until the accelerator is idle.
+    Fence,
+    /// Nothing is presented for so many cycles.
+    Wait(u64),
+    /// The host waits until the accelerator is idle and works for so many cycles.
+    Work(u64),
+    /// An operation begins.
+    Mark,
+    /// Something that takes no time, such as a write to memory.
+    Nothing,
+}
+
+/// The script of a host that presents these items: one item for each.
+pub fn stream_script(items: &[StreamItem]) -> impl Iterator<Item = ScriptItem> {
+    items.iter().map(|item| match item {
+        StreamItem::Command(cmd) => ScriptItem::Command(*cmd),
+        StreamItem::Fence => ScriptItem::Fence,
+        StreamItem::Wait(0) | StreamItem::Write { .. } => ScriptItem::Nothing,
+        StreamItem::Wait(cycles) => ScriptItem::Wait(*cycles),
+        StreamItem::Mark(_) => ScriptItem::Mark,
+    })
+}
+
 /// A command source. `present` and `edge` alternate, once a cycle each.
 pub trait Host {
     /// The command presented in this cycle, if any. It stays until it is accepted.
@@ -36,6 +64,21 @@ pub trait Host {
 
     /// The mark (operation) that is current, counted from 0; `None` before the first.
     fn mark(&self) -> Option<usize>;
+
+    /// Everything that the host does from first to last, if that is known beforehand: nothing of it depends on when or how the
+    /// accelerator answers. Needed for exact replay (`crate::replay`).
+    fn script(&self) -> Option<Vec<ScriptItem>> {
+        None
+    }
+
+    /// Item of the [script](Self::script) that the host stands at.
+    fn place(&self) -> usize {
+        0
+    }
+
+    /// Lets the host stand at a later item of its script, as in the cycle in which it comes to it. What it writes to memory until then
+    /// is written.
+    fn jump(&mut self, _item: usize, _memory: &mut Memory) {}
 }
 
 /// The golden bench's host: a command whenever the port is ready, fences, waits, and the processor's own writes.
@@ -146,6 +189,27 @@ impl Host for StreamHost {
 
     fn mark(&self) -> Option<usize> {
         self.mark
+    }
+
+    fn script(&self) -> Option<Vec<ScriptItem>> {
+        Some(stream_script(&self.items).collect())
+    }
+
+    #[inline]
+    fn place(&self) -> usize {
+        self.next
+    }
+
+    fn jump(&mut self, item: usize, memory: &mut Memory) {
+        self.waiting = 0;
+        while self.next < item {
+            match &self.items[self.next] {
+                StreamItem::Write { address, bytes } => memory.write(*address, bytes),
+                StreamItem::Mark(_) => self.mark = Some(self.mark.map_or(0, |m| m + 1)),
+                _ => {}
+            }
+            self.next += 1;
+        }
     }
 }
 

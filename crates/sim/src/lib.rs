@@ -25,6 +25,7 @@ mod port;
 mod parts;
 mod observation;
 mod acceleration;
+pub mod replay;
 
 pub mod host;
 pub mod machine;
@@ -33,6 +34,7 @@ pub mod runner;
 pub mod simulation;
 
 pub use observation::{observer, report, violation};
+pub use parts::values;
 
 /// How often each part was used in a run, exactly: what energy is reckoned from, and what a schedule can be priced by beforehand.
 pub mod counts {

@@ -32,20 +32,22 @@ use crate::observation::activity::{Activity, Block, Cause, Spent};
 use crate::observation::counts::EventCounts;
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 pub use crate::parts::banks::{AccRow, SpadRow};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::decoupled::Decoupled;
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};
 pub use crate::port::frontend_tlb::{Faults, PageFault, PageTables, Translation};
 use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
 
-/// The accelerator's blocks. `Clone` is a snapshot.
+/// The accelerator's blocks, with the values that they hold or without ([`Values`]). `Clone` is a snapshot.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct Machine<V: Values = Full> {
     pub(crate) front: FrontEnd,
     pub(crate) load: LoadController,
-    pub(crate) execute: ExecuteController,
+    pub(crate) execute: ExecuteController<V>,
     pub(crate) store: StoreController,
-    pub(crate) scratchpad: Scratchpad,
+    pub(crate) scratchpad: Scratchpad<V>,
     pub(crate) tlb: FrontendTlb,
     pub(crate) port: MemoryPort,
     /// The busy output in the last cycle, to report its changes.
@@ -81,7 +83,7 @@ pub(crate) struct Completion {
 }
 
 /// What an observer needs of a cycle's wires.
-pub(crate) struct CycleWires<'a> {
+pub(crate) struct CycleWires<'a, V: Values> {
     /// The command port.
     pub(crate) cmd: &'a Decoupled<RoccCommand>,
     /// The row requests of the load and of the store controller.
@@ -89,24 +91,59 @@ pub(crate) struct CycleWires<'a> {
     pub(crate) store: &'a Decoupled<ScratchpadWriteRequest>,
     /// Controllers that accept a command.
     pub(crate) ready: PerUnit<bool>,
-    pub(crate) control: &'a ControlWires<'a>,
+    pub(crate) control: &'a ControlWires<'a, V>,
     pub(crate) rows: &'a RowIssueWires,
     pub(crate) spad: &'a ScratchpadWires,
     pub(crate) tlb: &'a TlbWires,
-    pub(crate) port: &'a PortWires,
+    pub(crate) port: &'a PortWires<V>,
     /// A beat waits on channel D.
     pub(crate) d_offered: bool,
+}
+
+/// Totals, and what is made anew in every cycle, are no state.
+impl<V: Values> Canonical for Machine<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { front, load, execute, store, scratchpad, tlb, port, was_busy, accepted: _, counters: _ } = self;
+        front.canonical(canon);
+        load.canonical(canon);
+        execute.canonical(canon);
+        store.canonical(canon);
+        scratchpad.canonical(canon);
+        canon.set_translating(scratchpad.translates());
+        tlb.canonical(canon);
+        port.canonical(canon);
+        was_busy.canonical(canon);
+    }
 }
 
 impl Machine {
     /// The accelerator after reset.
     pub fn new(config: &ValidConfig, translation: Translation) -> Self {
+        Self::with_oracle(config, translation, ())
+    }
+
+    /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
+    pub fn spad_row(&self, row: SpadRow) -> Option<&[i8]> {
+        self.scratchpad.spad_row(row)
+    }
+
+    /// Elements of an accumulator row, counted through all banks; none beyond the last one.
+    pub fn acc_row(&self, row: AccRow) -> Option<&[i32]> {
+        self.scratchpad.acc_row(row)
+    }
+}
+
+impl<V: Values> Machine<V> {
+    /// The accelerator after reset, and what answers timing's questions about values.
+    pub fn with_oracle(config: &ValidConfig, translation: Translation, oracle: V::Oracle) -> Self {
+        let mut scratchpad = Scratchpad::new(config);
+        scratchpad.set_oracle(oracle);
         Self {
             front: FrontEnd::new(config),
             load: LoadController::new(config),
             execute: ExecuteController::new(config),
             store: StoreController::new(config),
-            scratchpad: Scratchpad::new(config),
+            scratchpad,
             tlb: FrontendTlb::new(config, translation),
             port: MemoryPort::new(SourceRanges::new(config.max_in_flight_mem_reqs as usize).len()),
             was_busy: false,
@@ -120,7 +157,7 @@ impl Machine {
         &mut self,
         cycle: Cycle,
         cmd: Option<RoccCommand>,
-        memory: &mut impl MemorySystem,
+        memory: &mut impl MemorySystem<V>,
         events: &mut EventBuffer,
         activity: Option<&mut Activity>,
     ) -> Step {
@@ -218,19 +255,19 @@ impl Machine {
 
     /// A command is issued or completed, or a beat passes the memory port.
     #[inline]
-    pub(crate) fn is_alive(&self, ready: PerUnit<bool>, completion: &Completion, port: &PortWires) -> bool {
+    pub(crate) fn is_alive(&self, ready: PerUnit<bool>, completion: &Completion, port: &PortWires<V>) -> bool {
         let completes_or_moves = completion.reported.is_some() || port.a_taken || port.d.is_some();
         completes_or_moves || UNITS.into_iter().any(|unit| self.issues(unit, ready))
     }
 
     /// A beat waits on channel D.
-    pub(crate) fn d_offered(&self, cycle: Cycle, memory: &impl MemorySystem) -> bool {
+    pub(crate) fn d_offered(&self, cycle: Cycle, memory: &impl MemorySystem<V>) -> bool {
         self.port.in_flight() != 0 && memory.d_front(cycle).is_some()
     }
 
     /// The event lines and external values of the cycle. Kept out of the steps, like [`Self::observe`].
     #[inline(never)]
-    pub(crate) fn counter_events(&self, wires: &CycleWires<'_>) -> CounterEvents {
+    pub(crate) fn counter_events(&self, wires: &CycleWires<'_, V>) -> CounterEvents {
         let mut counters = self.front.counter_events();
         self.busy_lines(&mut counters);
         self.load.counter_events(wires.load.valid(), wires.load.fires(), &mut counters);
@@ -243,7 +280,7 @@ impl Machine {
 
     /// What the cycle is spent on. Kept out of the steps, which mostly run without.
     #[inline(never)]
-    pub(crate) fn observe(&self, wires: &CycleWires<'_>, activity: &mut Activity) {
+    pub(crate) fn observe(&self, wires: &CycleWires<'_, V>, activity: &mut Activity) {
         let &CycleWires { control, rows, spad, port, .. } = wires;
         let handshake = |valid: bool, fires: bool, cause| match (valid, fires) {
             (false, _) => Spent::Idle,
@@ -302,6 +339,18 @@ impl Machine {
         counters.set(line, true);
     }
 
+    /// Adds to the totals what other cycles did.
+    pub(crate) fn add_totals(&mut self, accepted: u64, traffic: &PortTraffic) {
+        self.accepted += accepted;
+        self.port.add_traffic(traffic);
+    }
+
+    /// Has the totals of another machine from now on.
+    pub(crate) fn take_totals(&mut self, other: &Self) {
+        self.accepted = other.accepted;
+        self.port.take_traffic(&other.port);
+    }
+
     /// A page-table walk is under way.
     pub fn walks(&self) -> bool {
         self.tlb.walks()
@@ -334,6 +383,11 @@ impl Machine {
         self.accepted
     }
 
+    /// Divisions of the normalizer so far: those of which an oracle may have to know whether an operand is zero.
+    pub fn divisions(&self) -> u64 {
+        self.scratchpad.divisions()
+    }
+
     /// Accesses so far that the page table did not allow.
     pub fn faults(&self) -> Faults {
         self.tlb.faults()
@@ -342,16 +396,6 @@ impl Machine {
     /// The interrupt line: a page fault since the last flush.
     pub fn interrupt(&self) -> bool {
         self.tlb.interrupt()
-    }
-
-    /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
-    pub fn spad_row(&self, row: SpadRow) -> Option<&[i8]> {
-        self.scratchpad.spad_row(row)
-    }
-
-    /// Elements of an accumulator row, counted through all banks; none beyond the last one.
-    pub fn acc_row(&self, row: AccRow) -> Option<&[i32]> {
-        self.scratchpad.acc_row(row)
     }
 
     /// What every block that holds work waits for, in the order of the data flow.

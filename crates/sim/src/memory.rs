@@ -34,22 +34,25 @@ use pollux_isa::config::limits;
 use pollux_memory::Memory;
 
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
 pub const MAX_TRANSFER_BYTES: usize = limits::REQUEST_BYTES as usize;
 
 /// A memory system at the accelerator's port. Per cycle the port asks `a_ready` and `d_front`, then applies
-/// `accept` and `take_d` where the handshakes took place.
-pub trait MemorySystem {
+/// `accept` and `take_d` where the handshakes took place. Behind a machine without values it takes and delivers beats at the same
+/// times, and neither reads nor writes its bytes.
+pub trait MemorySystem<V: Values = Full> {
     /// True if a beat on channel A is accepted in this cycle.
     fn a_ready(&self, cycle: Cycle) -> bool;
 
     /// Accepts a beat on channel A.
-    fn accept(&mut self, cycle: Cycle, beat: &ABeat);
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>);
 
     /// The beat offered on channel D in this cycle. Once offered it stays until it is taken.
-    fn d_front(&self, cycle: Cycle) -> Option<DBeat>;
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>>;
 
     /// Takes the offered beat.
     fn take_d(&mut self, cycle: Cycle);
@@ -73,38 +76,58 @@ pub trait MemorySystem {
         Self: Sized;
 }
 
+/// A memory whose times depend on its state and on when requests come, but not on their addresses.
+pub(crate) trait ReplayableMemory: MemorySystem<Timing> + Canonical + Clone {
+    /// What was to be at a distance from cycle `from` is at that distance from cycle `to`.
+    fn shift(&mut self, from: Cycle, to: Cycle);
+}
+
+/// `cycle` at the same distance from `to` as from `from`. What is over before stays over.
+fn shifted(cycle: Cycle, from: Cycle, to: Cycle) -> Cycle {
+    if cycle > from { to.saturating_add(cycle - from) } else { cycle.min(to) }
+}
+
 /// A response on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct Response {
     source: u16,
     size: u32,
     ack: bool,
     /// First cycle in which it may be offered.
+    #[canon(via = Canon::cycle)]
     ready: Cycle,
     /// Where its bytes are.
+    #[canon(skip = "where values are")]
     slot: u32,
 }
 
 /// Performs accepted beats on the bytes and holds the responses until they are taken.
-#[derive(Clone, Debug)]
-struct ResponseQueue {
+#[derive(Clone, Debug, Canonical)]
+struct ResponseQueue<V: Values> {
+    #[canon(skip = "values")]
     memory: Memory,
+    #[canon(skip = "constant")]
     beat_bytes: u32,
     /// A beat is first offered in a multiple of this number of cycles.
+    #[canon(via = Canon::period)]
     d_period: u64,
     responses: VecDeque<Response>,
     /// Bytes of the responses, and the slots that no response has.
-    bytes: Vec<[u8; MAX_TRANSFER_BYTES]>,
+    #[canon(skip = "values")]
+    bytes: Vec<[V::Of<u8>; MAX_TRANSFER_BYTES]>,
+    #[canon(skip = "where values are")]
     free_slots: Vec<u32>,
     /// Beats of the first response that have been taken.
     taken: u32,
     /// Cycle after the last take.
+    #[canon(via = Canon::cycle)]
     free: Cycle,
     /// The next beat, made at the clock edge so that offering it is a copy.
-    next: DBeat,
+    #[canon(skip = "made of the first response")]
+    next: DBeat<V>,
 }
 
-impl ResponseQueue {
+impl<V: Values> ResponseQueue<V> {
     fn new(memory: Memory, beat_bytes: usize, d_period: u64) -> Self {
         Self {
             memory,
@@ -115,26 +138,35 @@ impl ResponseQueue {
             free_slots: Vec::new(),
             taken: 0,
             free: 0,
-            next: DBeat::FILLER,
+            next: DBeat::filler(),
+        }
+    }
+
+    /// See [`ReplayableMemory::shift`].
+    fn shift(&mut self, from: Cycle, to: Cycle) {
+        self.free = shifted(self.free, from, to);
+        for response in &mut self.responses {
+            response.ready = shifted(response.ready, from, to);
         }
     }
 
     /// Performs a beat. If it completes its request, the response without its time.
-    fn perform(&mut self, beat: &ABeat) -> Option<Response> {
+    fn perform(&mut self, beat: &ABeat<V>) -> Option<Response> {
         let read = beat.kind == ReqKind::Get;
         if !read {
             let address = beat.address + u64::from(beat.beat * self.beat_bytes);
-            self.memory.write_masked(address, &beat.data[..self.beat_bytes as usize], beat.mask);
+            V::store(&mut self.memory, address, &beat.data[..self.beat_bytes as usize], beat.mask);
         }
         if !beat.last {
             return None;
         }
         let slot = self.free_slots.pop().unwrap_or_else(|| {
-            self.bytes.push([0; MAX_TRANSFER_BYTES]);
+            self.bytes.push([V::Of::default(); MAX_TRANSFER_BYTES]);
             self.bytes.len() as u32 - 1
         });
         if read {
-            self.memory.read(beat.address, &mut self.bytes[slot as usize][..beat.size as usize]);
+            let bytes = &mut self.bytes[slot as usize][..beat.size as usize];
+            V::update(bytes, |bytes, _| self.memory.read(beat.address, bytes));
         }
         Some(Response { source: beat.source, size: beat.size, ack: !read, ready: 0, slot })
     }
@@ -183,7 +215,7 @@ impl ResponseQueue {
     }
 
     #[inline]
-    fn front(&self, cycle: Cycle) -> Option<DBeat> {
+    fn front(&self, cycle: Cycle) -> Option<DBeat<V>> {
         (self.offered()? <= cycle).then_some(self.next)
     }
 
@@ -211,20 +243,23 @@ impl ResponseQueue {
 
 /// Handshakes at the port in one cycle.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PortWires {
+pub struct PortWires<V: Values = Full> {
     /// The memory accepts the beat offered on channel A.
     pub a_taken: bool,
     /// The beat that the accelerator takes on channel D.
-    pub d: Option<DBeat>,
+    pub d: Option<DBeat<V>>,
 }
 
 /// The port: handshakes, request numbers, events, traffic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct MemoryPort {
+    #[canon(skip = "numbers for events")]
     next_request: u64,
     /// Number of the request that each source has under way.
+    #[canon(skip = "numbers for events")]
     request: Vec<u64>,
     in_flight: u32,
+    #[canon(skip = "a total")]
     traffic: PortTraffic,
 }
 
@@ -236,13 +271,13 @@ impl MemoryPort {
 
     /// Handshakes of this cycle: `a` is the beat that the accelerator offers, `d_ready` whether it takes one.
     #[inline]
-    pub fn wires(
+    pub fn wires<V: Values>(
         &self,
         cycle: Cycle,
-        memory: &(impl MemorySystem + ?Sized),
-        a: Option<&ABeat>,
+        memory: &(impl MemorySystem<V> + ?Sized),
+        a: Option<&ABeat<V>>,
         d_ready: bool,
-    ) -> PortWires {
+    ) -> PortWires<V> {
         PortWires {
             a_taken: a.is_some() && memory.a_ready(cycle),
             d: if d_ready && self.in_flight != 0 { memory.d_front(cycle) } else { None },
@@ -252,12 +287,12 @@ impl MemoryPort {
     /// Clock edge: applies the handshakes to the memory. Returns true if there were any.
     #[inline]
     #[must_use]
-    pub fn tick(
+    pub fn tick<V: Values>(
         &mut self,
         cycle: Cycle,
-        wires: &PortWires,
-        memory: &mut (impl MemorySystem + ?Sized),
-        a: Option<&ABeat>,
+        wires: &PortWires<V>,
+        memory: &mut (impl MemorySystem<V> + ?Sized),
+        a: Option<&ABeat<V>>,
         events: &mut EventBuffer,
     ) -> bool {
         if let Some(beat) = a.filter(|_| wires.a_taken) {
@@ -271,7 +306,7 @@ impl MemoryPort {
         wires.a_taken || wires.d.is_some()
     }
 
-    fn accept(&mut self, beat: &ABeat, events: &mut EventBuffer) {
+    fn accept<V: Values>(&mut self, beat: &ABeat<V>, events: &mut EventBuffer) {
         if beat.beat == 0 {
             self.request[usize::from(beat.source)] = self.next_request;
             self.next_request += 1;
@@ -299,11 +334,21 @@ impl MemoryPort {
         });
     }
 
-    fn take(&mut self, beat: &DBeat, events: &mut EventBuffer) {
+    fn take<V: Values>(&mut self, beat: &DBeat<V>, events: &mut EventBuffer) {
         self.in_flight -= u32::from(beat.last);
         self.traffic.read_beats += u64::from(!beat.ack);
         let request = self.request[usize::from(beat.source)];
         events.push(Event::Rsp { request, ack: beat.ack, source: beat.source, beat: beat.beat });
+    }
+
+    /// Adds to the traffic.
+    pub(crate) fn add_traffic(&mut self, traffic: &PortTraffic) {
+        self.traffic = self.traffic + *traffic;
+    }
+
+    /// Has the traffic of another port.
+    pub(crate) fn take_traffic(&mut self, other: &Self) {
+        self.traffic = other.traffic;
     }
 
     /// Requests without their full response.

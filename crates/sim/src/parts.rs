@@ -5,9 +5,11 @@
 //! to the next one. Ports between blocks are ready/valid ([`decoupled::Decoupled`]) unless the head of the file says otherwise.
 
 pub mod banks;
+pub(crate) mod canonical;
 pub mod decoupled;
 pub mod multi_headed_queue;
 pub mod pipeline;
 pub mod queue;
 pub mod row;
+pub mod values;
 pub mod wires;

@@ -7,15 +7,20 @@ use pollux_isa::{StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use thiserror::Error;
 
-use crate::host::{Host, Processor, RunAheadHost, StreamHost};
+use crate::host::{Host, Processor, RunAheadHost, ScriptItem, StreamHost};
 use crate::machine::Machine;
-use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, FireSimMemory, MemoryModel, MemorySystem};
+use crate::memory::{
+    BandwidthMemory, BenchMemory, DramL2Memory, FireSimMemory, MemoryModel, MemorySystem, ReplayableMemory,
+};
 use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
+use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
 use crate::port::frontend_tlb::Translation;
+use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, Table, Tables, script_of};
 use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
 
-/// Everything around a run: translation, memory system, issue interval, limit, and who watches it.
+/// Everything around a run: translation, memory system, issue interval, limit, and who watches it; with the values that are
+/// computed, or without ([`Runner::without_values`]).
 ///
 /// ```
 /// use pollux_isa::{StreamItem, ValidConfig};
@@ -29,8 +34,9 @@ use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
 /// assert!(outcome.summary.cycles > 1000 && outcome.summary.simulated < 10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Runner<'a> {
+pub struct Runner<'a, V: Values = Full> {
     config: &'a ValidConfig,
+    oracle: V::Oracle,
     translation: Translation,
     memory: MemoryModel,
     interval: u64,
@@ -39,29 +45,35 @@ pub struct Runner<'a> {
     watchdog: u64,
     plain: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'a>,
+    /// How a run without values is replayed, if it is.
+    replay: Option<ReplayOptions>,
+    table: Option<&'a mut ReplayTable>,
 }
 
 /// What is left of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct Outcome<V: Values = Full> {
     /// Totals.
     pub summary: RunSummary,
-    /// Main memory.
+    /// Main memory. After a run without values it is as it was before, but for what the host wrote.
     pub memory: Memory,
-    /// The accelerator with its local memories.
-    pub machine: Box<Machine>,
+    /// The accelerator with its local memories. After a run that was [replayed](Runner::replay) it is in an earlier state, but for its
+    /// totals.
+    pub machine: Box<Machine<V>>,
+    /// What replay did, if the run was one that can be replayed.
+    pub replay: Option<ReplayTotals>,
 }
 
 /// A run that did not come to its end, and what there is of it.
 #[derive(Clone, Debug, Error)]
 #[error("{error}")]
 #[non_exhaustive]
-pub struct Stopped {
+pub struct Stopped<V: Values = Full> {
     /// Why it did not.
     pub error: RunError,
     /// As far as it came.
-    pub outcome: Outcome,
+    pub outcome: Outcome<V>,
 }
 
 impl<'a> Runner<'a> {
@@ -70,6 +82,7 @@ impl<'a> Runner<'a> {
     pub fn new(config: &'a ValidConfig) -> Self {
         Self {
             config,
+            oracle: (),
             translation: Translation::Bare,
             memory: MemoryModel::default(),
             interval: 1,
@@ -78,9 +91,63 @@ impl<'a> Runner<'a> {
             watchdog: WATCHDOG,
             plain: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
+            replay: None,
+            table: None,
         }
     }
 
+    /// The same run without its values, which is faster: events, cycles and traffic are the same, but nothing is computed, and neither
+    /// loads nor stores touch main memory. Page tables are then those that are there at the start, even if the program overwrites them.
+    ///
+    /// Of the values, timing depends on one thing: whether a divisor of the normalizer is zero. Without
+    /// [`Runner::zero_divisors`] none is taken to be.
+    #[must_use]
+    pub fn without_values(self) -> Runner<'a, Timing> {
+        let Self {
+            config, oracle: (), translation, memory, interval, processor, limit, watchdog, plain, watch, ..
+        } = self;
+        let oracle = ZeroDivisors::default();
+        let replay = Some(ReplayOptions::default());
+        Runner {
+            config,
+            oracle,
+            translation,
+            memory,
+            interval,
+            processor,
+            limit,
+            watchdog,
+            plain,
+            watch,
+            replay,
+            table: None,
+        }
+    }
+}
+
+/// Runs without values: every situation is simulated once ([`crate::replay`]), where that can be done. It can't if the observer wants
+/// events or activities, behind a memory whose times depend on addresses, with page tables, with counters, or if a divisor is zero.
+impl<'a> Runner<'a, Timing> {
+    /// The divisions of the normalizer with a zero operand, as the functional model lists them.
+    #[must_use]
+    pub fn zero_divisors(self, oracle: ZeroDivisors) -> Self {
+        Self { oracle, ..self }
+    }
+
+    /// How known situations are replayed; `None` simulates all of them.
+    #[must_use]
+    pub fn replay(self, replay: Option<ReplayOptions>) -> Self {
+        Self { replay, ..self }
+    }
+
+    /// Uses the situations of earlier runs, and keeps those of this one.
+    #[must_use]
+    pub fn replay_table(self, table: &'a mut ReplayTable) -> Self {
+        Self { table: Some(table), ..self }
+    }
+}
+
+impl<'a, V: Values> Runner<'a, V> {
     /// How addresses are translated.
     #[must_use]
     pub fn translation(self, translation: Translation) -> Self {
@@ -129,7 +196,10 @@ impl<'a> Runner<'a> {
     pub fn watch(self, watch: impl FnMut(Position) -> ControlFlow<()> + 'a) -> Self {
         Self { watch: Box::new(watch), ..self }
     }
+}
 
+/// Running.
+impl<V: Run> Runner<'_, V> {
     /// Runs a stream of commands; `memory` is main memory at the start.
     ///
     /// # Errors
@@ -139,7 +209,7 @@ impl<'a> Runner<'a> {
         items: impl Into<Arc<[StreamItem]>>,
         mut memory: Memory,
         observer: &mut impl Observer,
-    ) -> Result<Outcome, Box<Stopped>> {
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
         let items = items.into();
         if let Some(processor) = self.processor {
             let host = RunAheadHost::new(items, processor, self.interval, &mut memory);
@@ -158,23 +228,142 @@ impl<'a> Runner<'a> {
         host: impl Host,
         memory: Memory,
         observer: &mut impl Observer,
-    ) -> Result<Outcome, Box<Stopped>> {
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
+        V::run_host(self, host, memory, observer)
+    }
+}
+
+/// How machines with and without values are run.
+pub trait Run: Values {
+    /// Runs.
+    #[doc(hidden)]
+    #[expect(clippy::missing_errors_doc, reason = "see Runner::run_host")]
+    fn run_host<O: Observer>(
+        runner: &mut Runner<'_, Self>,
+        host: impl Host,
+        memory: Memory,
+        observer: &mut O,
+    ) -> Result<Outcome<Self>, Box<Stopped<Self>>>;
+}
+
+impl Run for Full {
+    fn run_host<O: Observer>(
+        runner: &mut Runner<'_, Self>,
+        host: impl Host,
+        memory: Memory,
+        observer: &mut O,
+    ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
+        runner.simulate_host(host, memory, observer)
+    }
+}
+
+impl Run for Timing {
+    fn run_host<O: Observer>(
+        runner: &mut Runner<'_, Self>,
+        host: impl Host,
+        memory: Memory,
+        observer: &mut O,
+    ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
+        // A stretch that is replayed has no events to be counted, and replay does not know the processor's queue.
+        let replayable = !observer.wants_events()
+            && !observer.wants_counts()
+            && runner.processor.is_none()
+            && !O::ACTIVITY
+            && !runner.plain
+            && runner.translation == Translation::Bare
+            && runner.oracle.is_empty();
+        let options = runner.replay.filter(|_| replayable);
+        let Some((options, script)) = options.and_then(|options| Some((options, script_of(runner.config, &host)?)))
+        else {
+            return runner.simulate_host(host, memory, observer);
+        };
+        let mut table = runner.table.take();
+        let mut own = ReplayTable::default();
+        let used = table.as_deref_mut().unwrap_or(&mut own);
+        let result = runner.replay_host((host, script), memory, observer, options, used);
+        runner.table = table;
+        result
+    }
+}
+
+impl Runner<'_, Timing> {
+    fn replay_host(
+        &mut self,
+        (host, script): (impl Host, Arc<[ScriptItem]>),
+        memory: Memory,
+        observer: &mut impl Observer,
+        options: ReplayOptions,
+        table: &mut ReplayTable,
+    ) -> Result<Outcome<Timing>, Box<Stopped<Timing>>> {
+        let beat_bytes = self.config.beat_bytes() as usize;
+        // The machine's memory is a stand-in, which is copied with every state: the real one is not looked at.
+        match (self.memory, table.of(self.config, &self.memory, self.interval, options.table_bytes)) {
+            (MemoryModel::Bench(p), Tables::Bench(table)) => {
+                let port = BenchMemory::with_values(p, beat_bytes, Memory::new());
+                self.replay_behind(host, script, port, memory, observer, options, table)
+            }
+            (MemoryModel::Bandwidth(p), Tables::Bandwidth(table)) => {
+                let port = BandwidthMemory::with_values(p, beat_bytes, Memory::new());
+                self.replay_behind(host, script, port, memory, observer, options, table)
+            }
+            _ => self.simulate_host(host, memory, observer),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call for each kind of memory")]
+    fn replay_behind<M: ReplayableMemory>(
+        &mut self,
+        host: impl Host,
+        script: Arc<[ScriptItem]>,
+        port: M,
+        memory: Memory,
+        observer: &mut impl Observer,
+        options: ReplayOptions,
+        table: &mut Table<M>,
+    ) -> Result<Outcome<Timing>, Box<Stopped<Timing>>> {
+        let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
+        let mut replayer = Replayer::new(self.config, (host, script), table, options, |host| {
+            let mut simulation = Simulation::with_machine(machine, host, port, false);
+            simulation.watchdog = self.watchdog;
+            simulation
+        });
+        let result = replayer.run(observer, self.limit, &mut self.watch);
+        let replay = Some(replayer.totals());
+        let simulation = replayer.into_simulation();
+        let summary = simulation.summary();
+        let outcome = Outcome { summary, memory, machine: Box::new(simulation.machine), replay };
+        match result {
+            Ok(_) => Ok(outcome),
+            Err(error) => Err(Box::new(Stopped { error, outcome })),
+        }
+    }
+}
+
+impl<V: Values> Runner<'_, V> {
+    fn simulate_host(
+        &mut self,
+        host: impl Host,
+        memory: Memory,
+        observer: &mut impl Observer,
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
         let beat_bytes = self.config.beat_bytes() as usize;
         match self.memory {
-            MemoryModel::Bench(p) => self.simulate(host, BenchMemory::new(p, beat_bytes, memory), observer),
-            MemoryModel::Bandwidth(p) => self.simulate(host, BandwidthMemory::new(p, beat_bytes, memory), observer),
-            MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::new(p, beat_bytes, memory), observer),
-            MemoryModel::FireSim(p) => self.simulate(host, FireSimMemory::new(p, beat_bytes, memory), observer),
+            MemoryModel::Bench(p) => self.simulate(host, BenchMemory::with_values(p, beat_bytes, memory), observer),
+            MemoryModel::Bandwidth(p) => {
+                self.simulate(host, BandwidthMemory::with_values(p, beat_bytes, memory), observer)
+            }
+            MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::with_values(p, beat_bytes, memory), observer),
+            MemoryModel::FireSim(p) => self.simulate(host, FireSimMemory::with_values(p, beat_bytes, memory), observer),
         }
     }
 
     fn simulate(
         &mut self,
         host: impl Host,
-        memory: impl MemorySystem,
+        memory: impl MemorySystem<V>,
         observer: &mut impl Observer,
-    ) -> Result<Outcome, Box<Stopped>> {
-        let machine = Machine::new(self.config, self.translation);
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
+        let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
         let mut simulation = Simulation::with_machine(machine, host, memory, observer.wants_events());
         if observer.wants_counts() {
             simulation.count_events(self.config);
@@ -183,8 +372,12 @@ impl<'a> Runner<'a> {
         simulation.watchdog = self.watchdog;
         let result = simulation.run_watched(observer, self.limit, &mut self.watch);
         let summary = simulation.summary();
-        let outcome =
-            Outcome { summary, memory: simulation.memory.into_memory(), machine: Box::new(simulation.machine) };
+        let outcome = Outcome {
+            summary,
+            memory: simulation.memory.into_memory(),
+            machine: Box::new(simulation.machine),
+            replay: None,
+        };
         match result {
             Ok(_) => Ok(outcome),
             Err(error) => Err(Box::new(Stopped { error, outcome })),

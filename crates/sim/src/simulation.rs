@@ -15,6 +15,7 @@ use crate::observation::counts::EventCounts;
 use crate::observation::event::{Cycle, EventBuffer};
 use crate::observation::observer::{CountedOperation, Observer};
 use crate::observation::violation::{Violated, Violations};
+use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{PageFault, Translation};
 
 /// Why a run did not come to its end.
@@ -49,6 +50,14 @@ pub enum RunError {
         limit: Cycle,
         /// Where the run stands.
         position: Standstill,
+    },
+    /// A part of the run that was simulated before was simulated again, and did not go as it went then: a fault of Pollux.
+    #[error("replay is wrong in cycle {cycle}: {reason}; please report this, and run with replay turned off")]
+    Replay {
+        /// Cycle at the end of the part.
+        cycle: Cycle,
+        /// What differs.
+        reason: String,
     },
     /// Whoever watches the run did not want it to go on.
     #[error("the run was cancelled in cycle {cycle}{position}")]
@@ -102,6 +111,8 @@ pub struct RunSummary {
     pub simulated: u64,
     /// Commands accepted at the port.
     pub commands: u64,
+    /// Cycles that were taken from a table of what was simulated before.
+    pub replayed: u64,
     /// Memory traffic.
     pub traffic: PortTraffic,
     /// Accesses that the page table did not allow. Gemmini goes on with them and raises its interrupt.
@@ -116,12 +127,46 @@ pub struct RunSummary {
     pub violations: Violations,
 }
 
+/// What adds up while cycles pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub cycles: Cycle,
+    pub busy_cycles: u64,
+    /// First cycle of the last idle stretch, from the start; none if the accelerator was idle throughout.
+    pub busy_falls: Option<Cycle>,
+    pub commands: u64,
+    pub traffic: PortTraffic,
+}
+
+impl Passed {
+    /// From one moment of a run to a later one.
+    pub fn between(start: &RunSummary, end: &RunSummary) -> Self {
+        let busy_cycles = end.busy_cycles - start.busy_cycles;
+        Self {
+            cycles: end.cycles - start.cycles,
+            busy_cycles,
+            busy_falls: (busy_cycles > 0).then(|| end.busy_falls - start.cycles),
+            commands: end.commands - start.commands,
+            traffic: end.traffic - start.traffic,
+        }
+    }
+}
+
+/// Why [`Simulation::advance`] came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Halt {
+    /// The program is used up and everything is idle.
+    Finished,
+    /// It was to stop here.
+    Stopped,
+}
+
 /// A machine with its host and its memory.
 #[derive(Clone, Debug)]
-pub struct Simulation<H, M> {
+pub struct Simulation<H, M, V: Values = Full> {
     /// The accelerator.
-    pub machine: Machine,
-    acceleration: Acceleration,
+    pub machine: Machine<V>,
+    acceleration: Acceleration<V>,
     /// The command source.
     pub host: H,
     /// The memory behind the port.
@@ -178,9 +223,11 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
     pub fn new(config: &ValidConfig, translation: Translation, host: H, memory: M, record: bool) -> Self {
         Self::with_machine(Machine::new(config, translation), host, memory, record)
     }
+}
 
+impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
     /// A simulation at cycle 0 of a machine after reset.
-    pub(crate) fn with_machine(machine: Machine, host: H, memory: M, record: bool) -> Self {
+    pub fn with_machine(machine: Machine<V>, host: H, memory: M, record: bool) -> Self {
         Self {
             machine,
             acceleration: Acceleration::default(),
@@ -338,42 +385,90 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         limit: Cycle,
         watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
     ) -> Result<RunSummary, RunError> {
-        self.tell_mark(observer);
-        let result = self.run_on(observer, limit, watch);
+        let result = self.advance(observer, limit, watch, |_| false);
         self.tell_counts(observer);
-        result
+        result?;
+        Ok(self.summary())
     }
 
-    fn run_on(
+    /// Like [`Self::run_watched`], but stops before the first cycle for which `stop` says so.
+    pub(crate) fn advance(
         &mut self,
         observer: &mut impl Observer,
         limit: Cycle,
         watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
-    ) -> Result<RunSummary, RunError> {
+        mut stop: impl FnMut(&mut Self) -> bool,
+    ) -> Result<Halt, RunError> {
+        self.tell_mark(observer);
         let mut steps = 0u32;
         while self.cycle < limit {
+            if stop(self) {
+                return Ok(Halt::Stopped);
+            }
             match self.step(observer, limit) {
                 Progress::Running if self.turning < self.watchdog => {}
                 Progress::Running if self.memory_will_answer() => self.turning = 0,
                 Progress::Running => return Err(self.livelock()),
-                Progress::Finished => return Ok(self.summary()),
+                Progress::Finished => return Ok(Halt::Finished),
                 Progress::Stuck => {
                     return Err(RunError::Deadlock { cycle: self.cycle - 1, position: self.standstill() });
                 }
             }
             steps = steps.wrapping_add(1);
             if steps.is_multiple_of(WATCH_INTERVAL) && watch(self.position()).is_break() {
-                self.acceleration.catch_up(&mut self.machine, &mut self.events);
-                return Err(RunError::Cancelled { cycle: self.cycle, position: self.standstill() });
+                return Err(self.cancelled());
             }
         }
         self.acceleration.catch_up(&mut self.machine, &mut self.events);
         Err(RunError::Limit { limit, position: self.standstill() })
     }
 
+    /// The error of a run that whoever watches it has ended.
+    pub(crate) fn cancelled(&mut self) -> RunError {
+        self.settle();
+        RunError::Cancelled { cycle: self.cycle, position: self.standstill() }
+    }
+
     /// How far the run is.
     pub fn position(&self) -> Position {
         Position { cycle: self.cycle, mark: self.host.mark() }
+    }
+
+    /// Brings the machine's registers up to date, of which the fast path leaves some for later.
+    pub(crate) fn settle(&mut self) {
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
+    }
+
+    /// A command is presented and will be accepted in this cycle.
+    #[inline]
+    pub(crate) fn accepts_command(&self) -> bool {
+        self.machine.front.cmd_ready() && self.host.present().is_some()
+    }
+
+    /// Lets cycles pass in which is known what happens. The machine keeps its state, but for the totals.
+    pub(crate) fn pass(&mut self, passed: &Passed) {
+        if let Some(falls) = passed.busy_falls {
+            self.summary.busy_falls = self.cycle + falls;
+        }
+        self.cycle += passed.cycles;
+        self.summary.busy_cycles += passed.busy_cycles;
+        self.summary.replayed += passed.cycles;
+        self.machine.add_totals(passed.commands, &passed.traffic);
+    }
+
+    /// Goes on with another machine and memory. The totals stay what they are.
+    pub(crate) fn install(&mut self, mut machine: Machine<V>, memory: M) {
+        machine.take_totals(&self.machine);
+        self.machine = machine;
+        self.memory = memory;
+        self.acceleration = Acceleration::default();
+        self.mark = self.host.mark();
+        self.turning = 0;
+    }
+
+    /// The error of a replay that is wrong.
+    pub(crate) fn replay_failed(&self, reason: String) -> RunError {
+        RunError::Replay { cycle: self.cycle, reason }
     }
 
     fn memory_will_answer(&self) -> bool {

@@ -9,7 +9,7 @@ use pollux_trace::report::{Section, section_text};
 use serde_json::{Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, configuration};
-use crate::execution::{self, CycleRun};
+use crate::execution::{self, CycleRun, Wanted};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::layer::{self, LoweredLayer, OUTPUT};
@@ -62,13 +62,17 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     execution::check(&program, PolicyName::Error)?;
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
-    let cycles =
-        if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, true, None, out)?) } else { None };
+    let wanted = Wanted { report: true, values: true };
+    let cycles = if arguments.cycles {
+        Some(execution::run_cycles(&program, &arguments.setup, wanted, None, out)?)
+    } else {
+        None
+    };
     if let Some(run) = &cycles {
         execution::violations(&run.summary, PolicyName::Error)?;
     }
 
-    let memory = cycles.as_ref().map_or(&functional.memory, |run| &run.memory);
+    let memory = cycles.as_ref().and_then(|run| run.memory.as_ref()).unwrap_or(&functional.memory);
     let check = Check::new(&pollux::compare(&program, memory));
     let models_agree = memory == &functional.memory;
     let quality = file.quality(&read_matrix(memory, &output));

@@ -6,7 +6,7 @@ use clap::Args;
 use pollux_compiler::Compiled;
 use pollux_compiler::decoder::compile_prompt;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
-use pollux_compiler::execute::run_cycles;
+use pollux_compiler::execute::time_cycles;
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_energy::EnergyReport;
@@ -180,6 +180,6 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Priced, 
 fn of_compiled(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Priced, Failure> {
     let pricing = arguments.energy.pricing(&compiled.program.config)?;
     let (memory, setup) = (compiled.program.initial_memory(), arguments.simulation.setup_for(&arguments.energy));
-    let run = with_progress(out, |progress| run_cycles(compiled, memory, &setup, progress))?;
+    let run = with_progress(out, |progress| time_cycles(compiled, memory, &setup, progress))?;
     Ok((Report::new(title, compiled, &run), pricing))
 }

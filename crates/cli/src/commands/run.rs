@@ -4,6 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use pollux::functional::Divisions;
 use pollux::{Comparison, FunctionalOutcome};
 use pollux_asm::{Buffer, Program, npy};
 use pollux_memory::Memory;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
 use crate::energy::{self, Pricing};
-use crate::execution::{self, CycleRun};
+use crate::execution::{self, CycleRun, Wanted};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted, grouped};
@@ -26,6 +27,7 @@ Examples:
   pollux run matmul.pbin --cycles --memory bandwidth:bytes=8,latency=100
   pollux run matmul.pbin --cycles --report text
   pollux run matmul.pbin --cycles --energy horowitz45-lpddr4
+  pollux run matmul.pbin --cycles --no-values
   pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv";
 
 /// Buffers up to this size can be dumped.
@@ -43,6 +45,9 @@ pub struct Arguments {
     /// Simulate every clock cycle.
     #[arg(long)]
     cycles: bool,
+    /// Leave the values out of the cycles: faster, with the same cycles, but nothing is computed, and neither compared nor dumped.
+    #[arg(long, requires = "cycles", conflicts_with_all = ["expect", "dump"])]
+    no_values: bool,
     /// Refuse a program that expects nothing.
     #[arg(long)]
     expect: bool,
@@ -122,7 +127,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let pricing = Pricing::load(arguments.energy.as_ref(), arguments.clock, &program.config)?;
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
-        let run = execution::run_cycles(&program, &arguments.setup, arguments.report.is_some(), pricing.as_ref(), out)?;
+        let wanted = Wanted { report: arguments.report.is_some(), values: !arguments.no_values };
+        let run = execution::run_cycles(&program, &arguments.setup, wanted, pricing.as_ref(), out)?;
         warnings.extend(execution::violations(&run.summary, arguments.policy)?);
         Run::Cycles(Box::new(run))
     } else {
@@ -132,15 +138,18 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     };
     warnings.iter().for_each(|warning| out.note(&format!("warning: {warning}")));
 
-    let comparisons = pollux::compare(&program, run.memory());
+    let mut comparisons = Vec::new();
     let mut shown = Map::new();
     let mut text = String::new();
-    for (dump, buffer) in dumps {
-        match &dump.file {
-            Some(path) => write_buffer(path, buffer, run.memory(), out)?,
-            None => {
-                text.push_str(&buffer_text(buffer, run.memory()));
-                shown.insert(buffer.name.clone(), buffer_json(buffer, run.memory()));
+    if let Some(memory) = run.memory() {
+        comparisons = pollux::compare(&program, memory);
+        for (dump, buffer) in dumps {
+            match &dump.file {
+                Some(path) => write_buffer(path, buffer, memory, out)?,
+                None => {
+                    text.push_str(&buffer_text(buffer, memory));
+                    shown.insert(buffer.name.clone(), buffer_json(buffer, memory));
+                }
             }
         }
     }
@@ -205,10 +214,11 @@ enum Run<'p> {
 }
 
 impl Run<'_> {
-    fn memory(&self) -> &Memory {
+    /// Memory after the run; none if values were left out.
+    fn memory(&self) -> Option<&Memory> {
         match self {
-            Self::Functional(run) => &run.memory,
-            Self::Cycles(run) => &run.memory,
+            Self::Functional(run) => Some(&run.memory),
+            Self::Cycles(run) => run.memory.as_ref(),
         }
     }
 
@@ -225,12 +235,16 @@ impl Run<'_> {
             }
             Self::Cycles(run) => {
                 let (summary, traffic) = (&run.summary, &run.summary.traffic);
+                // With values nobody has to be told.
+                let divisions = run.memory.is_none().then_some(&run.divisions);
                 json!({
                     "model": "cycles", "commands": summary.commands, "cycles": summary.busy_falls,
                     "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
                     "reads": traffic.reads, "writes": traffic.writes,
                     "bytes_in": traffic.read_bytes, "bytes_out": traffic.written_bytes, "report": run.report,
-                    "violations": summary.violations, "energy": run.energy,
+                    "violations": summary.violations, "energy": run.energy, "values": run.memory.is_some(),
+                    "divisions": divisions.map(Divisions::count),
+                    "zero_divisions": divisions.map(|divisions| divisions.zero().len()),
                 })
             }
         }
@@ -246,12 +260,13 @@ impl Run<'_> {
                 counted(run.counts.bytes_out, "byte"),
             ),
             Self::Cycles(run) => format!(
-                "{} ({} busy), {}, {} in, {} out\n",
+                "{} ({} busy), {}, {} in, {} out\n{}",
                 counted(run.summary.busy_falls, "cycle"),
                 grouped(run.summary.busy_cycles),
                 counted(run.summary.commands, "command"),
                 counted(run.summary.traffic.read_bytes, "byte"),
                 counted(run.summary.traffic.written_bytes, "byte"),
+                if run.memory.is_some() { String::new() } else { left_out(&run.divisions) },
             ),
         }
     }
@@ -271,6 +286,19 @@ impl Run<'_> {
             Self::Cycles(run) => run.report.as_ref(),
         };
         report.map(|report| render(report, format)).unwrap_or_default()
+    }
+}
+
+/// That values were left out, and what timing had to know about them all the same.
+fn left_out(divisions: &Divisions) -> String {
+    let zero = divisions.zero().len();
+    match divisions.count() {
+        0 => "values left out: no results\n".to_owned(),
+        count => format!(
+            "values left out: no results; the functional model listed the normalizer's divisions with a zero operand, {} of {}\n",
+            grouped(zero as u64),
+            grouped(count),
+        ),
     }
 }
 

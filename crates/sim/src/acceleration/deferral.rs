@@ -14,6 +14,7 @@ use crate::observation::event::{Cycle, Event, EventBuffer, Port};
 use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankSet};
 use crate::parts::row::ByteMask;
+use crate::parts::values::Values;
 use crate::parts::wires::ExTarget;
 
 /// What is left for later.
@@ -38,7 +39,7 @@ impl Deferred {
     }
 }
 
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// The execute controller may leave what it does with these banks and with the accumulator for later: they deliver and accept a row
     /// for it in each cycle if nobody else uses them.
     pub(super) fn may_defer(&self, banks: BankSet) -> bool {
@@ -68,7 +69,7 @@ impl Scratchpad {
     }
 
     /// The clock edges that were left for later: what gives the rows to the replay, and what takes its results.
-    pub(super) fn replay_ports(&mut self, cycle: Cycle) -> (&[ScratchpadBank], ResultPort<'_>) {
+    pub(super) fn replay_ports(&mut self, cycle: Cycle) -> (&[ScratchpadBank<V>], ResultPort<'_, V>) {
         let Self { spad_banks, acc_banks, states, dim, .. } = self;
         (spad_banks, ResultPort { acc_banks, states, dim: *dim, cycle })
     }
@@ -82,17 +83,17 @@ impl Scratchpad {
 }
 
 /// The accumulator banks while nobody but the execute controller uses them.
-pub(super) struct ResultPort<'a> {
-    acc_banks: &'a mut [AccumulatorMem],
+pub(super) struct ResultPort<'a, V: Values> {
+    acc_banks: &'a mut [AccumulatorMem<V>],
     states: &'a mut BankStates,
     dim: usize,
     cycle: Cycle,
 }
 
-impl ResultPort<'_> {
+impl<V: Values> ResultPort<'_, V> {
     /// The clock edge of a cycle in which a result row goes to the accumulator, or none.
     #[inline]
-    pub fn write(&mut self, target: Option<ExTarget>, data: &[i32], events: &mut EventBuffer) {
+    pub fn write(&mut self, target: Option<ExTarget>, data: &[V::Of<i32>], events: &mut EventBuffer) {
         let mut draining = self.states.acc_writing;
         self.states.acc_adding = BankSet::EMPTY;
         if let Some(ExTarget::Acc { bank, row, cols, accumulate }) = target {

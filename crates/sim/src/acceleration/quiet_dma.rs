@@ -7,6 +7,7 @@ use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::observation::event::EventBuffer;
 use crate::parts::banks::BankSet;
+use crate::parts::values::Values;
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, TlbResponse};
 use crate::port::tilelink::DmaClient;
@@ -37,11 +38,11 @@ impl QuietDma {
     /// left for later; `tlb_settled` says that the translation answers are those of the cycle before and will not change by
     /// themselves.
     #[allow(clippy::too_many_arguments)] // the inputs of the block's wires, and what is known about them
-    #[inline]
-    pub fn sinks(
+    #[inline(always)] // has one caller, once a cycle
+    pub fn sinks<V: Values>(
         &mut self,
-        scratchpad: &Scratchpad,
-        ex_write: &ExWrite,
+        scratchpad: &Scratchpad<V>,
+        ex_write: &ExWrite<V>,
         pops: BankSet,
         deferred: BankSet,
         tlb: &[TlbResponse; 2],
@@ -69,7 +70,7 @@ impl QuietDma {
 
     /// [`Scratchpad::dispatch`], unless nothing waits for it.
     #[inline]
-    pub fn dispatch(&self, scratchpad: &Scratchpad, reads: &ExReads, wires: &mut ScratchpadWires) {
+    pub fn dispatch<V: Values>(&self, scratchpad: &Scratchpad<V>, reads: &ExReads, wires: &mut ScratchpadWires) {
         if !self.writes_driven {
             scratchpad.dispatch(reads, wires);
         }
@@ -79,11 +80,11 @@ impl QuietDma {
     /// clock edge for writes, which nobody else makes, is left with it.
     #[inline]
     #[must_use]
-    pub fn tick(
+    pub fn tick<V: Values>(
         &mut self,
-        scratchpad: &mut Scratchpad,
+        scratchpad: &mut Scratchpad<V>,
         wires: &ScratchpadWires,
-        inputs: &ScratchpadInputs<'_>,
+        inputs: &ScratchpadInputs<'_, V>,
         deferred: bool,
         events: &mut EventBuffer,
     ) -> bool {
@@ -100,11 +101,11 @@ impl QuietDma {
     }
 
     #[inline]
-    fn tick_all(
+    fn tick_all<V: Values>(
         &mut self,
-        scratchpad: &mut Scratchpad,
+        scratchpad: &mut Scratchpad<V>,
         wires: &ScratchpadWires,
-        inputs: &ScratchpadInputs<'_>,
+        inputs: &ScratchpadInputs<'_, V>,
         deferred: bool,
         events: &mut EventBuffer,
     ) -> bool {

@@ -17,12 +17,13 @@ use crate::observation::event::{EventBuffer, Port};
 use crate::parts::banks::{BankId, BankRow, BankSet, acc_place};
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::row::copy_row;
+use crate::parts::values::Values;
 use crate::parts::wires::ExTarget;
 
 /// Rows on their way from the request to the head of the control queue: one at the output of its bank, one in the queue behind it.
 const ROWS_ON_THE_WAY: usize = 2;
 
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// Cycles for which this block does nothing but move rows, one of each operand a cycle, if it gets no command and if the
     /// banks of [`RowStreak::streams`] deliver and accept a row in each of them. `waits` tells whether a scratchpad bank has a row for this
     /// block.
@@ -75,9 +76,9 @@ impl ExecuteController {
         &mut self,
         streak: &mut RowStreak,
         cycles: u32,
-        row: impl Fn(&RowStream, u32) -> &'a [i8],
-        shown: impl Fn(BankId) -> &'a [i8],
-        mut write: impl FnMut(Option<ExTarget>, &[i32], &mut EventBuffer),
+        row: impl Fn(&RowStream, u32) -> &'a [V::Of<i8>],
+        shown: impl Fn(BankId) -> &'a [V::Of<i8>],
+        mut write: impl FnMut(Option<ExTarget>, &[V::Of<i32>], &mut EventBuffer),
         events: &mut EventBuffer,
     ) {
         let entry = streak.entry;
@@ -110,7 +111,7 @@ impl ExecuteController {
     }
 }
 
-impl MeshWithDelays {
+impl<V: Values> MeshWithDelays<V> {
     /// Rows that can enter the array one a cycle, beginning with this one, before the wires are others than [`Self::MIDDLE_ROW`] or the
     /// last row of a matrix comes out.
     fn middle_rows(&self, rows: u32) -> u32 {
@@ -132,8 +133,8 @@ impl MeshWithDelays {
         &mut self,
         cycles: u32,
         cols: [u8; 3],
-        row: impl Fn(usize, u32) -> Option<&'a [i8]>,
-        mut result: impl FnMut(Option<MeshResponse<'_>>),
+        row: impl Fn(usize, u32) -> Option<&'a [V::Of<i8>]>,
+        mut result: impl FnMut(Option<MeshResponse<'_, V>>),
     ) {
         for cycle in 0..cycles {
             result(self.response());
@@ -145,7 +146,7 @@ impl MeshWithDelays {
                         let buffer = &mut self.buffers[x].0[..self.dim];
                         copy_row(buffer, row);
                         if usize::from(cols) < self.dim {
-                            buffer[cols.into()..].fill(0);
+                            buffer[cols.into()..].fill(V::Of::default());
                         }
                         self.zeros = self.zeros & !OperandSet::single(x);
                     }
@@ -158,7 +159,7 @@ impl MeshWithDelays {
     }
 }
 
-impl Mesh {
+impl<V: Values> Mesh<V> {
     /// Of the next `rows` rows at the output, how many come before the last one of a matrix.
     fn rows_before_last(&self, rows: usize) -> usize {
         let (first, later) = (&self.slots[self.position..], &self.slots[..self.position]);
@@ -178,10 +179,10 @@ impl<T: Clone> MultiHeadedQueue<T> {
     }
 }
 
-impl ScratchpadBank {
+impl<V: Values> ScratchpadBank<V> {
     /// The lanes that the queue of rows for the execute controller shows.
     #[inline]
-    pub(super) fn shown_lanes(&self) -> &[i8] {
+    pub(super) fn shown_lanes(&self) -> &[V::Of<i8>] {
         &self.shown_to(Port::Ex).1.0[..self.dim]
     }
 
@@ -193,7 +194,7 @@ impl ScratchpadBank {
 
     /// Row `i` of a bank that [`Self::streams`], counted from the head of its queue, if the reads go on at `next` in steps of `step`.
     #[inline]
-    pub(super) fn streamed(&self, i: u32, next: BankRow, step: u32) -> &[i8] {
+    pub(super) fn streamed(&self, i: u32, next: BankRow, step: u32) -> &[V::Of<i8>] {
         if i < 2 {
             let queue = &self.queues[Port::Ex as usize];
             return &queue.slots[(queue.head + i as usize) & queue.mask].0[..self.dim];

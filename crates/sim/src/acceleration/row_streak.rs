@@ -13,6 +13,7 @@ use crate::execute::execute_controller::{ExecuteController, record};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::EventBuffer;
 use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::values::Values;
 use crate::parts::wires::IssuedCmd;
 
 /// The rows of the running pass that are known to repeat.
@@ -75,10 +76,10 @@ pub(crate) struct RowStreaks {
 impl RowStreaks {
     /// [`ExecuteController::row_issue`], into the wires of the cycle before.
     #[inline]
-    pub fn row_issue(
+    pub fn row_issue<V: Values>(
         &mut self,
-        execute: &ExecuteController,
-        control: &ControlWires<'_>,
+        execute: &ExecuteController<V>,
+        control: &ControlWires<'_, V>,
         spad_ready: BankSet,
         acc_ready: BankSet,
         wires: &mut RowIssueWires,
@@ -94,12 +95,12 @@ impl RowStreaks {
     /// [`ExecuteController::tick`].
     #[inline]
     #[must_use]
-    pub fn tick(
+    pub fn tick<V: Values>(
         &mut self,
-        execute: &mut ExecuteController,
+        execute: &mut ExecuteController<V>,
         cmd: Option<IssuedCmd>,
-        results: &ExResults,
-        control: &ControlWires<'_>,
+        results: &ExResults<V>,
+        control: &ControlWires<'_, V>,
         issue: &RowIssueWires,
         events: &mut EventBuffer,
     ) -> bool {
@@ -122,7 +123,7 @@ impl RowStreaks {
 
     /// Looks whether a streak begins after a row with these wires.
     #[inline]
-    fn begin(&mut self, execute: &ExecuteController, issue: &RowIssueWires) {
+    fn begin<V: Values>(&mut self, execute: &ExecuteController<V>, issue: &RowIssueWires) {
         self.streak.rows = 0;
         if let Some(pass) = issue.pass
             && issue.control_ready
@@ -152,7 +153,7 @@ impl Place {
     }
 }
 
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// What decides on the rows of a pass beside its counters: how many of the visible heads hold a command. Within a pass no command
     /// leaves.
     #[inline]
@@ -180,8 +181,8 @@ impl ExecuteController {
         &mut self,
         streak: &RowStreak,
         cmd: Option<IssuedCmd>,
-        results: &ExResults,
-        control: &ControlWires<'_>,
+        results: &ExResults<V>,
+        control: &ControlWires<'_, V>,
         events: &mut EventBuffer,
     ) -> bool {
         record(results, control, events);

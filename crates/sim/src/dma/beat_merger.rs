@@ -13,7 +13,9 @@
 
 use crate::dma::dma_parameters::DmaParameters;
 use crate::dma::xact_tracker::XactTrackerEntry;
-use crate::parts::row::{AccLanes, SpadLanes};
+use crate::parts::canonical::Canonical;
+use crate::parts::row::{AccLanes, MAX_DIM, SpadLanes};
+use crate::parts::values::{Full, Values};
 
 /// Bytes of the longest row: 64 lanes of 32 bits.
 const MAX_BUFFER_BYTES: usize = 256;
@@ -43,24 +45,35 @@ pub struct MergedRow {
 }
 
 /// The merger (`BeatMerger`).
-#[derive(Clone, Debug)]
-pub struct BeatMerger {
+#[derive(Clone, Debug, Canonical)]
+pub struct BeatMerger<V: Values = Full> {
+    #[canon(skip = "constant")]
     beat_bytes: u32,
+    #[canon(skip = "constant")]
     spad_row_bytes: u32,
+    #[canon(skip = "constant")]
     acc_row_bytes: u32,
+    #[canon(skip = "constant")]
     aligned_to: usize,
+    #[canon(skip = "constant")]
     row_mask: u32,
+    #[canon(skip = "constant")]
     buffer_bytes: usize,
     valid: bool,
+    #[canon(valid_if = busy)]
     entry: XactTrackerEntry,
     /// Bytes of the whole response (`1 << lg_len_req`).
+    #[canon(valid_if = busy)]
     len: u32,
+    #[canon(valid_if = busy)]
     bytes_read: u32,
+    #[canon(valid_if = busy)]
     bytes_sent: u32,
-    buffer: [u8; MAX_BUFFER_BYTES],
+    #[canon(skip = "values")]
+    buffer: [V::Of<u8>; MAX_BUFFER_BYTES],
 }
 
-impl BeatMerger {
+impl<V: Values> BeatMerger<V> {
     /// An idle merger.
     pub fn new(parameters: &DmaParameters) -> Self {
         Self {
@@ -75,7 +88,7 @@ impl BeatMerger {
             len: 0,
             bytes_read: 0,
             bytes_sent: 0,
-            buffer: [0; MAX_BUFFER_BYTES],
+            buffer: [V::Of::default(); MAX_BUFFER_BYTES],
         }
     }
 
@@ -138,27 +151,35 @@ impl BeatMerger {
 
     /// Byte `i` of the offered row, as the shifted buffer shows it.
     #[inline]
-    fn copy_row(&self, out: &mut [u8]) {
+    fn copy_row(&self, out: &mut [V::Of<u8>]) {
         let (offset, sent) = (self.row_offset() as usize, self.bytes_sent as usize);
         let n = out.len().saturating_sub(offset).min(self.buffer_bytes.saturating_sub(sent));
         out[offset..offset + n].copy_from_slice(&self.buffer[sent..sent + n]);
     }
 
     /// Data of the offered row as scratchpad elements.
-    pub fn spad_row(&self) -> SpadLanes {
-        let mut bytes = [0u8; MAX_BUFFER_BYTES / 4];
+    pub fn spad_row(&self) -> SpadLanes<V> {
+        let mut bytes = [V::Of::default(); MAX_DIM];
         self.copy_row(&mut bytes[..self.spad_row_bytes as usize]);
-        SpadLanes(bytes.map(|b| b as i8))
+        let mut row = SpadLanes::default();
+        V::update(&mut row.0, |row, sight| {
+            for (element, &byte) in row.iter_mut().zip(V::see(&bytes, sight)) {
+                *element = byte.cast_signed();
+            }
+        });
+        row
     }
 
     /// Data of the offered row as accumulator elements.
-    pub fn acc_row(&self) -> AccLanes {
-        let mut bytes = [0u8; MAX_BUFFER_BYTES];
+    pub fn acc_row(&self) -> AccLanes<V> {
+        let mut bytes = [V::Of::default(); MAX_BUFFER_BYTES];
         self.copy_row(&mut bytes[..self.acc_row_bytes as usize]);
         let mut row = AccLanes::default();
-        for (word, chunk) in row.0.iter_mut().zip(bytes.chunks_exact(4)).take(self.acc_row_bytes as usize / 4) {
-            *word = i32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-        }
+        V::update(&mut row.0[..self.acc_row_bytes as usize / 4], |row, sight| {
+            for (word, bytes) in row.iter_mut().zip(V::see(&bytes, sight).as_chunks().0) {
+                *word = i32::from_le_bytes(*bytes);
+            }
+        });
         row
     }
 
@@ -176,7 +197,7 @@ impl BeatMerger {
     /// Clock edge. `entry` is the table entry of the waiting beat and `len` its response's bytes
     /// (used if `req_fire`); `beat` is the beat's data (used if `in_fire`).
     #[must_use]
-    pub fn tick(&mut self, wires: &BeatMergerWires, entry: &XactTrackerEntry, len: u32, beat: &[u8]) -> bool {
+    pub fn tick(&mut self, wires: &BeatMergerWires, entry: &XactTrackerEntry, len: u32, beat: &[V::Of<u8>]) -> bool {
         let all_read = self.bytes_read == self.len;
         let all_sent = self.bytes_sent == self.entry.bytes_to_read;
         let ended = self.valid
@@ -203,7 +224,7 @@ impl BeatMerger {
     }
 
     /// Appends a beat behind the useful bytes, without the bytes still to be dropped.
-    fn insert(&mut self, beat: &[u8]) {
+    fn insert(&mut self, beat: &[V::Of<u8>]) {
         let discarded = self.bytes_read.min(self.entry.shift);
         let drop = self.entry.shift - discarded;
         if drop <= self.beat_bytes {

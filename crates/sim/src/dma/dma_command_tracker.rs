@@ -14,9 +14,10 @@ use pollux_isa::config::log2_up;
 
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::wires::RobId;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct Entry {
     tag: Option<RobId>,
     left: u32,
@@ -31,6 +32,16 @@ pub struct DmaCommandTracker {
     /// Those of them for which nothing is missing any more.
     done: u64,
     all: u64,
+}
+
+/// The entries under way; what a free one held last is never looked at.
+impl Canonical for DmaCommandTracker {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { entries, valid, done, all: _ } = self;
+        valid.canonical(canon);
+        done.canonical(canon);
+        entries.iter().enumerate().filter(|(id, _)| valid >> id & 1 == 1).for_each(|(_, entry)| entry.canonical(canon));
+    }
 }
 
 impl DmaCommandTracker {

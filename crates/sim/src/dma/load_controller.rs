@@ -23,13 +23,15 @@ use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
 /// A request for one row (`ScratchpadMemReadRequest`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct ScratchpadReadRequest {
     /// Virtual address of the row's first element.
+    #[canon(address)]
     pub vaddr: u64,
     /// First local row.
     pub laddr: LocalAddr,
@@ -60,7 +62,7 @@ pub struct ScratchpadReadResponse {
     pub cmd_id: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum State {
     WaitingForCommand,
     WaitingForDmaReqReady,
@@ -68,14 +70,14 @@ enum State {
 }
 
 /// A command in the queue, its fields already taken apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 enum Decoded {
     Config(ConfigLd),
     Load { operands: MoveOperands, state_id: usize },
 }
 
 /// Registers of one load state, set by CONFIG_LD.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct LoadState {
     stride: u64,
     scale: u32,
@@ -85,13 +87,18 @@ struct LoadState {
 }
 
 /// The controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct LoadController {
+    #[canon(skip = "constant")]
     config: GemminiConfig,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     acc_bytes: u32,
+    #[canon(skip = "constant")]
     input_bytes: u32,
     /// Width of the tracker's byte counter.
+    #[canon(skip = "constant")]
     amount_mask: u32,
     queue: Queue<(Decoded, Option<RobId>)>,
     states: [LoadState; LOAD_STATES],

@@ -28,8 +28,10 @@ use crate::memories::vector_scalar_multiplier::{
     MvinTag, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
 use crate::observation::counts::MvinCounts;
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::row::{AccLanes, SpadLanes};
+use crate::parts::values::{Full, Values};
 
 /// A wide row at the output of its scaler; its data is [`MvinPath::wide_row`].
 #[derive(Clone, Copy, Debug)]
@@ -97,32 +99,34 @@ pub enum MvinStall {
 }
 
 /// Queue, scalers, repeaters and zero writer.
-#[derive(Clone, Debug)]
-pub struct MvinPath {
+#[derive(Clone, Debug, Canonical)]
+pub struct MvinPath<V: Values = Full> {
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     input_bytes: u32,
+    #[canon(skip = "constant")]
     acc_bytes: u32,
     read_issue: Queue<ScratchpadReadRequest>,
-    narrow: VectorScalarMultiplier<SpadLanes>,
-    wide: VectorScalarMultiplier<AccLanes>,
-    repeater: PixelRepeater<MvinTag>,
+    narrow: VectorScalarMultiplier<SpadLanes<V>>,
+    wide: VectorScalarMultiplier<AccLanes<V>>,
+    repeater: PixelRepeater<MvinTag, V>,
     zero_writer: ZeroWriter,
-    zero_repeater: PixelRepeater<ZeroWriterReq>,
+    zero_repeater: PixelRepeater<ZeroWriterReq, V>,
     /// No request and no row is inside.
+    #[canon(skip = "told by the other registers")]
     empty: bool,
 }
 
-fn scale_spad_row(row: &mut SpadLanes, dim: usize, scale: u32) {
-    mvin_scale_row(&mut row.0[..dim], scale);
+fn scale_spad_row<V: Values>(row: &mut SpadLanes<V>, dim: usize, scale: u32) {
+    V::update(&mut row.0[..dim], |row, _| mvin_scale_row(row, scale));
 }
 
-fn scale_acc_row(row: &mut AccLanes, dim: usize, scale: u32) {
-    for element in &mut row.0[..dim] {
-        *element = acc_scale(*element, scale);
-    }
+fn scale_acc_row<V: Values>(row: &mut AccLanes<V>, dim: usize, scale: u32) {
+    V::update(&mut row.0[..dim], |row, _| row.iter_mut().for_each(|element| *element = acc_scale(*element, scale)));
 }
 
-impl MvinPath {
+impl<V: Values> MvinPath<V> {
     /// The path of a configuration, empty.
     pub fn new(config: &GemminiConfig) -> Self {
         let (dim, layout) = (config.dim(), config.layout());
@@ -178,12 +182,12 @@ impl MvinPath {
     }
 
     /// Data of the wide row offered to the banks.
-    pub fn wide_row(&self) -> Option<&AccLanes> {
+    pub fn wide_row(&self) -> Option<&AccLanes<V>> {
         self.wide.resp().map(|resp| resp.row)
     }
 
     /// Data and enabled elements of the narrow row offered to the banks.
-    pub fn narrow_row(&self) -> Option<(SpadLanes, u64)> {
+    pub fn narrow_row(&self) -> Option<(SpadLanes<V>, u64)> {
         let request = if self.repeater.is_passthrough() { self.narrow_request() } else { None };
         self.repeater.row(request.as_ref())
     }
@@ -195,7 +199,7 @@ impl MvinPath {
     }
 
     /// Row at the output of the narrow scaler, as the repeater's request.
-    fn narrow_request(&self) -> Option<PixelRepeaterReq<MvinTag>> {
+    fn narrow_request(&self) -> Option<PixelRepeaterReq<MvinTag, V>> {
         self.narrow.resp().map(|VectorScalarMultiplierResp { row, copy, last, tag }| PixelRepeaterReq {
             row: *row,
             mask: tag.element_mask(),
@@ -209,7 +213,7 @@ impl MvinPath {
     }
 
     /// Block at the output of the zero writer, as the repeater's request.
-    fn zero_request(&self) -> Option<PixelRepeaterReq<ZeroWriterReq>> {
+    fn zero_request(&self) -> Option<PixelRepeaterReq<ZeroWriterReq, V>> {
         self.zero_writer.resp().map(|block| PixelRepeaterReq {
             row: SpadLanes::default(),
             mask: block.mask,
@@ -285,7 +289,7 @@ impl MvinPath {
         load: Option<&ScratchpadReadRequest>,
         reader_takes: bool,
         resp: Option<&StreamReadResponse>,
-        reader: &StreamReader,
+        reader: &StreamReader<V>,
     ) -> bool {
         if self.empty && load.is_none() && resp.is_none() {
             return false;
@@ -301,7 +305,7 @@ impl MvinPath {
         load: Option<&ScratchpadReadRequest>,
         reader_takes: bool,
         resp: Option<&StreamReadResponse>,
-        reader: &StreamReader,
+        reader: &StreamReader<V>,
     ) -> bool {
         let mut changed = self.tick_zeros(taken.zero, load.filter(|load| load.all_zeros));
         if reader_takes && !self.read_issue.is_empty() {

@@ -35,8 +35,10 @@ use crate::observation::counts::{NormalizerCounts, ReadoutCounts};
 use crate::observation::event::{EventBuffer, Port};
 use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, acc_place, spad_place};
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadLanes;
+use crate::parts::values::{Full, Values};
 
 /// Entries of the dispatch queue (`Queue`'s default).
 const DISPATCH_DEPTH: usize = 2;
@@ -149,25 +151,32 @@ fn constants(request: &ScratchpadWriteRequest) -> IexpConstants {
 }
 
 /// Queues, normalizer and scale unit.
-#[derive(Clone, Debug)]
-pub struct MvoutPath {
+#[derive(Clone, Debug, Canonical)]
+pub struct MvoutPath<V: Values = Full> {
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     dim: usize,
+    #[canon(skip = "constant")]
     input_bytes: u16,
+    #[canon(skip = "constant")]
     acc_bytes: u16,
     dispatch: Queue<ScratchpadWriteRequest>,
     norm: Queue<ScratchpadWriteRequest>,
     scale: Queue<ScratchpadWriteRequest>,
     issue: Queue<ScratchpadWriteRequest>,
-    normalizer: Normalizer,
-    acc_scale: AccumulatorScale,
+    normalizer: Normalizer<V>,
+    acc_scale: AccumulatorScale<V>,
+    #[canon(skip = "values")]
     idle_port: IdlePort,
     /// Rows that entered the two units so far.
+    #[canon(skip = "statistics")]
     normalizer_rows: NormalizerCounts,
+    #[canon(skip = "statistics")]
     readout_rows: ReadoutCounts,
 }
 
-impl MvoutPath {
+impl<V: Values> MvoutPath<V> {
     /// The path of a configuration, empty.
     pub fn new(config: &GemminiConfig) -> Self {
         let delay = config.spad_read_delay as usize;
@@ -191,6 +200,16 @@ impl MvoutPath {
     /// Rows that entered the normalizer and the scale unit so far.
     pub fn counts(&self) -> (NormalizerCounts, ReadoutCounts) {
         (self.normalizer_rows, self.readout_rows)
+    }
+
+    /// The oracle for what timing has to know about values.
+    pub fn set_oracle(&mut self, zero_divisors: V::Oracle) {
+        self.normalizer.set_oracle(zero_divisors);
+    }
+
+    /// Divisions of the normalizer so far.
+    pub fn divisions(&self) -> u64 {
+        self.normalizer.divisions()
     }
 
     /// True while a request is in one of the four queues: the path's part of `io.busy`.
@@ -302,18 +321,21 @@ impl MvoutPath {
     /// The row that the writer takes in this cycle, at the width that the request asks for (`writeData_is_full_width`), whichever
     /// store the row was read for; `spad_row` is the head of the queue named by `wires.spad_row`.
     /// A request to the scratchpad itself (MVOUT_SPAD) has no sink in this build and is dropped.
-    pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadLanes>) -> Option<StreamWriteRequest> {
+    pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadLanes<V>>) -> Option<StreamWriteRequest<V>> {
         let request = self.issue.front().filter(|request| wires.issue_leaves && !request.to_spad)?;
-        let mut data = [0; MAX_WRITE_BYTES];
+        let mut data = [V::Of::default(); MAX_WRITE_BYTES];
         let full = request.laddr.is_acc() && request.laddr.read_full() && !request.laddr.is_garbage(self.layout);
         if let Some(row) = spad_row {
             self.copy_elements(row, &mut data);
         } else if let Some(row) = self.acc_scale.out().filter(|_| wires.scale_out_taken) {
             if full {
                 let row = self.acc_scale.full_data(row);
-                for (bytes, element) in data.chunks_exact_mut(self.acc_bytes.into()).zip(&row.0[..self.dim]) {
-                    bytes.copy_from_slice(&element.to_le_bytes());
-                }
+                V::update(&mut data, |data, sight| {
+                    let elements = V::see(&row.0[..self.dim], sight);
+                    for (bytes, element) in data.chunks_exact_mut(self.acc_bytes.into()).zip(elements) {
+                        bytes.copy_from_slice(&element.to_le_bytes());
+                    }
+                });
             } else {
                 self.copy_elements(&self.acc_scale.data(row), &mut data);
             }
@@ -329,10 +351,12 @@ impl MvoutPath {
         })
     }
 
-    fn copy_elements(&self, row: &SpadLanes, data: &mut [u8]) {
-        for (byte, element) in data.iter_mut().zip(&row.0[..self.dim]) {
-            *byte = element.cast_unsigned();
-        }
+    fn copy_elements(&self, row: &SpadLanes<V>, data: &mut [V::Of<u8>]) {
+        V::update(data, |data, sight| {
+            for (byte, element) in data.iter_mut().zip(V::see(&row.0[..self.dim], sight)) {
+                *byte = element.cast_unsigned();
+            }
+        });
     }
 
     /// Clock edge, before that of the banks. `dispatched` says that the head of the dispatch queue leaves, `store` is the accepted
@@ -344,7 +368,7 @@ impl MvoutPath {
         wires: &MvoutWires,
         dispatched: bool,
         store: Option<&ScratchpadWriteRequest>,
-        acc_banks: &[AccumulatorMem],
+        acc_banks: &[AccumulatorMem<V>],
         events: &mut EventBuffer,
     ) -> bool {
         if store.is_none() && !self.busy() && self.normalizer.is_idle() {
@@ -359,7 +383,7 @@ impl MvoutPath {
         wires: &MvoutWires,
         dispatched: bool,
         store: Option<&ScratchpadWriteRequest>,
-        acc_banks: &[AccumulatorMem],
+        acc_banks: &[AccumulatorMem<V>],
         events: &mut EventBuffer,
     ) -> bool {
         let port_constants = self.port_constants(wires, acc_banks);
@@ -401,7 +425,11 @@ impl MvoutPath {
         }
     }
 
-    fn normalizer_input<'a>(&self, wires: &MvoutWires, acc_banks: &'a [AccumulatorMem]) -> Option<NormalizedInput<'a>> {
+    fn normalizer_input<'a>(
+        &self,
+        wires: &MvoutWires,
+        acc_banks: &'a [AccumulatorMem<V>],
+    ) -> Option<NormalizedInput<'a, V>> {
         let resp = acc_banks[wires.acc_row?.index()].out()?;
         let request = self.norm.front()?;
         Some(NormalizedInput {
@@ -413,7 +441,7 @@ impl MvoutPath {
     }
 
     #[inline]
-    fn port_constants(&self, wires: &MvoutWires, acc_banks: &[AccumulatorMem]) -> IexpConstants {
+    fn port_constants(&self, wires: &MvoutWires, acc_banks: &[AccumulatorMem<V>]) -> IexpConstants {
         let bank = wires.acc_row.map_or(0, BankId::index);
         acc_banks[bank].out().map_or(self.idle_port.registered, |out| out.readout.constants)
     }

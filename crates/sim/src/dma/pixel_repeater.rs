@@ -13,13 +13,16 @@
 use pollux_isa::config::log2_up;
 use pollux_isa::{AddressLayout, LocalAddr};
 
+use crate::parts::canonical::Canonical;
 use crate::parts::row::SpadLanes;
+use crate::parts::values::{Full, Values};
 
 /// A row to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PixelRepeaterReq<T> {
+#[derive(Clone, Copy, Debug, Canonical)]
+pub struct PixelRepeaterReq<T, V: Values = Full> {
     /// Elements.
-    pub row: SpadLanes,
+    #[canon(skip = "values")]
+    pub row: SpadLanes<V>,
     /// Enabled elements.
     pub mask: u64,
     /// Where the last copy goes.
@@ -46,17 +49,21 @@ pub struct PixelRepeaterHead<T> {
 }
 
 /// The register, or the wires of a build without it.
-#[derive(Clone, Debug)]
-pub struct PixelRepeater<T> {
+#[derive(Clone, Debug, Canonical)]
+pub struct PixelRepeater<T, V: Values = Full> {
     /// The row; its `pixel_repeats` is the number of copies after the present one.
-    held: Option<PixelRepeaterReq<T>>,
+    held: Option<PixelRepeaterReq<T, V>>,
+    #[canon(skip = "constant")]
     passthrough: bool,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     len_mask: u32,
+    #[canon(skip = "constant")]
     shift_mask: u32,
 }
 
-impl<T: Copy> PixelRepeater<T> {
+impl<T: Copy, V: Values> PixelRepeater<T, V> {
     /// An empty repeater for rows of `dim` elements; wires if `passthrough`.
     pub fn new(dim: u32, layout: AddressLayout, passthrough: bool) -> Self {
         let mask = |bits: u32| (1u32 << bits) - 1;
@@ -91,7 +98,7 @@ impl<T: Copy> PixelRepeater<T> {
     }
 
     /// The copy at the output. `req` is the request in this cycle, which only a build with wires shows.
-    pub fn head(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<PixelRepeaterHead<T>> {
+    pub fn head(&self, req: Option<&PixelRepeaterReq<T, V>>) -> Option<PixelRepeaterHead<T>> {
         if self.passthrough {
             return req.map(|&PixelRepeaterReq { laddr, last, tag, .. }| PixelRepeaterHead { laddr, last, tag });
         }
@@ -102,7 +109,7 @@ impl<T: Copy> PixelRepeater<T> {
     }
 
     /// Elements and enables of the copy at the output; `req` as for [`Self::head`].
-    pub fn row(&self, req: Option<&PixelRepeaterReq<T>>) -> Option<(SpadLanes, u64)> {
+    pub fn row(&self, req: Option<&PixelRepeaterReq<T, V>>) -> Option<(SpadLanes<V>, u64)> {
         if self.passthrough {
             return req.map(|req| (req.row, req.mask));
         }
@@ -117,7 +124,7 @@ impl<T: Copy> PixelRepeater<T> {
     }
 
     /// Row of the present copy, and whether it lies below the floor of its half of the scratchpad.
-    fn destination(&self, held: &PixelRepeaterReq<T>) -> (LocalAddr, bool) {
+    fn destination(&self, held: &PixelRepeaterReq<T, V>) -> (LocalAddr, bool) {
         if held.laddr.is_acc() {
             return (held.laddr, false);
         }
@@ -128,7 +135,7 @@ impl<T: Copy> PixelRepeater<T> {
 
     /// Clock edge: `req` was accepted, the output leaves iff `resp_taken`. Returns true if anything changed.
     #[must_use]
-    pub fn tick(&mut self, req: Option<PixelRepeaterReq<T>>, resp_taken: bool) -> bool {
+    pub fn tick(&mut self, req: Option<PixelRepeaterReq<T, V>>, resp_taken: bool) -> bool {
         if self.passthrough {
             return req.is_some();
         }

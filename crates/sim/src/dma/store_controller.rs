@@ -25,6 +25,7 @@ use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -32,9 +33,10 @@ use crate::parts::wires::{IssuedCmd, RobId};
 const ROW_COUNTER_MASK: u32 = 0xfff;
 
 /// A request to store one row of one block (`ScratchpadMemWriteRequest`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct ScratchpadWriteRequest {
     /// Virtual address of the row's first byte (not of the block), or scratchpad row with `to_spad`.
+    #[canon(address)]
     pub vaddr: u64,
     /// Local row; garbage stands for zeros.
     pub laddr: LocalAddr,
@@ -66,7 +68,7 @@ pub struct ScratchpadWriteRequest {
     pub store_en: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum State {
     WaitingForCommand,
     WaitingForDmaReqReady,
@@ -75,8 +77,9 @@ enum State {
 }
 
 /// Operands of a store, MVOUT or MVOUT_SPAD.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct Store {
+    #[canon(address)]
     vaddr: u64,
     local: LocalAddr,
     rows: u32,
@@ -87,7 +90,7 @@ struct Store {
 }
 
 /// A command in the queue, its fields already taken apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 enum Decoded {
     Config(ConfigSt),
     Norm(ConfigNorm),
@@ -95,7 +98,7 @@ enum Decoded {
 }
 
 /// Registers of CONFIG_ST and CONFIG_NORM, all reset to 0.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct Settings {
     stride: u64,
     activation: u8,
@@ -117,7 +120,7 @@ struct Settings {
 }
 
 /// Order in which a store's rows are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum Mode {
     Plain,
     OneD,
@@ -125,7 +128,7 @@ enum Mode {
 }
 
 /// Position within a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct Counters {
     row: u32,
     block: u32,
@@ -136,11 +139,15 @@ struct Counters {
 }
 
 /// The controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct StoreController {
+    #[canon(skip = "constant")]
     config: GemminiConfig,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
+    #[canon(skip = "constant")]
     dim: u32,
+    #[canon(skip = "constant")]
     amount_mask: u32,
     queue: Queue<(Decoded, Option<RobId>)>,
     settings: Settings,

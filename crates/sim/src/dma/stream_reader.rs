@@ -26,14 +26,17 @@ use crate::dma::xact_tracker::{XactTracker, XactTrackerEntry};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
+use crate::parts::canonical::Canonical;
 use crate::parts::row::{AccLanes, SpadLanes};
+use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{TlbRequest, TlbResponse};
 use crate::port::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
 
 /// A row request to the reader (`StreamReadRequest`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct StreamReadRequest {
     /// Virtual address of the first element.
+    #[canon(address)]
     pub vaddr: u64,
     /// Row, counted through all banks of the memory that it goes to.
     pub row: u32,
@@ -90,7 +93,7 @@ pub struct StreamReadResponse {
 }
 
 /// The next Get of the request under way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct ReadPacket {
     /// Bytes of the TileLink request.
     size: u32,
@@ -99,12 +102,14 @@ struct ReadPacket {
     /// Leading bytes to drop.
     shift: u32,
     /// Virtual address, aligned to `size`.
+    #[canon(address)]
     vaddr: u64,
 }
 
 /// A Get on its way through translation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct UntranslatedGet {
+    #[canon(address)]
     vaddr: u64,
     size: u32,
     xact: u16,
@@ -132,33 +137,44 @@ pub struct StreamReaderWires {
 }
 
 /// The engine.
-#[derive(Clone, Debug)]
-pub struct StreamReader {
+#[derive(Clone, Debug, Canonical)]
+pub struct StreamReader<V: Values = Full> {
+    #[canon(skip = "constant")]
     parameters: DmaParameters,
+    #[canon(skip = "constant")]
     sizes: Vec<u32>,
     /// `bytesRequested` wraps at the longest row or request.
+    #[canon(skip = "constant")]
     requested_mask: u32,
     /// State `s_req_new_block`.
     active: bool,
+    #[canon(valid_if = active)]
     req: StreamReadRequest,
+    #[canon(valid_if = active)]
     bytes_requested: u32,
     /// Function of `req` and `bytes_requested`, kept up to date at the clock edge.
+    #[canon(valid_if = active)]
     packet: ReadPacket,
     xacts: XactTracker,
-    merger: BeatMerger,
+    merger: BeatMerger<V>,
     /// Transaction whose entry the merger holds.
+    #[canon(valid_if = merges)]
     merging: u16,
     tlb_q: Option<UntranslatedGet>,
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
+    #[canon(address, valid_if = translates)]
     tlb_q_vaddr: u64,
     translate_q: Option<UntranslatedGet>,
     /// Nothing is under way: the engine only waits for a row request.
+    #[canon(skip = "told by the other registers")]
     quiet: bool,
+    #[canon(skip = "a total")]
     total_bytes_read: u32,
+    #[canon(skip = "a total")]
     total_latency: u32,
 }
 
-impl StreamReader {
+impl<V: Values> StreamReader<V> {
     /// An idle engine.
     pub fn new(parameters: DmaParameters) -> Self {
         let longest = parameters.spad_row_bytes.max(parameters.acc_row_bytes).max(parameters.max_bytes);
@@ -200,6 +216,16 @@ impl StreamReader {
         self.active
     }
 
+    /// A request is on its way through the TLB.
+    pub(crate) fn translates(&self) -> bool {
+        self.tlb_q.is_some() || self.translate_q.is_some()
+    }
+
+    /// Beats of a transaction are being merged.
+    fn merges(&self) -> bool {
+        self.merger.busy()
+    }
+
     /// If a row is offered by the merger: whether its elements are wide, and for the accumulator.
     #[inline]
     pub fn resp_is_wide(&self) -> Option<bool> {
@@ -232,12 +258,12 @@ impl StreamReader {
     }
 
     /// Data of the offered row as scratchpad elements.
-    pub fn resp_spad_row(&self) -> SpadLanes {
+    pub fn resp_spad_row(&self) -> SpadLanes<V> {
         self.merger.spad_row()
     }
 
     /// Data of the offered row as accumulator elements.
-    pub fn resp_acc_row(&self) -> AccLanes {
+    pub fn resp_acc_row(&self) -> AccLanes<V> {
         self.merger.acc_row()
     }
 
@@ -249,7 +275,7 @@ impl StreamReader {
     /// Handshakes of this cycle: `tlb` is the TLB's answer, `a_ready` the A buffer's, `d` the beat
     /// that waits on channel D, `resp_ready` whether the offered row is taken.
     #[inline]
-    pub fn wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat>, resp_ready: bool) -> StreamReaderWires {
+    pub fn wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat<V>>, resp_ready: bool) -> StreamReaderWires {
         if self.quiet {
             let tlb_request = TlbRequest { vaddr: self.tlb_q_vaddr, ..TlbRequest::default() };
             return StreamReaderWires { req_ready: true, tlb_request, miss: tlb.miss, ..StreamReaderWires::default() };
@@ -258,7 +284,7 @@ impl StreamReader {
     }
 
     #[inline]
-    fn busy_wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat>, resp_ready: bool) -> StreamReaderWires {
+    fn busy_wires(&self, tlb: TlbResponse, a_ready: bool, d: Option<&DBeat<V>>, resp_ready: bool) -> StreamReaderWires {
         let waiting = self.translate_q.is_some();
         let retry = waiting && (tlb.miss || !a_ready);
         let packet_fires = self.active && self.xacts.alloc_ready() && !retry;
@@ -285,7 +311,7 @@ impl StreamReader {
     }
 
     /// The Get on channel A; meaningful if `wires.a_fires`.
-    pub fn a_beat(&self, wires: &StreamReaderWires) -> ABeat {
+    pub fn a_beat(&self, wires: &StreamReaderWires) -> ABeat<V> {
         let get = self.translate_q.unwrap_or_default();
         let beat_bytes = self.parameters.beat_bytes as u32;
         ABeat {
@@ -296,7 +322,7 @@ impl StreamReader {
             beat: 0,
             last: true,
             mask: u64::MAX >> (64 - beat_bytes.min(get.size)),
-            data: [0; MAX_BEAT_BYTES],
+            data: [V::Of::default(); MAX_BEAT_BYTES],
         }
     }
 
@@ -304,14 +330,14 @@ impl StreamReader {
     /// beat that waits (taken iff `wires.d_taken`). Returns true if a register changed.
     #[inline]
     #[must_use]
-    pub fn tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat>) -> bool {
+    pub fn tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat<V>>) -> bool {
         if self.quiet && req.is_none() {
             return false;
         }
         self.busy_tick(wires, req, d)
     }
 
-    fn busy_tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat>) -> bool {
+    fn busy_tick(&mut self, wires: &StreamReaderWires, req: Option<&StreamReadRequest>, d: Option<&DBeat<V>>) -> bool {
         self.total_latency = self.total_latency.wrapping_add(self.xacts.occupied());
         let accepts = wires.req_ready && req.is_some();
         let moving = accepts || self.tlb_q.is_some() || self.translate_q.is_some() || wires.packet_fires;
@@ -357,7 +383,7 @@ impl StreamReader {
     }
 
     /// Feeds the merger; returns whether it changed and the transaction whose last beat was taken.
-    fn tick_merger(&mut self, wires: &StreamReaderWires, d: Option<&DBeat>) -> (bool, Option<u16>) {
+    fn tick_merger(&mut self, wires: &StreamReaderWires, d: Option<&DBeat<V>>) -> (bool, Option<u16>) {
         let Some(d) = d else {
             let changed = self.merger.tick(&wires.merger, &XactTrackerEntry::default(), 0, &[]);
             return (changed, None);

@@ -24,6 +24,8 @@ use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
+use crate::parts::canonical::Canonical;
+use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{TlbRequest, TlbResponse};
 use crate::port::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
 
@@ -34,14 +36,14 @@ pub const MAX_WRITE_BYTES: usize = 256;
 const MAX_REQUEST_BYTES: usize = 256;
 
 /// A row for the writer (`StreamWriteRequest`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamWriteRequest {
+#[derive(Clone, Copy, Debug)]
+pub struct StreamWriteRequest<V: Values = Full> {
     /// Virtual address of the row's first byte, for every block of the row.
     pub vaddr: u64,
     /// The address is physical already.
     pub physical: bool,
     /// Data; the bytes from the register's width on are ignored.
-    pub data: [u8; MAX_WRITE_BYTES],
+    pub data: [V::Of<u8>; MAX_WRITE_BYTES],
     /// Bytes of this block.
     pub len: u16,
     /// Position of this block within its row.
@@ -52,7 +54,7 @@ pub struct StreamWriteRequest {
     pub store_en: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 enum State {
     #[default]
     Idle,
@@ -61,11 +63,12 @@ enum State {
 }
 
 /// The Put under way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct WritePacket {
     /// Bytes of the TileLink request.
     size: u32,
     /// Virtual address, aligned to `size`.
+    #[canon(address)]
     vaddr: u64,
     /// First written byte of the window.
     start: u32,
@@ -88,11 +91,12 @@ impl WritePacket {
 }
 
 /// A Put beat on its way through translation; `beat.address` is still to be filled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct UntranslatedPut {
+#[derive(Clone, Copy, Debug, Canonical)]
+struct UntranslatedPut<V: Values> {
+    #[canon(address)]
     vaddr: u64,
     physical: bool,
-    beat: ABeat,
+    beat: ABeat<V>,
 }
 
 /// Handshakes of one cycle.
@@ -127,42 +131,60 @@ impl StreamWriterWires {
 }
 
 /// The engine.
-#[derive(Clone, Debug)]
-pub struct StreamWriter {
+#[derive(Clone, Debug, Canonical)]
+pub struct StreamWriter<V: Values = Full> {
+    #[canon(skip = "constant")]
     parameters: DmaParameters,
+    #[canon(skip = "constant")]
     sizes: Vec<u32>,
+    #[canon(skip = "constant")]
     blocks: usize,
+    #[canon(skip = "constant")]
     all_xacts: u64,
     state: State,
+    #[canon(address, valid_if = active)]
     vaddr: u64,
+    #[canon(valid_if = active)]
     physical: bool,
     /// Bytes of the row up to and with its newest block.
+    #[canon(valid_if = active)]
     len: u32,
+    #[canon(valid_if = active)]
     block: u8,
-    data_blocks: [u8; MAX_REQUEST_BYTES],
-    data_single_block: [u8; MAX_WRITE_BYTES],
+    #[canon(skip = "values")]
+    data_blocks: [V::Of<u8>; MAX_REQUEST_BYTES],
+    #[canon(skip = "values")]
+    data_single_block: [V::Of<u8>; MAX_WRITE_BYTES],
+    #[canon(valid_if = active)]
     bytes_sent: u32,
     /// Function of the registers while a new block begins, held during its beats.
+    #[canon(valid_if = active)]
     packet: WritePacket,
+    #[canon(valid_if = active)]
     beats_left: u32,
     xact_busy: u64,
     /// Transaction of the burst under way.
+    #[canon(valid_if = in_burst)]
     xact: u16,
-    tlb_q: Option<UntranslatedPut>,
+    tlb_q: Option<UntranslatedPut<V>>,
     /// Address last written into `tlb_q`: what the TLB's compare sees while the queue is empty.
+    #[canon(address, valid_if = translates)]
     tlb_q_vaddr: u64,
     tlb_q_physical: bool,
-    shadow: Option<UntranslatedPut>,
-    translate_q: Option<UntranslatedPut>,
+    shadow: Option<UntranslatedPut<V>>,
+    translate_q: Option<UntranslatedPut<V>>,
     /// The TLB was asked in the last cycle, so its address is new.
     asked: bool,
     /// Address of the last answer.
+    #[canon(skip = "physical: no time depends on it")]
     held_address: u64,
+    #[canon(skip = "a total")]
     total_bytes_sent: u32,
+    #[canon(skip = "a total")]
     total_latency: u32,
 }
 
-impl StreamWriter {
+impl<V: Values> StreamWriter<V> {
     /// An idle engine.
     pub fn new(parameters: DmaParameters) -> Self {
         Self {
@@ -175,8 +197,8 @@ impl StreamWriter {
             physical: false,
             len: 0,
             block: 0,
-            data_blocks: [0; MAX_REQUEST_BYTES],
-            data_single_block: [0; MAX_WRITE_BYTES],
+            data_blocks: [V::Of::default(); MAX_REQUEST_BYTES],
+            data_single_block: [V::Of::default(); MAX_WRITE_BYTES],
             bytes_sent: 0,
             packet: WritePacket::default(),
             beats_left: 0,
@@ -204,6 +226,16 @@ impl StreamWriter {
     #[inline]
     pub fn active(&self) -> bool {
         self.state != State::Idle
+    }
+
+    /// A beat is on its way through the TLB.
+    pub(crate) fn translates(&self) -> bool {
+        self.asked || self.tlb_q.is_some() || self.translate_q.is_some() || self.shadow.is_some()
+    }
+
+    /// Beats of a burst are still to be sent.
+    fn in_burst(&self) -> bool {
+        self.state == State::WritingBeats
     }
 
     fn beat_bytes(&self) -> u32 {
@@ -274,7 +306,7 @@ impl StreamWriter {
     }
 
     /// The Put beat on channel A; meaningful if `wires.a_fires`.
-    pub fn a_beat(&self, wires: &StreamWriterWires) -> Option<ABeat> {
+    pub fn a_beat(&self, wires: &StreamWriterWires) -> Option<ABeat<V>> {
         self.translate_q.as_ref().map(|put| ABeat { address: wires.address, ..put.beat })
     }
 
@@ -282,14 +314,24 @@ impl StreamWriter {
     /// acknowledgement that waits (taken iff `wires.d_taken`). Returns true if a register changed.
     #[inline]
     #[must_use]
-    pub fn tick(&mut self, wires: &StreamWriterWires, req: Option<&StreamWriteRequest>, d: Option<&DBeat>) -> bool {
+    pub fn tick(
+        &mut self,
+        wires: &StreamWriterWires,
+        req: Option<&StreamWriteRequest<V>>,
+        d: Option<&DBeat<V>>,
+    ) -> bool {
         if self.is_quiet() && req.is_none() {
             return false;
         }
         self.busy_tick(wires, req, d)
     }
 
-    fn busy_tick(&mut self, wires: &StreamWriterWires, req: Option<&StreamWriteRequest>, d: Option<&DBeat>) -> bool {
+    fn busy_tick(
+        &mut self,
+        wires: &StreamWriterWires,
+        req: Option<&StreamWriteRequest<V>>,
+        d: Option<&DBeat<V>>,
+    ) -> bool {
         self.total_latency = self.total_latency.wrapping_add(self.xact_busy.count_ones());
         let accepts = wires.req_ready && req.is_some();
         let translating = self.tlb_q.is_some() || self.translate_q.is_some() || self.shadow.is_some();
@@ -350,11 +392,11 @@ impl StreamWriter {
     }
 
     /// The beat that fires.
-    fn make_beat(&self) -> UntranslatedPut {
+    fn make_beat(&self) -> UntranslatedPut<V> {
         let (beat, beat_bytes) = (self.beat(), self.beat_bytes());
         let (start, end) = self.packet.span(beat, beat_bytes);
-        let mut data = [0; MAX_BEAT_BYTES];
-        let source = if self.block == 0 { &self.data_single_block } else { &self.data_blocks };
+        let mut data = [V::Of::default(); MAX_BEAT_BYTES];
+        let source = if self.block == 0 { &self.data_single_block[..] } else { &self.data_blocks };
         let from = (self.bytes_sent as usize).min(source.len());
         let n = ((end - start) as usize).min(source.len() - from);
         data[start as usize..start as usize + n].copy_from_slice(&source[from..from + n]);
@@ -403,7 +445,7 @@ impl StreamWriter {
     }
 
     /// Takes a row into the data registers.
-    fn accept(&mut self, req: &StreamWriteRequest) {
+    fn accept(&mut self, req: &StreamWriteRequest<V>) {
         let row = self.parameters.spad_row_bytes;
         let width = self.parameters.write_data_bytes;
         self.vaddr = req.vaddr;
@@ -422,14 +464,16 @@ impl StreamWriter {
     }
 
     /// Lanewise signed maximum over the first DIM elements; other lanes keep the old value.
-    fn pool(&mut self, data: &[u8]) {
-        let element = self.parameters.input_bytes;
-        let lanes = self.data_single_block.chunks_exact_mut(element).zip(data.chunks_exact(element));
-        for (old, new) in lanes.take(self.parameters.dim) {
-            if signed(new) > signed(old) {
-                old.copy_from_slice(new);
+    fn pool(&mut self, data: &[V::Of<u8>]) {
+        let (element, dim) = (self.parameters.input_bytes, self.parameters.dim);
+        V::update(&mut self.data_single_block, |kept, sight| {
+            let lanes = kept.chunks_exact_mut(element).zip(V::see(data, sight).chunks_exact(element));
+            for (old, new) in lanes.take(dim) {
+                if signed(new) > signed(old) {
+                    old.copy_from_slice(new);
+                }
             }
-        }
+        });
     }
 
     /// The smallest request size that writes the most bytes at once.

@@ -10,8 +10,10 @@
 //! | `peek` | out | always: the entry of a number | none |
 //! | `peek.pop` | in | the last beat of a transaction is taken | none |
 
+use crate::parts::canonical::{Canon, Canonical};
+
 /// What the reader must remember of a Get until its data is back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct XactTrackerEntry {
     /// Leading bytes of the response to drop.
     pub shift: u32,
@@ -47,6 +49,15 @@ pub struct XactTracker {
     entries: Vec<XactTrackerEntry>,
     valid: u64,
     all: u64,
+}
+
+/// The transactions under way; what a free entry held last is never looked at.
+impl Canonical for XactTracker {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { entries, valid, all: _ } = self;
+        valid.canonical(canon);
+        entries.iter().enumerate().filter(|(id, _)| valid >> id & 1 == 1).for_each(|(_, entry)| entry.canonical(canon));
+    }
 }
 
 impl XactTracker {

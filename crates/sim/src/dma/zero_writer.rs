@@ -10,8 +10,10 @@
 use pollux_isa::config::log2_ceil;
 use pollux_isa::{AddressLayout, LocalAddr};
 
+use crate::parts::canonical::Canonical;
+
 /// A row of a load of zeros.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct ZeroWriterReq {
     /// First block's row.
     pub laddr: LocalAddr,
@@ -39,13 +41,16 @@ pub struct ZeroWriterResp {
 }
 
 /// Request register and column counter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct ZeroWriter {
     req: Option<ZeroWriterReq>,
     col_counter: u32,
+    #[canon(skip = "constant")]
     dim: u32,
     /// Bits of the column counter: `log2Up` of the most columns a load can have.
+    #[canon(skip = "constant")]
     counter_bits: u32,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
 }
 

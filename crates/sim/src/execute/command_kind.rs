@@ -2,8 +2,10 @@
 
 use pollux_isa::funct;
 
+use crate::parts::canonical::Canonical;
+
 /// What a command of the execute queue does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub enum Kind {
     /// CONFIG_EX.
     Config,

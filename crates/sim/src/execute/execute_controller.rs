@@ -42,26 +42,32 @@ use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::transpose_preload_unroller::{NO_COMMAND, TransposePreloadUnroller};
 use crate::observation::event::{Event, EventBuffer};
 use crate::observation::violation::Violation;
+use crate::parts::canonical::Canonical;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{IssuedCmd, RobId};
 
 /// Registers and queues of the controller.
-#[derive(Clone, Debug)]
-pub struct ExecuteController {
+#[derive(Clone, Debug, Canonical)]
+pub struct ExecuteController<V: Values = Full> {
+    #[canon(skip = "constant")]
     pub(crate) config: GemminiConfig,
+    #[canon(skip = "constant")]
     pub(crate) parameters: Parameters,
     pub(crate) unroller: TransposePreloadUnroller,
     pub(crate) commands: MultiHeadedQueue<Command>,
+    #[canon(skip = "made of the commands and the configuration")]
     pub(crate) decoded: Decoded,
     pub(crate) state: State,
     pub(crate) configuration: Configuration,
     /// OS: a flush must toggle the registers, as the last preload has a destination.
     pub(crate) in_prop_flush: bool,
     pub(crate) counters: RowCounters,
-    pub(crate) control_queue: MultiHeadedQueue<ControlSignals>,
     pub(crate) requests: PassRequests,
+    pub(crate) control_queue: MultiHeadedQueue<ControlSignals>,
+    #[canon(skip = "constant")]
     pub(crate) control_queue_depth: usize,
-    pub(crate) mesh: MeshWithDelays,
+    pub(crate) mesh: MeshWithDelays<V>,
     /// Result rows of the current tag.
     pub(crate) output_counter: u32,
     /// Commands that are complete and wait for their report.
@@ -69,7 +75,7 @@ pub struct ExecuteController {
 }
 
 /// State and combinational outputs.
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// The controller after reset.
     pub fn new(config: &GemminiConfig) -> Self {
         let dataflow = if config.dataflow == Dataflow::Ws { DataflowMode::Ws } else { DataflowMode::Os };
@@ -124,15 +130,15 @@ impl ExecuteController {
 }
 
 /// Clock edge.
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// The clock edge of a cycle with these wires. `cmd` was accepted from the reservation station. True if a register changed in a way
     /// that may matter.
     #[must_use]
     pub fn tick(
         &mut self,
         cmd: Option<IssuedCmd>,
-        results: &ExResults,
-        control: &ControlWires<'_>,
+        results: &ExResults<V>,
+        control: &ControlWires<'_, V>,
         issue: &RowIssueWires,
         events: &mut EventBuffer,
     ) -> bool {
@@ -163,26 +169,26 @@ impl ExecuteController {
     }
 
     /// The pending report that goes out in this cycle.
-    pub(crate) fn reported(&self, results: &ExResults) -> Option<usize> {
+    pub(crate) fn reported(&self, results: &ExResults<V>) -> Option<usize> {
         if results.completed.is_some() || self.pending == [None; 2] {
             return None;
         }
         self.pending.iter().position(Option::is_some)
     }
 
-    pub(crate) fn tick_results(&mut self, results: &ExResults) -> bool {
+    pub(crate) fn tick_results(&mut self, results: &ExResults<V>) -> bool {
         if let Some(total_rows) = results.counted {
             self.output_counter = next_row(self.output_counter, total_rows.into()) & (self.parameters.dim - 1);
         }
         results.shown.is_some()
     }
 
-    pub(crate) fn tick_mesh(&mut self, control: &ControlWires<'_>) -> bool {
+    pub(crate) fn tick_mesh(&mut self, control: &ControlWires<'_, V>) -> bool {
         let request = control.request.as_ref().map(|(request, tag)| (request, tag));
         self.mesh.tick(&control.mesh, request, control.fire, &control.rows)
     }
 
-    fn tick_control_queue(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) -> bool {
+    fn tick_control_queue(&mut self, control: &ControlWires<'_, V>, issue: &RowIssueWires) -> bool {
         let pop = control.dequeue.into();
         let entry = match issue.pass {
             Some(pass) if issue.control_ready => {
@@ -223,7 +229,7 @@ impl ExecuteController {
 
     /// The state machine. Returns how many commands leave the queue, or none if nothing changed.
     #[inline]
-    fn tick_state(&mut self, control: &ControlWires<'_>, issue: &RowIssueWires) -> Option<usize> {
+    fn tick_state(&mut self, control: &ControlWires<'_, V>, issue: &RowIssueWires) -> Option<usize> {
         if self.configuration.dataflow == DataflowMode::Ws {
             self.in_prop_flush = false;
         }
@@ -299,7 +305,7 @@ impl ExecuteController {
     }
 }
 
-pub(crate) fn record(results: &ExResults, control: &ControlWires<'_>, events: &mut EventBuffer) {
+pub(crate) fn record<V: Values>(results: &ExResults<V>, control: &ControlWires<'_, V>, events: &mut EventBuffer) {
     if !events.listening() {
         return;
     }

@@ -21,17 +21,19 @@ use pollux_isa::values::DataflowMode;
 use pollux_numerics::MeshWidth;
 use pollux_numerics::mesh::propagate;
 
-use crate::parts::row::MAX_DIM;
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::row::{MAX_DIM, copy_row};
+use crate::parts::values::{Full, Values};
 
 /// A row of operands as it enters the skew registers, with its control signals. Slices have DIM lanes.
 #[derive(Clone, Copy, Debug)]
-pub struct MeshRow<'a> {
+pub struct MeshRow<'a, V: Values = Full> {
     /// Activations, one for each row of the array.
-    pub a: &'a [i8],
+    pub a: &'a [V::Of<i8>],
     /// WS: what the partial sums start from. OS: the right-hand matrix.
-    pub b: &'a [i8],
+    pub b: &'a [V::Of<i8>],
     /// What enters the propagated registers at the top.
-    pub d: &'a [i8],
+    pub d: &'a [V::Of<i8>],
     /// Signals that travel with the row.
     pub control: MeshControl,
 }
@@ -52,10 +54,10 @@ pub struct MeshControl {
 }
 
 /// A valid row at the array's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MeshOutput<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct MeshOutput<'a, V: Values = Full> {
     /// Result, DIM lanes, each of the array's output width.
-    pub data: &'a [i32],
+    pub data: &'a [V::Of<i32>],
     /// Number of the matrix product.
     pub id: u8,
     /// Last row of its matrix.
@@ -74,56 +76,55 @@ pub fn mesh_latency(config: &GemminiConfig) -> usize {
 /// The matrix moves down by moving `top` up. Elements are kept modulo 2^32 and cut to the array's width when
 /// they are read, which is the same because every value the hardware stores has that width.
 #[derive(Clone, Debug)]
-struct Registers {
+struct Registers<V: Values> {
     /// Storage row of PE row 0; PE row r is storage row `(top + r) % dim`.
     top: usize,
     /// `[storage row][column]`.
-    rows: Vec<i32>,
+    rows: Vec<V::Of<i32>>,
     /// Low eight bits of `rows` as floats. Sums of products of bytes are exact in them, and every vector unit can
     /// multiply them.
-    weights: Vec<f32>,
+    weights: Vec<V::Of<f32>>,
     /// `weights` is up to date.
     weights_valid: bool,
 }
 
-impl Registers {
+impl<V: Values> Registers<V> {
     fn new(dim: usize) -> Self {
         let cells = dim * dim;
-        Self { top: 0, rows: vec![0; cells], weights: vec![0.0; cells], weights_valid: true }
+        let (rows, weights) = (vec![V::Of::default(); cells], vec![V::Of::default(); cells]);
+        Self { top: 0, rows, weights, weights_valid: true }
     }
 
     /// All rows move down, `row` enters at the top.
     #[inline]
-    fn push<const N: usize>(&mut self, row: &[i8; N]) {
+    fn push<const N: usize>(&mut self, row: &[V::Of<i8>]) {
         self.top = if self.top == 0 { N } else { self.top } - 1;
-        self.rows.as_chunks_mut::<N>().0[self.top] = widen(row);
-        self.weights.as_chunks_mut::<N>().0[self.top] = widen(row);
-    }
-
-    /// Contents of PE row `row` of a square of `dim`, not yet cut to the array's width.
-    #[cfg(test)]
-    fn row(&self, row: usize, dim: usize) -> &[i32] {
-        &self.rows[(self.top + row) % dim * dim..][..dim]
+        let lanes = self.top * N..(self.top + 1) * N;
+        V::update(&mut self.rows[lanes.clone()], |lanes, sight| set(lanes, &widen(operand::<V, N>(row, sight))));
+        V::update(&mut self.weights[lanes], |lanes, sight| set(lanes, &widen(operand::<V, N>(row, sight))));
     }
 
     /// Brings `weights` up to date.
     fn refresh_weights(&mut self) {
-        for (weight, &x) in self.weights.iter_mut().zip(&self.rows) {
-            *weight = (x as i8).into();
-        }
+        V::update(&mut self.weights, |weights, sight| {
+            for (weight, &x) in weights.iter_mut().zip(V::see(&self.rows, sight)) {
+                *weight = (x as i8).into();
+            }
+        });
         self.weights_valid = true;
     }
 
     /// `b[j] + sum of a[r] * low8(register[r][j])`.
     #[inline]
-    fn weight_stationary<const N: usize>(&self, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
+    fn weight_stationary<const N: usize>(&self, a: &[i8; N], b: &[i8; N], sight: V::Sight) -> [i32; N] {
         let mut sums = widen::<f32, N>(b);
         for sum in &mut sums {
             *sum += BIAS;
         }
         // An array of rows, whose number is known when this is compiled.
-        let Some(rows) = self.weights.as_chunks::<N>().0.first_chunk::<N>() else { return widen(b) };
-        multiply_accumulate(rows, &widen(&self.rotate(a)), &mut sums);
+        let rows = V::see(&self.weights, sight).as_chunks::<N>().0;
+        let Some(rows) = rows.first_chunk::<N>() else { return widen(b) };
+        multiply_accumulate(rows, &widen(&rotate(a, self.top)), &mut sums);
         let mut out = [0; N];
         for (out, sum) in out.iter_mut().zip(sums) {
             *out = (sum.to_bits() as i32).wrapping_sub(BIAS.to_bits() as i32);
@@ -133,25 +134,55 @@ impl Registers {
 
     /// `register[r][j] += a[r] * b[j]`.
     #[inline]
-    fn output_stationary<const N: usize>(&mut self, a: &[i8; N], b: &[i8; N]) {
-        let a = widen::<i16, N>(&self.rotate(a));
-        let b = widen::<i16, N>(b);
-        for (row, &a) in self.rows.as_chunks_mut::<N>().0.iter_mut().zip(&a) {
-            for (cell, &b) in row.iter_mut().zip(&b) {
-                // The product of two i8 fits 16 bits.
-                *cell = cell.wrapping_add(i32::from(a * b));
+    fn output_stationary<const N: usize>(&mut self, a: &[V::Of<i8>], b: &[V::Of<i8>]) {
+        let top = self.top;
+        V::update(&mut self.rows, |rows, sight| {
+            let (a, b) = (operand::<V, N>(a, sight), operand::<V, N>(b, sight));
+            if *a == [0; N] {
+                return;
             }
-        }
+            let (a, b) = (widen::<i16, N>(&rotate(a, top)), widen::<i16, N>(b));
+            for (row, &a) in rows.as_chunks_mut::<N>().0.iter_mut().zip(&a) {
+                for (cell, &b) in row.iter_mut().zip(&b) {
+                    // The product of two i8 fits 16 bits.
+                    *cell = cell.wrapping_add(i32::from(a * b));
+                }
+            }
+        });
         self.weights_valid = false;
     }
 
-    /// The lanes of `a`, lane r for PE row r, in the order of the storage rows.
-    #[inline]
-    fn rotate<const N: usize>(&self, a: &[i8; N]) -> [i8; N] {
-        let twice = [*a, *a];
-        let (twice, start) = (twice.as_flattened(), (N - self.top) % N);
-        twice[start..].first_chunk().copied().unwrap_or(*a)
+    /// Shifts all elements, as they do on their way down in the row in which the propagate bit toggles.
+    fn shift(&mut self, shift: u8, width: MeshWidth) {
+        V::update(&mut self.rows, |rows, _| {
+            for x in rows {
+                *x = propagate(width.wrap(*x), shift.into(), width);
+            }
+        });
+        self.weights_valid = false;
     }
+}
+
+/// The N lanes of an operand.
+#[inline(always)] // its length is known
+fn operand<V: Values, const N: usize>(row: &[V::Of<i8>], sight: V::Sight) -> &[i8; N] {
+    V::see(row, sight).first_chunk().unwrap_or(&[0; N])
+}
+
+/// Replaces the N lanes of a row.
+#[inline(always)] // its length is known
+fn set<T: Copy, const N: usize>(lanes: &mut [T], row: &[T; N]) {
+    if let Some(lanes) = lanes.first_chunk_mut() {
+        *lanes = *row;
+    }
+}
+
+/// The lanes of `a`, lane r for PE row r, in the order of the storage rows from `top` on.
+#[inline]
+fn rotate<const N: usize>(a: &[i8; N], top: usize) -> [i8; N] {
+    let twice = [*a, *a];
+    let (twice, start) = (twice.as_flattened(), (N - top) % N);
+    twice[start..].first_chunk().copied().unwrap_or(*a)
 }
 
 /// `sums[j] += sum of a[r] * weights[r][j]`, four rows at a time.
@@ -195,22 +226,41 @@ pub(crate) struct Slot {
 
 /// The array: registers c1 and c2 of all PEs, and the rows on their way out.
 #[derive(Clone, Debug)]
-pub struct Mesh {
+pub struct Mesh<V: Values = Full> {
     dim: usize,
     width: MeshWidth,
     /// `[0]` = c2, `[1]` = c1: indexed by the propagate bit, the registers that move.
-    registers: [Registers; 2],
+    registers: [Registers<V>; 2],
     /// The propagate bit of the last valid row (`last_s`).
     last_propagate: bool,
     /// Delay line of `latency` slots; `position` is read in this cycle and written at its end.
     pub(crate) slots: Vec<Slot>,
-    data: Vec<i32>,
+    data: Vec<V::Of<i32>>,
     pub(crate) position: usize,
     /// Valid slots.
     in_flight: usize,
 }
 
-impl Mesh {
+/// The rows on their way, by how far they are. Propagate bits and shifts only matter to values.
+impl<V: Values> Canonical for Mesh<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { dim: _, width: _, registers: _, last_propagate: _, slots, data: _, position, in_flight } = self;
+        in_flight.canonical(canon);
+        if *in_flight == 0 {
+            return;
+        }
+        for i in 0..slots.len() {
+            let Slot { valid, last, id } = &slots[(position + i) % slots.len()];
+            valid.canonical(canon);
+            if *valid {
+                last.canonical(canon);
+                Canon::matrix(id, canon);
+            }
+        }
+    }
+}
+
+impl<V: Values> Mesh<V> {
     /// An array of zeros.
     pub fn new(config: &GemminiConfig) -> Self {
         let dim = config.dim() as usize;
@@ -221,7 +271,7 @@ impl Mesh {
             registers: [Registers::new(dim), Registers::new(dim)],
             last_propagate: false,
             slots: vec![Slot::default(); latency],
-            data: vec![0; latency * dim],
+            data: vec![V::Of::default(); latency * dim],
             position: 0,
             in_flight: 0,
         }
@@ -241,7 +291,7 @@ impl Mesh {
 
     /// The row at the output in this cycle.
     #[inline]
-    pub fn output(&self) -> Option<MeshOutput<'_>> {
+    pub fn output(&self) -> Option<MeshOutput<'_, V>> {
         let Slot { valid, last, id } = self.slots[self.position];
         valid.then(|| MeshOutput { data: &self.data[self.position * self.dim..][..self.dim], id, last })
     }
@@ -253,21 +303,9 @@ impl Mesh {
         valid && last
     }
 
-    /// Register c1 of the PE in `row` and `column`.
-    #[cfg(test)]
-    pub fn c1(&self, row: usize, column: usize) -> i32 {
-        self.width.wrap(self.registers[1].row(row, self.dim)[column])
-    }
-
-    /// Register c2 of the PE in `row` and `column`.
-    #[cfg(test)]
-    pub fn c2(&self, row: usize, column: usize) -> i32 {
-        self.width.wrap(self.registers[0].row(row, self.dim)[column])
-    }
-
     /// Clock edge: takes the row presented in this cycle, if any. False if nothing moved.
     #[must_use]
-    pub fn tick(&mut self, row: Option<&MeshRow>) -> bool {
+    pub fn tick(&mut self, row: Option<&MeshRow<V>>) -> bool {
         if row.is_none() && self.in_flight == 0 {
             return false;
         }
@@ -293,60 +331,59 @@ impl Mesh {
     }
 
     /// All PEs take the row; its result goes into the delay line. `N` is DIM.
-    fn present<const N: usize>(&mut self, row: &MeshRow) {
-        let operands = (row.a.first_chunk::<N>(), row.b.first_chunk::<N>(), row.d.first_chunk::<N>());
-        let (Some(a), Some(b), Some(d)) = operands else { return };
+    fn present<const N: usize>(&mut self, row: &MeshRow<V>) {
+        let MeshControl { dataflow, propagate, shift, .. } = row.control;
         let [c2, c1] = &mut self.registers;
-        let (moving, other) = if row.control.propagate { (c1, c2) } else { (c2, c1) };
-        let mut out = match row.control.dataflow {
-            DataflowMode::Ws => weight_stationary(other, a, b),
+        let (moving, other) = if propagate { (c1, c2) } else { (c2, c1) };
+        let out = &mut self.data[self.position * N..(self.position + 1) * N];
+        match dataflow {
+            DataflowMode::Ws => weight_stationary::<V, N>(other, row, out),
             DataflowMode::Os => {
-                let toggles = row.control.propagate != self.last_propagate;
-                output_stationary(moving, other, a, b, if toggles { row.control.shift } else { 0 }, self.width)
+                if propagate != self.last_propagate && shift != 0 {
+                    moving.shift(shift, self.width);
+                }
+                other.output_stationary::<N>(row.a, row.b);
+                let bottom = (moving.top + N - 1) % N;
+                copy_row(out, &moving.rows[bottom * N..(bottom + 1) * N]);
             }
-        };
-        moving.push(d);
-        if !self.width.never_wraps(N) || row.control.dataflow == DataflowMode::Os {
-            self.width.wrap_row(&mut out);
         }
-        self.data.as_chunks_mut::<N>().0[self.position] = out;
+        moving.push::<N>(row.d);
+        if !self.width.never_wraps(N) || dataflow == DataflowMode::Os {
+            V::update(out, |out, _| self.width.wrap_row(out));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Mesh {
+    /// Register c1 of the PE in `row` and `column`.
+    pub fn c1(&self, row: usize, column: usize) -> i32 {
+        self.register(1, row, column)
+    }
+
+    /// Register c2 of the PE in `row` and `column`.
+    pub fn c2(&self, row: usize, column: usize) -> i32 {
+        self.register(0, row, column)
+    }
+
+    /// An element, cut to the array's width.
+    fn register(&self, index: usize, row: usize, column: usize) -> i32 {
+        let Registers { top, rows, .. } = &self.registers[index];
+        self.width.wrap(rows[(top + row) % self.dim * self.dim + column])
     }
 }
 
 /// The result of a row in WS: `weights` multiply.
 #[inline]
-fn weight_stationary<const N: usize>(weights: &mut Registers, a: &[i8; N], b: &[i8; N]) -> [i32; N] {
-    // Preload passes and padding rows carry zeros.
-    if *a == [0; N] {
-        return widen(b);
-    }
+fn weight_stationary<V: Values, const N: usize>(weights: &mut Registers<V>, row: &MeshRow<V>, out: &mut [V::Of<i32>]) {
     if !weights.weights_valid {
         weights.refresh_weights();
     }
-    weights.weight_stationary(a, b)
-}
-
-/// The result of a row in OS: the bottom row of the registers that move, all of which shift first. The `sums`
-/// accumulate.
-#[inline]
-fn output_stationary<const N: usize>(
-    moving: &mut Registers,
-    sums: &mut Registers,
-    a: &[i8; N],
-    b: &[i8; N],
-    shift: u8,
-    width: MeshWidth,
-) -> [i32; N] {
-    if shift != 0 {
-        for x in &mut moving.rows {
-            *x = propagate(width.wrap(*x), shift.into(), width);
-        }
-        moving.weights_valid = false;
-    }
-    if *a != [0; N] {
-        sums.output_stationary(a, b);
-    }
-    moving.rows.as_chunks::<N>().0[(moving.top + N - 1) % N]
+    V::update(out, |out, sight| {
+        let (a, b) = (operand::<V, N>(row.a, sight), operand::<V, N>(row.b, sight));
+        // Preload passes and padding rows carry zeros.
+        set(out, &if *a == [0; N] { widen(b) } else { weights.weight_stationary(a, b, sight) });
+    });
 }
 
 /// The width of `spatialArrayOutputType`.

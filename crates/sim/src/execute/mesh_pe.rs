@@ -391,7 +391,7 @@ mod tests {
         let config = GemminiConfig::small4();
         let (a, b, zeros) = ([127; 4], [127; 4], [0; 4]);
         let control = MeshControl { dataflow: DataflowMode::Os, propagate: true, ..MeshControl::default() };
-        let mut fast = Mesh::new(&config);
+        let mut fast: Mesh = Mesh::new(&config);
         for _ in 0..40 {
             let _ = fast.tick(Some(&MeshRow { a: &a, b: &b, d: &zeros, control }));
         }

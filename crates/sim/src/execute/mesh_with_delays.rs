@@ -19,14 +19,17 @@ use crate::execute::mesh::{Mesh, MeshControl, MeshRow};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::{Tag, TagEntry, TagQueue};
 use crate::execute::transposer::Transposer;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadLanes;
+use crate::parts::values::{Full, Values};
 
 /// A matrix to be passed through the array (`MeshWithDelaysReq`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct MeshRequest {
     /// Toggle the roles of the registers c1 and c2.
+    #[canon(skip = "values")]
     pub propagate: bool,
     /// What stays in the array.
     pub dataflow: DataflowMode,
@@ -72,9 +75,9 @@ pub struct MeshWires {
 
 /// A valid row at the array's output, with the tag that claims it.
 #[derive(Clone, Copy, Debug)]
-pub struct MeshResponse<'a> {
+pub struct MeshResponse<'a, V: Values = Full> {
     /// Result, DIM lanes.
-    pub data: &'a [i32],
+    pub data: &'a [V::Of<i32>],
     /// Last row of its matrix.
     pub last: bool,
     /// Destination; none if no tag belongs to this matrix.
@@ -87,23 +90,24 @@ pub struct MeshResponse<'a> {
 
 /// The rows that the mesh takes in a cycle, by operand: from a memory, or zeros.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct OperandRows<'a> {
+pub struct OperandRows<'a, V: Values = Full> {
     /// Rows from a memory.
-    pub row: [Option<&'a SpadLanes>; 3],
+    pub row: [Option<&'a SpadLanes<V>>; 3],
     /// Lanes of them that are not padding; the others are taken as zeros.
     pub cols: [u8; 3],
 }
 
 /// A matrix's number and its rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct RowsEntry {
+    #[canon(via = Canon::matrix)]
     id: u8,
     total_rows: u8,
 }
 
 /// Registers of the wrapper, and the array.
 #[derive(Clone, Debug)]
-pub struct MeshWithDelays {
+pub struct MeshWithDelays<V: Values = Full> {
     pub(crate) dim: usize,
     /// Matrix products in flight are counted modulo this.
     max_matmuls: u8,
@@ -116,16 +120,35 @@ pub struct MeshWithDelays {
     in_prop: bool,
     /// Rows of the current matrix that were presented.
     pub(crate) fire_counter: u8,
-    pub(crate) buffers: [SpadLanes; 3],
+    pub(crate) buffers: [SpadLanes<V>; 3],
     pub(crate) written: OperandSet,
     /// Buffers that are known to hold zeros.
     pub(crate) zeros: OperandSet,
     /// `request.shift`, one cycle late.
     pub(crate) result_shift: u8,
-    transposer: Transposer,
-    pub(crate) mesh: Mesh,
+    transposer: Transposer<V>,
+    pub(crate) mesh: Mesh<V>,
     tags: TagQueue,
     total_rows: Queue<RowsEntry>,
+}
+
+/// Matrix products are named by their distance from the newest. The propagate bit, shifts and the transposer only matter to values.
+impl<V: Values> Canonical for MeshWithDelays<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self {
+            dim: _, max_matmuls, request, transposed, request_valid, matmul_id, in_prop: _, fire_counter, ..
+        } = self;
+        let Self { buffers: _, written, zeros: _, result_shift: _, transposer: _, mesh, tags, total_rows, .. } = self;
+        canon.set_matrix(*matmul_id, *max_matmuls);
+        request.canonical(canon);
+        transposed.canonical(canon);
+        request_valid.canonical(canon);
+        fire_counter.canonical(canon);
+        written.canonical(canon);
+        mesh.canonical(canon);
+        tags.canonical(canon);
+        total_rows.canonical(canon);
+    }
 }
 
 /// Matrix products that may be in flight (`max_simultaneous_matmuls`): 5 x latency of a PE, at least 5.
@@ -134,7 +157,7 @@ fn max_simultaneous_matmuls(config: &GemminiConfig) -> u32 {
     (5 * (config.tile_latency + 1)).div_ceil(narrow_side).max(5)
 }
 
-impl MeshWithDelays {
+impl<V: Values> MeshWithDelays<V> {
     /// The wrapper after reset.
     pub fn new(config: &GemminiConfig) -> Self {
         let max_matmuls = max_simultaneous_matmuls(config) as u8;
@@ -174,7 +197,7 @@ impl MeshWithDelays {
 
     /// `resp`.
     #[inline(always)] // most callers need one of its parts
-    pub fn response(&self) -> Option<MeshResponse<'_>> {
+    pub fn response(&self) -> Option<MeshResponse<'_, V>> {
         let out = self.mesh.output()?;
         let tag = self.tags.front().filter(|entry| entry.id == out.id).map(|entry| &entry.tag);
         let rows = self.total_rows.front().filter(|entry| entry.id == out.id);
@@ -201,7 +224,7 @@ impl MeshWithDelays {
 
     /// The array.
     #[cfg(test)]
-    pub fn mesh(&self) -> &Mesh {
+    pub fn mesh(&self) -> &Mesh<V> {
         &self.mesh
     }
 
@@ -218,7 +241,7 @@ impl MeshWithDelays {
         wires: &MeshWires,
         request: Option<(&MeshRequest, &Tag)>,
         fire: OperandSet,
-        rows: &OperandRows<'_>,
+        rows: &OperandRows<'_, V>,
     ) -> bool {
         let mut progress = self.tick_queues(request);
         progress |= self.tick_array(wires);
@@ -243,7 +266,7 @@ impl MeshWithDelays {
         fire.each(|x| {
             progress |= !self.written.has(x);
             match rows.row[x] {
-                Some(row) => progress |= self.fill_buffer(x, row, rows.cols[x].into(), progress),
+                Some(row) => self.fill_buffer(x, row, rows.cols[x].into()),
                 None if self.zeros.has(x) => {}
                 None => {
                     self.clear_buffer(x);
@@ -255,18 +278,16 @@ impl MeshWithDelays {
         progress
     }
 
-    /// Puts a row with its padding into a buffer. True if the buffer changed, which is not
-    /// looked at if something has `changed` anyway.
+    /// Puts a row with its padding into a buffer. A row that is put there again, as another operand has not come, is the same row
+    /// unless its bank's queue moves.
     #[inline]
-    fn fill_buffer(&mut self, x: usize, row: &SpadLanes, cols: usize, changed: bool) -> bool {
-        let before = (!changed).then_some(self.buffers[x]);
+    fn fill_buffer(&mut self, x: usize, row: &SpadLanes<V>, cols: usize) {
         let buffer = &mut self.buffers[x];
         *buffer = *row;
         if cols < self.dim {
-            buffer.0[cols..self.dim].fill(0);
+            buffer.0[cols..self.dim].fill(V::Of::default());
         }
         self.zeros = self.zeros & !OperandSet::single(x);
-        before.is_none_or(|before| before != *buffer)
     }
 
     /// Tags and row numbers: the last row of a matrix removes its own, an ordinary request adds one.
@@ -326,7 +347,7 @@ impl MeshWithDelays {
                 b = columns;
             }
             if transposed.has(D) {
-                reversed = reverse(columns);
+                reversed = reverse::<V>(columns);
                 d = &reversed.0[..self.dim];
             }
         }
@@ -340,7 +361,7 @@ impl MeshWithDelays {
 }
 
 /// The lanes of `row` in reverse order.
-fn reverse(row: &[i8]) -> SpadLanes {
+fn reverse<V: Values>(row: &[V::Of<i8>]) -> SpadLanes<V> {
     let mut reversed = SpadLanes::default();
     for (lane, &x) in reversed.0.iter_mut().zip(row.iter().rev()) {
         *lane = x;

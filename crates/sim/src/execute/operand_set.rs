@@ -2,6 +2,8 @@
 
 use std::ops::{BitAnd, BitOr, Not};
 
+use crate::parts::canonical::Canonical;
+
 /// Index of the operand A.
 pub const A: usize = 0;
 /// Index of the operand B: WS: the addend; OS: the right-hand matrix.
@@ -10,7 +12,7 @@ pub const B: usize = 1;
 pub const D: usize = 2;
 
 /// Some of A, B and D.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct OperandSet(u8);
 
 impl OperandSet {

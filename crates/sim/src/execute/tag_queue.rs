@@ -8,11 +8,12 @@
 
 use pollux_isa::LocalAddr;
 
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
 use crate::parts::wires::RobId;
 
 /// Where a result goes, and the command that is complete when it is there (`mesh_tag` of `ExecuteController.scala`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct Tag {
     /// Entry to report with the last row.
     pub rob_id: Option<RobId>,
@@ -30,11 +31,12 @@ impl Tag {
 }
 
 /// A register of the queue: a tag and the matrix product it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct TagEntry {
     /// The tag.
     pub tag: Tag,
     /// Number of the matrix product, modulo the number that may be in flight.
+    #[canon(via = Canon::matrix)]
     pub id: u8,
 }
 
@@ -47,6 +49,15 @@ pub struct TagQueue {
     len: usize,
     /// Registers whose tag has something to report.
     outstanding: usize,
+}
+
+/// By distance from the head. All registers are visible, but which is which does not matter beyond the queue.
+impl Canonical for TagQueue {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { entries, read, write: _, len, outstanding: _ } = self;
+        len.canonical(canon);
+        (0..entries.len()).for_each(|i| entries[wrapping_add(*read, i, entries.len())].canonical(canon));
+    }
 }
 
 impl TagQueue {

@@ -17,11 +17,12 @@ use pollux_isa::values::DataflowMode;
 use pollux_isa::{Command, GemminiConfig, LocalAddr, RoccCommand, funct};
 
 use crate::execute::command_kind::Kind;
+use crate::parts::canonical::Canonical;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::IssuedCmd;
 
 /// Which of the four commands of a split pair is next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 enum State {
     #[default]
     Idle,
@@ -30,12 +31,14 @@ enum State {
 }
 
 /// The two-entry queue and the state of the splitting.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct TransposePreloadUnroller {
     queue: MultiHeadedQueue<IssuedCmd>,
     state: State,
     /// `b_transposed_and_ws`: weights are transposed by hardware.
+    #[canon(skip = "constant")]
     transposed_weights: bool,
+    #[canon(skip = "constant")]
     config: GemminiConfig,
 }
 

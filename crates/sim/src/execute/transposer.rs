@@ -12,42 +12,43 @@
 //! Here nothing moves. The edge column after j shifts is column j of the matrix at the beginning of the group, and
 //! the row that enters takes its place, so a step reads and replaces column (row) j.
 
-use crate::parts::row::{MAX_DIM, SpadLanes};
+use crate::parts::row::SpadLanes;
+use crate::parts::values::{Full, Values};
 
 /// Register array, direction and row counter.
 #[derive(Clone, Debug)]
-pub struct Transposer {
+pub struct Transposer<V: Values = Full> {
     dim: usize,
     /// Row-major; the hardware's array rotated by `counter` in the direction of movement.
-    cells: Vec<i8>,
+    cells: Vec<V::Of<i8>>,
     /// Direction UP; reset: LEFT.
     up: bool,
     /// Rows pushed in this direction.
     counter: usize,
 }
 
-impl Transposer {
+impl<V: Values> Transposer<V> {
     /// A transposer of `dim` x `dim` zeros.
     pub fn new(dim: usize) -> Self {
-        Self { dim, cells: vec![0; dim * dim], up: false, counter: 0 }
+        Self { dim, cells: vec![V::Of::default(); dim * dim], up: false, counter: 0 }
     }
 
     /// `out_col`: what leaves with the next push.
-    pub fn output(&self) -> SpadLanes {
-        let mut out = [0; MAX_DIM];
+    pub fn output(&self) -> SpadLanes<V> {
+        let mut out = SpadLanes::default();
         let (n, j) = (self.dim, self.counter);
         if self.up {
-            out[..n].copy_from_slice(&self.cells[j * n..(j + 1) * n]);
+            out.0[..n].copy_from_slice(&self.cells[j * n..(j + 1) * n]);
         } else {
-            for (o, row) in out.iter_mut().zip(self.cells.chunks_exact(n)) {
+            for (o, row) in out.0.iter_mut().zip(self.cells.chunks_exact(n)) {
                 *o = row[j];
             }
         }
-        SpadLanes(out)
+        out
     }
 
     /// Clock edge with a row pushed: lanes `0..DIM` of `row` in the order given by `lanes`.
-    pub fn push(&mut self, row: impl Iterator<Item = i8>) {
+    pub fn push(&mut self, row: impl Iterator<Item = V::Of<i8>>) {
         let (n, j) = (self.dim, self.counter);
         if self.up {
             for (cell, x) in self.cells[j * n..(j + 1) * n].iter_mut().zip(row) {
@@ -97,7 +98,7 @@ mod tests {
     fn the_outputs_are_those_of_the_shifting_registers() {
         for dim in [2, 4, 8, 16] {
             let mut hardware = Shifting { dim, cells: vec![vec![0; dim]; dim], up: false, counter: 0 };
-            let mut model = Transposer::new(dim);
+            let mut model: Transposer = Transposer::new(dim);
             for step in 0..5 * dim + 1 {
                 let row: Vec<i8> = (0..dim).map(|lane| (step * 31 + lane * 7) as i8).collect();
                 assert_eq!(model.output().0[..dim], hardware.step(&row), "DIM {dim}, step {step}");

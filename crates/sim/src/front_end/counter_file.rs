@@ -10,6 +10,7 @@ use pollux_isa::fields::Counter as Access;
 use pollux_isa::{GemminiConfig, RoccCommand};
 
 use crate::observation::event::{Event, EventBuffer};
+use crate::parts::canonical::Canonical;
 
 /// Event lines (`CounterEvent`): a counter configured with a code counts the cycles in which that line is high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +134,7 @@ impl CounterEvents {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct Counter {
     value: u64,
     snapshot: u64,
@@ -141,20 +142,22 @@ struct Counter {
     is_external: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct Response {
     register: u8,
     data: u64,
 }
 
 /// The counters; see the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct CounterFile {
     counters: Vec<Counter>,
+    #[canon(skip = "constant")]
     config: GemminiConfig,
     snapshot_enable: bool,
     response: Option<Response>,
     /// A counter is configured with an event.
+    #[canon(skip = "told by the counters' configurations")]
     counting: bool,
 }
 

@@ -30,7 +30,7 @@ mod store;
 mod tests;
 
 use pollux_isa::table::Class;
-use pollux_isa::{GemminiConfig, RoccCommand};
+use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
 use crate::front_end::geometry::{Geometry, mask};
 use crate::front_end::loop_conv::execute::{Execute, ExecuteState};
@@ -43,6 +43,7 @@ use crate::front_end::loop_conv::request::{KernelPosition, OutputPosition, Reque
 use crate::front_end::loop_conv::store::{Store, StoreState};
 use crate::front_end::unroller::{InFlight, LOOPS, LoopFlags, LoopId, UnrollerActivity, UnrollerStall};
 use crate::observation::event::Origin;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, PerUnit};
@@ -86,7 +87,37 @@ fn is_loop_cmd(cmd: &RoccCommand) -> bool {
     cmd.class() == Some(Class::LoopConv)
 }
 
+/// As that of [`super::loop_matmul::LoopMatmul`].
+impl Canonical for LoopConv {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { config: _, geometry: _, input, loops, head, ld_bias, ld_input, ld_weights, ex, st, .. } = self;
+        let Self { pipelines, in_flight, acc_starts, .. } = self;
+        input.canonical(canon);
+        let ahead = canon.loops_ahead();
+        let (complete, next) = (ahead.complete[1], ahead.before(funct::LOOP_CONV_WS));
+        for (id, slot) in loops.iter().enumerate() {
+            let overwritten = match (complete && !slot.flags.configured, id == self.being_configured()) {
+                (false, _) => 0,
+                (true, true) => next | 1 << funct::LOOP_CONV_WS,
+                (true, false) => u32::MAX,
+            };
+            slot.canonical_but(overwritten, canon);
+        }
+        head.canonical(canon);
+        (ld_bias.canonical(canon), ld_input.canonical(canon), ld_weights.canonical(canon));
+        (ex.canonical(canon), st.canonical(canon));
+        pipelines.canonical(canon);
+        in_flight.canonical(canon);
+        acc_starts.canonical(canon);
+    }
+}
+
 impl LoopConv {
+    /// Commands that wait at the input, oldest first.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = &GemminiCmd> {
+        self.input.iter()
+    }
+
     /// The unroller after reset.
     pub fn new(config: &GemminiConfig) -> Self {
         let geometry = Geometry::new(config);

@@ -34,6 +34,7 @@ use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::loop_matmul::store::{Producer, StoreReq, StoreTarget, StoreUnit};
 use crate::front_end::unroller::{InFlight, LOOPS, LoopId, PartSet, UnrollerActivity, UnrollerStall};
 use crate::observation::event::{Origin, Unit};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, PerUnit};
 
@@ -107,7 +108,42 @@ fn is_loop_cmd(cmd: &RoccCommand) -> bool {
     cmd.class() == Some(Class::LoopWs)
 }
 
+/// The loops as far as anything will look at them: of a slot that is not configured only what is not written before its loop starts, of
+/// an idle part only the loop that it worked for.
+impl Canonical for LoopMatmul {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { config: _, geometry: _, input, loops, head, is_resadd, ld_a, ld_b, ld_d, ex, st, st_spad, .. } =
+            self;
+        let Self { in_flight, ld_d_addr_start, ex_c_addr_start, st_c_addr_start, settled: _, .. } = self;
+        input.canonical(canon);
+        let ahead = canon.loops_ahead();
+        let (complete, next) = (ahead.complete[0], ahead.before(funct::LOOP_WS));
+        for (id, slot) in loops.iter().enumerate() {
+            let overwritten = match (complete && !slot.flags.configured, id == self.being_configured()) {
+                (false, _) => 0,
+                (true, true) => next | 1 << funct::LOOP_WS,
+                (true, false) => u32::MAX,
+            };
+            slot.canonical_but(overwritten, canon);
+        }
+        head.canonical(canon);
+        is_resadd.canonical(canon);
+        (ld_a.canonical(canon), ld_b.canonical(canon), ld_d.canonical(canon));
+        (ex.canonical(canon), st.canonical(canon), st_spad.canonical(canon));
+        let loop_ids = [ld_a.req.loop_id, ld_b.req.loop_id, ld_d.req.loop_id, ex.req.loop_id];
+        loop_ids.canonical(canon);
+        [st.req.loop_id, st_spad.req.loop_id].canonical(canon);
+        in_flight.canonical(canon);
+        [*ld_d_addr_start, *ex_c_addr_start, *st_c_addr_start].canonical(canon);
+    }
+}
+
 impl LoopMatmul {
+    /// Commands that wait at the input, oldest first.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = &GemminiCmd> {
+        self.input.iter()
+    }
+
     /// The unroller after reset.
     ///
     /// `head_loop_id` has no reset value in the hardware; like every such register it starts at 0 here.

@@ -27,6 +27,7 @@ use crate::front_end::reservation_station::operands::{Operand, Operands};
 use crate::front_end::reservation_station::shadow_config::ShadowConfig;
 use crate::front_end::reservation_station::table::{Entry, Table, ones};
 use crate::observation::event::{Event, EventBuffer, Origin, Unit};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 
 /// Commands that left the station in this cycle, counted for the unroller that made them (0..=2 in a class: one may
@@ -81,6 +82,20 @@ pub struct ReservationStation {
     /// A PRELOAD was allocated and no COMPUTE since.
     solitary_preload: bool,
     allocated: u64,
+}
+
+/// The ages of the entries, by which everybody names them, and then the tables.
+impl Canonical for ReservationStation {
+    fn canonical(&self, canon: &mut Canon) {
+        // `allocated` numbers the commands, and only their order counts.
+        let Self { tables, shadow, solitary_preload, allocated: _ } = self;
+        for (unit, table) in UNITS.into_iter().zip(tables) {
+            canon.set_ages(unit, table.by_age().into_iter());
+        }
+        tables.canonical(canon);
+        shadow.canonical(canon);
+        solitary_preload.canonical(canon);
+    }
 }
 
 impl ReservationStation {

@@ -10,6 +10,7 @@ use pollux_isa::GemminiConfig;
 use pollux_isa::config::CONCURRENT_LOOPS;
 
 use crate::observation::event::Unit;
+use crate::parts::canonical::Canonical;
 use crate::parts::wires::PerUnit;
 
 /// Slots for loops.
@@ -22,7 +23,7 @@ pub(crate) const PARTS: usize = 5;
 pub(crate) type LoopId = usize;
 
 /// Some of the parts of a loop, one bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(crate) struct PartSet(u8);
 
 impl PartSet {
@@ -49,7 +50,7 @@ impl From<[bool; PARTS]> for PartSet {
 }
 
 /// How far a loop is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(crate) struct LoopFlags {
     /// The run command was taken; the slot takes no further command.
     pub configured: bool,
@@ -85,9 +86,10 @@ impl LoopFlags {
 
 /// Commands of an unroller that are in the reservation station or on the way to it (`ld_utilization` and so on). An
 /// unroller emits nothing of a class that has as many in flight as its table has entries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(crate) struct InFlight {
     counts: PerUnit<u8>,
+    #[canon(skip = "constant")]
     limits: PerUnit<u8>,
 }
 

@@ -26,7 +26,9 @@ use pollux_numerics::{IexpConstants, IexpVariant};
 
 use crate::observation::event::Port;
 use crate::parts::banks::{BankRow, BankSet};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{AccLanes, ByteMask, add_row, copy_row};
+use crate::parts::values::{Full, Values};
 
 /// Entries of a sub-bank's write queue (`nEntries`).
 const WRITE_QUEUE_ENTRIES: usize = 3;
@@ -35,13 +37,15 @@ const WRITE_QUEUE_ENTRIES: usize = 3;
 const ELEMENT_BYTES: usize = 4;
 
 /// How a row is to be read out: what `AccumulatorReadReq` carries beside the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct ReadoutRequest {
     /// Activation.
     pub activation: Activation,
     /// Bit pattern of the scale factor.
+    #[canon(skip = "values")]
     pub scale: u32,
     /// Constants of the GELU and of the exponential.
+    #[canon(skip = "values")]
     pub constants: IexpConstants,
     /// Who reads (`fromDMA`).
     pub port: Port,
@@ -56,21 +60,22 @@ pub fn iexp_variant(config: &GemminiConfig) -> IexpVariant {
 }
 
 /// A row read, with its request (`AccumulatorReadResp`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccumulatorReadResp {
+#[derive(Clone, Copy, Debug, Canonical)]
+pub struct AccumulatorReadResp<V: Values = Full> {
     /// The row.
-    pub data: AccLanes,
+    #[canon(skip = "values")]
+    pub data: AccLanes<V>,
     /// What to do with it.
     pub readout: ReadoutRequest,
 }
 
 /// A write in this cycle (`AccumulatorWriteReq`).
 #[derive(Clone, Copy, Debug)]
-pub struct AccumulatorWrite<'a> {
+pub struct AccumulatorWrite<'a, V: Values = Full> {
     /// Row of the bank.
     pub row: BankRow,
     /// DIM elements.
-    pub data: &'a [i32],
+    pub data: &'a [V::Of<i32>],
     /// Byte enables; none if all bytes are enabled.
     pub mask: Option<ByteMask>,
     /// Add to the row instead of overwriting it.
@@ -78,7 +83,7 @@ pub struct AccumulatorWrite<'a> {
 }
 
 /// Valid write request of a bank in this cycle: what its ready signals depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct WriteAddress {
     /// Row of the bank.
     pub row: BankRow,
@@ -87,7 +92,7 @@ pub struct WriteAddress {
 }
 
 /// A write in the shift register; its data stands beside it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct PipelinedWrite {
     valid: bool,
     accumulate: bool,
@@ -97,24 +102,34 @@ struct PipelinedWrite {
 }
 
 /// A finished write that waits for its sub-bank's port (`W_Q_Entry`).
-#[derive(Clone, Debug)]
-struct QueuedWrite {
+#[derive(Clone, Debug, Canonical)]
+struct QueuedWrite<V: Values> {
     valid: bool,
     row: BankRow,
-    data: AccLanes,
+    #[canon(skip = "values")]
+    data: AccLanes<V>,
     partial: Option<ByteMask>,
 }
 
 /// Write queue of one sub-bank, a ring. A write that finds it full replaces the oldest one, which is then lost: the hardware
 /// asserts that this does not happen.
 #[derive(Clone, Debug)]
-struct WriteQueue {
-    writes: [QueuedWrite; WRITE_QUEUE_ENTRIES],
+struct WriteQueue<V: Values> {
+    writes: [QueuedWrite<V>; WRITE_QUEUE_ENTRIES],
     head: usize,
     tail: usize,
 }
 
-impl WriteQueue {
+/// By age.
+impl<V: Values> Canonical for WriteQueue<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { writes, head, tail } = self;
+        ((tail + writes.len() - head) % writes.len()).canonical(canon);
+        (0..writes.len()).for_each(|i| writes[(head + i) % writes.len()].canonical(canon));
+    }
+}
+
+impl<V: Values> WriteQueue<V> {
     fn new() -> Self {
         let empty = QueuedWrite { valid: false, row: BankRow(0), data: AccLanes::default(), partial: None };
         Self { writes: std::array::from_fn(|_| empty.clone()), head: 0, tail: 0 }
@@ -131,29 +146,42 @@ impl WriteQueue {
 
 /// Memory, shift register and output register of one bank.
 #[derive(Clone, Debug)]
-pub struct AccumulatorMem {
-    memory: Vec<i32>,
+pub struct AccumulatorMem<V: Values = Full> {
+    memory: Vec<V::Of<i32>>,
     dim: usize,
     /// `pipelined_writes` as a ring: stage k is slot (newest + k) mod L.
     pipelined: Vec<PipelinedWrite>,
     /// DIM elements a slot.
-    pipelined_data: Vec<i32>,
+    pipelined_data: Vec<V::Of<i32>>,
     newest: usize,
     in_pipeline: u32,
     /// One queue a sub-bank; empty for a two-ported bank.
-    sub_banks: Vec<WriteQueue>,
-    out: Option<AccumulatorReadResp>,
+    sub_banks: Vec<WriteQueue<V>>,
+    out: Option<AccumulatorReadResp<V>>,
 }
 
-impl AccumulatorMem {
+/// Writes on their way by how far they are.
+impl<V: Values> Canonical for AccumulatorMem<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { memory: _, dim: _, pipelined, pipelined_data: _, newest, in_pipeline, sub_banks, out } = self;
+        in_pipeline.canonical(canon);
+        if *in_pipeline != 0 {
+            (0..pipelined.len()).for_each(|k| pipelined[(newest + k) % pipelined.len()].canonical(canon));
+        }
+        sub_banks.canonical(canon);
+        out.canonical(canon);
+    }
+}
+
+impl<V: Values> AccumulatorMem<V> {
     /// A bank of `rows` rows of `dim` elements, all 0, written `latency` cycles after acceptance. It is two-ported if
     /// `sub_banks` is 0, else single-ported with that power of two of sub-banks.
     pub fn new(rows: usize, dim: usize, latency: usize, sub_banks: usize) -> Self {
         Self {
-            memory: vec![0; rows * dim],
+            memory: vec![V::Of::default(); rows * dim],
             dim,
             pipelined: vec![PipelinedWrite::default(); latency],
-            pipelined_data: vec![0; latency * dim],
+            pipelined_data: vec![V::Of::default(); latency * dim],
             newest: 0,
             in_pipeline: 0,
             sub_banks: vec![WriteQueue::new(); sub_banks],
@@ -163,12 +191,12 @@ impl AccumulatorMem {
 
     /// The row at the output (`read.resp`).
     #[inline]
-    pub fn out(&self) -> Option<&AccumulatorReadResp> {
+    pub fn out(&self) -> Option<&AccumulatorReadResp<V>> {
         self.out.as_ref()
     }
 
     /// The elements of a row in the memory, for views and end-state checks.
-    pub fn row(&self, row: BankRow) -> &[i32] {
+    pub fn row(&self, row: BankRow) -> &[V::Of<i32>] {
         &self.memory[self.lanes(row.0)]
     }
 
@@ -211,14 +239,14 @@ impl AccumulatorMem {
     }
 
     /// Adder inputs of the write in stage 0: the row in the memory and the data (`adder.op1`, `adder.op2`).
-    fn adder_operands(&self) -> (&[i32], &[i32]) {
+    fn adder_operands(&self) -> [&[V::Of<i32>]; 2] {
         let lanes = self.lanes(self.pipelined[self.newest].row.0);
         let slot = self.lanes(self.newest as u32);
-        (&self.memory[lanes], &self.pipelined_data[slot])
+        [&self.memory[lanes], &self.pipelined_data[slot]]
     }
 
     /// Replaces the write in stage 0 by one of this sum.
-    fn replace_sum(&mut self, sum: &AccLanes) {
+    fn replace_sum(&mut self, sum: &AccLanes<V>) {
         let slot = self.lanes(self.newest as u32);
         self.pipelined_data[slot].copy_from_slice(&sum.0[..self.dim]);
         self.pipelined[self.newest].accumulate = false;
@@ -247,7 +275,7 @@ impl AccumulatorMem {
     /// Clock edge, last and after [`add_ored`], of a bank that [`Self::is_writing`] or accepts a write. `write` was accepted in
     /// this cycle; `requested` is the valid write request, accepted or not. False if a write queue overflows, which loses a write.
     #[inline]
-    pub fn write(&mut self, write: Option<&AccumulatorWrite>, requested: Option<WriteAddress>) -> bool {
+    pub fn write(&mut self, write: Option<&AccumulatorWrite<V>>, requested: Option<WriteAddress>) -> bool {
         if !self.sub_banks.is_empty() {
             self.drain_sub_banks(requested);
         }
@@ -256,7 +284,7 @@ impl AccumulatorMem {
 
     /// Moves the shift register by one stage; the oldest write leaves it. False if the queue that it goes to overflows.
     #[inline(always)] // once for each row of results
-    fn shift(&mut self, write: Option<&AccumulatorWrite>) -> bool {
+    fn shift(&mut self, write: Option<&AccumulatorWrite<V>>) -> bool {
         let mut kept = true;
         let oldest = if self.newest == 0 { self.pipelined.len() - 1 } else { self.newest - 1 };
         self.newest = oldest;
@@ -267,10 +295,10 @@ impl AccumulatorMem {
             let lanes = self.lanes(row.0);
             let (memory, data) = (&mut self.memory[lanes], &mut self.pipelined_data[slot.clone()]);
             if self.pipelined[oldest].partial.is_none() && self.sub_banks.is_empty() {
-                if accumulate { add_row(memory, data) } else { copy_row(memory, data) }
+                if accumulate { add_row::<V>(memory, data) } else { copy_row(memory, data) }
             } else {
                 if accumulate {
-                    add_row(data, memory);
+                    add_row::<V>(data, memory);
                 }
                 kept = self.leave(oldest);
             }
@@ -296,7 +324,7 @@ impl AccumulatorMem {
         let slot = self.lanes(index as u32);
         if self.sub_banks.is_empty() {
             let lanes = self.lanes(row.0);
-            write_row(&mut self.memory[lanes], &self.pipelined_data[slot], &partial);
+            write_row::<V>(&mut self.memory[lanes], &self.pipelined_data[slot], &partial);
             true
         } else {
             self.queue_write(row, slot, partial)
@@ -326,21 +354,23 @@ impl AccumulatorMem {
                 write.valid = false;
                 *head = (*head + 1) % WRITE_QUEUE_ENTRIES;
                 let start = write.row.0 as usize * self.dim;
-                write_row(&mut self.memory[start..start + self.dim], &write.data.0[..self.dim], &write.partial);
+                write_row::<V>(&mut self.memory[start..start + self.dim], &write.data.0[..self.dim], &write.partial);
             }
         }
     }
 }
 
 /// Writes the enabled bytes of a row.
-fn write_row(row: &mut [i32], data: &[i32], partial: &Option<ByteMask>) {
+fn write_row<V: Values>(row: &mut [V::Of<i32>], data: &[V::Of<i32>], partial: &Option<ByteMask>) {
     let Some(mask) = partial else { return copy_row(row, data) };
-    for (i, (element, new)) in row.iter_mut().zip(data).enumerate() {
-        let bit = i * ELEMENT_BYTES;
-        let enabled = (mask.0[bit / 64] >> (bit % 64)) as usize & 0xf;
-        let bits = ELEMENT_ENABLES[enabled];
-        *element = (*element & !bits) | (new & bits);
-    }
+    V::update(row, |row, sight| {
+        for (i, (element, new)) in row.iter_mut().zip(V::see(data, sight)).enumerate() {
+            let bit = i * ELEMENT_BYTES;
+            let enabled = (mask.0[bit / 64] >> (bit % 64)) as usize & 0xf;
+            let bits = ELEMENT_ENABLES[enabled];
+            *element = (*element & !bits) | (new & bits);
+        }
+    });
 }
 
 /// Bits of an element enabled by its four byte enables.
@@ -365,17 +395,16 @@ const ELEMENT_ENABLES: [i32; 16] = {
 ///
 /// The operands pass an OR-type select over these banks, so that they are ORed together bit by bit and all banks
 /// get the same wrong sum; nothing in the hardware prevents it.
-pub fn add_ored(banks: &mut [AccumulatorMem], adding: BankSet) {
-    let (mut op1, mut op2) = (AccLanes::default(), AccLanes::default());
+pub fn add_ored<V: Values>(banks: &mut [AccumulatorMem<V>], adding: BankSet) {
+    let (mut op1, mut op2) = (AccLanes::<V>::default(), AccLanes::<V>::default());
     for bank in adding {
-        let (row, data) = banks[bank.index()].adder_operands();
-        for (lane, (a, b)) in row.iter().zip(data).enumerate() {
-            op1.0[lane] |= a;
-            op2.0[lane] |= b;
+        let [row, data] = banks[bank.index()].adder_operands();
+        for (op, lanes) in [(&mut op1, row), (&mut op2, data)] {
+            V::update(&mut op.0, |op, sight| op.iter_mut().zip(V::see(lanes, sight)).for_each(|(op, x)| *op |= x));
         }
     }
     let mut sum = op1;
-    add_row(&mut sum.0, &op2.0);
+    add_row::<V>(&mut sum.0, &op2.0);
     for bank in adding {
         banks[bank.index()].replace_sum(&sum);
     }
@@ -441,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_valid_accumulating_write_blocks_reads_even_if_it_is_refused() {
-        let bank = AccumulatorMem::new(4, 4, 2, 0);
+        let bank: AccumulatorMem = AccumulatorMem::new(4, 4, 2, 0);
         assert!(!bank.read_ready(BankRow(2), false, Some(WriteAddress { row: BankRow(1), accumulate: true })));
         assert!(bank.read_ready(BankRow(2), false, Some(WriteAddress { row: BankRow(1), accumulate: false })));
     }

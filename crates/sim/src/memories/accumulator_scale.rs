@@ -17,50 +17,59 @@ use pollux_isa::GemminiConfig;
 use pollux_isa::config::ScaleUnits as UnitCount;
 use pollux_isa::values::Activation;
 use pollux_numerics::hardfloat::ONE;
-use pollux_numerics::{IexpVariant, Readout, read_row};
+use pollux_numerics::{IexpVariant, Readout, Statistics, read_row};
 
 use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::observation::event::Port;
+use crate::parts::canonical::Canonical;
 use crate::parts::pipeline::Pipeline;
 use crate::parts::row::{AccLanes, SpadLanes};
+use crate::parts::values::{Full, Values};
 
 /// Units with norm functions in a build with fewer units than columns (`num_units_with_norm`).
 const NORM_UNITS: usize = 4;
 
 /// A row at the output (`AccumulatorScaleResp`), with [`AccumulatorScale::data`] and [`AccumulatorScale::full_data`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccumulatorScaleResp {
-    row: AccLanes,
+#[derive(Clone, Copy, Debug, Canonical)]
+pub struct AccumulatorScaleResp<V: Values = Full> {
+    #[canon(skip = "values")]
+    row: AccLanes<V>,
     /// The row's own function. It is applied as the row leaves, and only if its small form is asked for.
-    function: Readout,
+    #[canon(skip = "values")]
+    function: V::Of<Readout>,
     /// Who read it (`fromDMA`).
     pub port: Port,
 }
 
-#[derive(Clone, Debug)]
-enum Units {
-    PerColumn(Pipeline<AccumulatorScaleResp>),
-    Shared(Box<SharedUnits>),
+#[derive(Clone, Debug, Canonical)]
+enum Units<V: Values> {
+    PerColumn(Pipeline<AccumulatorScaleResp<V>>),
+    Shared(Box<SharedUnits<V>>),
 }
 
 /// A build with fewer units than columns.
-#[derive(Clone, Debug)]
-struct SharedUnits {
+#[derive(Clone, Debug, Canonical)]
+struct SharedUnits<V: Values> {
     units: ScaleUnits,
     /// Row of each entry, and whether its activation needs a norm unit.
-    rows: [Option<(AccumulatorScaleResp, bool)>; ENTRIES],
+    rows: [Option<(AccumulatorScaleResp<V>, bool)>; ENTRIES],
+    #[canon(skip = "constant")]
     policy: [u8; 1 << ENTRIES],
 }
 
 /// The unit.
-#[derive(Clone, Debug)]
-pub struct AccumulatorScale {
-    units: Units,
+#[derive(Clone, Debug, Canonical)]
+pub struct AccumulatorScale<V: Values = Full> {
+    units: Units<V>,
+    #[canon(skip = "constant")]
     dim: usize,
+    #[canon(skip = "constant")]
     arithmetic: ReadoutArithmetic,
+    #[canon(skip = "constant")]
     has_small_width: bool,
+    #[canon(skip = "constant")]
     has_full_width: bool,
 }
 
@@ -73,7 +82,7 @@ struct ReadoutArithmetic {
     variant: IexpVariant,
 }
 
-impl AccumulatorScale {
+impl<V: Values> AccumulatorScale<V> {
     /// The unit of a configuration, empty. Without `acc_scale_args` there is no multiplier and one register.
     pub fn new(config: &GemminiConfig) -> Self {
         let dim = config.dim() as usize;
@@ -115,7 +124,7 @@ impl AccumulatorScale {
 
     /// The row at the output.
     #[inline]
-    pub fn out(&self) -> Option<&AccumulatorScaleResp> {
+    pub fn out(&self) -> Option<&AccumulatorScaleResp<V>> {
         match &self.units {
             Units::PerColumn(pipeline) => pipeline.out(),
             Units::Shared(shared) => shared.rows[shared.units.done()?].as_ref().map(|(resp, _)| resp),
@@ -123,16 +132,19 @@ impl AccumulatorScale {
     }
 
     /// A row in its scaled and clipped form (`data`); the wires of a build without it are tied to 0.
-    pub fn data(&self, resp: &AccumulatorScaleResp) -> SpadLanes {
+    pub fn data(&self, resp: &AccumulatorScaleResp<V>) -> SpadLanes<V> {
         let mut data = SpadLanes::default();
         if self.has_small_width {
-            read_row(&resp.row.0[..self.dim], &resp.function, &mut data.0[..self.dim]);
+            let row = &resp.row.0[..self.dim];
+            V::update(&mut data.0[..self.dim], |data, sight| {
+                read_row(V::see(row, sight), &V::get(&resp.function, sight), data);
+            });
         }
         data
     }
 
     /// A row as it was read (`full_data`); the wires of a build without it are tied to 0.
-    pub fn full_data(&self, resp: &AccumulatorScaleResp) -> AccLanes {
+    pub fn full_data(&self, resp: &AccumulatorScaleResp<V>) -> AccLanes<V> {
         if self.has_full_width { resp.row } else { AccLanes::default() }
     }
 
@@ -150,14 +162,16 @@ impl AccumulatorScale {
 
     /// Clock edge: `input` was accepted, the output leaves iff `out_taken`. Returns true if anything changed.
     #[must_use]
-    pub fn tick(&mut self, input: Option<NormalizedOutput<'_>>, out_taken: bool) -> bool {
+    pub fn tick(&mut self, input: Option<NormalizedOutput<'_, V>>, out_taken: bool) -> bool {
         if input.is_none() && self.is_empty() {
             return false;
         }
         let accepted = input.is_some();
         let row = input.as_ref().map(|input| {
             let &AccumulatorReadResp { data: row, readout } = input.resp;
-            AccumulatorScaleResp { row, function: self.arithmetic.readout(&readout, input), port: readout.port }
+            let arithmetic = self.arithmetic;
+            let function = V::of(|sight| arithmetic.readout(&readout, &V::get(&input.statistics, sight)));
+            AccumulatorScaleResp { row, function, port: readout.port }
         });
         match &mut self.units {
             Units::PerColumn(pipeline) => {
@@ -180,21 +194,21 @@ impl AccumulatorScale {
 
 impl ReadoutArithmetic {
     /// The function of a row. Activations that the build lacks pass the value on.
-    fn readout(&self, request: &ReadoutRequest, input: &NormalizedOutput<'_>) -> Readout {
+    fn readout(&self, request: &ReadoutRequest, statistics: &Statistics) -> Readout {
         let factor = |scale| if self.has_scale { scale } else { ONE };
         let scale = factor(request.scale);
         let constants = request.constants;
         match request.activation {
             Activation::Relu if self.has_nonlinear_activations => Readout::Relu { scale },
             Activation::Layernorm if self.has_normalizations => {
-                Readout::LayerNorm { mean: input.mean, inv_stddev: factor(input.inv_stddev) }
+                Readout::LayerNorm { mean: statistics.mean, inv_stddev: factor(statistics.inv_stddev) }
             }
             Activation::Igelu if self.has_normalizations => {
                 Readout::Igelu { scale, qb: constants.qb, qc: constants.qc }
             }
             Activation::Softmax if self.has_normalizations => Readout::Softmax {
-                max: input.max,
-                inv_sum_exp: factor(input.inv_sum_exp),
+                max: statistics.max,
+                inv_sum_exp: factor(statistics.inv_sum_exp),
                 constants,
                 variant: self.variant,
             },
@@ -236,7 +250,7 @@ mod tests {
     }
 
     fn output(resp: &AccumulatorReadResp) -> NormalizedOutput<'_> {
-        NormalizedOutput { resp, mean: 0, max: 0, inv_stddev: 0, inv_sum_exp: 0 }
+        NormalizedOutput { resp, statistics: Statistics::default() }
     }
 
     fn with_units(units: u32) -> AccumulatorScale {

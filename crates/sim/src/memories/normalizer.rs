@@ -38,9 +38,11 @@ use pollux_numerics::{IexpConstants, IexpVariant, Statistics};
 
 use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp_variant};
 use crate::observation::event::Port;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::row::AccLanes;
+use crate::parts::values::{Full, Values};
 
 /// Depth of the queue that replaces the unit in builds without normalizations.
 const PASSTHROUGH_DEPTH: usize = 2;
@@ -52,9 +54,9 @@ const STATS: usize = NORM_STAT_IDS as usize;
 
 /// A row for the unit.
 #[derive(Clone, Copy, Debug)]
-pub struct NormalizedInput<'a> {
+pub struct NormalizedInput<'a, V: Values = Full> {
     /// The row and how to read it out.
-    pub resp: &'a AccumulatorReadResp,
+    pub resp: &'a AccumulatorReadResp<V>,
     /// Valid elements.
     pub len: u32,
     /// Statistics entry.
@@ -65,21 +67,15 @@ pub struct NormalizedInput<'a> {
 
 /// A row for the scale unit, with the statistics of its entry.
 #[derive(Clone, Copy, Debug)]
-pub struct NormalizedOutput<'a> {
+pub struct NormalizedOutput<'a, V: Values = Full> {
     /// The row and how to read it out.
-    pub resp: &'a AccumulatorReadResp,
-    /// Mean.
-    pub mean: i32,
-    /// Maximum.
-    pub max: i32,
-    /// Bit pattern of the scaled inverse deviation.
-    pub inv_stddev: u32,
-    /// Bit pattern of the scaled inverse sum of exponentials.
-    pub inv_sum_exp: u32,
+    pub resp: &'a AccumulatorReadResp<V>,
+    /// The registers of its entry.
+    pub statistics: V::Of<Statistics>,
 }
 
 /// State of a statistics entry, in the hardware's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum State {
     Idle,
     Output,
@@ -102,17 +98,28 @@ enum State {
 }
 
 /// One statistics entry.
-#[derive(Clone, Debug)]
-struct Stats {
+#[derive(Clone, Debug, Canonical)]
+struct Stats<V: Values> {
     /// The row accepted last.
-    resp: AccumulatorReadResp,
+    #[canon(valid_if = works)]
+    resp: AccumulatorReadResp<V>,
+    #[canon(valid_if = works)]
     cmd: NormCmd,
     state: State,
-    registers: Statistics,
+    #[canon(skip = "values")]
+    registers: V::Of<Statistics>,
+    #[canon(valid_if = works)]
     elems_left: u32,
+    /// Ordinal of the division that the row makes, if it makes one.
+    #[canon(skip = "a number for the oracle")]
+    division: u64,
 }
 
-impl Stats {
+impl<V: Values> Stats<V> {
+    fn works(&self) -> bool {
+        self.state != State::Idle
+    }
+
     fn new() -> Self {
         let constants = IexpConstants::default();
         let readout = ReadoutRequest { activation: Activation::None, scale: 0, constants, port: Port::Dma };
@@ -120,24 +127,35 @@ impl Stats {
             resp: AccumulatorReadResp { data: AccLanes::default(), readout },
             cmd: NormCmd::Reset,
             state: State::Idle,
-            registers: Statistics::default(),
+            registers: V::Of::default(),
             elems_left: 0,
+            division: 0,
         }
     }
 
     /// Takes a row. Its state is set with those of the other entries.
-    fn accept(&mut self, input: &NormalizedInput) {
-        self.registers.count = self.registers.count.wrapping_add(input.len as u16);
-        self.elems_left = input.len;
+    fn accept(&mut self, input: &NormalizedInput<V>, division: u64) {
+        let len = input.len;
+        V::set(&mut self.registers, |registers, _| registers.count = registers.count.wrapping_add(len as u16));
+        (self.elems_left, self.division) = (len, division);
         self.resp = *input.resp;
         self.cmd = input.cmd;
     }
 
     /// Clears the running registers, in the cycle in which a row of `entering` elements may be accepted.
     fn clear_running(&mut self, entering: Option<u32>) {
-        self.registers.sum = 0;
-        self.registers.count = entering.unwrap_or(0) as u16;
-        self.registers.running_max = i32::MIN;
+        V::set(&mut self.registers, |registers, _| {
+            registers.sum = 0;
+            registers.count = entering.unwrap_or(0) as u16;
+            registers.running_max = i32::MIN;
+        });
+    }
+
+    /// A result goes into a register.
+    fn take(&mut self, result: Option<V::Of<u32>>, register: impl Fn(&mut Statistics, u32)) {
+        if let Some(result) = result {
+            V::set(&mut self.registers, |registers, sight| register(registers, V::get(&result, sight)));
+        }
     }
 
     /// No row may enter: the trees must first be empty for this entry (`waiting_for_lanes_to_drain`).
@@ -154,13 +172,20 @@ impl Stats {
 
 /// An iterative unit: busy for a known number of cycles, then its result is valid.
 #[derive(Clone, Copy, Debug, Default)]
-struct Iterative {
+struct Iterative<V: Values> {
     /// Result and cycles until it is valid; 0 means now.
-    running: Option<(u32, u32)>,
+    running: Option<(V::Of<u32>, u32)>,
 }
 
-impl Iterative {
-    fn result(&self) -> Option<u32> {
+/// How long the unit is still busy.
+impl<V: Values> Canonical for Iterative<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        self.running.map(|(_, left)| left).canonical(canon);
+    }
+}
+
+impl<V: Values> Iterative<V> {
+    fn result(&self) -> Option<V::Of<u32>> {
         self.running.and_then(|(result, left)| (left == 0).then_some(result))
     }
 
@@ -169,7 +194,7 @@ impl Iterative {
     }
 
     /// Clock edge: counts down, drops a result that was valid, starts.
-    fn tick(&mut self, start: Option<(u32, u32)>) {
+    fn tick(&mut self, start: Option<(V::Of<u32>, u32)>) {
         self.running = match self.running {
             Some((result, left)) if left > 0 => Some((result, left - 1)),
             _ => None,
@@ -183,19 +208,20 @@ impl Iterative {
 
 /// A multiplier and the pipeline behind it (`MulPipe`), whose registers keep what they hold after it has left: an entry that
 /// waits copies the output register in every cycle, whether it is valid or not.
-#[derive(Clone, Copy, Debug, Default)]
-struct MulPipe {
-    stages: [u32; MUL_PIPE_CYCLES as usize],
+#[derive(Clone, Copy, Debug, Default, Canonical)]
+struct MulPipe<V: Values> {
+    #[canon(skip = "values")]
+    stages: [V::Of<u32>; MUL_PIPE_CYCLES as usize],
     /// The stage holds a product that has not left; the last one is the output.
     valids: [bool; MUL_PIPE_CYCLES as usize],
 }
 
-impl MulPipe {
+impl<V: Values> MulPipe<V> {
     fn out_valid(&self) -> bool {
         self.valids[1]
     }
 
-    fn out_bits(&self) -> u32 {
+    fn out_bits(&self) -> V::Of<u32> {
         self.stages[1]
     }
 
@@ -209,7 +235,7 @@ impl MulPipe {
     }
 
     /// Clock edge: an accepted product enters; the output leaves iff `out_ready`.
-    fn tick(&mut self, input: Option<u32>, out_ready: bool) {
+    fn tick(&mut self, input: Option<V::Of<u32>>, out_ready: bool) {
         debug_assert!(input.is_none() || self.in_ready(out_ready), "input accepted by a stalled pipeline");
         if out_ready || !self.valids[1] {
             self.stages[1] = self.stages[0];
@@ -235,36 +261,50 @@ struct UnitFires {
     scale_inv_sum_exp: Option<usize>,
 }
 
+/// The entries that the elements of a pipeline belong to.
+fn entries<T>(pipeline: &Pipeline<(T, usize)>, canon: &mut Canon) {
+    pipeline.canonical_by(canon, |(_, entry), canon| entry.canonical(canon));
+}
+
 /// The unit proper, of a build with `has_normalizations`.
-#[derive(Clone, Debug)]
-struct Unit {
-    stats: [Stats; STATS],
+#[derive(Clone, Debug, Canonical)]
+struct Unit<V: Values> {
+    stats: [Stats<V>; STATS],
     /// Sum and entry.
-    lanes: Pipeline<(i32, usize)>,
+    #[canon(via = entries)]
+    lanes: Pipeline<(V::Of<i32>, usize)>,
     /// Maximum and entry.
-    max_lanes: Pipeline<(i32, usize)>,
-    divider: Iterative,
-    sqrt: Iterative,
-    reciprocal: Iterative,
-    inv_stddev_mul: MulPipe,
-    exp_divider: Iterative,
-    inv_sum_exp_mul: MulPipe,
+    #[canon(via = entries)]
+    max_lanes: Pipeline<(V::Of<i32>, usize)>,
+    divider: Iterative<V>,
+    sqrt: Iterative<V>,
+    reciprocal: Iterative<V>,
+    inv_stddev_mul: MulPipe<V>,
+    exp_divider: Iterative<V>,
+    inv_sum_exp_mul: MulPipe<V>,
+    #[canon(skip = "constant")]
     variant: IexpVariant,
+    /// Rows so far that make a division: ordinal of the next one.
+    #[canon(skip = "a total")]
+    divisions: u64,
+    /// Which of the divisions have a zero operand, if there are no values that tell.
+    #[canon(skip = "replay is left where there are any")]
+    zero_divisors: V::Oracle,
 }
 
 /// The normalizer, or the queue in its place.
-#[derive(Clone, Debug)]
-pub struct Normalizer {
-    inner: Inner,
+#[derive(Clone, Debug, Canonical)]
+pub struct Normalizer<V: Values = Full> {
+    inner: Inner<V>,
 }
 
-#[derive(Clone, Debug)]
-enum Inner {
-    Passthrough(Queue<AccumulatorReadResp>),
-    Unit(Box<Unit>),
+#[derive(Clone, Debug, Canonical)]
+enum Inner<V: Values> {
+    Passthrough(Queue<AccumulatorReadResp<V>>),
+    Unit(Box<Unit<V>>),
 }
 
-impl Normalizer {
+impl<V: Values> Normalizer<V> {
     /// The unit of a configuration, idle.
     pub fn new(config: &GemminiConfig) -> Self {
         let inner = if config.has_normalizations {
@@ -273,6 +313,21 @@ impl Normalizer {
             Inner::Passthrough(Queue::plain(PASSTHROUGH_DEPTH))
         };
         Self { inner }
+    }
+
+    /// The oracle for what timing has to know about values.
+    pub fn set_oracle(&mut self, zero_divisors: V::Oracle) {
+        if let Inner::Unit(unit) = &mut self.inner {
+            unit.zero_divisors = zero_divisors;
+        }
+    }
+
+    /// Divisions so far of the rows that were accepted.
+    pub fn divisions(&self) -> u64 {
+        match &self.inner {
+            Inner::Passthrough(_) => 0,
+            Inner::Unit(unit) => unit.divisions,
+        }
     }
 
     /// True if nothing is inside or under way.
@@ -295,17 +350,17 @@ impl Normalizer {
 
     /// The row at the output.
     #[inline]
-    pub fn out(&self) -> Option<NormalizedOutput<'_>> {
+    pub fn out(&self) -> Option<NormalizedOutput<'_, V>> {
         match &self.inner {
             Inner::Passthrough(queue) => {
-                queue.front().map(|resp| NormalizedOutput { resp, mean: 0, max: 0, inv_stddev: 0, inv_sum_exp: 0 })
+                queue.front().map(|resp| NormalizedOutput { resp, statistics: V::Of::default() })
             }
             Inner::Unit(unit) => unit.out(),
         }
     }
 
     /// True if a row that is accepted will leave before one that is here and does not leave now.
-    pub fn overtakes(&self, input: &NormalizedInput, out_taken: bool) -> bool {
+    pub fn overtakes(&self, input: &NormalizedInput<V>, out_taken: bool) -> bool {
         let Inner::Unit(unit) = &self.inner else { return false };
         let stays = |id: usize| unit.stats[id].state == State::Output && !(out_taken && unit.out_entry() == Some(id));
         input.cmd == NormCmd::Reset && (input.stats_id % STATS + 1..STATS).any(stays)
@@ -315,7 +370,7 @@ impl Normalizer {
     /// at the input port in this cycle, valid or not: the sum tree takes them from there and not from its row.
     /// Returns true if anything changed.
     #[must_use]
-    pub fn tick(&mut self, input: Option<NormalizedInput>, out_taken: bool, port_constants: &IexpConstants) -> bool {
+    pub fn tick(&mut self, input: Option<NormalizedInput<V>>, out_taken: bool, port_constants: &IexpConstants) -> bool {
         match &mut self.inner {
             Inner::Passthrough(queue) => {
                 if out_taken {
@@ -347,7 +402,7 @@ impl Normalizer {
     }
 }
 
-impl Unit {
+impl<V: Values> Unit<V> {
     fn new(variant: IexpVariant) -> Self {
         Self {
             stats: std::array::from_fn(|_| Stats::new()),
@@ -360,6 +415,8 @@ impl Unit {
             exp_divider: Iterative::default(),
             inv_sum_exp_mul: MulPipe::default(),
             variant,
+            divisions: 0,
+            zero_divisors: V::Oracle::default(),
         }
     }
 
@@ -370,7 +427,7 @@ impl Unit {
 
     /// No unit works: rows at most wait at the output.
     fn is_quiet(&self) -> bool {
-        let waiting = |stat: &Stats| matches!(stat.state, State::Idle | State::Output);
+        let waiting = |stat: &Stats<V>| matches!(stat.state, State::Idle | State::Output);
         self.lanes.is_empty() && self.max_lanes.is_empty() && self.stats.iter().all(waiting)
     }
 
@@ -383,10 +440,9 @@ impl Unit {
         self.entry_in(State::Output)
     }
 
-    fn out(&self) -> Option<NormalizedOutput<'_>> {
+    fn out(&self) -> Option<NormalizedOutput<'_, V>> {
         let Stats { resp, registers, .. } = &self.stats[self.out_entry()?];
-        let &Statistics { mean, max, inv_stddev, inv_sum_exp, .. } = registers;
-        Some(NormalizedOutput { resp, mean, max, inv_stddev, inv_sum_exp })
+        Some(NormalizedOutput { resp, statistics: *registers })
     }
 
     fn in_ready(&self, id: usize, out_taken: bool) -> bool {
@@ -405,10 +461,10 @@ impl Unit {
         let max_busy = max.is_some() || !self.max_lanes.is_empty();
         let sum = self.entry_in(State::GetSum).filter(|&id| self.stats[id].elems_left > 0 && !max_busy);
         let lanes_busy = sum.is_some() || !self.lanes.is_empty();
-        let dividing = |stat: &Stats| matches!(stat.state, State::GetMean | State::GetVariance);
-        let ready = |unit: &Iterative| unit.is_idle() || unit.result().is_some();
+        let dividing = |stat: &Stats<V>| matches!(stat.state, State::GetMean | State::GetVariance);
+        let ready = |unit: &Iterative<V>| unit.is_idle() || unit.result().is_some();
         let waits = |state| self.entry_in(state).is_some();
-        let mul_ready = |pipe: &MulPipe, waiting| pipe.in_ready(waits(waiting));
+        let mul_ready = |pipe: &MulPipe<V>, waiting| pipe.in_ready(waits(waiting));
         UnitFires {
             sum,
             max,
@@ -480,7 +536,7 @@ impl Unit {
         }
     }
 
-    fn tick(&mut self, input: Option<NormalizedInput>, out_taken: bool, port_constants: &IexpConstants) -> bool {
+    fn tick(&mut self, input: Option<NormalizedInput<V>>, out_taken: bool, port_constants: &IexpConstants) -> bool {
         if self.is_quiet() && input.as_ref().is_none_or(|input| input.cmd == NormCmd::Reset) {
             return self.tick_rows(input, out_taken);
         }
@@ -497,7 +553,8 @@ impl Unit {
         let moved = self.tick_units(&fires, port_constants);
         let changed = moved || input.is_some() || next != std::array::from_fn(|id| self.stats[id].state);
         if let Some(input) = &input {
-            self.stats[input.stats_id % STATS].accept(input);
+            self.stats[input.stats_id % STATS].accept(input, self.divisions);
+            self.divisions += u64::from(input.cmd.divides());
         }
         for (id, stat) in self.stats.iter_mut().enumerate() {
             let leaves = |state| stat.state == state && next[id] != state;
@@ -511,7 +568,7 @@ impl Unit {
     }
 
     /// [`Self::tick`] while no unit works and none starts.
-    fn tick_rows(&mut self, input: Option<NormalizedInput>, out_taken: bool) -> bool {
+    fn tick_rows(&mut self, input: Option<NormalizedInput<V>>, out_taken: bool) -> bool {
         let leaving = self.out_entry().filter(|_| out_taken);
         for stat in self.stats.iter_mut().filter(|stat| stat.state == State::Output) {
             stat.clear_running(None);
@@ -521,7 +578,7 @@ impl Unit {
         }
         if let Some(input) = &input {
             let stat = &mut self.stats[input.stats_id % STATS];
-            stat.accept(input);
+            stat.accept(input, self.divisions);
             stat.state = State::Output;
         }
         out_taken || input.is_some()
@@ -532,58 +589,64 @@ impl Unit {
     /// entries may wait for one, the lower one copies, and the first valid product ends the waiting of both.
     fn take_results(&mut self) {
         if let Some(&(sum, id)) = self.lanes.out() {
-            let registers = &mut self.stats[id].registers;
-            registers.sum = registers.sum.wrapping_add(sum);
+            V::set(&mut self.stats[id].registers, |registers, sight| {
+                registers.sum = registers.sum.wrapping_add(V::get(&sum, sight));
+            });
         }
         if let Some(&(max, id)) = self.max_lanes.out() {
-            let registers = &mut self.stats[id].registers;
-            registers.running_max = registers.running_max.max(max);
-            registers.max = registers.running_max;
+            V::set(&mut self.stats[id].registers, |registers, sight| {
+                registers.running_max = registers.running_max.max(V::get(&max, sight));
+                registers.max = registers.running_max;
+            });
         }
         for stat in &mut self.stats {
-            let registers = &mut stat.registers;
-            let (register, result) = match stat.state {
-                State::WaitingForMean => {
-                    registers.mean = self.divider.result().map_or(registers.mean, |mean| mean as i32);
-                    continue;
-                }
-                State::WaitingForVariance => (&mut registers.inv_stddev, self.divider.result()),
-                State::WaitingForStddev => (&mut registers.inv_stddev, self.sqrt.result()),
-                State::WaitingForInvStddev => (&mut registers.inv_stddev, self.reciprocal.result()),
-                State::WaitingForInvSumExp => (&mut registers.inv_sum_exp, self.exp_divider.result()),
-                _ => continue,
-            };
-            *register = result.unwrap_or(*register);
+            match stat.state {
+                State::WaitingForMean => stat.take(self.divider.result(), |r, mean| r.mean = mean as i32),
+                State::WaitingForVariance => stat.take(self.divider.result(), |r, x| r.inv_stddev = x),
+                State::WaitingForStddev => stat.take(self.sqrt.result(), |r, x| r.inv_stddev = x),
+                State::WaitingForInvStddev => stat.take(self.reciprocal.result(), |r, x| r.inv_stddev = x),
+                State::WaitingForInvSumExp => stat.take(self.exp_divider.result(), |r, x| r.inv_sum_exp = x),
+                _ => {}
+            }
         }
         if let Some(id) = self.entry_in(State::WaitingForScaledInvStddev) {
-            self.stats[id].registers.inv_stddev = self.inv_stddev_mul.out_bits();
+            self.stats[id].take(Some(self.inv_stddev_mul.out_bits()), |r, x| r.inv_stddev = x);
         }
         if let Some(id) = self.entry_in(State::WaitingForScaledInvSumExp) {
-            self.stats[id].registers.inv_sum_exp = self.inv_sum_exp_mul.out_bits();
+            self.stats[id].take(Some(self.inv_sum_exp_mul.out_bits()), |r, x| r.inv_sum_exp = x);
         }
     }
 
     /// Clocks the units; true if one of them moved. Operands are the registers before the edge.
     fn tick_units(&mut self, fires: &UnitFires, port_constants: &IexpConstants) -> bool {
-        let registers = |id: usize| &self.stats[id].registers;
-        let sum = fires.sum.map(|id| (self.row_sum(id, port_constants), id));
-        let max = fires.max.map(|id| (normalizer::row_max(self.lane_inputs(id)), id));
+        let registers = |id: usize, sight| V::get(&self.stats[id].registers, sight);
+        let zero = |id: usize, operand: fn(&Statistics) -> bool| {
+            V::ask(&self.zero_divisors, self.stats[id].division, |sight| operand(&registers(id, sight)))
+        };
+        let sum = fires.sum.map(|id| (V::of(|sight| self.row_sum(id, port_constants, sight)), id));
+        let max = fires.max.map(|id| (V::of(|sight| normalizer::row_max(self.lane_inputs(id, sight))), id));
         let divide = fires.divide.map(|id| {
-            let &Statistics { sum, count, .. } = registers(id);
-            (normalizer::divide(sum, count) as u32, normalizer::divide_cycles(sum, count))
+            let quotient = V::of(|sight| {
+                let Statistics { sum, count, .. } = registers(id, sight);
+                normalizer::divide(sum, count) as u32
+            });
+            (quotient, normalizer::divide_cycles(zero(id, |r| normalizer::divides_zero(r.sum, r.count))))
         });
-        let sqrt = fires.sqrt.map(|id| (normalizer::stddev(registers(id).inv_stddev as i32) as u32, STDDEV_CYCLES));
+        let sqrt = fires.sqrt.map(|id| {
+            let root = V::of(|sight| normalizer::stddev(registers(id, sight).inv_stddev as i32) as u32);
+            (root, STDDEV_CYCLES)
+        });
         let reciprocal = fires.reciprocal.map(|id| {
-            let stddev = registers(id).inv_stddev as i32;
-            (normalizer::reciprocal(stddev), normalizer::reciprocal_cycles(stddev))
+            let inverse = V::of(|sight| normalizer::reciprocal(registers(id, sight).inv_stddev as i32));
+            (inverse, normalizer::reciprocal_cycles())
         });
         let scaled = |inverse, id: usize| normalizer::scale_inverse(inverse, self.stats[id].resp.readout.scale);
-        let inv_stddev = fires.scale_inv_stddev.map(|id| scaled(registers(id).inv_stddev, id));
+        let inv_stddev = fires.scale_inv_stddev.map(|id| V::of(|sight| scaled(registers(id, sight).inv_stddev, id)));
         let divide_sum_exp = fires.divide_sum_exp.map(|id| {
-            let sum = registers(id).sum;
-            (normalizer::reciprocal_of_sum(sum), normalizer::reciprocal_of_sum_cycles(sum))
+            let inverse = V::of(|sight| normalizer::reciprocal_of_sum(registers(id, sight).sum));
+            (inverse, normalizer::reciprocal_of_sum_cycles(zero(id, |r| r.sum == 0)))
         });
-        let inv_sum_exp = fires.scale_inv_sum_exp.map(|id| scaled(registers(id).inv_sum_exp, id));
+        let inv_sum_exp = fires.scale_inv_sum_exp.map(|id| V::of(|sight| scaled(registers(id, sight).inv_sum_exp, id)));
         let taken = |state| self.entry_in(state).is_some();
         let (take_stddev, take_exp) =
             (taken(State::WaitingForScaledInvStddev), taken(State::WaitingForScaledInvSumExp));
@@ -609,13 +672,13 @@ impl Unit {
     }
 
     /// The valid elements of the entry's row.
-    fn lane_inputs(&self, id: usize) -> &[i32] {
+    fn lane_inputs(&self, id: usize, sight: V::Sight) -> &[i32] {
         let stat = &self.stats[id];
-        &stat.resp.data.0[..stat.elems_left as usize]
+        V::see(&stat.resp.data.0[..stat.elems_left as usize], sight)
     }
 
-    fn row_sum(&self, id: usize, port_constants: &IexpConstants) -> i32 {
-        let (row, registers) = (self.lane_inputs(id), &self.stats[id].registers);
+    fn row_sum(&self, id: usize, port_constants: &IexpConstants, sight: V::Sight) -> i32 {
+        let (row, registers) = (self.lane_inputs(id, sight), V::get(&self.stats[id].registers, sight));
         match self.stats[id].cmd {
             NormCmd::Variance | NormCmd::InvStddev => normalizer::row_sum_of_squares(row, registers.mean),
             NormCmd::SumExp | NormCmd::InvSumExp => {

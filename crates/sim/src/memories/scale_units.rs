@@ -15,6 +15,8 @@
 
 use std::collections::VecDeque;
 
+use crate::parts::canonical::Canonical;
+
 /// Number of row entries (`nEntries`).
 pub const ENTRIES: usize = 3;
 
@@ -22,7 +24,7 @@ pub const ENTRIES: usize = 3;
 pub type LaneSet = [u64; ENTRIES];
 
 /// Which lanes a unit may serve: those of entries assigned to its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 enum Group {
     /// Entries in the mask given to [`ScaleUnits::tick`] (`current_policy`).
     Assigned,
@@ -31,9 +33,10 @@ enum Group {
 }
 
 /// A round-robin arbiter (`RRArbiter`) in front of one unit. It grants the lowest valid lane above the last one granted, else the lowest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 struct Unit {
     group: Group,
+    #[canon(skip = "constant")]
     serves: LaneSet,
     /// `lastGrant`: entry and lane. Not reset in the hardware; 0 (the unit's first lane) at the start of a simulation.
     last: (usize, u32),
@@ -64,8 +67,9 @@ impl Unit {
 }
 
 /// Entries, masks, arbiters and pipes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct ScaleUnits {
+    #[canon(skip = "constant")]
     row: u64,
     valid: [bool; ENTRIES],
     fired: LaneSet,

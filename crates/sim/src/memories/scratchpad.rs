@@ -52,37 +52,49 @@ use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
 use crate::memories::scratchpad_bank::ScratchpadBank;
 use crate::observation::event::{EventBuffer, Port};
 use crate::parts::banks::{AccRow, BankId, BankRow, BankSet, SpadRow};
+use crate::parts::canonical::Canonical;
 use crate::parts::row::SpadLanes;
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, TlbResponse};
 use crate::port::tilelink::{ABeat, DmaClient, TileLink, TileLinkInputs};
 
 /// The block.
-#[derive(Clone, Debug)]
-pub struct Scratchpad {
+#[derive(Clone, Debug, Canonical)]
+pub struct Scratchpad<V: Values = Full> {
+    #[canon(skip = "constant")]
     pub(crate) layout: AddressLayout,
+    #[canon(skip = "constant")]
     pub(crate) dim: usize,
-    pub(crate) spad_banks: Vec<ScratchpadBank>,
-    pub(crate) acc_banks: Vec<AccumulatorMem>,
+    pub(crate) spad_banks: Vec<ScratchpadBank<V>>,
+    pub(crate) acc_banks: Vec<AccumulatorMem<V>>,
     pub(crate) states: BankStates,
     /// All scratchpad banks and all accumulator banks.
+    #[canon(skip = "constant")]
     pub(crate) all_banks: (BankSet, BankSet),
+    #[canon(skip = "constant")]
     pub(crate) spad_single_ported: bool,
     /// Sub-banks of a single-ported accumulator bank, else 0.
+    #[canon(skip = "constant")]
     pub(crate) acc_sub_banks: u32,
     /// Accumulator banks that the DMA must not write in this cycle (`consecutive_write_block`).
     pub(crate) consecutive_write_block: BankSet,
     /// Sub-bank of the last accumulating write, by bank (`consecutive_write_sub_bank`).
     pub(crate) consecutive_write_sub_bank: Vec<u32>,
-    pub(crate) mvin: MvinPath,
-    pub(crate) mvout: MvoutPath,
-    pub(crate) reader: StreamReader,
-    pub(crate) writer: StreamWriter,
-    pub(crate) tilelink: TileLink,
+    pub(crate) mvin: MvinPath<V>,
+    pub(crate) mvout: MvoutPath<V>,
+    pub(crate) reader: StreamReader<V>,
+    pub(crate) writer: StreamWriter<V>,
+    pub(crate) tilelink: TileLink<V>,
 }
 
 /// State from outside.
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
+    /// Which of the TLB's clients, writer and reader, have something to translate.
+    pub(crate) fn translates(&self) -> [bool; 2] {
+        [self.writer.translates(), self.reader.translates()]
+    }
+
     /// The block of a valid configuration, idle, all memories 0.
     pub fn new(config: &GemminiConfig) -> Self {
         let dim = config.dim() as usize;
@@ -112,6 +124,16 @@ impl Scratchpad {
         }
     }
 
+    /// The oracle for what timing has to know about values.
+    pub fn set_oracle(&mut self, zero_divisors: V::Oracle) {
+        self.mvout.set_oracle(zero_divisors);
+    }
+
+    /// Divisions of the normalizer so far.
+    pub fn divisions(&self) -> u64 {
+        self.mvout.divisions()
+    }
+
     /// `io.busy`: rows on their way out, or DMA transactions under way.
     #[inline]
     pub fn busy(&self) -> bool {
@@ -120,19 +142,19 @@ impl Scratchpad {
 
     /// Output of a scratchpad bank's queue of rows for the execute controller, and whether it is valid.
     #[inline]
-    pub fn ex_resp(&self, bank: BankId) -> (bool, &SpadLanes) {
+    pub fn ex_resp(&self, bank: BankId) -> (bool, &SpadLanes<V>) {
         self.spad_banks[bank.index()].shown_to(Port::Ex)
     }
 
     /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
-    pub fn spad_row(&self, SpadRow(row): SpadRow) -> Option<&[i8]> {
+    pub fn spad_row(&self, SpadRow(row): SpadRow) -> Option<&[V::Of<i8>]> {
         let bits = self.layout.sp_bank_row_bits;
         let bank = self.spad_banks.get((row >> bits) as usize)?;
         Some(bank.row(BankRow(row & ((1 << bits) - 1))))
     }
 
     /// Elements of an accumulator row, counted through all banks; none beyond the last one.
-    pub fn acc_row(&self, AccRow(row): AccRow) -> Option<&[i32]> {
+    pub fn acc_row(&self, AccRow(row): AccRow) -> Option<&[V::Of<i32>]> {
         let bits = self.layout.acc_bank_row_bits;
         let bank = self.acc_banks.get((row >> bits) as usize)?;
         Some(bank.row(BankRow(row & ((1 << bits) - 1))))
@@ -140,7 +162,7 @@ impl Scratchpad {
 
     /// The beat offered to the memory.
     #[inline]
-    pub fn port_a(&self) -> Option<&ABeat> {
+    pub fn port_a(&self) -> Option<&ABeat<V>> {
         self.tilelink.port_a()
     }
 
@@ -190,11 +212,11 @@ impl Scratchpad {
 }
 
 /// Wires.
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// First half of the cycle's wires: sinks, bank outputs and writes, then which banks accept a read.
     ///
     /// `pops` are the execute response queues that are popped, `tlb` the translation answers by client.
-    pub fn wires(&self, ex_write: &ExWrite, pops: BankSet, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
+    pub fn wires(&self, ex_write: &ExWrite<V>, pops: BankSet, tlb: &[TlbResponse; 2]) -> ScratchpadWires {
         let mut wires = ScratchpadWires::default();
         self.drive_writer(tlb[TLB_WRITER], &mut wires);
         self.drive_reader(ex_write, tlb[TLB_READER], &mut wires);
@@ -219,7 +241,7 @@ impl Scratchpad {
 
     /// The wires of the way from main memory: bank writes, mvin, reader.
     #[inline]
-    pub(crate) fn drive_reader(&self, ex_write: &ExWrite, tlb: TlbResponse, wires: &mut ScratchpadWires) {
+    pub(crate) fn drive_reader(&self, ex_write: &ExWrite<V>, tlb: TlbResponse, wires: &mut ScratchpadWires) {
         self.drive_ex_write(ex_write, &mut wires.writes);
         wires.taken = MvinTaken::default();
         if self.mvin.is_empty() {
@@ -286,12 +308,17 @@ impl Scratchpad {
 }
 
 /// Clock edge.
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// Clock edge. Returns true if a register changed that can change the next cycle.
     ///
     /// Each part reads the others as they were before the edge, so the order is: what takes a row before what gives it.
     #[must_use]
-    pub fn tick(&mut self, wires: &ScratchpadWires, inputs: &ScratchpadInputs<'_>, events: &mut EventBuffer) -> bool {
+    pub fn tick(
+        &mut self,
+        wires: &ScratchpadWires,
+        inputs: &ScratchpadInputs<'_, V>,
+        events: &mut EventBuffer,
+    ) -> bool {
         let reader_beat = wires.reader.a_fires.then(|| self.reader.a_beat(&wires.reader));
         let writer_beat = if wires.writer.a_fires { self.writer.a_beat(&wires.writer) } else { None };
         let (mut changed, mvout_read) = self.tick_writes(wires, inputs.store, events);
@@ -338,8 +365,8 @@ impl Scratchpad {
     pub(crate) fn tick_tilelink(
         &mut self,
         wires: &ScratchpadWires,
-        inputs: &ScratchpadInputs<'_>,
-        beats: [Option<&ABeat>; 2],
+        inputs: &ScratchpadInputs<'_, V>,
+        beats: [Option<&ABeat<V>>; 2],
     ) -> bool {
         let inputs = TileLinkInputs {
             a: beats,

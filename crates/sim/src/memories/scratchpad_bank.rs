@@ -14,30 +14,35 @@
 
 use crate::observation::event::Port;
 use crate::parts::banks::BankRow;
+use crate::parts::canonical::Canonical;
 use crate::parts::row::{SpadLanes, copy_row};
+use crate::parts::values::{Full, Values};
 
 /// A write in this cycle: lanes enabled by `mask` (bit i = lane i).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BankWrite<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct BankWrite<'a, V: Values = Full> {
     /// Row of the bank.
     pub row: BankRow,
     /// Data.
-    pub data: &'a SpadLanes,
+    pub data: &'a SpadLanes<V>,
     /// Lane enables.
     pub mask: u64,
 }
 
 /// A queue of rows in front of one port, a ring with a slot more than the queue is deep: for the row in the output register.
-#[derive(Clone, Debug)]
-pub(crate) struct RowQueue {
-    pub(crate) slots: Vec<SpadLanes>,
+#[derive(Clone, Debug, Canonical)]
+pub(crate) struct RowQueue<V: Values> {
+    #[canon(skip = "values")]
+    pub(crate) slots: Vec<SpadLanes<V>>,
     /// Slots minus one; their number is a power of two.
+    #[canon(skip = "constant")]
     pub(crate) mask: usize,
+    #[canon(skip = "where values are")]
     pub(crate) head: usize,
     pub(crate) len: usize,
 }
 
-impl RowQueue {
+impl<V: Values> RowQueue<V> {
     fn new(depth: usize) -> Self {
         let slots = (depth + 1).next_power_of_two();
         Self { slots: vec![SpadLanes::default(); slots], mask: slots - 1, head: 0, len: 0 }
@@ -46,47 +51,50 @@ impl RowQueue {
     /// What stands at the queue's output: its head, or, of an empty one, what the hardware's memory of `depth` slots holds where
     /// the next row will go: the row that many rows ago.
     #[inline]
-    fn shown(&self, depth: usize) -> &SpadLanes {
+    fn shown(&self, depth: usize) -> &SpadLanes<V> {
         let behind = if self.len == 0 { depth } else { 0 };
         &self.slots[self.head.wrapping_sub(behind) & self.mask]
     }
 
     /// The slot behind the last row of the queue.
     #[inline]
-    fn next(&mut self) -> &mut SpadLanes {
+    fn next(&mut self) -> &mut SpadLanes<V> {
         &mut self.slots[(self.head + self.len) & self.mask]
     }
 }
 
 /// Memory, output register and row queues of one bank.
-#[derive(Clone, Debug)]
-pub struct ScratchpadBank {
-    pub(crate) memory: Vec<i8>,
+#[derive(Clone, Debug, Canonical)]
+pub struct ScratchpadBank<V: Values = Full> {
+    #[canon(skip = "values")]
+    pub(crate) memory: Vec<V::Of<i8>>,
+    #[canon(skip = "constant")]
     pub(crate) dim: usize,
     /// Who read the row in the output register (`fromDMA`).
     pub(crate) out: Option<Port>,
     /// By [`Port`].
-    pub(crate) queues: [RowQueue; 2],
+    pub(crate) queues: [RowQueue<V>; 2],
+    #[canon(skip = "constant")]
     pub(crate) depth: usize,
 }
 
-impl ScratchpadBank {
+impl<V: Values> ScratchpadBank<V> {
     /// A bank of `rows` rows of `dim` bytes, all 0, with row queues of `depth` entries.
     pub fn new(rows: usize, dim: usize, depth: usize) -> Self {
         let queues = [RowQueue::new(depth), RowQueue::new(depth)];
-        Self { memory: vec![0; rows * dim], dim, out: None, queues, depth }
+        Self { memory: vec![V::Of::default(); rows * dim], dim, out: None, queues, depth }
     }
 
     /// Head of the queue of rows for a port.
     #[inline]
-    pub fn row_for(&self, port: Port) -> Option<&SpadLanes> {
+    pub fn row_for(&self, port: Port) -> Option<&SpadLanes<V>> {
         let queue = &self.queues[port as usize];
         if queue.len == 0 { None } else { Some(&queue.slots[queue.head & queue.mask]) }
     }
 
     /// Output of the queue of rows for a port, whether it is valid (`resp.valid`, `resp.bits.data`) or not.
     #[inline]
-    pub fn shown_to(&self, port: Port) -> (bool, &SpadLanes) {
+    pub fn shown_to(&self, port: Port) -> (bool, &SpadLanes<V>) {
         let queue = &self.queues[port as usize];
         (queue.len > 0, queue.shown(self.depth))
     }
@@ -98,7 +106,7 @@ impl ScratchpadBank {
     }
 
     /// The bytes of a row, for views and end-state checks.
-    pub fn row(&self, row: BankRow) -> &[i8] {
+    pub fn row(&self, row: BankRow) -> &[V::Of<i8>] {
         let start = row.0 as usize * self.dim;
         &self.memory[start..start + self.dim]
     }
@@ -137,16 +145,16 @@ impl ScratchpadBank {
     }
 
     /// Clock edge, third: a write is done.
-    pub fn write(&mut self, write: &BankWrite) {
+    pub fn write(&mut self, write: &BankWrite<V>) {
         let start = write.row.0 as usize * self.dim;
         let lanes = &mut self.memory[start..start + self.dim];
         let all = u64::MAX >> (64 - self.dim);
         if write.mask & all == all {
             return copy_row(lanes, &write.data.0[..self.dim]);
         }
-        for (i, lane) in lanes.iter_mut().enumerate() {
+        for (i, (lane, new)) in lanes.iter_mut().zip(&write.data.0).enumerate() {
             if write.mask >> i & 1 == 1 {
-                *lane = write.data.0[i];
+                *lane = *new;
             }
         }
     }

@@ -22,6 +22,7 @@
 use pollux_isa::config::{ScaleArgs, ScaleUnits as UnitCount};
 
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
+use crate::parts::canonical::Canonical;
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::row::ByteMask;
@@ -30,7 +31,7 @@ use crate::parts::row::ByteMask;
 const IN_QUEUE_DEPTH: usize = 2;
 
 /// What travels with a loaded row: the fields of the reader's response that the memories need.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct MvinTag {
     /// First row number in the scratchpad or the accumulator (data bits of a local address).
     pub addr: u32,
@@ -66,9 +67,10 @@ impl MvinTag {
 }
 
 /// A row on its way in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub struct VectorScalarMultiplierReq<R> {
     /// Elements.
+    #[canon(skip = "values")]
     pub row: R,
     /// Bit pattern of the scale factor.
     pub scale: u32,
@@ -81,9 +83,10 @@ pub struct VectorScalarMultiplierReq<R> {
 }
 
 /// A row at the output.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub struct VectorScalarMultiplierResp<R> {
     /// Scaled elements.
+    #[canon(skip = "values")]
     pub row: R,
     /// Number of the copy: its offset from the tag's address.
     pub copy: u16,
@@ -96,7 +99,7 @@ pub struct VectorScalarMultiplierResp<R> {
 /// Multiplies the first `dim` elements of a row.
 pub type ScaleRow<R> = fn(row: &mut R, dim: usize, scale: u32);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 enum Scaler<R> {
     Wire,
     PerColumn(Pipeline<VectorScalarMultiplierResp<R>>),
@@ -104,15 +107,18 @@ enum Scaler<R> {
 }
 
 /// Queue, input register and scaler. `R` is the row type of the path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct VectorScalarMultiplier<R> {
     in_q: Queue<VectorScalarMultiplierReq<R>>,
     /// The register `in`; its `repeats` counts down.
     input: Option<VectorScalarMultiplierReq<R>>,
     scaler: Scaler<R>,
+    #[canon(skip = "constant")]
     scale_row: ScaleRow<R>,
+    #[canon(skip = "constant")]
     dim: usize,
     /// Rows multiplied so far.
+    #[canon(skip = "statistics")]
     multiplied: u64,
 }
 

@@ -2,8 +2,10 @@
 
 use pollux_memory::Memory;
 
-use super::{MemorySystem, ResponseQueue};
+use super::{MemorySystem, ReplayableMemory, ResponseQueue};
 use crate::observation::event::Cycle;
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Parameters of [`BandwidthMemory`].
@@ -29,9 +31,9 @@ impl Default for BandwidthParameters {
 /// Requests are served in order. A transfer of n bytes occupies the memory for n / bandwidth cycles, and is answered
 /// when it is over, but not before the latency has passed.
 #[derive(Clone, Debug)]
-pub struct BandwidthMemory {
+pub struct BandwidthMemory<V: Values = Full> {
     parameters: BandwidthParameters,
-    queue: ResponseQueue,
+    queue: ResponseQueue<V>,
     outstanding: u64,
     /// A burst of writes is being accepted.
     in_burst: bool,
@@ -42,6 +44,33 @@ pub struct BandwidthMemory {
 impl BandwidthMemory {
     /// A port of `beat_bytes` wide beats onto `memory`. Zero bandwidth or no outstanding request count as 1.
     pub fn new(parameters: BandwidthParameters, beat_bytes: usize, memory: Memory) -> Self {
+        Self::with_values(parameters, beat_bytes, memory)
+    }
+}
+
+/// The channel's time is counted in parts of a cycle.
+impl<V: Values> Canonical for BandwidthMemory<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { parameters, queue, outstanding, in_burst, busy_until } = self;
+        queue.canonical(canon);
+        outstanding.canonical(canon);
+        in_burst.canonical(canon);
+        let now = u128::from(canon.now()) * u128::from(parameters.bytes);
+        canon.word(u64::try_from(busy_until.saturating_sub(now)).unwrap_or(u64::MAX));
+    }
+}
+
+impl ReplayableMemory for BandwidthMemory<Timing> {
+    fn shift(&mut self, from: Cycle, to: Cycle) {
+        self.queue.shift(from, to);
+        let parts = |cycle: Cycle| u128::from(cycle) * u128::from(self.parameters.bytes);
+        self.busy_until = self.busy_until.saturating_sub(parts(from)) + parts(to);
+    }
+}
+
+impl<V: Values> BandwidthMemory<V> {
+    /// [`BandwidthMemory::new`], for a machine with these values.
+    pub fn with_values(parameters: BandwidthParameters, beat_bytes: usize, memory: Memory) -> Self {
         let parameters = BandwidthParameters {
             bytes: parameters.bytes.max(1),
             cycles: parameters.cycles.max(1),
@@ -53,12 +82,12 @@ impl BandwidthMemory {
     }
 }
 
-impl MemorySystem for BandwidthMemory {
+impl<V: Values> MemorySystem<V> for BandwidthMemory<V> {
     fn a_ready(&self, _: Cycle) -> bool {
         self.in_burst || self.outstanding < self.parameters.outstanding
     }
 
-    fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>) {
         self.outstanding += u64::from(beat.beat == 0);
         self.in_burst = !beat.last;
         let Some(mut response) = self.queue.perform(beat) else {
@@ -72,7 +101,7 @@ impl MemorySystem for BandwidthMemory {
         self.queue.push(response);
     }
 
-    fn d_front(&self, cycle: Cycle) -> Option<DBeat> {
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>> {
         self.queue.front(cycle)
     }
 

@@ -2,8 +2,10 @@
 
 use pollux_memory::Memory;
 
-use super::{MemorySystem, ResponseQueue};
+use super::{MemorySystem, ReplayableMemory, ResponseQueue};
 use crate::observation::event::Cycle;
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::values::{Full, Timing, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Directives of a golden program.
@@ -24,16 +26,25 @@ impl Default for BenchParameters {
 }
 
 /// Fixed latency, responses strictly in the order in which the requests were completed.
-#[derive(Clone, Debug)]
-pub struct BenchMemory {
+#[derive(Clone, Debug, Canonical)]
+pub struct BenchMemory<V: Values = Full> {
+    #[canon(skip = "constant")]
     latency: u64,
+    #[canon(via = Canon::period)]
     a_period: u64,
-    queue: ResponseQueue,
+    queue: ResponseQueue<V>,
 }
 
 impl BenchMemory {
     /// A port of `beat_bytes` wide beats onto `memory`.
     pub fn new(parameters: BenchParameters, beat_bytes: usize, memory: Memory) -> Self {
+        Self::with_values(parameters, beat_bytes, memory)
+    }
+}
+
+impl<V: Values> BenchMemory<V> {
+    /// [`BenchMemory::new`], for a machine with these values.
+    pub fn with_values(parameters: BenchParameters, beat_bytes: usize, memory: Memory) -> Self {
         Self {
             latency: parameters.latency,
             a_period: parameters.a_period.max(1),
@@ -42,19 +53,25 @@ impl BenchMemory {
     }
 }
 
-impl MemorySystem for BenchMemory {
+impl ReplayableMemory for BenchMemory<Timing> {
+    fn shift(&mut self, from: Cycle, to: Cycle) {
+        self.queue.shift(from, to);
+    }
+}
+
+impl<V: Values> MemorySystem<V> for BenchMemory<V> {
     fn a_ready(&self, cycle: Cycle) -> bool {
         self.a_period == 1 || cycle.is_multiple_of(self.a_period)
     }
 
-    fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>) {
         if let Some(mut response) = self.queue.perform(beat) {
             response.ready = cycle.saturating_add(self.latency);
             self.queue.push(response);
         }
     }
 
-    fn d_front(&self, cycle: Cycle) -> Option<DBeat> {
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>> {
         self.queue.front(cycle)
     }
 

@@ -11,6 +11,7 @@ use pollux_memory::Memory;
 
 use super::{MemorySystem, ResponseQueue};
 use crate::observation::event::{Cycle, ReqKind};
+use crate::parts::values::{Full, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of a cache line and of a DRAM burst (8 transfers of 64 bits).
@@ -206,12 +207,12 @@ struct Line {
 
 /// The model.
 #[derive(Clone, Debug)]
-pub struct DramL2Memory {
+pub struct DramL2Memory<V: Values = Full> {
     cache: CacheParameters,
     lines: Vec<Line>,
     sets: u64,
     dram: Dram,
-    queue: ResponseQueue,
+    queue: ResponseQueue<V>,
     /// Picoseconds of an accelerator cycle.
     period: Picoseconds,
     outstanding: u64,
@@ -224,6 +225,13 @@ pub struct DramL2Memory {
 impl DramL2Memory {
     /// A port of `beat_bytes` wide beats onto `memory`. Counts that are zero count as 1.
     pub fn new(parameters: DramL2Parameters, beat_bytes: usize, memory: Memory) -> Self {
+        Self::with_values(parameters, beat_bytes, memory)
+    }
+}
+
+impl<V: Values> DramL2Memory<V> {
+    /// [`DramL2Memory::new`], for a machine with these values.
+    pub fn with_values(parameters: DramL2Parameters, beat_bytes: usize, memory: Memory) -> Self {
         let DramL2Parameters { cache, dram: timings, clock_mhz, outstanding } = parameters;
         let ways = cache.ways.max(1);
         let sets = (cache.kib * 1024 / LINE_BYTES / ways).max(1);
@@ -279,12 +287,12 @@ impl DramL2Memory {
     }
 }
 
-impl MemorySystem for DramL2Memory {
+impl<V: Values> MemorySystem<V> for DramL2Memory<V> {
     fn a_ready(&self, _: Cycle) -> bool {
         self.in_burst || self.outstanding < self.max_outstanding
     }
 
-    fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>) {
         self.outstanding += u64::from(beat.beat == 0);
         self.in_burst = !beat.last;
         let Some(mut response) = self.queue.perform(beat) else {
@@ -303,7 +311,7 @@ impl MemorySystem for DramL2Memory {
         self.queue.insert(response);
     }
 
-    fn d_front(&self, cycle: Cycle) -> Option<DBeat> {
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>> {
         self.queue.front(cycle)
     }
 

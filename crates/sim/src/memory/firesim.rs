@@ -16,6 +16,7 @@ use pollux_memory::Memory;
 use super::dram::{Dram, DramParameters, Picoseconds};
 use super::{MemorySystem, ResponseQueue};
 use crate::observation::event::{Cycle, ReqKind};
+use crate::parts::values::{Full, Values};
 use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of a line of the L2.
@@ -137,12 +138,12 @@ impl Cache {
 
 /// The model.
 #[derive(Clone, Debug)]
-pub struct FireSimMemory {
+pub struct FireSimMemory<V: Values = Full> {
     parameters: FireSimParameters,
     l2: Cache,
     llc: Cache,
     dram: Dram,
-    queue: ResponseQueue,
+    queue: ResponseQueue<V>,
     /// Picoseconds of an accelerator cycle.
     period: Picoseconds,
     /// When the memory bus is free towards the L2.
@@ -158,6 +159,13 @@ pub struct FireSimMemory {
 impl FireSimMemory {
     /// A port of `beat_bytes` wide beats onto `memory`. Counts that are zero count as 1.
     pub fn new(parameters: FireSimParameters, beat_bytes: usize, memory: Memory) -> Self {
+        Self::with_values(parameters, beat_bytes, memory)
+    }
+}
+
+impl<V: Values> FireSimMemory<V> {
+    /// The same with values or without.
+    pub fn with_values(parameters: FireSimParameters, beat_bytes: usize, memory: Memory) -> Self {
         let parameters = FireSimParameters {
             l2_requests: parameters.l2_requests.max(1),
             bus_bytes: parameters.bus_bytes.max(1),
@@ -233,12 +241,12 @@ impl FireSimMemory {
     }
 }
 
-impl MemorySystem for FireSimMemory {
+impl<V: Values> MemorySystem<V> for FireSimMemory<V> {
     fn a_ready(&self, _: Cycle) -> bool {
         self.in_burst || self.outstanding < self.parameters.l2_requests
     }
 
-    fn accept(&mut self, cycle: Cycle, beat: &ABeat) {
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>) {
         self.outstanding += u64::from(beat.beat == 0);
         self.in_burst = !beat.last;
         let Some(mut response) = self.queue.perform(beat) else {
@@ -254,7 +262,7 @@ impl MemorySystem for FireSimMemory {
         self.queue.insert(response);
     }
 
-    fn d_front(&self, cycle: Cycle) -> Option<DBeat> {
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>> {
         self.queue.front(cycle)
     }
 

@@ -4,12 +4,14 @@ use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not};
 
 use pollux_isa::{AddressLayout, LocalAddr};
 
+use crate::parts::canonical::Canonical;
+
 /// Number of a bank of the scratchpad or of the accumulator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Canonical)]
 pub struct BankId(pub u8);
 
 /// Row within a bank.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Canonical)]
 pub struct BankRow(pub u32);
 
 /// Row of the scratchpad, counted through all banks.
@@ -41,7 +43,7 @@ pub fn acc_place(addr: LocalAddr, layout: AddressLayout) -> (BankId, BankRow) {
 }
 
 /// Some of at most 32 banks: handshakes and flags that every bank has one of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct BankSet(u32);
 
 impl BankSet {

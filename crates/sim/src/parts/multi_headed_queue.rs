@@ -8,6 +8,8 @@
 //! An element pushed in cycle c is visible in c + 1. The registers behind the heads keep their
 //! contents: a head that is not valid still shows the last command that stood in its slot.
 
+use crate::parts::canonical::{Canon, Canonical};
+
 /// A first-in first-out queue of fixed depth, implemented as a register array with two pointers.
 #[derive(Clone, Debug)]
 pub struct MultiHeadedQueue<T> {
@@ -66,6 +68,17 @@ impl<T: Clone> MultiHeadedQueue<T> {
             self.write = wrapping_add(self.write, 1, entries);
             self.len += 1;
         }
+    }
+}
+
+/// By distance from the head: what stands in the registers, valid or not.
+impl<T: Canonical + Clone> Canonical for MultiHeadedQueue<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { registers, read: _, write, len } = self;
+        len.canonical(canon);
+        // An empty queue and a full one have the pointers in one place.
+        debug_assert_eq!(wrapping_add(self.read, *len, registers.len()), *write % registers.len());
+        (0..registers.len()).for_each(|i| self.bits(i).canonical(canon));
     }
 }
 

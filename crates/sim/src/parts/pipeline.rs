@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use crate::parts::canonical::{Canon, Canonical};
+
 /// `stages` registers in a chain. The elements stay where they are; only their positions move.
 #[derive(Clone, Debug)]
 pub struct Pipeline<T> {
@@ -15,7 +17,20 @@ pub struct Pipeline<T> {
     stages: u32,
 }
 
+impl<T: Canonical> Canonical for Pipeline<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        self.canonical_by(canon, T::canonical);
+    }
+}
+
 impl<T> Pipeline<T> {
+    /// The canonical form, of which `write` writes the elements.
+    pub(crate) fn canonical_by(&self, canon: &mut Canon, write: impl Fn(&T, &mut Canon)) {
+        let Self { items, valids, stages: _ } = self;
+        valids.canonical(canon);
+        items.iter().for_each(|item| write(item, canon));
+    }
+
     /// An empty pipeline.
     ///
     /// # Panics

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use crate::parts::canonical::Canonical;
+
 /// When a queue accepts and shows an element (`chisel3.util.Queue` parameters `pipe` and `flow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueKind {
@@ -17,10 +19,12 @@ pub enum QueueKind {
 }
 
 /// A first-in first-out queue of fixed depth.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub struct Queue<T> {
     items: VecDeque<T>,
+    #[canon(skip = "constant")]
     depth: usize,
+    #[canon(skip = "constant")]
     kind: QueueKind,
 }
 
@@ -50,6 +54,11 @@ impl<T> Queue<T> {
     #[inline]
     pub fn front(&self) -> Option<&T> {
         self.items.front()
+    }
+
+    /// The elements, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter()
     }
 
     /// `enq.ready` in this cycle, given whether the head is taken in this cycle (`deq.ready`).

@@ -1,26 +1,38 @@
 //! Rows of the local memories: DIM elements, held inline so that the busy path never allocates.
 
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::values::{Full, Values};
+
 /// Largest DIM that Pollux models (`GemminiConfig::validate` refuses more).
 pub const MAX_DIM: usize = 64;
 
 /// The lanes of a scratchpad row: DIM signed bytes; lanes from DIM on stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpadLanes(pub [i8; MAX_DIM]);
+pub struct SpadLanes<V: Values = Full>(pub [V::Of<i8>; MAX_DIM]);
 
 /// The lanes of an accumulator row: DIM 32-bit words; lanes from DIM on stay 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccLanes(pub [i32; MAX_DIM]);
+pub struct AccLanes<V: Values = Full>(pub [V::Of<i32>; MAX_DIM]);
 
-impl Default for SpadLanes {
+impl<V: Values> Default for SpadLanes<V> {
     fn default() -> Self {
-        Self([0; MAX_DIM])
+        Self([V::Of::default(); MAX_DIM])
     }
 }
 
-impl Default for AccLanes {
+impl<V: Values> Default for AccLanes<V> {
     fn default() -> Self {
-        Self([0; MAX_DIM])
+        Self([V::Of::default(); MAX_DIM])
     }
+}
+
+/// Values have no canonical form: nothing that happens depends on them.
+impl<V: Values> Canonical for SpadLanes<V> {
+    fn canonical(&self, _: &mut Canon) {}
+}
+
+impl<V: Values> Canonical for AccLanes<V> {
+    fn canonical(&self, _: &mut Canon) {}
 }
 
 /// The DIM of the default configuration, whose rows are moved in line instead of by a call.
@@ -37,7 +49,12 @@ pub fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
 
 /// Adds a row of DIM lanes to another one, modulo 2^32.
 #[inline(always)] // the common case is short
-pub fn add_row(to: &mut [i32], from: &[i32]) {
+pub fn add_row<V: Values>(to: &mut [V::Of<i32>], from: &[V::Of<i32>]) {
+    V::update(to, |to, sight| add(to, V::see(from, sight)));
+}
+
+#[inline(always)]
+fn add(to: &mut [i32], from: &[i32]) {
     match (<&mut [i32; COMMON_DIM]>::try_from(&mut *to), <&[i32; COMMON_DIM]>::try_from(from)) {
         (Ok(to), Ok(from)) => {
             for (sum, x) in to.iter_mut().zip(from) {
@@ -56,7 +73,7 @@ fn add_any_row(to: &mut [i32], from: &[i32]) {
 }
 
 /// Byte enables of an accumulator row (4 x [`MAX_DIM`] bytes); bit i enables byte i.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct ByteMask(pub [u64; 4]);
 
 impl ByteMask {

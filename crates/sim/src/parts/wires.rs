@@ -9,7 +9,9 @@ use pollux_isa::RoccCommand;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
 use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{AccLanes, SpadLanes};
+use crate::parts::values::{Full, Values};
 
 /// One value for each class of commands, indexed by [`Unit`].
 pub type PerUnit<T> = [T; 3];
@@ -26,8 +28,14 @@ pub struct RobId {
     pub index: u8,
 }
 
+impl Canonical for RobId {
+    fn canonical(&self, canon: &mut Canon) {
+        canon.entry(self.unit, self.index);
+    }
+}
+
 /// A command on its way from the command port to the reservation station (`GemminiCmd`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct GemminiCmd {
     /// The RoCC command.
     pub cmd: RoccCommand,
@@ -38,7 +46,7 @@ pub struct GemminiCmd {
 }
 
 /// A command issued by the reservation station to a controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub struct IssuedCmd {
     /// The RoCC command.
     pub cmd: RoccCommand,
@@ -49,13 +57,13 @@ pub struct IssuedCmd {
 /// A result row that the execute controller writes in this cycle (at most one). The rows are written in place, cycle by
 /// cycle, and only where `target` needs them.
 #[derive(Clone, Debug, Default)]
-pub struct ExWrite {
+pub struct ExWrite<V: Values = Full> {
     /// Where the row goes; none if nothing is written.
     pub target: Option<ExTarget>,
     /// Data for the scratchpad, one byte a lane.
-    pub spad_row: SpadLanes,
+    pub spad_row: SpadLanes<V>,
     /// Data for the accumulator, one word a lane.
-    pub acc_row: AccLanes,
+    pub acc_row: AccLanes<V>,
 }
 
 /// Where a result row goes: lanes `0..cols`.

@@ -23,6 +23,8 @@ use pollux_isa::GemminiConfig;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
 use crate::observation::counts::TlbCounts;
+use crate::parts::canonical::{Canon, Canonical};
+use crate::port::operand_space::OperandSpace;
 
 /// Bits of a byte offset in a page.
 const PAGE_BITS: u32 = 12;
@@ -45,11 +47,12 @@ pub const TLB_WRITER: usize = 0;
 pub const TLB_READER: usize = 1;
 
 /// A translation request of an engine (`FrontendTLBIO.req`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub struct TlbRequest {
     /// The request counts; the address is compared with the page register even if not.
     pub valid: bool,
     /// Virtual address.
+    #[canon(address)]
     pub vaddr: u64,
     /// The address is physical already (`passthrough`).
     pub physical: bool,
@@ -393,11 +396,19 @@ fn walk(tables: PageTables, vpn: u64, read: impl Fn(u64) -> u64) -> Walk {
 }
 
 /// The page translated last, per client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 struct PageRegister {
     valid: bool,
+    #[canon(via = Canon::page, valid_if = is_valid)]
     vaddr: u64,
+    #[canon(skip = "without translation that of vaddr")]
     paddr: u64,
+}
+
+impl PageRegister {
+    fn is_valid(&self) -> bool {
+        self.valid
+    }
 }
 
 /// Registers of one client.
@@ -419,8 +430,8 @@ impl Client {
         TlbResponse { miss: !self.hit, paddr: self.paddr }
     }
 
-    fn page_hit(&self, vaddr: u64) -> bool {
-        self.last.valid && (self.last.vaddr ^ vaddr) >> PAGE_BITS == 0
+    fn page_hit(&self, vaddr: u64, operands: &mut OperandSpace) -> bool {
+        self.last.valid && operands.same_page(self.last.vaddr, vaddr)
     }
 }
 
@@ -455,6 +466,8 @@ pub struct FrontendTlb {
     faults: Faults,
     /// Requests at the TLB proper so far.
     lookups: u64,
+    /// Where the operands lie that addresses belong to.
+    pub(crate) operands: OperandSpace,
 }
 
 /// Accesses that the page table did not allow, since the start.
@@ -464,6 +477,25 @@ pub struct Faults {
     pub count: u64,
     /// The first one.
     pub first: Option<PageFault>,
+}
+
+/// Without translation: the TLB proper has no state then, and nobody looks at the answer to a client that translates nothing.
+impl Canonical for FrontendTlb {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { tlbs: _, clients, page_registers: _, last_grant, interrupt, faults: _, lookups: _, operands: _ } =
+            self;
+        for (i, client) in clients.iter().enumerate() {
+            let Client { request, needs_tlb, last, hit, paddr: _ } = client;
+            if canon.translates(i) {
+                request.canonical(canon);
+                hit.canonical(canon);
+            }
+            needs_tlb.canonical(canon);
+            last.canonical(canon);
+        }
+        last_grant.canonical(canon);
+        interrupt.canonical(canon);
+    }
 }
 
 impl FrontendTlb {
@@ -478,6 +510,7 @@ impl FrontendTlb {
             interrupt: false,
             faults: Faults::default(),
             lookups: 0,
+            operands: OperandSpace::default(),
         }
     }
 
@@ -605,7 +638,7 @@ impl FrontendTlb {
     /// Clock edge of a client's registers; `loaded` is the physical address that the TLB just answered.
     pub(crate) fn tick_client(&mut self, i: usize, request: &TlbRequest, loaded: Option<u64>, flush: bool) -> bool {
         let before = self.clients[i];
-        let hit = before.page_hit(request.vaddr);
+        let hit = before.page_hit(request.vaddr, &mut self.operands);
         let mut client = Client {
             last: before.last,
             request: *request,

@@ -26,12 +26,14 @@
 use pollux_isa::config::limits;
 
 use crate::observation::event::ReqKind;
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::values::{Full, Values};
 
 /// Widest beat that Pollux models: a DMA bus of 512 bits.
 pub const MAX_BEAT_BYTES: usize = limits::BEAT_BYTES as usize;
 
 /// The two masters of the crossbar, in the order in which they are connected to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub enum DmaClient {
     /// `StreamReader`.
     Reader = 0,
@@ -40,13 +42,14 @@ pub enum DmaClient {
 }
 
 /// A beat on channel A.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ABeat {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
+pub struct ABeat<V: Values = Full> {
     /// Opcode.
     pub kind: ReqKind,
     /// Source: the transaction number within an engine, port-wide once behind the crossbar.
     pub source: u16,
     /// Physical address of the transfer, aligned to its size; the same on every beat.
+    #[canon(skip = "physical: no time depends on it")]
     pub address: u64,
     /// Bytes of the whole transfer, a power of two.
     pub size: u32,
@@ -57,12 +60,13 @@ pub struct ABeat {
     /// Enabled bytes of the beat.
     pub mask: u64,
     /// Bytes of a Put beat, from the beat's first byte on.
-    pub data: [u8; MAX_BEAT_BYTES],
+    #[canon(skip = "values")]
+    pub data: [V::Of<u8>; MAX_BEAT_BYTES],
 }
 
 /// A beat on channel D.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DBeat {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
+pub struct DBeat<V: Values = Full> {
     /// Source of the request that it answers.
     pub source: u16,
     /// Bytes of the whole transfer.
@@ -74,27 +78,31 @@ pub struct DBeat {
     /// True on the last (or only) beat of the response.
     pub last: bool,
     /// Data of a read.
-    pub data: [u8; MAX_BEAT_BYTES],
+    #[canon(skip = "values")]
+    pub data: [V::Of<u8>; MAX_BEAT_BYTES],
 }
 
-impl ABeat {
+impl<V: Values> ABeat<V> {
     /// Contents of a buffer slot that holds no beat.
-    const FILLER: ABeat = ABeat {
-        kind: ReqKind::Get,
-        source: 0,
-        address: 0,
-        size: 0,
-        beat: 0,
-        last: false,
-        mask: 0,
-        data: [0; MAX_BEAT_BYTES],
-    };
+    fn filler() -> Self {
+        Self {
+            kind: ReqKind::Get,
+            source: 0,
+            address: 0,
+            size: 0,
+            beat: 0,
+            last: false,
+            mask: 0,
+            data: [V::Of::default(); MAX_BEAT_BYTES],
+        }
+    }
 }
 
-impl DBeat {
+impl<V: Values> DBeat<V> {
     /// Contents of a buffer slot that holds no beat.
-    pub(crate) const FILLER: DBeat =
-        DBeat { source: 0, size: 0, beat: 0, ack: false, last: false, data: [0; MAX_BEAT_BYTES] };
+    pub(crate) fn filler() -> Self {
+        Self { source: 0, size: 0, beat: 0, ack: false, last: false, data: [V::Of::default(); MAX_BEAT_BYTES] }
+    }
 }
 
 /// One direction of a `TLBuffer` (`BufferParams.default`): a queue of two beats without `pipe` and `flow`, held
@@ -104,6 +112,15 @@ struct Buffer<T> {
     slots: [T; 2],
     head: usize,
     len: usize,
+}
+
+/// By age.
+impl<T: Canonical> Canonical for Buffer<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { slots, head, len } = self;
+        len.canonical(canon);
+        (0..*len).for_each(|i| slots[(head + i) % slots.len()].canonical(canon));
+    }
 }
 
 impl<T: Copy> Buffer<T> {
@@ -183,7 +200,7 @@ impl SourceRanges {
 ///
 /// The policy is a mask register whose reset value prefers the highest index; after a grant the
 /// other client is preferred.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 struct BurstArbiter {
     /// Client that is preferred when both ask.
     preferred: DmaClient,
@@ -228,33 +245,35 @@ impl BurstArbiter {
 
 /// What enters and leaves the TileLink network in one cycle.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TileLinkInputs<'a> {
+pub struct TileLinkInputs<'a, V: Values = Full> {
     /// Beats that leave the engines, by [`DmaClient`]; only if `a_ready` says so.
-    pub a: [Option<&'a ABeat>; 2],
+    pub a: [Option<&'a ABeat<V>>; 2],
     /// D beats that the engines take, by [`DmaClient`].
     pub d_taken: [bool; 2],
     /// The memory takes the beat at the port.
     pub port_a_taken: bool,
     /// Beat that the memory delivers; only if `port_d_ready` says so.
-    pub port_d: Option<&'a DBeat>,
+    pub port_d: Option<&'a DBeat<V>>,
 }
 
 /// Buffers and crossbar.
-#[derive(Clone, Debug)]
-pub struct TileLink {
+#[derive(Clone, Debug, Canonical)]
+pub struct TileLink<V: Values = Full> {
+    #[canon(skip = "constant")]
     sources: SourceRanges,
+    #[canon(skip = "constant")]
     beat_bytes: u32,
-    client_a: [Buffer<ABeat>; 2],
-    client_d: [Buffer<DBeat>; 2],
-    port_a: Buffer<ABeat>,
-    port_d: Buffer<DBeat>,
+    client_a: [Buffer<ABeat<V>>; 2],
+    client_d: [Buffer<DBeat<V>>; 2],
+    port_a: Buffer<ABeat<V>>,
+    port_d: Buffer<DBeat<V>>,
     arbiter: BurstArbiter,
 }
 
-impl TileLink {
+impl<V: Values> TileLink<V> {
     /// An idle network of `beat_bytes` wide beats for engines with `xacts` transactions each.
     pub fn new(xacts: usize, beat_bytes: usize) -> Self {
-        let (a, d) = (Buffer::new(ABeat::FILLER), Buffer::new(DBeat::FILLER));
+        let (a, d) = (Buffer::new(ABeat::filler()), Buffer::new(DBeat::filler()));
         Self {
             sources: SourceRanges::new(xacts),
             beat_bytes: beat_bytes as u32,
@@ -274,13 +293,13 @@ impl TileLink {
 
     /// The D beat offered to a client; its source is the client's own transaction number.
     #[inline]
-    pub fn d(&self, client: DmaClient) -> Option<&DBeat> {
+    pub fn d(&self, client: DmaClient) -> Option<&DBeat<V>> {
         self.client_d[client as usize].front()
     }
 
     /// The A beat offered to the memory.
     #[inline]
-    pub fn port_a(&self) -> Option<&ABeat> {
+    pub fn port_a(&self) -> Option<&ABeat<V>> {
         self.port_a.front()
     }
 
@@ -322,7 +341,7 @@ impl TileLink {
     /// Clock edge. Returns true if a beat moved.
     #[inline]
     #[must_use]
-    pub fn tick(&mut self, inputs: &TileLinkInputs) -> bool {
+    pub fn tick(&mut self, inputs: &TileLinkInputs<V>) -> bool {
         let entering = inputs.a[0].is_some() || inputs.a[1].is_some() || inputs.port_d.is_some();
         if !entering && self.is_empty() {
             return false;
@@ -330,7 +349,7 @@ impl TileLink {
         self.tick_beats(inputs)
     }
 
-    fn tick_beats(&mut self, inputs: &TileLinkInputs) -> bool {
+    fn tick_beats(&mut self, inputs: &TileLinkInputs<V>) -> bool {
         let (cross_a, cross_d) = (self.crossing_a(), self.crossing_d());
         if inputs.port_a_taken {
             self.port_a.pop();
@@ -435,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_response_reaches_its_engine_two_cycles_after_the_port() {
-        let mut net = TileLink::new(16, 16);
+        let mut net: TileLink = TileLink::new(16, 16);
         let d = DBeat { source: 17, size: 16, beat: 0, ack: false, last: true, data: [7; MAX_BEAT_BYTES] };
         let _ = net.tick(&TileLinkInputs { port_d: Some(&d), ..Default::default() });
         assert!(net.d(DmaClient::Reader).is_none());

@@ -8,11 +8,12 @@ use crate::execute::mesh_with_delays::MeshRequest;
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::BankId;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
 
 /// An entry of the control queue (`ComputeCntlSignals`): what the mesh needs to know about the rows of one cycle. What all
 /// entries of a pass have in common beside, its request to the mesh, is kept once in [`PassRequests`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 #[repr(align(16))] // it moves as a whole
 pub(crate) struct ControlSignals {
     pub(crate) pass: Option<Pass>,
@@ -32,6 +33,7 @@ pub(crate) struct ControlSignals {
     /// Lanes that are not padding; 0 for a padding row.
     pub(crate) cols: [u8; 3],
     /// Slot of the pass's request.
+    #[canon(via = Canon::request)]
     pub(crate) request: u8,
 }
 
@@ -57,6 +59,20 @@ impl ControlSignals {
 pub(crate) struct PassRequests {
     pub(crate) slots: Vec<(MeshRequest, Tag)>,
     pub(crate) newest: u8,
+}
+
+/// By age. Entries of the control queue name their slots by [`Canon::request`].
+impl Canonical for PassRequests {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { slots, newest } = self;
+        let (newest, count) = (usize::from(*newest), slots.len());
+        canon.set_request(newest as u8, count as u8);
+        for age in 0..count {
+            let (request, tag) = &slots[(newest + count - age) % count];
+            request.canonical(canon);
+            tag.canonical(canon);
+        }
+    }
 }
 
 impl PassRequests {

@@ -9,12 +9,13 @@ use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::BankId;
 use crate::parts::row::SpadLanes;
+use crate::parts::values::Values;
 use crate::parts::wires::banks_of;
 
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// Step 2: the head of the control queue, given the output of each bank's execute response queue, and whether it is valid.
     #[inline]
-    pub fn control<'a>(&self, response: impl Fn(BankId) -> (bool, &'a SpadLanes)) -> ControlWires<'a> {
+    pub fn control<'a>(&self, response: impl Fn(BankId) -> (bool, &'a SpadLanes<V>)) -> ControlWires<'a, V> {
         let mesh = self.mesh.wires();
         let valid = self.control_queue.valid(0);
         if !valid && self.state != State::Flush {
@@ -36,8 +37,8 @@ impl ExecuteController {
     fn head_rows<'a>(
         &self,
         head: &ControlSignals,
-        response: impl Fn(BankId) -> (bool, &'a SpadLanes),
-    ) -> (OperandRows<'a>, OperandSet) {
+        response: impl Fn(BankId) -> (bool, &'a SpadLanes<V>),
+    ) -> (OperandRows<'a, V>, OperandSet) {
         let mut rows = OperandRows { row: [None; 3], cols: head.cols };
         let mut have = !head.reads;
         if self.config.ex_read_from_spad {

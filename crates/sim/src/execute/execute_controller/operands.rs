@@ -11,6 +11,7 @@ use crate::execute::mesh_with_delays::transposed;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{BankId, BankRow};
+use crate::parts::canonical::Canonical;
 use crate::parts::multi_headed_queue::MultiHeadedQueue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -20,7 +21,7 @@ pub(crate) const HEADS: usize = 3;
 const MIN_ROWS: u32 = 4;
 
 /// One trip of rows through the controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub enum Pass {
     /// A preload alone (`perform_single_preload`).
     Preload,
@@ -59,7 +60,7 @@ impl Parameters {
 }
 
 /// Registers that CONFIG_EX sets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub(crate) struct Configuration {
     pub dataflow: DataflowMode,
     pub shift: u8,
@@ -71,7 +72,7 @@ pub(crate) struct Configuration {
 }
 
 /// A register of PRELOAD or COMPUTE, as far as it does not depend on the row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub(crate) struct Operand {
     pub addr: LocalAddr,
     pub garbage: bool,
@@ -140,7 +141,7 @@ impl Operand {
 }
 
 /// A command in the queue, taken apart when it enters.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub(crate) struct Command {
     pub cmd: RoccCommand,
     pub rob_id: Option<RobId>,

@@ -7,6 +7,7 @@ use crate::execute::command_kind::Kind;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
+use crate::parts::values::Values;
 
 /// What the controller did in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,9 +46,9 @@ pub enum ExecuteStall {
     Mesh,
 }
 
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// What this cycle is spent on, by the wires of the cycle.
-    pub fn activity(&self, control: &ControlWires<'_>, issue: &RowIssueWires) -> ExecuteActivity {
+    pub fn activity(&self, control: &ControlWires<'_, V>, issue: &RowIssueWires) -> ExecuteActivity {
         use ExecuteActivity::{Busy, Draining, Idle, Stalled};
         if let Some(pass) = issue.pass {
             return match self.row_stall(pass, control, issue) {
@@ -68,7 +69,7 @@ impl ExecuteController {
     }
 
     /// What the array spends this cycle on: a row enters, or why none does.
-    pub fn mesh_activity(&self, control: &ControlWires<'_>, issue: &RowIssueWires) -> Spent {
+    pub fn mesh_activity(&self, control: &ControlWires<'_, V>, issue: &RowIssueWires) -> Spent {
         if control.mesh.advance {
             return Spent::Busy;
         }
@@ -85,7 +86,7 @@ impl ExecuteController {
     }
 
     /// Why the operands of the running pass do not all stand at the same row after this cycle.
-    fn row_stall(&self, pass: Pass, control: &ControlWires<'_>, issue: &RowIssueWires) -> Option<ExecuteStall> {
+    fn row_stall(&self, pass: Pass, control: &ControlWires<'_, V>, issue: &RowIssueWires) -> Option<ExecuteStall> {
         if !issue.control_ready {
             return Some(self.head_stall(control));
         }
@@ -102,7 +103,7 @@ impl ExecuteController {
     }
 
     /// Why the head of the control queue does not leave.
-    fn head_stall(&self, control: &ControlWires<'_>) -> ExecuteStall {
+    fn head_stall(&self, control: &ControlWires<'_, V>) -> ExecuteStall {
         let head = self.control_queue.bits(0);
         if head.first && !control.mesh.req_ready {
             return ExecuteStall::Mesh;
@@ -115,7 +116,7 @@ impl ExecuteController {
     }
 
     /// Drives the controller's event lines of this cycle.
-    pub fn counter_events(&self, control: &ControlWires<'_>, issue: &RowIssueWires, events: &mut CounterEvents) {
+    pub fn counter_events(&self, control: &ControlWires<'_, V>, issue: &RowIssueWires, events: &mut CounterEvents) {
         let [head, next, _] = self.decoded.kinds;
         let preload_hazard = self.commands.valid(1) && head == Kind::Preload && self.hazard(0);
         let overlap_hazard = self.commands.valid(2) && head.is_compute() && next == Kind::Preload && self.hazard(1);

@@ -11,6 +11,7 @@ use crate::execute::mesh_with_delays::MeshResponse;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{acc_place, spad_place};
 use crate::parts::row::copy_row;
+use crate::parts::values::Values;
 use crate::parts::wires::{ExTarget, ExWrite};
 
 /// What the destination of a result row depends on beside its tag.
@@ -25,8 +26,8 @@ pub(crate) struct ResultWriter {
 
 impl ResultWriter {
     /// Where row `k` of the results of a tag goes. OS results leave the array bottom row first.
-    #[inline]
-    pub(crate) fn target(&self, response: &MeshResponse, tag: &Tag, k: u32) -> Option<ExTarget> {
+    #[inline(always)] // once for each row of results
+    pub(crate) fn target<V: Values>(&self, response: &MeshResponse<V>, tag: &Tag, k: u32) -> Option<ExTarget> {
         let Parameters { layout, dim, count_mask, .. } = self.parameters;
         let step = k * self.c_stride;
         let (offset, row) = match self.dataflow {
@@ -52,9 +53,9 @@ impl ResultWriter {
     }
 }
 
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// Step 1 of a cycle: the row at the mesh's output.
-    pub fn results(&self) -> ExResults {
+    pub fn results(&self) -> ExResults<V> {
         let mut results = ExResults::default();
         self.drive_results(&mut results);
         results
@@ -62,15 +63,15 @@ impl ExecuteController {
 
     /// [`Self::results`], into wires that are driven in every cycle: of the row only what its target needs.
     #[inline]
-    pub(crate) fn drive_results(&self, results: &mut ExResults) {
+    pub(crate) fn drive_results(&self, results: &mut ExResults<V>) {
         (results.write.target, results.completed, results.counted, results.shown) = (None, None, None, None);
         if let Some(response) = self.mesh.response() {
             self.fill_results(&response, results);
         }
     }
 
-    #[inline]
-    fn fill_results(&self, response: &MeshResponse, results: &mut ExResults) {
+    #[inline(always)] // once for each row of results
+    fn fill_results(&self, response: &MeshResponse<V>, results: &mut ExResults<V>) {
         results.shown = Some(response.last);
         let Some(tag) = response.tag else { return };
         let Some(rob_id) = tag.rob_id else { return };
@@ -89,11 +90,14 @@ impl ExecuteController {
 
     /// The result row as it is written: all bits to the accumulator, clipped and activated to the scratchpad.
     #[inline]
-    fn fill_write(&self, row: &[i32], write: &mut ExWrite) {
+    fn fill_write(&self, row: &[V::Of<i32>], write: &mut ExWrite<V>) {
         match write.target {
             Some(ExTarget::Acc { .. }) => copy_row(&mut write.acc_row.0[..row.len()], row),
             Some(ExTarget::Spad { .. }) => {
-                write_scratchpad_row(row, self.configuration.relu, &mut write.spad_row.0[..row.len()]);
+                let relu = self.configuration.relu;
+                V::update(&mut write.spad_row.0[..row.len()], |written, sight| {
+                    write_scratchpad_row(V::see(row, sight), relu, written);
+                });
             }
             None => {}
         }

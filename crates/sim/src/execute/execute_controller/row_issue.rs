@@ -12,11 +12,12 @@ use crate::execute::mesh_with_delays::MeshRequest;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{BankId, BankSet};
+use crate::parts::values::Values;
 use crate::parts::wires::{BankRows, ExReads, RobId, banks_of};
 
-impl ExecuteController {
+impl<V: Values> ExecuteController<V> {
     /// Step 4: the rows requested in this cycle, given the banks that are ready, and the completion report.
-    pub fn row_issue(&self, control: &ControlWires<'_>, spad_ready: BankSet, acc_ready: BankSet) -> RowIssueWires {
+    pub fn row_issue(&self, control: &ControlWires<'_, V>, spad_ready: BankSet, acc_ready: BankSet) -> RowIssueWires {
         let mut wires = RowIssueWires::default();
         self.drive_row_issue(self.control_ready(control), spad_ready, acc_ready, &mut wires);
         wires
@@ -37,7 +38,7 @@ impl ExecuteController {
 
     /// `cntl_q.enq.ready`: the control queue takes an entry.
     #[inline]
-    pub(crate) fn control_ready(&self, control: &ControlWires<'_>) -> bool {
+    pub(crate) fn control_ready(&self, control: &ControlWires<'_, V>) -> bool {
         self.control_queue.len() < self.control_queue_depth || control.head_ready
     }
 

@@ -5,10 +5,12 @@ use crate::execute::mesh_with_delays::{MeshRequest, MeshWires, OperandRows};
 use crate::execute::operand_set::OperandSet;
 use crate::execute::tag_queue::Tag;
 use crate::parts::banks::{BankId, BankSet};
+use crate::parts::canonical::Canonical;
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite, RobId};
 
 /// State of the controller (`control_state`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub enum State {
     /// `waiting_for_cmd`: also the first cycle of every pass.
     Waiting,
@@ -30,7 +32,7 @@ pub(crate) enum Decision {
 }
 
 /// Row counters of a pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(crate) struct RowCounters {
     /// Next row of each operand (`x_fire_counter`).
     pub(crate) next: [u32; 3],
@@ -42,9 +44,9 @@ pub(crate) struct RowCounters {
 
 /// Wires at the mesh's output in this cycle.
 #[derive(Clone, Debug, Default)]
-pub struct ExResults {
+pub struct ExResults<V: Values = Full> {
     /// Row written.
-    pub write: ExWrite,
+    pub write: ExWrite<V>,
     /// Command whose last row this is.
     pub(crate) completed: Option<RobId>,
     /// Rows of the matrix, if the row belongs to a command.
@@ -55,7 +57,7 @@ pub struct ExResults {
 
 /// Wires at the head of the control queue in this cycle.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ControlWires<'a> {
+pub struct ControlWires<'a, V: Values = Full> {
     /// Scratchpad banks whose execute response is taken.
     pub pops: BankSet,
     pub(crate) mesh: MeshWires,
@@ -67,7 +69,7 @@ pub struct ControlWires<'a> {
     pub(crate) request: Option<(MeshRequest, Tag)>,
     /// Operands of which the mesh takes a row.
     pub(crate) fire: OperandSet,
-    pub(crate) rows: OperandRows<'a>,
+    pub(crate) rows: OperandRows<'a, V>,
 }
 
 /// Wires of the row issue and of the completion report in this cycle.

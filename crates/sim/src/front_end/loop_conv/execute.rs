@@ -7,8 +7,9 @@ use pollux_isa::{Command, RoccCommand};
 use crate::front_end::geometry::{Geometry, floor_add};
 use crate::front_end::loop_conv::request::{KernelPosition, OutputPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Derived, Settings, w};
+use crate::parts::canonical::Canonical;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum ExecuteState {
     #[default]
     Idle,
@@ -19,7 +20,7 @@ pub(super) enum ExecuteState {
 }
 
 /// The execute part (`LoopConvExecute`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct Execute {
     pub state: ExecuteState,
     pub req: Request,

@@ -5,8 +5,9 @@ use pollux_isa::values::Scale;
 use pollux_isa::{Command, RoccCommand};
 
 use crate::front_end::geometry::{Geometry, mask};
+use crate::parts::canonical::Canonical;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum LoadState {
     #[default]
     Idle,

@@ -6,9 +6,10 @@ use crate::front_end::geometry::{Geometry, dram_at};
 use crate::front_end::loop_conv::load::{LoadState, config_ld};
 use crate::front_end::loop_conv::request::{OutputPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// The load of the bias, or of zeros in its place (`LoopConvLdBias`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct LoadBias {
     pub state: LoadState,
     pub req: Request,

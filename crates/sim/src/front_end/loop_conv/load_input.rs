@@ -8,9 +8,10 @@ use crate::front_end::geometry::{Geometry, dram_at};
 use crate::front_end::loop_conv::load::{LoadState, config_ld};
 use crate::front_end::loop_conv::request::Request;
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// The load of the input (`LoopConvLdInput`). Rows and columns start in the padding, at negative positions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct LoadInput {
     pub state: LoadState,
     pub req: Request,

@@ -7,9 +7,10 @@ use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_conv::load::{LoadState, config_ld};
 use crate::front_end::loop_conv::request::{KernelPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// The load of the weights (`LoopConvLdWeight`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct LoadWeights {
     pub state: LoadState,
     pub req: Request,

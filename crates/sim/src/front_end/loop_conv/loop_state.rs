@@ -1,12 +1,13 @@
 //! A loop's slot (`LoopConvState` in `LoopConv.scala`): what the configuration commands wrote, and how far the loop is.
 
 use pollux_isa::fields::{LoopConvConfig5, LoopConvConfig6};
-use pollux_isa::{Command, GemminiConfig, RoccCommand};
+use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
 
 use crate::front_end::geometry::Geometry;
 use crate::front_end::loop_conv::settings::Settings;
 use crate::front_end::unroller::{LoopFlags, LoopId};
 use crate::observation::event::Unit;
+use crate::parts::canonical::{Canon, Canonical};
 
 /// The five parts of a loop, as its flags count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,27 @@ pub(super) struct LoopState {
 }
 
 impl LoopState {
+    /// The canonical form without the registers that are written by the functions in `overwritten` before they are looked at.
+    pub(super) fn canonical_but(&self, overwritten: u32, canon: &mut Canon) {
+        let Self { settings: Settings { c1, c2, c3, c4, run }, c5, c6, flags, a_addr_start, b_addr_end } = self;
+        let registers: [(u8, &dyn Canonical); 7] = [
+            (funct::LOOP_CONV_WS_CONFIG_1, c1),
+            (funct::LOOP_CONV_WS_CONFIG_2, c2),
+            (funct::LOOP_CONV_WS_CONFIG_3, c3),
+            (funct::LOOP_CONV_WS_CONFIG_4, c4),
+            (funct::LOOP_CONV_WS_CONFIG_5, c5),
+            (funct::LOOP_CONV_WS_CONFIG_6, c6),
+            (funct::LOOP_CONV_WS, run),
+        ];
+        for (funct, register) in registers {
+            if overwritten >> funct & 1 == 0 {
+                register.canonical(canon);
+            }
+        }
+        flags.canonical(canon);
+        [*a_addr_start, *b_addr_end].canonical(canon);
+    }
+
     pub(super) fn new(id: LoopId, config: &GemminiConfig, geometry: &Geometry) -> Self {
         Self {
             settings: Settings::new(config),

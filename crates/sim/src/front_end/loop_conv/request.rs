@@ -5,12 +5,14 @@ use pollux_isa::GemminiConfig;
 use crate::front_end::geometry::floor_add;
 use crate::front_end::loop_conv::settings::{Derived, Settings, W, w};
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 /// A request to a part: the loop's settings as they were when the part accepted it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub(super) struct Request {
     pub settings: Settings,
     pub derived: Derived,
+    #[canon(address)]
     pub dram_addr: u64,
     /// First accumulator row (bias, execute, store).
     pub acc_start: u32,
@@ -76,7 +78,7 @@ impl Request {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(super) struct OutputPosition {
     pub b: u16,
     pub orow: u16,
@@ -84,7 +86,7 @@ pub(super) struct OutputPosition {
     pub och: u16,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(super) struct KernelPosition {
     pub krow: u16,
     pub kcol: u16,

@@ -6,6 +6,8 @@ use std::num::Wrapping;
 use pollux_isa::GemminiConfig;
 use pollux_isa::fields::{LoopConvConfig1, LoopConvConfig2, LoopConvConfig3, LoopConvConfig4, LoopConvWs};
 
+use crate::parts::canonical::Canonical;
+
 /// Address arithmetic, modulo 2^32: offsets are cut to 32 bits, and so are local addresses.
 pub(super) type W = Wrapping<u32>;
 
@@ -14,7 +16,7 @@ pub(super) fn w(x: impl Into<u32>) -> W {
 }
 
 /// Registers that the configuration commands wrote last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub(super) struct Settings {
     pub c1: LoopConvConfig1,
     pub c2: LoopConvConfig2,
@@ -24,7 +26,7 @@ pub(super) struct Settings {
 }
 
 /// What follows from the settings (`LoopConvDerivedParams`), each value cut to 16 bits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Canonical)]
 pub(super) struct Derived {
     pub irows: u16,
     pub icols: u16,

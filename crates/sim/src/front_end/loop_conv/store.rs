@@ -9,11 +9,12 @@ use pollux_isa::{Command, RoccCommand};
 use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_conv::request::{OutputPosition, Request, rest};
 use crate::front_end::loop_conv::settings::{Settings, w};
+use crate::parts::canonical::Canonical;
 
 /// An accumulator scale of all ones keeps the one before (`StoreController.scala`).
 const ACC_SCALE_NO_CHANGE: Scale = Scale(u32::MAX);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum StoreState {
     #[default]
     Idle,
@@ -24,7 +25,7 @@ pub(super) enum StoreState {
 }
 
 /// The store part (`LoopConvSt`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct Store {
     pub state: StoreState,
     pub req: Request,

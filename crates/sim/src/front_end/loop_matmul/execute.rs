@@ -6,8 +6,9 @@ use crate::front_end::geometry::{Geometry, floor_add};
 use crate::front_end::loop_matmul::block::{b_start, block_rows, last_block};
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum ExecuteState {
     #[default]
     Idle,
@@ -15,7 +16,7 @@ pub(super) enum ExecuteState {
     Compute,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct ExecuteReq {
     pub max_i: u16,
     pub max_j: u16,
@@ -69,9 +70,10 @@ impl ExecuteReq {
 }
 
 /// The execute part (`LoopMatmulExecute`): for k, for j, for i (fastest) a PRELOAD and a COMPUTE.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct ExecuteUnit {
     pub state: ExecuteState,
+    #[canon(valid_if = works)]
     pub req: ExecuteReq,
     pub i: u16,
     pub j: u16,
@@ -79,6 +81,10 @@ pub(super) struct ExecuteUnit {
 }
 
 impl ExecuteUnit {
+    fn works(&self) -> bool {
+        !self.idle()
+    }
+
     pub(super) fn idle(&self) -> bool {
         self.state == ExecuteState::Idle
     }

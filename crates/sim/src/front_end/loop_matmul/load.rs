@@ -7,9 +7,10 @@ use crate::front_end::geometry::{Geometry, dram_at, floor_add};
 use crate::front_end::loop_matmul::block::{Block, b_start};
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 /// Where a loaded block goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum Destination {
     #[default]
     Scratchpad,
@@ -29,7 +30,7 @@ impl Destination {
 ///
 /// The matrix is walked by two iterators, one fast and one slow; one of them counts block rows of the matrix as it lies in
 /// memory, the other block columns. Several columns go into one command.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct LoadReq {
     pub fast_max: u16,
     pub slow_max: u16,
@@ -37,6 +38,7 @@ pub(super) struct LoadReq {
     pub fast_is_column: bool,
     pub row_pad: u16,
     pub col_pad: u16,
+    #[canon(address)]
     pub dram_addr: u64,
     pub dram_stride: u64,
     pub element_bytes: u32,
@@ -124,7 +126,7 @@ impl LoadReq {
 }
 
 /// Which matrix a part loads, with which of the three load instructions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum Channel {
     /// A, by MVIN.
     #[default]
@@ -137,16 +139,21 @@ pub(super) enum Channel {
 
 /// A load part (`LoopMatmulLdA`, `LoopMatmulLdB`, `LoopMatmulLdD`): i is the fast iterator of A and D, j of B; k is the slow
 /// one of A and B, j of D.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct LoadUnit {
     pub channel: Channel,
     pub loading: bool,
+    #[canon(valid_if = works)]
     pub req: LoadReq,
     pub fast: u16,
     pub slow: u16,
 }
 
 impl LoadUnit {
+    fn works(&self) -> bool {
+        !self.idle()
+    }
+
     pub(super) fn new(channel: Channel) -> Self {
         Self { channel, ..Self::default() }
     }

@@ -3,10 +3,11 @@
 use pollux_isa::fields::{
     LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsSpadAb, LoopWsStridesAb, LoopWsStridesDc,
 };
-use pollux_isa::{Command, GemminiConfig, RoccCommand};
+use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
 
 use crate::front_end::geometry::{Geometry, mask};
 use crate::front_end::unroller::{LoopFlags, LoopId, PartSet};
+use crate::parts::canonical::{Canon, Canonical};
 
 /// Configuration and progress of a loop (`LoopMatmulState`): what each configuration command wrote last, and flags.
 #[derive(Clone, Debug)]
@@ -26,6 +27,29 @@ pub(super) struct LoopState {
 }
 
 impl LoopState {
+    /// The canonical form without the registers that are written by the functions in `overwritten` before they are looked at.
+    pub(super) fn canonical_but(&self, overwritten: u32, canon: &mut Canon) {
+        let Self { bounds, addrs_ab, addrs_dc, strides_ab, strides_dc, spad_ab, run, spad_only, .. } = self;
+        let registers: [(u8, &dyn Canonical); 6] = [
+            (funct::LOOP_WS_CONFIG_BOUNDS, bounds),
+            (funct::LOOP_WS_CONFIG_ADDRS_AB, addrs_ab),
+            (funct::LOOP_WS_CONFIG_ADDRS_DC, addrs_dc),
+            (funct::LOOP_WS_CONFIG_STRIDES_AB, strides_ab),
+            (funct::LOOP_WS_CONFIG_STRIDES_DC, strides_dc),
+            (funct::LOOP_WS, run),
+        ];
+        for (funct, register) in registers {
+            if overwritten >> funct & 1 == 0 {
+                register.canonical(canon);
+            }
+        }
+        let Self { flags, resadd_addr_start, .. } = self;
+        spad_ab.canonical(canon);
+        spad_only.canonical(canon);
+        flags.canonical(canon);
+        resadd_addr_start.canonical(canon);
+    }
+
     pub(super) fn new(id: LoopId, config: &GemminiConfig, geometry: &Geometry) -> Self {
         let id = id as u32;
         Self {

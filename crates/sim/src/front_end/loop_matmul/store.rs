@@ -10,6 +10,7 @@ use crate::front_end::geometry::{Geometry, dram_at, floor_add, mask};
 use crate::front_end::loop_matmul::block::Block;
 use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::unroller::LoopId;
+use crate::parts::canonical::Canonical;
 
 /// Whether statistics of a whole row are needed before any of it can be stored.
 fn needs_whole_rows(act: Activation) -> bool {
@@ -23,7 +24,7 @@ const SOFTMAX_PASSES: [[NormCmd; 2]; NORM_PASSES] =
     [[NormCmd::Max, NormCmd::Max], [NormCmd::SumExp, NormCmd::InvSumExp], [NormCmd::Reset, NormCmd::Reset]];
 const NORM_PASSES: usize = 3;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 enum StoreState {
     #[default]
     Idle,
@@ -35,7 +36,7 @@ enum StoreState {
     NormStore,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
 pub(super) enum StoreTarget {
     /// Main memory, by MVOUT (`LoopMatmulStC`).
     #[default]
@@ -44,13 +45,14 @@ pub(super) enum StoreTarget {
     Scratchpad,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct StoreReq {
     pub max_i: u16,
     pub max_j: u16,
     pub max_k: u16,
     pub pad_i: u16,
     pub pad_j: u16,
+    #[canon(address)]
     pub dram_addr: u64,
     pub dram_stride: u64,
     pub spad_addr: u32,
@@ -99,10 +101,11 @@ pub(super) struct Producer {
 }
 
 /// A store part.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Canonical)]
 pub(super) struct StoreUnit {
     pub target: StoreTarget,
     state: StoreState,
+    #[canon(valid_if = works)]
     pub req: StoreReq,
     pub i: u16,
     pub j: u16,
@@ -112,6 +115,10 @@ pub(super) struct StoreUnit {
 }
 
 impl StoreUnit {
+    fn works(&self) -> bool {
+        !self.idle()
+    }
+
     pub(super) fn new(target: StoreTarget) -> Self {
         Self { target, ..Self::default() }
     }

@@ -2,8 +2,10 @@
 
 use pollux_isa::{AddressLayout, LocalAddr};
 
+use crate::parts::canonical::Canonical;
+
 /// A local row in the order of `LocalAddr`: memory in the top bit, row below. Rows of different memories have no order.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 struct Row(u32);
 
 impl Row {
@@ -27,7 +29,7 @@ impl Row {
 }
 
 /// The local rows that an operand covers (`OpT`).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(super) struct Operand {
     start: Row,
     end: Row,
@@ -54,7 +56,7 @@ impl Operand {
 
 /// The operands of a command as its table keeps them. Their ranges take part in comparisons even where the hardware does
 /// not look at the valid bit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(super) struct Operands {
     pub opa: Operand,
     pub opa_valid: bool,

@@ -9,11 +9,14 @@ use crate::front_end::geometry::mask;
 use crate::front_end::reservation_station::operands::{Operand, Operands};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
+use crate::parts::canonical::Canonical;
 
 /// The station's copy of what the configuration commands set, kept at allocation for the ranges of later commands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Canonical)]
 pub(super) struct ShadowConfig {
+    #[canon(skip = "constant")]
     config: GemminiConfig,
+    #[canon(skip = "constant")]
     layout: AddressLayout,
     a_stride: u32,
     c_stride: u32,

@@ -2,7 +2,8 @@
 
 use crate::front_end::reservation_station::operands::Operands;
 use crate::observation::event::Unit;
-use crate::parts::wires::{GemminiCmd, PerUnit};
+use crate::parts::canonical::{Canon, Canonical};
+use crate::parts::wires::{GemminiCmd, PerUnit, UNITS};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -34,6 +35,27 @@ pub(super) struct Table {
     pub unissued: u64,
     /// The entry offered to the controller.
     pub candidate: Option<u8>,
+}
+
+/// The commands by age, with what each waits for. What a free entry held last is never looked at.
+impl Canonical for Table {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { entries: _, deps: _, valid, unissued, candidate } = self;
+        let by_age = self.by_age();
+        (by_age.len() as u8).canonical(canon);
+        for &index in &by_age {
+            let Some(Entry { cmd, seq: _, operands, complete_on_issue }) = self.entry(index) else { continue };
+            cmd.canonical(canon);
+            operands.canonical(canon);
+            complete_on_issue.canonical(canon);
+            (unissued >> index & 1 == 1).canonical(canon);
+            (*candidate == Some(index)).canonical(canon);
+            for (unit, deps) in UNITS.into_iter().zip(self.deps(index)) {
+                canon.entries(unit, deps);
+            }
+        }
+        debug_assert_eq!(by_age.len() as u32, valid.count_ones());
+    }
 }
 
 impl Table {
@@ -109,6 +131,14 @@ impl Table {
             }
             left &= left - 1;
         }
+    }
+
+    /// The entries that hold a command, oldest first.
+    pub(super) fn by_age(&self) -> Vec<u8> {
+        let mut entries: Vec<(u64, u8)> =
+            ones(self.valid).filter_map(|index| Some((self.entry(index)?.seq, index))).collect();
+        entries.sort_unstable();
+        entries.into_iter().map(|(_, index)| index).collect()
     }
 
     pub(super) fn oldest(&self, among: u64) -> Option<(u8, &Entry)> {

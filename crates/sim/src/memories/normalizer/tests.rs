@@ -1,4 +1,5 @@
 use super::*;
+use crate::parts::values::{Timing, ZeroDivisors};
 
 fn row(value: i32) -> AccumulatorReadResp {
     let readout = ReadoutRequest {
@@ -83,7 +84,8 @@ fn a_row_goes_out_with_the_mean_and_deviation_of_the_rows_before() {
     tick(&mut unit, 9, NormCmd::Reset, &IexpConstants::default());
     let out = unit.out().expect("a row");
     // (15 * 4 + 20) / 16 = 5; variance (15 * 1 + 225) / 16 = 15, deviation 3.
-    assert_eq!((out.mean, out.inv_stddev, out.resp.data.0[1]), (5, (1.0f32 / 3.0).to_bits(), 9));
+    let Statistics { mean, inv_stddev, .. } = out.statistics;
+    assert_eq!((mean, inv_stddev, out.resp.data.0[1]), (5, (1.0f32 / 3.0).to_bits(), 9));
 }
 
 #[test]
@@ -124,4 +126,41 @@ fn without_normalizations_a_row_only_passes_a_queue() {
     assert!(!unit.in_ready(0, true));
     let _ = unit.tick(None, true, &IexpConstants::default());
     assert_eq!(unit.out().map(|out| out.resp.data.0[1]), Some(5));
+}
+
+/// Whether the entries accept, cycle by cycle, with a row of exponentials for entry 1 and right behind it one for entry 0, and
+/// the exponentials of the first one zero.
+fn accepting<V: Values>(mut unit: Normalizer<V>) -> Vec<[bool; STATS]> {
+    let mut resp = AccumulatorReadResp { data: AccLanes::default(), readout: row(3).readout };
+    V::update(&mut resp.data.0, |lanes, _| lanes.copy_from_slice(&row(3).data.0));
+    let (none, some) = (IexpConstants::default(), IexpConstants { qln2: 0, qln2_inv: 0, qb: -100, qc: 1 });
+    let enters = |stats_id, cmd| Some(NormalizedInput { resp: &resp, len: 16, stats_id, cmd });
+    let mut accepted = Vec::new();
+    for cycle in 0..80 {
+        accepted.push([0, 1].map(|id| unit.in_ready(id, false)));
+        let input = match cycle {
+            0 => enters(0, NormCmd::Max),
+            10 => enters(1, NormCmd::Max),
+            20 => enters(1, NormCmd::InvSumExp),
+            22 => enters(0, NormCmd::InvSumExp),
+            _ => None,
+        };
+        // The tree takes the first row of exponentials in cycle 21 and the second one in cycle 23.
+        let _ = unit.tick(input, false, if cycle == 21 { &none } else { &some });
+    }
+    assert!(unit.is_idle() && unit.divisions() == 2);
+    accepted
+}
+
+#[test]
+fn a_division_is_known_by_its_row_even_if_another_rows_starts_first() {
+    let timing = |zero: &[u64]| {
+        let mut unit = Normalizer::<Timing>::new(&GemminiConfig::default16());
+        unit.set_oracle(ZeroDivisors::from_iter(zero.iter().copied()));
+        accepting(unit)
+    };
+    let full = accepting(Normalizer::<Full>::new(&GemminiConfig::default16()));
+    assert_eq!(timing(&[0]), full);
+    assert_ne!(timing(&[1]), full);
+    assert_ne!(timing(&[]), full);
 }

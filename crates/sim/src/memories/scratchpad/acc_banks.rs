@@ -11,9 +11,10 @@ use crate::observation::event::{Event, EventBuffer, Port};
 use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, BankSet};
 use crate::parts::row::{AccLanes, ByteMask, SpadLanes};
+use crate::parts::values::Values;
 use crate::parts::wires::{ExReads, ExTarget, ExWrite};
 
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// Clock edge of the accumulator banks' outputs: rows leave, and the rows that are read take their place. `mvout` is the bank, the
     /// row and the way in which mvout reads it.
     pub(crate) fn tick_acc_reads(
@@ -34,7 +35,7 @@ impl Scratchpad {
     pub(crate) fn tick_acc_writes(
         &mut self,
         wires: &ScratchpadWires,
-        ex_write: &ExWrite,
+        ex_write: &ExWrite<V>,
         events: &mut EventBuffer,
     ) -> bool {
         if (self.states.acc_writing | wires.writes.acc_banks | self.consecutive_write_block).is_empty() {
@@ -85,7 +86,13 @@ impl Scratchpad {
 
     /// Clock edge of a bank's writes.
     #[inline]
-    fn write_acc_bank(&mut self, bank: BankId, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
+    fn write_acc_bank(
+        &mut self,
+        bank: BankId,
+        wires: &ScratchpadWires,
+        ex_write: &ExWrite<V>,
+        events: &mut EventBuffer,
+    ) {
         let request = wires.writes.acc_source(bank);
         let mem = &mut self.acc_banks[bank.index()];
         match request {
@@ -134,7 +141,7 @@ impl Scratchpad {
 
     /// Data and byte enables of a loaded row or a row of zeros that is offered to the accumulator.
     #[inline(never)] // it fills the caller's row in place
-    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> (AccLanes, ByteMask) {
+    fn loaded_acc_row(&self, source: usize, heads: &MvinHeads) -> (AccLanes<V>, ByteMask) {
         let nothing = (AccLanes::default(), ByteMask::default());
         if source == ZERO {
             return self.mvin.zero_mask().map_or(nothing, |mask| (nothing.0, self.element_mask(mask)));
@@ -161,11 +168,13 @@ impl Scratchpad {
     }
 
     /// A row of scratchpad elements as accumulator elements, sign extended.
-    fn widened(&self, row: &SpadLanes) -> AccLanes {
+    fn widened(&self, row: &SpadLanes<V>) -> AccLanes<V> {
         let mut wide = AccLanes::default();
-        for (element, &narrow) in wide.0.iter_mut().zip(&row.0[..self.dim]) {
-            *element = narrow.into();
-        }
+        V::update(&mut wide.0, |wide, sight| {
+            for (element, &narrow) in wide.iter_mut().zip(V::see(&row.0[..self.dim], sight)) {
+                *element = narrow.into();
+            }
+        });
         wide
     }
 

@@ -5,12 +5,13 @@ use super::wires::{AccWriteRequest, BankWrites, EX, MVIN, ZERO};
 use crate::dma::mvin_path::{MvinHeads, MvinTaken};
 use crate::memories::accumulator_mem::WriteAddress;
 use crate::parts::banks::{BankId, acc_place, spad_place};
+use crate::parts::values::Values;
 use crate::parts::wires::{ExTarget, ExWrite};
 
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// The execute controller's write, which comes first everywhere, and no other yet.
     #[inline]
-    pub(crate) fn drive_ex_write(&self, ex_write: &ExWrite, writes: &mut BankWrites) {
+    pub(crate) fn drive_ex_write(&self, ex_write: &ExWrite<V>, writes: &mut BankWrites) {
         *writes = BankWrites::default();
         match ex_write.target {
             Some(ExTarget::Spad { bank, .. }) => writes.write_spad(EX, bank),

@@ -6,10 +6,11 @@ use crate::dma::mvin_path::MvinActivity;
 use crate::dma::mvout_path::{MvoutActivity, RowSource};
 use crate::observation::activity::{BankUse, Conflict, Spent};
 use crate::observation::dma_activity::DmaEngineActivity;
+use crate::parts::values::Values;
 use crate::parts::wires::ExReads;
 use crate::port::tilelink::DmaClient;
 
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// Accesses of the scratchpad's and of the accumulator's banks that are taken or refused, by the wires of the cycle.
     pub fn bank_use(&self, wires: &ScratchpadWires, reads: &ExReads) -> (BankUse, BankUse) {
         let (mut spad, mut acc) = (BankUse::default(), BankUse::default());

@@ -7,15 +7,16 @@ use crate::memories::scratchpad_bank::BankWrite;
 use crate::observation::event::{Event, EventBuffer, Port};
 use crate::parts::banks::{BankId, BankSet, spad_place};
 use crate::parts::row::SpadLanes;
+use crate::parts::values::Values;
 use crate::parts::wires::{ExTarget, ExWrite};
 
-impl Scratchpad {
+impl<V: Values> Scratchpad<V> {
     /// Rows leave the queues, then the outputs; rows are written; then rows are read.
     #[inline]
     pub(crate) fn tick_spad_banks(
         &mut self,
         wires: &ScratchpadWires,
-        inputs: &ScratchpadInputs<'_>,
+        inputs: &ScratchpadInputs<'_, V>,
         events: &mut EventBuffer,
     ) -> bool {
         let ex_reads = inputs.reads.spad_valid & wires.spad_read_ready;
@@ -30,7 +31,7 @@ impl Scratchpad {
     fn tick_active_spad_banks(
         &mut self,
         wires: &ScratchpadWires,
-        inputs: &ScratchpadInputs,
+        inputs: &ScratchpadInputs<V>,
         ex_reads: BankSet,
         events: &mut EventBuffer,
     ) {
@@ -85,7 +86,7 @@ impl Scratchpad {
 
     /// The writes of the scratchpad banks.
     #[inline]
-    fn write_spad_banks(&mut self, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
+    fn write_spad_banks(&mut self, wires: &ScratchpadWires, ex_write: &ExWrite<V>, events: &mut EventBuffer) {
         for bank in wires.writes.spad_banks {
             self.write_spad_bank(bank, wires, ex_write, events);
         }
@@ -93,7 +94,13 @@ impl Scratchpad {
 
     /// The write of a scratchpad bank.
     #[inline(never)]
-    fn write_spad_bank(&mut self, bank: BankId, wires: &ScratchpadWires, ex_write: &ExWrite, events: &mut EventBuffer) {
+    fn write_spad_bank(
+        &mut self,
+        bank: BankId,
+        wires: &ScratchpadWires,
+        ex_write: &ExWrite<V>,
+        events: &mut EventBuffer,
+    ) {
         let Some(source) = wires.writes.spad_source(bank) else { return };
         let loaded;
         let (port, row, data, mask) = match (source, ex_write.target) {

@@ -8,6 +8,8 @@ use crate::dma::stream_reader::StreamReaderWires;
 use crate::dma::stream_writer::StreamWriterWires;
 use crate::memories::accumulator_mem::WriteAddress;
 use crate::parts::banks::{BankId, BankRow, BankSet};
+use crate::parts::canonical::Canonical;
+use crate::parts::values::{Full, Values};
 use crate::parts::wires::{ExReads, ExWrite};
 use crate::port::frontend_tlb::TlbRequest;
 use crate::port::tilelink::DBeat;
@@ -82,7 +84,7 @@ pub(crate) struct OutputsTaken {
 }
 
 /// The valid bits of the banks' registers, a set each, so that banks without a row need not be looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Canonical)]
 pub(crate) struct BankStates {
     /// Scratchpad banks with a row for the execute controller, or for the DMA, at their output.
     pub(crate) spad_out: [BankSet; 2],
@@ -130,9 +132,9 @@ pub struct ScratchpadWires {
 
 /// Inputs of the clock edge that come from other blocks.
 #[derive(Clone, Copy, Debug)]
-pub struct ScratchpadInputs<'a> {
+pub struct ScratchpadInputs<'a, V: Values = Full> {
     /// The execute controller's write, as given to [`super::Scratchpad::wires`].
-    pub ex_write: &'a ExWrite,
+    pub ex_write: &'a ExWrite<V>,
     /// Execute response queues that are popped, as given to [`super::Scratchpad::wires`].
     pub pops: BankSet,
     /// The execute controller's reads, as given to [`super::Scratchpad::dispatch`].
@@ -144,5 +146,5 @@ pub struct ScratchpadInputs<'a> {
     /// The memory takes the beat at [`super::Scratchpad::port_a`].
     pub port_a_taken: bool,
     /// The beat that the memory delivers; only if [`super::Scratchpad::port_d_ready`].
-    pub port_d: Option<&'a DBeat>,
+    pub port_d: Option<&'a DBeat<V>>,
 }

@@ -1,0 +1,469 @@
+//! The canonical form of control state: what decides all later cycles, and nothing else.
+//!
+//! Two machines with the same form behave in the same way from then on, if the same commands follow. What differs between them without
+//! consequence is left out or brought to one form:
+//!
+//! | what | form |
+//! |---|---|
+//! | payloads, totals, caches of what other registers say | left out (`#[canon(skip = "reason")]`) |
+//! | entries of the reservation station | by their age within the class |
+//! | main memory addresses | operand by order of appearance, and the distance within it (`port/operand_space.rs`) |
+//! | matrix numbers, ring positions | relative to the current one |
+//! | cycles | relative to now |
+//!
+//! [`Canonical`] is derived (`pollux-canonical-derive`), so that no register can be forgotten. [`Canon`] collects the bytes of the form;
+//! their 128-bit hash is the key of a state.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+
+use pollux_isa::fields::{
+    ConfigLd, ConfigNorm, ConfigSt, LoopConvConfig1, LoopConvConfig2, LoopConvConfig3, LoopConvConfig4,
+    LoopConvConfig5, LoopConvConfig6, LoopConvWs, LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsSpadAb,
+    LoopWsStridesAb, LoopWsStridesDc, MoveOperands,
+};
+use pollux_isa::values::{Activation, DataflowMode, NormCmd};
+use pollux_isa::{LocalAddr, RoccCommand};
+
+pub use pollux_canonical_derive::Canonical;
+
+use crate::observation::event::{Cycle, Origin, Port, ReqKind, Unit};
+use crate::port::operand_space::{self, MAIN_MEMORY, OperandTag};
+
+/// State that has a canonical form.
+pub(crate) trait Canonical {
+    /// Appends the form.
+    fn canonical(&self, canon: &mut Canon);
+}
+
+/// A field that holds main memory addresses.
+pub(crate) trait Addresses {
+    /// Appends the canonical form of the addresses.
+    fn addresses(&self, canon: &mut Canon);
+}
+
+/// Most entries of a table of the reservation station.
+const ENTRIES: usize = 64;
+
+/// The bytes of a canonical form while it is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Canon {
+    bytes: Vec<u8>,
+    now: Cycle,
+    /// Age of each entry of the station within its class, from 1; 0 for entries that hold nothing.
+    ages: [[u8; ENTRIES]; 3],
+    /// The operands met so far, and by how many pages they are moved.
+    operands: Vec<(OperandTag, i32)>,
+    /// Clients of the TLB that have something to translate.
+    translates: [bool; 2],
+    /// Number of the newest matrix product and how many there are.
+    matrix: (u8, u8),
+    /// Slot of the newest pass request and how many there are.
+    request: (u8, u8),
+    /// The loop commands that are on their way to the unrollers.
+    ahead: LoopsAhead,
+    survey: Option<Box<Survey>>,
+}
+
+/// What is known of the loop commands that will reach the unrollers, as a set of function numbers.
+///
+/// A program that configures every loop as a whole overwrites whatever an idle slot of an unroller still holds of an earlier loop.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LoopsAhead {
+    /// Functions of the commands in the queues in front of the unrollers, oldest first.
+    pub queued: Vec<u8>,
+    /// Functions that are still to be accepted before the next loop is started.
+    pub pending: u32,
+    /// Unrollers (matrix products, convolutions) of which every loop is configured as a whole.
+    pub complete: [bool; 2],
+}
+
+impl LoopsAhead {
+    /// The functions that come before the next `run`.
+    pub fn before(&self, run: u8) -> u32 {
+        let queued = self.queued.iter().take_while(|funct| **funct != run);
+        let functions = queued.fold(0, |set, &funct| set | 1u32.checked_shl(funct.into()).unwrap_or(0));
+        if self.queued.contains(&run) { functions } else { functions | self.pending }
+    }
+}
+
+/// What tests ask of the fields: which there are, and what happens without one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Survey {
+    /// All fields met, as `Type.field`.
+    pub fields: BTreeSet<&'static str>,
+    /// The fields in the order in which they were met, and where.
+    pub order: Vec<(usize, &'static str)>,
+    /// The field that is left out.
+    pub dropped: Option<&'static str>,
+}
+
+impl Default for Canon {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::with_capacity(1 << 13),
+            now: 0,
+            ages: [[0; ENTRIES]; 3],
+            operands: Vec::new(),
+            translates: [true; 2],
+            matrix: (0, 1),
+            request: (0, 1),
+            ahead: LoopsAhead::default(),
+            survey: None,
+        }
+    }
+}
+
+/// Making.
+impl Canon {
+    /// An empty form of a state in cycle `now`.
+    pub fn begin(&mut self, now: Cycle) {
+        self.bytes.clear();
+        self.operands.clear();
+        self.now = now;
+        self.ages = [[0; ENTRIES]; 3];
+    }
+
+    /// Loop commands that the host is still to present before the next loop, and whether loops are configured as a whole.
+    pub fn set_pending(&mut self, pending: u32, complete: [bool; 2]) {
+        self.ahead = LoopsAhead { queued: Vec::new(), pending, complete };
+        self.word(u64::from(pending) << 2 | u64::from(complete[1]) << 1 | u64::from(complete[0]));
+    }
+
+    /// Loop commands in the queues of the front end.
+    pub fn loops_ahead(&mut self) -> &mut LoopsAhead {
+        &mut self.ahead
+    }
+
+    /// The cycle of the state.
+    pub fn now(&self) -> Cycle {
+        self.now
+    }
+
+    /// Watches the fields from now on.
+    pub fn survey(&mut self, survey: Survey) {
+        self.survey = Some(Box::new(survey));
+    }
+
+    /// What was watched; nothing is from now on.
+    pub fn surveyed(&mut self) -> Option<Survey> {
+        self.survey.take().map(|survey| *survey)
+    }
+
+    /// The field in which two forms differ first, of which this one is watched.
+    pub fn first_difference(&self, other: &[u8]) -> Option<&'static str> {
+        let at = self.bytes.iter().zip(other).position(|(a, b)| a != b)?;
+        let survey = self.survey.as_deref()?;
+        survey.order.iter().rev().find(|(start, _)| *start <= at).map(|(_, field)| *field)
+    }
+
+    /// Whether a field takes part; all do, but in tests.
+    #[inline]
+    pub fn keeps(&mut self, field: &'static str) -> bool {
+        self.survey.is_none() || self.keeps_surveyed(field)
+    }
+
+    #[cold]
+    fn keeps_surveyed(&mut self, field: &'static str) -> bool {
+        let Some(survey) = &mut self.survey else { return true };
+        survey.fields.insert(field);
+        survey.order.push((self.bytes.len(), field));
+        survey.dropped != Some(field)
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The key of the state: the hash of its bytes.
+    pub fn key(&self) -> u128 {
+        xxhash_rust::xxh3::xxh3_128(&self.bytes)
+    }
+
+    /// The operands that the state's addresses belong to, in the order in which they appear in it. The second number is the page in
+    /// which one begins as far as the form is concerned, seen from where it really begins: of an operand of which only a page register
+    /// still knows, this is that page.
+    pub fn operands(&self) -> &[(OperandTag, i32)] {
+        &self.operands
+    }
+
+    /// The entries of a class from the oldest to the newest.
+    pub fn set_ages(&mut self, unit: Unit, oldest_first: impl Iterator<Item = u8>) {
+        for (age, entry) in oldest_first.enumerate() {
+            self.ages[unit as usize][usize::from(entry)] = age as u8 + 1;
+        }
+    }
+
+    /// Matrix products are numbered modulo `count` and `newest` is the last one.
+    pub fn set_matrix(&mut self, newest: u8, count: u8) {
+        self.matrix = (newest, count);
+    }
+
+    /// Pass requests stand in `count` slots and `newest` is the last one.
+    pub fn set_request(&mut self, newest: u8, count: u8) {
+        self.request = (newest, count);
+    }
+}
+
+/// Writing.
+impl Canon {
+    /// A byte.
+    #[inline]
+    pub fn byte(&mut self, value: u8) {
+        self.bytes.push(value);
+    }
+
+    /// A number.
+    #[inline]
+    pub fn word(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Which of the TLB's clients have something to translate.
+    pub fn set_translating(&mut self, translates: [bool; 2]) {
+        self.translates = translates;
+    }
+
+    /// Whether a client of the TLB has something to translate.
+    pub fn translates(&self, client: usize) -> bool {
+        self.translates[client]
+    }
+
+    /// A cycle, by its distance from now; all that are over are the same.
+    #[inline]
+    pub fn time(&mut self, cycle: Cycle) {
+        self.word(cycle.saturating_sub(self.now));
+    }
+
+    /// Where now stands in a period.
+    #[inline]
+    pub fn phase(&mut self, period: u64) {
+        self.word(self.now % period.max(1));
+    }
+
+    /// A main memory address.
+    pub fn address(&mut self, address: u64) {
+        let (tag, distance) = operand_space::split(address);
+        if tag == MAIN_MEMORY {
+            self.byte(u8::MAX);
+            return self.word(distance);
+        }
+        let order = self.order(tag, 0);
+        self.byte(order as u8);
+        self.word(distance);
+    }
+
+    /// Place of an operand among those met so far; a new one is moved by so many pages.
+    fn order(&mut self, tag: OperandTag, moved: i32) -> usize {
+        let known = self.operands.iter().position(|&(operand, _)| operand == tag);
+        known.unwrap_or_else(|| {
+            self.operands.push((tag, moved));
+            self.operands.len() - 1
+        })
+    }
+
+    /// An address of which only the page matters.
+    pub fn page(address: &u64, canon: &mut Self) {
+        let (tag, distance) = operand_space::split(*address);
+        if tag == MAIN_MEMORY {
+            canon.byte(u8::MAX);
+            return canon.word(distance / operand_space::PAGE);
+        }
+        let page = operand_space::page_within(distance);
+        let order = canon.order(tag, page);
+        canon.byte(order as u8);
+        canon.word((page - canon.operands[order].1) as u64);
+    }
+
+    /// An entry of the reservation station.
+    #[inline]
+    pub fn entry(&mut self, unit: Unit, index: u8) {
+        self.byte(unit as u8);
+        self.byte(self.ages[unit as usize][usize::from(index)]);
+    }
+
+    /// A set of entries of the reservation station, one bit each.
+    pub fn entries(&mut self, unit: Unit, mut set: u64) {
+        let mut by_age = 0u64;
+        while set != 0 {
+            by_age |= 1 << self.ages[unit as usize][set.trailing_zeros() as usize].saturating_sub(1);
+            set &= set - 1;
+        }
+        self.word(by_age);
+    }
+
+    /// The number of a matrix product.
+    pub fn matrix(id: &u8, canon: &mut Self) {
+        let (newest, count) = canon.matrix;
+        canon.byte((newest + count - id) % count);
+    }
+
+    /// [`Self::time`], of a field.
+    pub fn cycle(cycle: &Cycle, canon: &mut Self) {
+        canon.time(*cycle);
+    }
+
+    /// [`Self::phase`], of a field.
+    pub fn period(period: &u64, canon: &mut Self) {
+        canon.phase(*period);
+    }
+
+    /// The slot of a pass request.
+    pub fn request(slot: &u8, canon: &mut Self) {
+        let (newest, count) = canon.request;
+        canon.byte((newest + count - slot) % count);
+    }
+}
+
+macro_rules! numbers {
+    ($($ty:ty)*) => { $(
+        impl Canonical for $ty {
+            #[inline]
+            fn canonical(&self, canon: &mut Canon) {
+                canon.bytes.extend_from_slice(&self.to_le_bytes());
+            }
+        }
+    )* };
+}
+
+numbers!(u8 u16 u32 u64 i8 i16 i32 i64);
+
+impl Canonical for usize {
+    #[inline]
+    fn canonical(&self, canon: &mut Canon) {
+        (*self as u32).canonical(canon);
+    }
+}
+
+impl Canonical for bool {
+    #[inline]
+    fn canonical(&self, canon: &mut Canon) {
+        canon.byte(u8::from(*self));
+    }
+}
+
+impl Canonical for () {
+    fn canonical(&self, _: &mut Canon) {}
+}
+
+impl<T: Canonical> Canonical for Option<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        canon.byte(u8::from(self.is_some()));
+        if let Some(value) = self {
+            value.canonical(canon);
+        }
+    }
+}
+
+impl<T: Canonical> Canonical for Box<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        (**self).canonical(canon);
+    }
+}
+
+impl<T: Canonical, const N: usize> Canonical for [T; N] {
+    fn canonical(&self, canon: &mut Canon) {
+        self.iter().for_each(|value| value.canonical(canon));
+    }
+}
+
+impl<T: Canonical> Canonical for Vec<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        (self.len() as u32).canonical(canon);
+        self.iter().for_each(|value| value.canonical(canon));
+    }
+}
+
+impl<T: Canonical> Canonical for VecDeque<T> {
+    fn canonical(&self, canon: &mut Canon) {
+        (self.len() as u32).canonical(canon);
+        self.iter().for_each(|value| value.canonical(canon));
+    }
+}
+
+impl<A: Canonical, B: Canonical> Canonical for (A, B) {
+    fn canonical(&self, canon: &mut Canon) {
+        self.0.canonical(canon);
+        self.1.canonical(canon);
+    }
+}
+
+impl Addresses for u64 {
+    fn addresses(&self, canon: &mut Canon) {
+        canon.address(*self);
+    }
+}
+
+impl Canonical for LocalAddr {
+    #[inline]
+    fn canonical(&self, canon: &mut Canon) {
+        self.0.canonical(canon);
+    }
+}
+
+/// A command with its registers, of which those that hold main memory addresses count as such.
+impl Canonical for RoccCommand {
+    fn canonical(&self, canon: &mut Canon) {
+        canon.byte(self.funct);
+        let addresses = self.dram_registers();
+        for (register, is_address) in [self.rs1, self.rs2].into_iter().zip(addresses) {
+            if is_address { canon.address(register) } else { canon.word(register) }
+        }
+    }
+}
+
+macro_rules! formats {
+    ($($format:ident)*) => { $(
+        impl Canonical for $format {
+            fn canonical(&self, canon: &mut Canon) {
+                let (rs1, rs2) = self.to_regs();
+                canon.word(rs1);
+                canon.word(rs2);
+            }
+        }
+    )* };
+}
+
+// The operand formats without a main memory address.
+formats!(ConfigLd ConfigSt ConfigNorm LoopWs LoopWsBounds LoopWsStridesAb LoopWsStridesDc LoopWsSpadAb);
+formats!(LoopConvConfig1 LoopConvConfig2 LoopConvConfig3 LoopConvConfig4 LoopConvWs);
+
+macro_rules! formats_with_addresses {
+    ($($format:ident { $($field:ident)* })*) => { $(
+        impl Canonical for $format {
+            fn canonical(&self, canon: &mut Canon) {
+                $(canon.address(self.$field);)*
+            }
+        }
+    )* };
+}
+
+formats_with_addresses! {
+    LoopWsAddrsAb { a b }
+    LoopWsAddrsDc { d c }
+    LoopConvConfig5 { weights output }
+    LoopConvConfig6 { bias input }
+}
+
+impl Canonical for MoveOperands {
+    fn canonical(&self, canon: &mut Canon) {
+        let (_, rs2) = self.to_regs();
+        canon.address(self.dram);
+        canon.word(rs2);
+    }
+}
+
+macro_rules! small_enums {
+    ($($ty:ty)*) => { $(
+        impl Canonical for $ty {
+            #[inline]
+            fn canonical(&self, canon: &mut Canon) {
+                canon.byte(*self as u8);
+            }
+        }
+    )* };
+}
+
+small_enums!(Unit Origin Port ReqKind);
+small_enums!(DataflowMode Activation NormCmd);

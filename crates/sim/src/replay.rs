@@ -1,0 +1,38 @@
+//! Exact replay: every situation is simulated once.
+//!
+//! What Gemmini does in a cycle depends on its control state and its commands, not on the numbers it computes ([`Timing`] has the
+//! compiler check that). Programs repeat: the next tile, the next head, the next layer. So at chosen moments, the *boundaries*, the
+//! control state is brought into a [canonical form](crate::parts::canonical). If this form was seen before and the same commands follow,
+//! the cycles, the traffic and the state at the end follow too, and are taken from a table.
+//!
+//! ```text
+//!  program --> driver ---- known ----> totals, marks += segment;  state := its end     (no machine involved)
+//!                 | not known
+//!                 v
+//!        Machine<Timing>  -- a segment is recorded --> table
+//! ```
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `script` | what the host will do, and the commands as they matter to time |
+//! | `symbolic` | a host whose commands name operands instead of main memory |
+//! | `table` | states, and segments from state to state |
+//! | `kept` | a table that outlives a run |
+//! | `driver` | runs a program: hops over known segments, simulates and records the others |
+//!
+//! A segment is a fact about the accelerator: from this state, with these commands, if these operands share these pages or do not, so
+//! many cycles pass until that state. Nothing in it is a guess, and `--check-replay` simulates a sample of the hops to prove it.
+//!
+//! [`Timing`]: crate::parts::values::Timing
+
+mod driver;
+mod kept;
+mod script;
+mod symbolic;
+mod table;
+
+pub(crate) use driver::{Replayer, script_of};
+pub use kept::ReplayTable;
+pub(crate) use kept::Tables;
+pub(crate) use table::Table;
+pub use table::{ReplayOptions, ReplayTotals};

@@ -1,0 +1,502 @@
+//! Runs a program: hops over the segments that are known, simulates and records the others.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use pollux_isa::ValidConfig;
+
+use super::script::{LoopGroups, belongs_to_loop, is_replayable, starts_loop};
+use super::symbolic::{MOST_NEW, SymbolicHost};
+use super::table::{
+    End, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Sharing, Source, Table, command_name,
+};
+use crate::host::{Host, ScriptItem};
+use crate::memory::ReplayableMemory;
+use crate::observation::activity::{Activity, Span};
+use crate::observation::event::{Cycle, Event};
+use crate::observation::observer::Observer;
+use crate::parts::canonical::{Canon, Canonical, Survey};
+use crate::parts::values::Timing;
+use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, PAGE};
+use crate::simulation::{Halt, Passed, Position, RunError, RunSummary, Simulation};
+
+/// Cycles between two boundaries, at least: a canonical form costs about as much as so many cycles.
+const SHORTEST: u64 = 100;
+/// A single command is a boundary if the hash of what it is ends with so many zeros, at least and at most. Whatever the number is, the
+/// same commands are boundaries when a part of a program comes again.
+const LEVELS: (u32, u32) = (3, 4);
+/// After so many boundaries without a known segment half of the boundaries at single commands are given up.
+const PATIENCE: u32 = 16;
+/// Hops between two looks of who watches a run.
+const WATCH_HOPS: u64 = 1 << 12;
+
+/// Who watches a run.
+type Watch<'w> = dyn FnMut(Position) -> ControlFlow<()> + 'w;
+
+/// A state and where its operands lie.
+#[derive(Clone, Debug)]
+struct Place {
+    node: NodeId,
+    operands: Vec<u64>,
+}
+
+/// Totals at the start of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    item: usize,
+    summary: RunSummary,
+    /// Marks passed before.
+    marks: usize,
+}
+
+/// A program that is run by replay.
+pub(crate) struct Replayer<'t, H, M> {
+    sim: Simulation<SymbolicHost<H>, M, Timing>,
+    table: &'t mut Table<M>,
+    script: Arc<[ScriptItem]>,
+    groups: LoopGroups,
+    options: ReplayOptions,
+    identity: Option<u32>,
+    canon: Canon,
+    /// The numbers that the machine has for the operands of the state in which it was last, and by how many pages they are moved.
+    tags: Vec<(OperandTag, i32)>,
+    totals: ReplayTotals,
+    /// Zeros at the end of a single command's hash that make it a boundary.
+    level: u32,
+    /// Boundaries since the last known segment.
+    misses: u32,
+    /// State of the generator that chooses the segments to check.
+    seed: u64,
+}
+
+/// What a host will do, if runs of it can be replayed.
+pub(crate) fn script_of(config: &ValidConfig, host: &impl Host) -> Option<Arc<[ScriptItem]>> {
+    let script = host.script()?;
+    is_replayable(config, &script).then(|| script.into())
+}
+
+/// Running.
+impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
+    /// A run from reset; `simulation` puts a machine between host and memory.
+    pub fn new(
+        config: &ValidConfig,
+        (host, script): (H, Arc<[ScriptItem]>),
+        table: &'t mut Table<M>,
+        options: ReplayOptions,
+        simulation: impl FnOnce(SymbolicHost<H>) -> Simulation<SymbolicHost<H>, M, Timing>,
+    ) -> Self {
+        let identity = config.mvin_scale_args.as_ref().map(|args| args.identity.to_bits());
+        let mut sim = simulation(SymbolicHost::new(host, script.clone(), identity));
+        sim.machine.tlb.operands = OperandSpace::with_operands();
+        Self {
+            sim,
+            table,
+            groups: LoopGroups::of(&script),
+            script,
+            options,
+            identity,
+            canon: Canon::default(),
+            tags: Vec::new(),
+            totals: ReplayTotals::default(),
+            level: LEVELS.0,
+            misses: 0,
+            seed: 0x5eed,
+        }
+    }
+
+    /// What replay did.
+    pub fn totals(&self) -> ReplayTotals {
+        ReplayTotals { states: self.table.states() as u64, bytes: self.table.bytes() as u64, ..self.totals }
+    }
+
+    /// The simulation as it was left. After a hop to the program's end its machine is an earlier one, with the right totals.
+    pub fn into_simulation(self) -> Simulation<SymbolicHost<H>, M, Timing> {
+        self.sim
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// As [`Simulation::run_watched`]; and a segment that was simulated again and differs.
+    pub fn run(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut Watch<'_>,
+    ) -> Result<RunSummary, RunError> {
+        self.table.keep_within_limit();
+        if self.simulate(observer, limit, watch, None)? == Halt::Finished {
+            return Ok(self.sim.summary());
+        }
+        let mut place = self.arrive()?;
+        loop {
+            place = match self.hop(place, observer, limit, watch)? {
+                Some(place) => place,
+                None => return Ok(self.sim.summary()),
+            };
+            place = match self.record(&place, observer, limit, watch)? {
+                Some(place) => place,
+                None => return Ok(self.sim.summary()),
+            };
+            if self.table.keep_within_limit() {
+                place = self.arrive()?;
+            }
+        }
+    }
+
+    /// Passes all known segments from a place on. The machine is in the state of the place before and after. None at the program's end.
+    fn hop(
+        &mut self,
+        mut place: Place,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Place>, RunError> {
+        let mut away = false;
+        while let Some((segment, bases)) = self.known(&place, limit) {
+            (self.level, self.misses) = (LEVELS.0, 0);
+            if self.is_checked() {
+                if std::mem::take(&mut away) {
+                    self.restore(&place);
+                }
+                match self.check(&place, &segment, observer, limit, watch)? {
+                    Some(end) => place = end,
+                    None => return Ok(None),
+                }
+                continue;
+            }
+            away = true;
+            self.pass(&segment, observer);
+            match segment.end {
+                End::Finished => return Ok(None),
+                End::State(node, sources) => {
+                    let base = |&(source, pages): &(Source, i32)| moved(bases[usize::from(source)], pages);
+                    place = Place { node, operands: sources.iter().map(base).collect() };
+                }
+            }
+            if self.totals.hops.is_multiple_of(WATCH_HOPS) && watch(self.sim.position()).is_break() {
+                self.restore(&place);
+                return Err(self.sim.cancelled());
+            }
+        }
+        self.misses += 1;
+        if self.misses >= PATIENCE && self.level < LEVELS.1 {
+            (self.level, self.misses) = (self.level + 1, 0);
+        }
+        if away {
+            self.restore(&place);
+        }
+        Ok(Some(place))
+    }
+
+    /// The known segment that comes next and its operands, unless it goes beyond the limit.
+    fn known(&self, place: &Place, limit: Cycle) -> Option<(Segment, Vec<u64>)> {
+        let ahead = &self.script[self.sim.host.at()..];
+        let (segment, bases) = self.table.find(place.node, &place.operands, ahead, self.identity)?;
+        let fits = self.sim.cycle().checked_add(segment.passed.cycles).is_some_and(|end| end < limit);
+        fits.then(|| (segment.clone(), bases))
+    }
+
+    /// Lets a known segment pass.
+    fn pass(&mut self, segment: &Segment, observer: &mut impl Observer) {
+        let start = self.start();
+        for &(cycle, mark) in &segment.marks {
+            observer.mark(start.summary.cycles + cycle, start.marks + mark);
+        }
+        self.sim.pass(&segment.passed);
+        self.sim.host.jump(start.item + segment.items);
+        self.totals.hops += 1;
+        self.totals.replayed += segment.passed.cycles;
+    }
+
+    /// Simulates from a place to a boundary and keeps what happened. The place there; none at the program's end.
+    fn record(
+        &mut self,
+        place: &Place,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Place>, RunError> {
+        let from = self.sim.host.at();
+        let (segment, end) = self.segment(observer, limit, watch, None)?;
+        if let Some(segment) = segment {
+            self.totals.recorded += 1;
+            let ahead = &self.script[from..];
+            if let Err(known) = self.table.insert(place.node, &place.operands, ahead, self.identity, segment) {
+                let cycles = known.passed.cycles;
+                return Err(self
+                    .sim
+                    .replay_failed(format!("a segment that took {cycles} cycles before went another way")));
+            }
+        }
+        Ok(end)
+    }
+
+    /// Simulates a known segment again and compares. The place at its end; none at the program's end.
+    fn check(
+        &mut self,
+        place: &Place,
+        known: &Segment,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Place>, RunError> {
+        debug_assert_eq!(self.table.node(place.node).operands.len(), place.operands.len());
+        let until = self.sim.host.at() + known.items;
+        let (found, end) = self.segment(observer, limit, watch, Some(until))?;
+        self.totals.checked += 1;
+        match found {
+            Some(found) if found.agrees(known) => Ok(end),
+            Some(found) => {
+                let reason = self.difference(known, &found);
+                let cycles = known.passed.cycles;
+                Err(self.sim.replay_failed(format!("a known segment of {cycles} cycles has {reason}")))
+            }
+            None => Err(self.sim.replay_failed("a known segment breaks a rule of the RTL".into())),
+        }
+    }
+}
+
+/// Explaining.
+impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
+    /// In what two recordings of a segment differ.
+    fn difference(&mut self, known: &Segment, found: &Segment) -> String {
+        let (End::State(before, sources), End::State(now, others)) = (&known.end, &found.end) else {
+            return "another end".to_owned();
+        };
+        if known.passed != found.passed {
+            return format!("other totals: {:?} instead of {:?}", found.passed, known.passed);
+        }
+        if before == now {
+            return if sources == others { "other marks or items".into() } else { "other operands at its end".into() };
+        }
+        let form = |canon: &mut Canon, node: &Node<M>| {
+            canon.begin(node.cycle);
+            node.machine.canonical(canon);
+            node.memory.canonical(canon);
+        };
+        let mut canon = Canon::default();
+        form(&mut canon, self.table.node(*before));
+        let bytes = canon.bytes().to_vec();
+        canon.survey(Survey::default());
+        form(&mut canon, self.table.node(*now));
+        format!(
+            "another end: its state differs in {}",
+            canon.first_difference(&bytes).unwrap_or("nothing that is seen")
+        )
+    }
+}
+
+/// Simulating.
+impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
+    /// Simulates to a boundary, or to item `until`, and tells what happened and where that leads. What breaks a rule of the RTL is not told.
+    fn segment(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut Watch<'_>,
+        until: Option<usize>,
+    ) -> Result<(Option<Segment>, Option<Place>), RunError> {
+        let start = self.start();
+        self.sim.host.begin(self.tags.iter().map(|(tag, _)| *tag));
+        self.sim.machine.tlb.operands.take_coincidences();
+        let mut recorder = Recorder { observer, marks: Vec::new() };
+        let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)))?;
+        let marks = recorder.marks;
+
+        let sources = self.sources();
+        let coincidences = self.sim.machine.tlb.operands.take_coincidences();
+        // What nothing that is to come depends on has no place in the state; nor does it matter whether it shares a page.
+        let page =
+            |(tag, page): (OperandTag, i32)| sources[usize::from(tag)].map(|(source, moved)| (source, page - moved));
+        let sharing = coincidences.iter().filter_map(|found| {
+            let [a, b] = found.pages.map(page);
+            Some(Sharing { pages: [a?, b?], same: found.same })
+        });
+        let coincidences = sharing.collect();
+        let (end, place) = match halt {
+            Halt::Finished => (End::Finished, None),
+            Halt::Stopped => {
+                let place = self.arrive()?;
+                let from = |&(tag, pages): &(OperandTag, i32)| {
+                    let (source, moved) = sources[usize::from(tag)].unwrap_or((MAIN_MEMORY, 0));
+                    (source, pages - moved)
+                };
+                let sources: Box<[_]> = self.tags.iter().map(from).collect();
+                if sources.iter().any(|(source, _)| *source == MAIN_MEMORY) {
+                    return Err(self
+                        .sim
+                        .replay_failed("an operand of the state is none of those that were known".into()));
+                }
+                (End::State(place.node, sources), Some(place))
+            }
+        };
+        let now = self.sim.summary();
+        if now.violations != start.summary.violations {
+            return Ok((None, place));
+        }
+        let segment = Segment {
+            items: self.sim.host.at() - start.item,
+            passed: Passed::between(&start.summary, &now),
+            marks: marks.iter().map(|&(cycle, mark)| (cycle - start.summary.cycles, mark - start.marks)).collect(),
+            coincidences,
+            end,
+        };
+        Ok((Some(segment), place))
+    }
+
+    /// Simulates to a boundary: the first one after item `from`, if there is one, or that at item `until`.
+    fn simulate(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut Watch<'_>,
+        segment: Option<(usize, Option<usize>)>,
+    ) -> Result<Halt, RunError> {
+        let (from, until) = segment.map_or((None, None), |(from, until)| (Some(from), until));
+        let Self { sim, script, options, identity, level, .. } = self;
+        let begin = sim.cycle();
+        // The item that was judged last, and the judgement.
+        let mut judged = (usize::MAX, false);
+        sim.advance(observer, limit, watch, |sim| {
+            tell_operands(sim);
+            let at = sim.host.at();
+            if judged.0 != at {
+                judged = (at, from != Some(at) && may_be_boundary(script, at, until, options, *identity, *level));
+            }
+            let crowded = from.is_some() && sim.host.operands.len() >= MOST_NEW && from != Some(at);
+            let long = from.is_none() || until.is_some() || options.every_command || sim.cycle() - begin >= SHORTEST;
+            (judged.1 && long || crowded) && sim.accepts_command()
+        })
+    }
+
+    /// The state at a boundary.
+    fn arrive(&mut self) -> Result<Place, RunError> {
+        let Self { sim, table, canon, options, tags, groups, .. } = self;
+        sim.settle();
+        let cycle = sim.cycle();
+        canon.begin(cycle);
+        if let Some(field) = options.drop_field {
+            canon.survey(Survey { dropped: Some(field), ..Survey::default() });
+        }
+        canon.set_pending(groups.pending(sim.host.at()), groups.complete);
+        sim.machine.canonical(canon);
+        sim.memory.canonical(canon);
+        if let Some(survey) = canon.surveyed() {
+            table.fields.extend(survey.fields);
+        }
+        tags.clear();
+        tags.extend_from_slice(canon.operands());
+        let space = std::mem::take(&mut sim.machine.tlb.operands);
+        let operands = tags.iter().map(|&(tag, pages)| moved(space.base(tag), pages)).collect();
+        let node = table.intern(canon.key(), canon.bytes(), options.check > 0.0, || {
+            (sim.machine.clone(), sim.memory.clone(), cycle, tags.as_slice().into())
+        });
+        sim.machine.tlb.operands = space;
+        match node {
+            Ok(node) => Ok(Place { node, operands }),
+            Err(_) => Err(sim.replay_failed("two states of the accelerator have one key".into())),
+        }
+    }
+
+    /// Brings the machine into the state of a place that was reached by hops.
+    fn restore(&mut self, place: &Place) {
+        let node = self.table.node(place.node);
+        let mut space = OperandSpace::with_operands();
+        for (&(tag, pages), &address) in node.operands.iter().zip(&place.operands) {
+            space.set(tag, moved(address, -pages));
+        }
+        self.tags = node.operands.to_vec();
+        let mut memory = node.memory.clone();
+        memory.shift(node.cycle, self.sim.cycle());
+        let mut machine = node.machine.clone();
+        machine.tlb.operands = space;
+        self.sim.install(machine, memory);
+    }
+
+    /// By number: where an operand comes from, and by how many pages it is moved there.
+    fn sources(&self) -> Vec<Option<(Source, i32)>> {
+        let mut sources = vec![None; OPERANDS];
+        sources[usize::from(operand_space::MAIN_MEMORY)] = Some((MAIN_MEMORY, 0));
+        let commands = self.sim.host.operands.iter().map(|(tag, _)| (*tag, 0));
+        for (source, (tag, moved)) in self.tags.iter().copied().chain(commands).enumerate() {
+            sources[usize::from(tag)] = Some((source as Source, moved));
+        }
+        sources
+    }
+
+    fn start(&self) -> Start {
+        let marks = self.sim.host.mark().map_or(0, |mark| mark + 1);
+        Start { item: self.sim.host.at(), summary: self.sim.summary(), marks }
+    }
+
+    /// Whether a known segment is simulated again (SplitMix64 decides).
+    fn is_checked(&mut self) -> bool {
+        if self.options.check <= 0.0 {
+            return false;
+        }
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) >> 11) as f64 / ((1u64 << 53) as f64) < self.options.check
+    }
+}
+
+/// An address so many pages further on.
+fn moved(address: u64, pages: i32) -> u64 {
+    address.wrapping_add_signed(i64::from(pages) * PAGE as i64)
+}
+
+/// Tells the machine of the operands of the command that comes next.
+#[inline]
+fn tell_operands<H: Host, M: ReplayableMemory>(sim: &mut Simulation<SymbolicHost<H>, M, Timing>) {
+    while let Some(&(tag, address)) = sim.host.operands.get(sim.host.told) {
+        sim.machine.tlb.operands.set(tag, address);
+        sim.host.told += 1;
+    }
+}
+
+/// Whether a boundary may be where the command of an item is accepted.
+fn may_be_boundary(
+    script: &[ScriptItem],
+    at: usize,
+    until: Option<usize>,
+    options: &ReplayOptions,
+    identity: Option<u32>,
+    level: u32,
+) -> bool {
+    let Some(ScriptItem::Command(cmd)) = script.get(at) else { return false };
+    if let Some(until) = until {
+        return at == until;
+    }
+    let chosen = || !belongs_to_loop(cmd) && command_name(cmd, identity).trailing_zeros() >= level;
+    options.every_command || starts_loop(cmd) || chosen()
+}
+
+/// Notes the marks that an observer is told of.
+struct Recorder<'o, O> {
+    observer: &'o mut O,
+    marks: Vec<(Cycle, usize)>,
+}
+
+impl<O: Observer> Observer for Recorder<'_, O> {
+    const ACTIVITY: bool = O::ACTIVITY;
+
+    fn wants_events(&self) -> bool {
+        self.observer.wants_events()
+    }
+
+    fn event(&mut self, cycle: Cycle, event: &Event) {
+        self.observer.event(cycle, event);
+    }
+
+    fn cycles(&mut self, span: Span, activity: &Activity) {
+        self.observer.cycles(span, activity);
+    }
+
+    fn mark(&mut self, cycle: Cycle, mark: usize) {
+        self.marks.push((cycle, mark));
+        self.observer.mark(cycle, mark);
+    }
+}

@@ -1,0 +1,68 @@
+//! A table that is kept between runs: of one configuration behind one memory.
+
+use pollux_isa::ValidConfig;
+
+use super::table::Table;
+use crate::memory::{BandwidthMemory, BenchMemory, MemoryModel};
+use crate::parts::values::Timing;
+
+/// Situations that were simulated, for the next run of the same configuration behind the same memory.
+#[derive(Debug, Default)]
+pub struct ReplayTable {
+    of: Option<(ValidConfig, MemoryModel, u64)>,
+    tables: Option<Tables>,
+}
+
+/// The table, by the kind of memory.
+#[derive(Debug)]
+pub(crate) enum Tables {
+    Bench(Table<BenchMemory<Timing>>),
+    Bandwidth(Table<BandwidthMemory<Timing>>),
+    /// Times of this memory depend on addresses: nothing is kept.
+    None,
+}
+
+impl ReplayTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// States in the table.
+    pub fn states(&self) -> usize {
+        match &self.tables {
+            Some(Tables::Bench(table)) => table.states(),
+            Some(Tables::Bandwidth(table)) => table.states(),
+            Some(Tables::None) | None => 0,
+        }
+    }
+
+    /// The fields of the canonical form that were met, if [they were listed](super::ReplayOptions::drop_field). For tests.
+    pub fn fields(&self) -> Vec<&'static str> {
+        match &self.tables {
+            Some(Tables::Bench(table)) => table.fields.iter().copied().collect(),
+            Some(Tables::Bandwidth(table)) => table.fields.iter().copied().collect(),
+            Some(Tables::None) | None => Vec::new(),
+        }
+    }
+
+    /// The table for runs of this configuration behind this memory with this issue interval; emptied if it was one for others.
+    pub(crate) fn of(
+        &mut self,
+        config: &ValidConfig,
+        memory: &MemoryModel,
+        interval: u64,
+        limit: usize,
+    ) -> &mut Tables {
+        let same = self.of.as_ref().is_some_and(|of| of.0 == *config && of.1 == *memory && of.2 == interval);
+        if !same {
+            self.of = Some((config.clone(), *memory, interval));
+            self.tables = None;
+        }
+        self.tables.get_or_insert_with(|| match memory {
+            MemoryModel::Bench(_) => Tables::Bench(Table::new(limit)),
+            MemoryModel::Bandwidth(_) => Tables::Bandwidth(Table::new(limit)),
+            MemoryModel::Dram(_) | MemoryModel::FireSim(_) => Tables::None,
+        })
+    }
+}

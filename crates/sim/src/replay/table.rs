@@ -1,0 +1,306 @@
+//! The table: states that a boundary was at, and the segments that lead from one to the next.
+//!
+//! Segments that start in one state form a tree over the items of the script. A node of it has as its name the hash of the state and of
+//! the items up to it, so that the tree is two hash tables: names that a longer path leads through, and segments by the name of their
+//! last node. Where operands share pages or do not, there may be several segments with one name.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use pollux_isa::RoccCommand;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::host::ScriptItem;
+use crate::machine::Machine;
+use crate::observation::event::Cycle;
+use crate::parts::values::Timing;
+use crate::port::operand_space::{self, OperandTag};
+use crate::replay::symbolic::without_places;
+use crate::simulation::Passed;
+
+/// How a run is replayed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReplayOptions {
+    /// Bytes that a table may take before it is emptied.
+    pub table_bytes: usize,
+    /// Share of the known segments that are simulated again and compared, chosen by a fixed seed: 0 for none, 1 for all.
+    pub check: f64,
+    /// Every acceptance of a command is a boundary, whatever it costs. For tests.
+    pub every_command: bool,
+    /// This field of the canonical form, `Type.field`, is left out, which must be found out if it matters; the empty name leaves out
+    /// none and only lists the fields. For tests.
+    pub drop_field: Option<&'static str>,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { table_bytes: 200 << 20, check: 0.0, every_command: false, drop_field: None }
+    }
+}
+
+/// What replay did in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct ReplayTotals {
+    /// Cycles taken from the table.
+    pub replayed: u64,
+    /// Known segments that were passed.
+    pub hops: u64,
+    /// Segments that were simulated and recorded.
+    pub recorded: u64,
+    /// Known segments that were simulated again and found to be as recorded.
+    pub checked: u64,
+    /// States in the table at the end.
+    pub states: u64,
+    /// Bytes of the table at the end.
+    pub bytes: u64,
+}
+
+/// Number of a state in the table.
+pub(super) type NodeId = u32;
+
+/// Where an operand comes from: the operands of the state in their order, then those of the segment's commands.
+pub(super) type Source = u16;
+/// Main memory itself.
+pub(super) const MAIN_MEMORY: Source = Source::MAX;
+
+/// What follows from a state and some items.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Segment {
+    /// Items of the script that the host passes.
+    pub items: usize,
+    pub passed: Passed,
+    /// Marks that the host comes to: cycle from the start, and how many marks stand before it in the segment.
+    pub marks: Box<[(Cycle, usize)]>,
+    /// Pages that must be the same, or not.
+    pub coincidences: Box<[Sharing]>,
+    pub end: End,
+}
+
+/// Pages of two operands that are the same, or are not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sharing {
+    /// Operand and page, seen from the one in which it begins.
+    pub pages: [(Source, i32); 2],
+    pub same: bool,
+}
+
+/// How a segment ends.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum End {
+    /// In this state, before a command is accepted. Its operands are these ones, which begin so many pages further on.
+    State(NodeId, Box<[(Source, i32)]>),
+    /// The script is used up and everything is idle.
+    Finished,
+}
+
+impl Segment {
+    /// Whether the operands' pages are as they were when the segment was recorded.
+    fn applies(&self, bases: &[u64]) -> bool {
+        let page = |(source, page): (Source, i32)| {
+            let offset = bases.get(usize::from(source)).map_or(0, |&base| operand_space::page_offset(base));
+            i64::from(page) + offset
+        };
+        self.coincidences.iter().all(|&Sharing { pages: [a, b], same }| (page(a) == page(b)) == same)
+    }
+
+    /// Two recordings of one segment. What was found out about pages may differ in what follows from the rest.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let Self { items, passed, marks, coincidences: _, end } = self;
+        *items == other.items && *passed == other.passed && *marks == other.marks && *end == other.end
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.coincidences) + size_of_val(&*self.marks) + 64
+    }
+}
+
+/// A state.
+#[derive(Debug)]
+pub(super) struct Node<M> {
+    pub key: u128,
+    /// The canonical form, if it is to be compared and not only its hash.
+    form: Option<Box<[u8]>>,
+    /// A machine in this state, the memory behind it, and the cycle in which they were.
+    pub machine: Machine<Timing>,
+    pub memory: M,
+    pub cycle: Cycle,
+    /// The numbers that the machine has for its operands, in their order.
+    pub operands: Box<[(OperandTag, i32)]>,
+}
+
+/// States and segments of one configuration behind one memory.
+#[derive(Debug)]
+pub(crate) struct Table<M> {
+    nodes: Vec<Node<M>>,
+    by_key: HashMap<u128, NodeId>,
+    inner: HashSet<u128>,
+    segments: HashMap<u128, Vec<Segment>>,
+    bytes: usize,
+    limit: usize,
+    /// Fields of the canonical form, if they were listed.
+    pub fields: BTreeSet<&'static str>,
+    /// How often the table was emptied.
+    pub emptied: u64,
+}
+
+/// Two states with one key have different forms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Collision;
+
+/// A name with another item behind it.
+fn extend(name: u128, item: u128) -> u128 {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&name.to_le_bytes());
+    bytes[16..].copy_from_slice(&item.to_le_bytes());
+    xxh3_128(&bytes)
+}
+
+/// The name of an item and its operands, if it matters to time.
+fn item_name(item: &ScriptItem, identity: Option<u32>, operands: &mut Vec<u64>) -> Option<u128> {
+    let (kind, number) = match *item {
+        ScriptItem::Nothing => return None,
+        ScriptItem::Mark => (0, 0),
+        ScriptItem::Fence => (1, 0),
+        ScriptItem::Wait(cycles) => (2, cycles),
+        ScriptItem::Work(cycles) => (3, cycles),
+        ScriptItem::Command(cmd) => {
+            let registers = cmd.dram_registers().into_iter().zip([cmd.rs1, cmd.rs2]);
+            operands.extend(registers.filter(|&(is, address)| is && address != 0).map(|(_, address)| address));
+            return Some(command_name(&cmd, identity));
+        }
+    };
+    Some(u128::from(kind + 1u8) << 64 | u128::from(number))
+}
+
+/// The hash of a command as it matters to time, wherever its operands lie.
+pub(super) fn command_name(cmd: &RoccCommand, identity: Option<u32>) -> u128 {
+    let cmd = without_places(cmd, identity, |address| operand_space::place(1, address));
+    let mut bytes = [0; 17];
+    bytes[0] = cmd.funct;
+    bytes[1..9].copy_from_slice(&cmd.rs1.to_le_bytes());
+    bytes[9..].copy_from_slice(&cmd.rs2.to_le_bytes());
+    xxh3_128(&bytes)
+}
+
+/// Behind the last item.
+const END: u128 = u128::MAX;
+
+impl<M> Table<M> {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            nodes: Vec::new(),
+            by_key: HashMap::new(),
+            inner: HashSet::new(),
+            segments: HashMap::new(),
+            bytes: 0,
+            limit,
+            fields: BTreeSet::new(),
+            emptied: 0,
+        }
+    }
+
+    pub fn states(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> &Node<M> {
+        &self.nodes[id as usize]
+    }
+
+    /// Empties the table if it has grown beyond its limit. What was a state before is none then.
+    pub fn keep_within_limit(&mut self) -> bool {
+        let full = self.bytes > self.limit;
+        if full {
+            *self = Self { emptied: self.emptied + 1, ..Self::new(self.limit) };
+        }
+        full
+    }
+
+    /// The state with this key; `make` is asked for it if it is a new one. `form` is kept and compared if `compares`.
+    pub(super) fn intern(
+        &mut self,
+        key: u128,
+        form: &[u8],
+        compares: bool,
+        make: impl FnOnce() -> (Machine<Timing>, M, Cycle, Box<[(OperandTag, i32)]>),
+    ) -> Result<NodeId, Collision> {
+        if let Some(&id) = self.by_key.get(&key) {
+            return match &self.nodes[id as usize].form {
+                Some(known) if **known != *form => Err(Collision),
+                _ => Ok(id),
+            };
+        }
+        let id = self.nodes.len() as NodeId;
+        let (machine, memory, cycle, operands) = make();
+        // A machine without values is about as large as its form, several times over: queues are allocated for their capacity.
+        self.bytes += size_of::<Node<M>>() + 4 * form.len();
+        let form = compares.then(|| form.into());
+        self.nodes.push(Node { key, form, machine, memory, cycle, operands });
+        self.by_key.insert(key, id);
+        Ok(id)
+    }
+
+    /// The segment that starts in a state with these items, and its operands.
+    pub(super) fn find(
+        &self,
+        node: NodeId,
+        operands: &[u64],
+        script: &[ScriptItem],
+        identity: Option<u32>,
+    ) -> Option<(&Segment, Vec<u64>)> {
+        let mut name = self.nodes[node as usize].key;
+        let mut bases = operands.to_vec();
+        for (i, item) in script.iter().enumerate() {
+            if i > 0 && matches!(item, ScriptItem::Command(_)) {
+                let ends_here = self.segments.get(&name).and_then(|known| known.iter().find(|s| s.applies(&bases)));
+                if let Some(segment) = ends_here {
+                    return Some((segment, bases));
+                }
+            }
+            let Some(item) = item_name(item, identity, &mut bases) else { continue };
+            name = extend(name, item);
+            if !self.inner.contains(&name) {
+                return None;
+            }
+        }
+        let known = self.segments.get(&extend(name, END))?;
+        known.iter().find(|s| s.applies(&bases)).map(|segment| (segment, bases))
+    }
+
+    /// Adds what follows from a state and these items. `None` if it is known already; the segment that contradicts it, if there is one.
+    pub(super) fn insert(
+        &mut self,
+        node: NodeId,
+        operands: &[u64],
+        script: &[ScriptItem],
+        identity: Option<u32>,
+        segment: Segment,
+    ) -> Result<(), Box<Segment>> {
+        let mut name = self.nodes[node as usize].key;
+        let mut bases = operands.to_vec();
+        for item in &script[..segment.items] {
+            let Some(item) = item_name(item, identity, &mut bases) else { continue };
+            name = extend(name, item);
+            if self.inner.insert(name) {
+                self.bytes += 2 * size_of::<u128>();
+            }
+        }
+        if segment.end == End::Finished {
+            name = extend(name, END);
+        }
+        let known = self.segments.entry(name).or_default();
+        match known.iter().find(|s| s.applies(&bases)) {
+            Some(same) if same.agrees(&segment) => {}
+            Some(other) => return Err(Box::new(other.clone())),
+            None => {
+                self.bytes += segment.bytes();
+                known.push(segment);
+            }
+        }
+        Ok(())
+    }
+}
