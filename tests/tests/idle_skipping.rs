@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use pollux_sim::host::Processor;
+use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, NoObserver, Observer};
 use pollux_sim::runner::Outcome;
 use pollux_sim::simulation::{RunError, RunSummary};
@@ -73,4 +75,25 @@ fn skipping_changes_nothing_in_the_random_cases() {
 #[test]
 fn skipping_changes_nothing_in_the_software_cases() {
     assert_equal("software");
+}
+
+/// The same behind caches and with a processor that runs ahead, neither of which the golden cases have.
+#[test]
+fn skipping_changes_nothing_behind_caches_and_with_a_processor_that_runs_ahead() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/software");
+    let processor: Processor = "rocket:loop_ws=30,loop_conv=70".parse().expect("a processor");
+    let memory: MemoryModel = "firesim:l2_kib=4,llc_kib=16,l2_requests=3,llc_misses=2".parse().expect("a memory");
+    for folder in GoldenCase::find(&dir).expect("the cases are part of the project") {
+        let case = GoldenCase::read(&folder).expect("a golden case");
+        let config = config_of(&case).expect("a named configuration");
+        let run = |plain| {
+            let mut runner = bench(&case, &config).memory(memory).processor(Some(processor)).plain(plain).limit(LIMIT);
+            let outcome = runner.run(case.items.clone(), initial_memory(&case), &mut NoObserver).expect("it ends");
+            Run { outcome, error: None }
+        };
+        let (skipping, stepping) = (run(false), run(true));
+        assert_eq!(totals(&skipping), totals(&stepping), "{}", case.name);
+        assert!(skipping.outcome.memory == stepping.outcome.memory, "{}: memory", case.name);
+        assert!(skipping.outcome.summary.simulated <= stepping.outcome.summary.simulated, "{}", case.name);
+    }
 }

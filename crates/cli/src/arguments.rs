@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use pollux::Action;
 use pollux_isa::config::ConfigFile;
 use pollux_isa::{GemminiConfig, ValidConfig};
+use pollux_sim::host::Processor;
 use pollux_sim::memory::MemoryModel;
 
 use crate::failure::Failure;
@@ -70,13 +71,18 @@ impl PolicyName {
 #[derive(Args, Clone, Debug)]
 pub struct CycleArguments {
     /// Memory behind the accelerator's port: `bench[:latency=,a_period=,d_period=]`,
-    /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]` or
-    /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]`.
+    /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]`,
+    /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]` or
+    /// `firesim[:l2_kib=,l2_ways=,l2_hit=,l2_requests=,bus_bytes=,llc_kib=,llc_ways=,llc_port=,llc_misses=]`.
     #[arg(long, value_name = "KIND", default_value = "bench", requires = "cycles")]
     pub memory: MemoryModel,
     /// Cycles from one command of the host to the next, at least.
     #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = values::cycles(), requires = "cycles")]
     pub interval: u64,
+    /// A processor that runs ahead of the accelerator while its commands wait at the port:
+    /// `rocket[:ahead=,loop_ws=,loop_conv=]`. Without this, the host waits with each command until it is accepted.
+    #[arg(long, value_name = "KIND", requires = "cycles")]
+    pub processor: Option<Processor>,
     /// Translate addresses through the TLB, by 4 KiB pages that are mapped to themselves; the walk behind a miss takes so
     /// many cycles. Without this, addresses are physical and no walk ever happens.
     #[arg(long, value_name = "CYCLES", value_parser = clap::value_parser!(u32).range(1..), requires = "cycles")]

@@ -8,8 +8,10 @@ use pollux::Action;
 use pollux::functional::Divisions;
 use pollux::{FunctionalOutcome, Run, RunValues};
 use pollux_asm::Program;
+use pollux_energy::EnergyReport;
 use pollux_isa::StreamItem;
 use pollux_memory::Memory;
+use pollux_sim::counts::CountingObserver;
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::observer::{Cycle, Event, Observer};
 use pollux_sim::report::{Profiler, RunReport};
@@ -19,6 +21,7 @@ use pollux_trace::event_csv;
 use pollux_trace::report::CommandLog;
 
 use crate::arguments::{CycleArguments, PolicyName};
+use crate::energy::Pricing;
 use crate::failure::Failure;
 use crate::files::OutputFile;
 use crate::output::Output;
@@ -50,6 +53,8 @@ pub struct CycleRun {
     pub summary: RunSummary,
     /// What the cycles were spent on, if asked for.
     pub report: Option<RunReport>,
+    /// What it took of energy, if asked for.
+    pub energy: Option<EnergyReport>,
 }
 
 /// What a cycle-level run gives beside its cycles.
@@ -61,7 +66,7 @@ pub struct Wanted {
     pub values: bool,
 }
 
-/// Runs a program that has been checked clock by clock.
+/// Runs a program that has been checked clock by clock; with `pricing`, the run has a report on energy.
 ///
 /// # Errors
 /// A deadlock, the limit, or a file that cannot be written.
@@ -69,9 +74,11 @@ pub fn run_cycles(
     program: &Program,
     setup: &CycleArguments,
     wanted: Wanted,
+    pricing: Option<&Pricing>,
     out: &Output,
 ) -> Result<CycleRun, Failure> {
-    let mut observer = (None, Files::create(setup, out)?);
+    let counting = pricing.is_some().then(CountingObserver::default);
+    let mut observer = (None, (Files::create(setup, out)?, counting));
     if wanted.report {
         observer.0 = Some(Profiler::new(&program.config, &program.items));
     }
@@ -82,6 +89,7 @@ pub fn run_cycles(
         .checked()
         .memory(setup.memory)
         .interval(setup.interval)
+        .processor(setup.processor)
         .translation(setup.page_walk.map_or(Translation::Bare, paged))
         .limit(setup.limit)
         .watch(|position| {
@@ -94,19 +102,21 @@ pub fn run_cycles(
     };
     progress.finish();
     let (summary, memory, divisions) = outcome?;
-    let (profiler, files) = observer;
+    let (profiler, (files, counted)) = observer;
     files.finish()?;
     let report = profiler.map(|profiler| profiler.finish(&summary));
-    Ok(CycleRun { memory, divisions, summary, report })
+    let counted = pricing.zip(counted.as_ref());
+    let energy = counted.map(|(pricing, counted)| pricing.of_program(program, counted, &summary));
+    Ok(CycleRun { memory, divisions, summary, report, energy })
 }
 
 fn observe<'p, V: RunValues>(
     run: Run<'p, V>,
-    observer: &mut (Option<Profiler>, Files),
+    observer: &mut (Option<Profiler>, (Files, Option<CountingObserver>)),
 ) -> Result<pollux::Outcome<'p, V>, pollux::Error> {
     match observer {
         (Some(_), _) => run.observed(observer),
-        (None, files) => run.observed(files),
+        (None, others) => run.observed(others),
     }
 }
 

@@ -6,12 +6,14 @@
 //! * [`options`]: options that have no effect, and files that several options name;
 //! * [`files`], [`interruption`]: files that are complete or not there, whatever happens;
 //! * [`program_file`]: reading and writing programs;
+//! * [`energy`]: energy of runs;
 //! * [`execution`]: running a program on the functional model and on the cycle-level emulator;
 //! * [`layer`]: quantised encoder layers as programs;
 //! * [`output`], [`failure`], [`progress`]: what the user sees, and the exit codes.
 
 mod arguments;
 mod commands;
+mod energy;
 mod execution;
 mod failure;
 mod files;
@@ -62,6 +64,7 @@ enum Command {
     Quantize(commands::quantize::Arguments),
     Model(commands::model::Arguments),
     Report(commands::report::Arguments),
+    Energy(commands::energy::Arguments),
     Isa(commands::isa::Arguments),
     Config(commands::config::Arguments),
     Import(commands::import::Arguments),
@@ -80,6 +83,7 @@ fn execute(command: &Command, out: &Output) -> Result<Outcome, Failure> {
         Command::Quantize(arguments) => commands::quantize::execute(arguments, out),
         Command::Model(arguments) => commands::model::execute(arguments, out),
         Command::Report(arguments) => commands::report::execute(arguments, out),
+        Command::Energy(arguments) => commands::energy::execute(arguments, out),
         Command::Isa(arguments) => commands::isa::execute(arguments, out),
         Command::Config(arguments) => commands::config::execute(arguments, out),
         Command::Import(arguments) => commands::import::execute(arguments, out),

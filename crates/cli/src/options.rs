@@ -193,7 +193,7 @@ impl Files {
         let mut input = |path: &Path| self.inputs.push((option.clone(), path.to_path_buf()));
         values::<InputPath>(matches, argument).into_iter().for_each(|path| input(path));
         values::<NamedPath>(matches, argument).into_iter().for_each(|path| input(path));
-        if argument.get_id() == "config" {
+        if ["config", "energy", "table"].contains(&argument.get_id().as_str()) {
             // A name or a file.
             let files = values::<String>(matches, argument).into_iter().map(Path::new);
             files.filter(|path| path.is_file() || path.as_os_str() == STANDARD_STREAM).for_each(input);
@@ -299,6 +299,7 @@ mod tests {
     const CYCLES: Options = &[
         ("memory", Needs("--cycles")),
         ("interval", Needs("--cycles")),
+        ("processor", Needs("--cycles")),
         ("page-walk", Needs("--cycles")),
         ("limit", Needs("--cycles")),
         ("trace", Needs("--cycles")),
@@ -330,6 +331,7 @@ mod tests {
         ("prune-weights", Subjects),
         ("keep-tokens", Subjects),
     ];
+    const ENERGY: Options = &[("energy", Not("--functional")), ("clock", Needs("--energy=x"))];
     const FUNCTIONAL: Options = &[
         ("functional", Always),
         ("memory", Not("--functional")),
@@ -346,7 +348,12 @@ mod tests {
             "run x",
             &[
                 &[("cycles", Always), ("expect", Always), ("dump", Refused), ("policy", Always), ("config", Always)],
-                &[("report", Needs("--cycles")), ("no-values", Needs("--cycles"))],
+                &[
+                    ("report", Needs("--cycles")),
+                    ("no-values", Needs("--cycles")),
+                    ("energy", Needs("--cycles")),
+                    ("clock", Needs("--cycles --energy=x")),
+                ],
                 CYCLES,
             ],
         ),
@@ -375,7 +382,7 @@ mod tests {
         ),
         ("model quantize x", &[QUANTISATION, NETWORK, &[("text", Subjects), ("output", Always)]]),
         ("model lower x --output x", &[QUANTISATION, NETWORK, LOWERING, &[("text", Subjects)]]),
-        ("model run x", &[QUANTISATION, NETWORK, LOWERING, FUNCTIONAL, &[("text", Subjects)]]),
+        ("model run x", &[QUANTISATION, NETWORK, LOWERING, FUNCTIONAL, ENERGY, &[("text", Subjects)]]),
         (
             "model generate",
             &[
@@ -393,9 +400,17 @@ mod tests {
                 &[("model", Not("--list=x")), ("shape", Not("--list=x")), ("text", Subjects)],
                 &[("tokens", Not("--list=x")), ("layers", Not("--list=x")), ("every", Refused), ("html", Always)],
                 &[("memory", Always), ("interval", Always), ("limit", Always)],
+                &[("energy", Always), ("clock", Needs("--energy=x"))],
                 NETWORK,
                 LOWERING,
             ],
+        ),
+        ("energy tables", &[]),
+        ("energy show x", &[&[("config", Always), ("output", Always)]]),
+        ("energy export x --ert x", &[&[("config", Always), ("art", Always)]]),
+        (
+            "energy import x --node 45nm --output x",
+            &[&[("art", Always), ("name", Always), ("width", Always), ("ignore", Always)]],
         ),
         ("isa", &[&[("config", Refused), ("markdown", Not("mvin"))]]),
         (
@@ -421,6 +436,9 @@ mod tests {
                 "range" | "method" => "mse",
                 "keep-tokens" => "0=0.5",
                 "dimension" => "a=1",
+                "clock" => "1GHz",
+                "processor" => "rocket",
+                "width" => "DRAM=64",
                 "prune-blocks" | "prune-weights" => "0.5",
                 _ => "1",
             }

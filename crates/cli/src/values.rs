@@ -37,6 +37,15 @@ pub fn probability(text: &str) -> Result<f32, String> {
     number(text, |probability: &f32| probability.is_finite() && *probability >= 0.0, "at least 0; none is above 1")
 }
 
+/// A clock in Hz: `1GHz`, `500MHz`.
+pub fn clock(text: &str) -> Result<f64, String> {
+    let units = [("GHz", 1e9), ("MHz", 1e6), ("kHz", 1e3), ("Hz", 1.0)];
+    let found = units.into_iter().find_map(|(unit, hz)| Some((text.strip_suffix(unit)?.trim_end(), hz)));
+    let (digits, hz) = found.ok_or("it has no unit: write 1GHz or 500MHz")?;
+    let number: f64 = number(digits, |number: &f64| number.is_finite() && *number > 0.0, "above 0")?;
+    Ok(number * hz)
+}
+
 /// The factor of a read-out.
 pub fn scale(text: &str) -> Result<f32, String> {
     const RANGE: RangeInclusive<f32> = MIN_SCALE..=MAX_SCALE;
@@ -80,6 +89,12 @@ mod tests {
         }
         assert_eq!([fraction("0"), fraction("0.75")], [Ok(0.0), Ok(0.75)]);
         assert!(["-1", "NaN", "inf"].iter().all(|text| probability(text).is_err()));
+    }
+
+    #[test]
+    fn clocks_have_a_unit() {
+        assert_eq!([clock("1GHz"), clock("0.5 MHz"), clock("2kHz")], [Ok(1e9), Ok(5e5), Ok(2e3)]);
+        assert!(["1", "0GHz", "-1GHz", "nanGHz", "infHz", "GHz", "1 ghz"].iter().all(|text| clock(text).is_err()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use pollux_isa::{RoccCommand, StreamItem};
 use pollux_kernels::View;
 use pollux_memory::Memory;
 use pollux_model::Matrix;
+use pollux_sim::counts::{CountingObserver, EventCounts};
 use pollux_sim::host::{Host, ScriptItem, StreamHost, stream_script};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, Observer};
@@ -90,6 +91,8 @@ pub struct CycleSetup {
     pub host: HostModel,
     /// Stop after so many cycles.
     pub limit: Option<Cycle>,
+    /// Count the events of each operation.
+    pub count: bool,
 }
 
 /// When an operation was at the host: from its first command being presented until the next operation's is.
@@ -112,6 +115,8 @@ pub struct CycleRun {
     pub cycles: Cycle,
     /// For each operation of the compiled model.
     pub operations: Vec<OperationCycles>,
+    /// Events of each operation of the compiled model, if they were counted.
+    pub counts: Option<Vec<EventCounts>>,
     /// What the host's steps were reckoned with.
     pub host: HostModel,
 }
@@ -178,12 +183,12 @@ fn simulate<V: Run>(
 ) -> Result<CycleRun, CompileError> {
     let host = StepHost { values, ..StepHost::new(segments(compiled), setup, &mut memory) };
     let count = compiled.operations.len();
-    let mut starts = Starts(Vec::with_capacity(count));
-    let outcome = runner.run_host(host, memory, &mut starts).map_err(|stopped| {
-        let operation = compiled.operation_name(starts.0.len().checked_sub(1));
+    let mut observer = (Starts(Vec::with_capacity(count)), setup.count.then(CountingObserver::default));
+    let outcome = runner.run_host(host, memory, &mut observer).map_err(|stopped| {
+        let operation = compiled.operation_name(observer.0.0.len().checked_sub(1));
         CompileError::Cycles { operation, source: stopped.error }
     })?;
-    let (summary, Starts(mut starts)) = (outcome.summary, starts);
+    let (summary, (Starts(mut starts), counted)) = (outcome.summary, observer);
     if let Some(violated) = summary.violations.iter().find(|violated| !violated.violation.is_harmless()) {
         return Err(CompileError::Violation(violated));
     }
@@ -194,7 +199,20 @@ fn simulate<V: Run>(
         starts.iter().zip(ends).map(|(&start, end)| OperationCycles { start, cycles: end.saturating_sub(start) });
     let operations = operations.collect();
     let cycles = end.saturating_sub(starts.first().copied().unwrap_or(0));
-    Ok(CycleRun { memory: outcome.memory, summary, cycles, operations, host: setup.host })
+    let counts = counted.map(|counted| by_operation(&counted, count));
+    Ok(CycleRun { memory: outcome.memory, summary, cycles, operations, counts, host: setup.host })
+}
+
+/// The counts of each operation; one that has passed without a cycle has none.
+fn by_operation(counted: &CountingObserver, operations: usize) -> Vec<EventCounts> {
+    let mut counts = vec![EventCounts::default(); operations];
+    for operation in counted.operations() {
+        // Before the first mark stands nothing but the program's beginning.
+        if let Some(counts) = counts.get_mut(operation.mark.unwrap_or(0)) {
+            *counts += operation.counts;
+        }
+    }
+    counts
 }
 
 /// First cycle of each operation that has begun.

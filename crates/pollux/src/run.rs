@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use pollux_asm::Disassembler;
 use pollux_functional::{Action, Counts, Divisions, FunctionalModel, Policy};
 use pollux_memory::Memory;
+use pollux_sim::host::Processor;
 use pollux_sim::machine::{Machine, PageTables, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
@@ -26,6 +27,7 @@ pub struct Run<'p, V: Values = Full> {
     memory: MemoryModel,
     translation: Translation,
     interval: u64,
+    processor: Option<Processor>,
     limit: Option<Cycle>,
     plain: bool,
     action: Action,
@@ -72,6 +74,7 @@ impl<'p> Run<'p> {
             memory: MemoryModel::default(),
             translation: Translation::Bare,
             interval: 1,
+            processor: None,
             limit: None,
             plain: false,
             action: Action::Error,
@@ -86,9 +89,9 @@ impl<'p> Run<'p> {
     /// operand is zero.
     #[must_use]
     pub fn without_values(self) -> Run<'p, Timing> {
-        let Self { program, memory, translation, interval, limit, plain, action, checked, watch, .. } = self;
+        let Self { program, memory, translation, interval, processor, limit, plain, action, checked, watch, .. } = self;
         let values = PhantomData;
-        Run { program, memory, translation, interval, limit, plain, action, checked, watch, values }
+        Run { program, memory, translation, interval, processor, limit, plain, action, checked, watch, values }
     }
 }
 
@@ -109,6 +112,12 @@ impl<'p, V: RunValues> Run<'p, V> {
     #[must_use]
     pub fn interval(self, interval: u64) -> Self {
         Self { interval, ..self }
+    }
+
+    /// A processor that runs ahead of the accelerator, instead of a host that waits with each command until it is accepted.
+    #[must_use]
+    pub fn processor(self, processor: impl Into<Option<Processor>>) -> Self {
+        Self { processor: processor.into(), ..self }
     }
 
     /// Stops after so many cycles. Without a limit, only illegal programs are stopped, after 10 million.
@@ -164,6 +173,7 @@ impl<'p, V: RunValues> Run<'p, V> {
             .memory(self.memory)
             .translation(self.translation)
             .interval(self.interval)
+            .processor(self.processor)
             .limit(self.limit.unwrap_or_else(default_limit))
             .plain(self.plain)
             .watch(self.watch);
@@ -206,7 +216,7 @@ impl<'p> Run<'p> {
 }
 
 /// What a run with these values, or without, has to be told of them: [`Full`] and [`Timing`].
-pub trait RunValues: pollux_sim::runner::Run {
+pub trait RunValues: runner::Run {
     /// The runner, and the divisions whose operands it has to be told about.
     #[doc(hidden)]
     fn runner<'a>(

@@ -1,9 +1,13 @@
 //! Who presents commands at the accelerator's command port (`io.cmd` of `LazyRoCCModuleImp`).
 
+mod run_ahead;
+
 use std::sync::Arc;
 
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
+
+pub use run_ahead::{ParseProcessorError, Processor, RunAheadHost};
 
 /// The destination register that the golden bench gives every command.
 pub const BENCH_RD: u8 = 1;

@@ -35,3 +35,10 @@ pub mod simulation;
 
 pub use observation::{observer, report, violation};
 pub use parts::values;
+
+/// How often each part was used in a run, exactly: what energy is reckoned from, and what a schedule can be priced by beforehand.
+pub mod counts {
+    pub use crate::observation::counting::{CountingObserver, mark_names};
+    pub use crate::observation::counts::*;
+    pub use crate::observation::observer::CountedOperation;
+}

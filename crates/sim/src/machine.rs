@@ -29,6 +29,7 @@ use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
 use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
 use crate::observation::activity::{Activity, Block, Cause, Spent};
+use crate::observation::counts::EventCounts;
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
 pub use crate::parts::banks::{AccRow, SpadRow};
 use crate::parts::canonical::{Canon, Canonical};
@@ -368,6 +369,13 @@ impl<V: Values> Machine<V> {
     /// Memory traffic so far.
     pub fn traffic(&self) -> &PortTraffic {
         self.port.traffic()
+    }
+
+    /// What its units did so far that no event tells; the other counts are 0.
+    pub(crate) fn unit_counts(&self) -> EventCounts {
+        let (normalizer, readout) = self.scratchpad.mvout.counts();
+        let (mvin, tlb) = (self.scratchpad.mvin.counts(), self.tlb.counts());
+        EventCounts { mvin, normalizer, readout, tlb, ..EventCounts::default() }
     }
 
     /// Commands accepted at the command port so far.

@@ -1,12 +1,14 @@
-//! What stands behind the accelerator's memory port: a trait, the golden bench's port, and two models of a real system.
+//! What stands behind the accelerator's memory port: a trait, the golden bench's port, and three models of a real system.
 //!
-//! The three models share the port rules of TileLink: one beat per channel and cycle, a burst of Put beats is answered
+//! The models share the port rules of TileLink: one beat per channel and cycle, a burst of Put beats is answered
 //! once, and a response's beats are offered back to back. A read sees memory as it is when its request is accepted, and
 //! a write beat changes memory when it is accepted.
 //!
 //! * [`BenchMemory`]: fixed latency, strictly in order, with throttled ports: what the golden traces were recorded with.
 //! * [`BandwidthMemory`]: latency, bandwidth and a bound on outstanding requests.
 //! * [`DramL2Memory`]: a shared L2 cache in front of banked DRAM with published timing parameters.
+//! * [`FireSimMemory`]: an L2 and a last-level cache with miss limits and random victims in front of DRAM, as in FireSim's
+//!   measurements.
 //!
 //! [`MemoryModel`] is any of them as a value, with a text form.
 //!
@@ -16,19 +18,20 @@
 mod bandwidth;
 mod bench;
 mod dram;
+mod firesim;
 mod model;
 
+pub use crate::observation::counts::PortTraffic;
 pub use bandwidth::{BandwidthMemory, BandwidthParameters};
 pub use bench::{BenchMemory, BenchParameters};
 pub use dram::{CacheParameters, DramL2Memory, DramL2Parameters, DramParameters};
+pub use firesim::{FireSimMemory, FireSimParameters};
 pub use model::{MemoryModel, ParseMemoryError};
 
 use std::collections::VecDeque;
-use std::ops::{Add, Sub};
 
 use pollux_isa::config::limits;
 use pollux_memory::Memory;
-use serde::Serialize;
 
 use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
 use crate::parts::canonical::{Canon, Canonical};
@@ -235,54 +238,6 @@ impl<V: Values> ResponseQueue<V> {
 
     fn next_event(&self, cycle: Cycle) -> Option<Cycle> {
         self.offered().filter(|offered| *offered > cycle)
-    }
-}
-
-/// Traffic at the port since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PortTraffic {
-    /// Read requests.
-    pub reads: u64,
-    /// Write requests.
-    pub writes: u64,
-    /// Bytes of the read requests.
-    pub read_bytes: u64,
-    /// Enabled bytes of the write beats.
-    pub written_bytes: u64,
-    /// Beats of data taken on channel D.
-    pub read_beats: u64,
-    /// Beats of writes accepted on channel A.
-    pub write_beats: u64,
-}
-
-impl PortTraffic {
-    fn combine(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
-        let Self { reads, writes, read_bytes, written_bytes, read_beats, write_beats } = self;
-        Self {
-            reads: f(reads, other.reads),
-            writes: f(writes, other.writes),
-            read_bytes: f(read_bytes, other.read_bytes),
-            written_bytes: f(written_bytes, other.written_bytes),
-            read_beats: f(read_beats, other.read_beats),
-            write_beats: f(write_beats, other.write_beats),
-        }
-    }
-}
-
-impl Add for PortTraffic {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        self.combine(other, u64::wrapping_add)
-    }
-}
-
-/// The traffic since an earlier moment.
-impl Sub for PortTraffic {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        self.combine(earlier, u64::wrapping_sub)
     }
 }
 

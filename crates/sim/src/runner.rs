@@ -7,9 +7,11 @@ use pollux_isa::{StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use thiserror::Error;
 
-use crate::host::{Host, ScriptItem, StreamHost};
+use crate::host::{Host, Processor, RunAheadHost, ScriptItem, StreamHost};
 use crate::machine::Machine;
-use crate::memory::{BandwidthMemory, BenchMemory, DramL2Memory, MemoryModel, MemorySystem, ReplayableMemory};
+use crate::memory::{
+    BandwidthMemory, BenchMemory, DramL2Memory, FireSimMemory, MemoryModel, MemorySystem, ReplayableMemory,
+};
 use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
 use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
@@ -38,6 +40,7 @@ pub struct Runner<'a, V: Values = Full> {
     translation: Translation,
     memory: MemoryModel,
     interval: u64,
+    processor: Option<Processor>,
     limit: Cycle,
     watchdog: u64,
     plain: bool,
@@ -83,6 +86,7 @@ impl<'a> Runner<'a> {
             translation: Translation::Bare,
             memory: MemoryModel::default(),
             interval: 1,
+            processor: None,
             limit: Cycle::MAX,
             watchdog: WATCHDOG,
             plain: false,
@@ -99,10 +103,25 @@ impl<'a> Runner<'a> {
     /// [`Runner::zero_divisors`] none is taken to be.
     #[must_use]
     pub fn without_values(self) -> Runner<'a, Timing> {
-        let Self { config, oracle: (), translation, memory, interval, limit, watchdog, plain, watch, .. } = self;
+        let Self {
+            config, oracle: (), translation, memory, interval, processor, limit, watchdog, plain, watch, ..
+        } = self;
         let oracle = ZeroDivisors::default();
         let replay = Some(ReplayOptions::default());
-        Runner { config, oracle, translation, memory, interval, limit, watchdog, plain, watch, replay, table: None }
+        Runner {
+            config,
+            oracle,
+            translation,
+            memory,
+            interval,
+            processor,
+            limit,
+            watchdog,
+            plain,
+            watch,
+            replay,
+            table: None,
+        }
     }
 }
 
@@ -147,6 +166,13 @@ impl<'a, V: Values> Runner<'a, V> {
         Self { interval, ..self }
     }
 
+    /// A processor that runs ahead of the accelerator instead of the golden bench's host, which waits with each command until it is
+    /// accepted. For [`Runner::run`].
+    #[must_use]
+    pub fn processor(self, processor: Option<Processor>) -> Self {
+        Self { processor, ..self }
+    }
+
     /// Stops a run that has not come to its end after so many cycles.
     #[must_use]
     pub fn limit(self, limit: Cycle) -> Self {
@@ -184,7 +210,12 @@ impl<V: Run> Runner<'_, V> {
         mut memory: Memory,
         observer: &mut impl Observer,
     ) -> Result<Outcome<V>, Box<Stopped<V>>> {
-        let host = StreamHost::new(items.into(), self.interval, &mut memory);
+        let items = items.into();
+        if let Some(processor) = self.processor {
+            let host = RunAheadHost::new(items, processor, self.interval, &mut memory);
+            return self.run_host(host, memory, observer);
+        }
+        let host = StreamHost::new(items, self.interval, &mut memory);
         self.run_host(host, memory, observer)
     }
 
@@ -233,7 +264,10 @@ impl Run for Timing {
         memory: Memory,
         observer: &mut O,
     ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
+        // A stretch that is replayed has no events to be counted, and replay does not know the processor's queue.
         let replayable = !observer.wants_events()
+            && !observer.wants_counts()
+            && runner.processor.is_none()
             && !O::ACTIVITY
             && !runner.plain
             && runner.translation == Translation::Bare
@@ -319,6 +353,7 @@ impl<V: Values> Runner<'_, V> {
                 self.simulate(host, BandwidthMemory::with_values(p, beat_bytes, memory), observer)
             }
             MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::with_values(p, beat_bytes, memory), observer),
+            MemoryModel::FireSim(p) => self.simulate(host, FireSimMemory::with_values(p, beat_bytes, memory), observer),
         }
     }
 
@@ -330,6 +365,9 @@ impl<V: Values> Runner<'_, V> {
     ) -> Result<Outcome<V>, Box<Stopped<V>>> {
         let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
         let mut simulation = Simulation::with_machine(machine, host, memory, observer.wants_events());
+        if observer.wants_counts() {
+            simulation.count_events(self.config);
+        }
         simulation.skip_idle = !self.plain;
         simulation.watchdog = self.watchdog;
         let result = simulation.run_watched(observer, self.limit, &mut self.watch);

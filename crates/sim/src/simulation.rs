@@ -11,8 +11,9 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
+use crate::observation::counts::EventCounts;
 use crate::observation::event::{Cycle, EventBuffer};
-use crate::observation::observer::Observer;
+use crate::observation::observer::{CountedOperation, Observer};
 use crate::observation::violation::{Violated, Violations};
 use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{PageFault, Translation};
@@ -176,6 +177,8 @@ pub struct Simulation<H, M, V: Values = Full> {
     summary: RunSummary,
     /// The mark that the observer was told of last.
     mark: Option<usize>,
+    /// The counts of which the observer was told, and the cycle up to which they are.
+    told: (Cycle, EventCounts),
     /// Cycles since the last one with an outcome in which something moved.
     turning: u64,
     /// The run ends if something moves in so many cycles and nothing comes of it: no command is accepted, issued or completed, no beat
@@ -235,10 +238,16 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
             activity: Activity::default(),
             summary: RunSummary::default(),
             mark: None,
+            told: Default::default(),
             turning: 0,
             watchdog: WATCHDOG,
             skip_idle: true,
         }
+    }
+
+    /// Counts the events from now on, for [`Observer::counted`].
+    pub fn count_events(&mut self, config: &ValidConfig) {
+        self.events.count(config);
     }
 
     /// The cycle that comes next.
@@ -290,10 +299,27 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
 
     fn tell_mark(&mut self, observer: &mut impl Observer) {
         let mark = self.host.mark();
-        if let Some(mark) = mark.filter(|_| mark != self.mark) {
+        if mark == self.mark {
+            return;
+        }
+        self.tell_counts(observer);
+        if let Some(mark) = mark {
             observer.mark(self.cycle, mark);
         }
         self.mark = mark;
+    }
+
+    /// Tells the observer what has been counted since it was told last.
+    fn tell_counts(&mut self, observer: &mut impl Observer) {
+        if self.events.counts().is_none() || self.cycle == self.told.0 {
+            return;
+        }
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
+        let Some(&events) = self.events.counts() else { return };
+        let counts = events + self.machine.unit_counts();
+        let (start, before) = std::mem::replace(&mut self.told, (self.cycle, counts));
+        let cycles = self.cycle - start;
+        observer.counted(&CountedOperation { mark: self.mark, start, cycles, counts: counts - before });
     }
 
     /// Lets the cycles pass in which nothing but rows of the execute controller moves. False if the next one is none of them.
@@ -359,7 +385,9 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         limit: Cycle,
         watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
     ) -> Result<RunSummary, RunError> {
-        self.advance(observer, limit, watch, |_| false)?;
+        let result = self.advance(observer, limit, watch, |_| false);
+        self.tell_counts(observer);
+        result?;
         Ok(self.summary())
     }
 

@@ -63,8 +63,11 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
     let wanted = Wanted { report: true, values: true };
-    let cycles =
-        if arguments.cycles { Some(execution::run_cycles(&program, &arguments.setup, wanted, out)?) } else { None };
+    let cycles = if arguments.cycles {
+        Some(execution::run_cycles(&program, &arguments.setup, wanted, None, out)?)
+    } else {
+        None
+    };
     if let Some(run) = &cycles {
         execution::violations(&run.summary, PolicyName::Error)?;
     }

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod dis;
+pub mod energy;
 pub mod import;
 pub mod isa;
 pub mod lower;

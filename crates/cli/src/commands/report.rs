@@ -9,13 +9,16 @@ use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::time_cycles;
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
+use pollux_energy::EnergyReport;
 use pollux_kernels::Mask;
+use serde::Serialize;
 
 use super::lower::list;
 use super::model::graph::{self, GraphArguments};
 use super::model::{
     LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
 };
+use crate::energy::{EnergyArguments, Pricing};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, NamedPath, OutputPath};
 use crate::options::{Given, Subject};
@@ -33,6 +36,7 @@ Examples:
   pollux report --shape gpt2 --layers 2 --tokens 16
   pollux report --shape resnet50 --image 64
   pollux report --list programs/parity/mobilenet.toml --every
+  pollux report --shape minilm-l6 --tokens 64 --energy horowitz45-lpddr4
   pollux report --shape minilm-l6 --tokens 64 --plan plan.toml --json";
 
 /// Where the cycles of a whole model go.
@@ -75,7 +79,20 @@ pub struct Arguments {
     lowering: LoweringArguments,
     #[command(flatten)]
     simulation: SimulationArguments,
+    #[command(flatten)]
+    energy: EnergyArguments,
 }
+
+/// The report with the energy of the run.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    energy: Option<EnergyReport>,
+}
+
+/// A report, and the prices of its events, if energy is asked for.
+type Priced = (Report, Option<Pricing>);
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
@@ -84,50 +101,62 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             "--every is for the table: the JSON document has every operation without it".to_owned(),
         ));
     }
-    let report = match (&arguments.model, &arguments.shape, &arguments.list) {
+    let (report, pricing) = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
         (None, None, Some(file)) => of_list(arguments, file, out)?,
         (None, None, None) => return Err(Failure::Usage("give --model with --text, --shape or --list".to_owned())),
     };
+    let energy = pricing.as_ref().map(|pricing| pricing.of_parts(&report).text());
     if let Some(path) = &arguments.html {
-        out.write(path, report.html().map_err(failure)?.as_bytes())?;
+        let section = energy.as_ref().map(|text| ("Energy", text.as_str()));
+        out.write(path, report.html_with(section).map_err(failure)?.as_bytes())?;
     }
-    out.json(&report)?;
+    out.json(&Document { report: &report, energy: pricing.as_ref().map(|pricing| pricing.of_model(&report)) })?;
     out.text(&report.table(arguments.every))?;
+    if let Some(text) = energy {
+        let every = pricing.filter(|_| arguments.every).map(|pricing| pricing.of_model(&report).text());
+        out.text(&format!("\n{}", every.unwrap_or(text)))?;
+    }
     Ok(Outcome::Agrees)
 }
 
-fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Report, Failure> {
+fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Priced, Failure> {
     let subject = graph::subject(directory);
     subject.check(&directory.display().to_string(), &arguments.given)?;
     if subject.is_network() {
-        let setup = arguments.simulation.setup();
-        return graph::report(Some(directory), &arguments.graph, &arguments.lowering, &setup, out);
+        return of_network(arguments, Some(directory), out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
-    let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
+    let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup_for(&arguments.energy));
+    let pricing = arguments.energy.pricing(&config)?;
     let text = required(arguments.text.as_ref())?;
     let model = QuantisationArguments::default().load(directory, out)?;
     note_left_out(&model, text, out)?;
     let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
     let tokens = run.tokens;
     let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;
-    Ok(Report { title: format!("{}, {tokens} tokens", directory.display()), ..report })
+    Ok((Report { title: format!("{}, {tokens} tokens", directory.display()), ..report }, pricing))
 }
 
-fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Report, Failure> {
+fn of_network(arguments: &Arguments, path: Option<&Path>, out: &Output) -> Result<Priced, Failure> {
+    let pricing = arguments.energy.pricing(&arguments.lowering.config_or(graph::DEFAULT_CONFIG)?)?;
+    let setup = arguments.simulation.setup_for(&arguments.energy);
+    Ok((graph::report(path, &arguments.graph, &arguments.lowering, &setup, out)?, pricing))
+}
+
+fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Priced, Failure> {
     Subject::List.check(&file.display().to_string(), &arguments.given)?;
     let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
     of_compiled(arguments, &file.display().to_string(), &compiled, out)
 }
 
-fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {
+fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Priced, Failure> {
     let subject = if shape == graph::RESNET50 { Subject::ResnetShape } else { Subject::TransformerShape };
     subject.check(shape, &arguments.given)?;
     if subject.is_network() {
         arguments.given.refuse(&["tokens", "layers"], "resnet50 has an image, and all its layers: leave it out")?;
-        return graph::report(None, &arguments.graph, &arguments.lowering, &arguments.simulation.setup(), out);
+        return of_network(arguments, None, out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let mut shape = Shape::by_name(shape).map_err(failure)?;
@@ -148,8 +177,9 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, 
     of_compiled(arguments, &format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), &compiled, out)
 }
 
-fn of_compiled(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Report, Failure> {
-    let (memory, setup) = (compiled.program.initial_memory(), arguments.simulation.setup());
+fn of_compiled(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Priced, Failure> {
+    let pricing = arguments.energy.pricing(&compiled.program.config)?;
+    let (memory, setup) = (compiled.program.initial_memory(), arguments.simulation.setup_for(&arguments.energy));
     let run = with_progress(out, |progress| time_cycles(compiled, memory, &setup, progress))?;
-    Ok(Report::new(title, compiled, &run))
+    Ok((Report::new(title, compiled, &run), pricing))
 }

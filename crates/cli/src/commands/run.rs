@@ -12,11 +12,12 @@ use pollux_trace::report::{Format, render};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
+use crate::energy::{self, Pricing};
 use crate::execution::{self, CycleRun, Wanted};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted, grouped};
-use crate::{program_file, progress};
+use crate::{program_file, progress, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,7 @@ Examples:
   pollux run matmul.pbin --dump C=c.npy
   pollux run matmul.pbin --cycles --memory bandwidth:bytes=8,latency=100
   pollux run matmul.pbin --cycles --report text
+  pollux run matmul.pbin --cycles --energy horowitz45-lpddr4
   pollux run matmul.pbin --cycles --no-values
   pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv";
 
@@ -65,6 +67,13 @@ pub struct Arguments {
     /// traffic, banks, operations, and Gemmini's own counters.
     #[arg(long, value_name = "FORM", requires = "cycles")]
     report: Option<ReportForm>,
+    /// Energy by component and operation, from the exact counts of what happened: a built-in table (`pollux energy tables`)
+    /// or a file (`*.toml`).
+    #[arg(long, value_name = "TABLE", requires = "cycles")]
+    energy: Option<String>,
+    /// Clock, for seconds, leakage and the energy-delay product.
+    #[arg(long, value_name = "CLOCK", default_value = energy::CLOCK, value_parser = values::clock, requires = "energy")]
+    clock: f64,
 }
 
 /// How the cycles are reported.
@@ -115,10 +124,11 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             arguments.file.display()
         )));
     }
+    let pricing = Pricing::load(arguments.energy.as_ref(), arguments.clock, &program.config)?;
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
         let wanted = Wanted { report: arguments.report.is_some(), values: !arguments.no_values };
-        let run = execution::run_cycles(&program, &arguments.setup, wanted, out)?;
+        let run = execution::run_cycles(&program, &arguments.setup, wanted, pricing.as_ref(), out)?;
         warnings.extend(execution::violations(&run.summary, arguments.policy)?);
         Run::Cycles(Box::new(run))
     } else {
@@ -160,6 +170,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
     out.text(&run.report(Format::Text))?;
     out.text(&run.text())?;
+    out.text(&run.energy_text())?;
     out.text(&comparisons.iter().map(comparison_text).collect::<String>())?;
     out.text(&text)?;
     Ok(Outcome::of(agrees))
@@ -173,6 +184,12 @@ fn check_forms(arguments: &Arguments, out: &Output) -> Result<(), Failure> {
     if out.is_json() {
         return Err(Failure::Usage(
             "--report csv and --json exclude each other: --report json has all numbers".to_owned(),
+        ));
+    }
+    if arguments.energy.is_some() {
+        return Err(Failure::Usage(
+            "--report csv prints nothing but its table, so that --energy has no effect: --report json has both"
+                .to_owned(),
         ));
     }
     match arguments.dump.iter().find(|dump| dump.file.is_none()) {
@@ -225,7 +242,7 @@ impl Run<'_> {
                     "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
                     "reads": traffic.reads, "writes": traffic.writes,
                     "bytes_in": traffic.read_bytes, "bytes_out": traffic.written_bytes, "report": run.report,
-                    "violations": summary.violations, "values": run.memory.is_some(),
+                    "violations": summary.violations, "energy": run.energy, "values": run.memory.is_some(),
                     "divisions": divisions.map(Divisions::count),
                     "zero_divisions": divisions.map(|divisions| divisions.zero().len()),
                 })
@@ -251,6 +268,14 @@ impl Run<'_> {
                 counted(run.summary.traffic.written_bytes, "byte"),
                 if run.memory.is_some() { String::new() } else { left_out(&run.divisions) },
             ),
+        }
+    }
+
+    /// The report on energy, if there is one.
+    fn energy_text(&self) -> String {
+        match self {
+            Self::Functional(_) => String::new(),
+            Self::Cycles(run) => run.energy.as_ref().map(|energy| format!("\n{}\n", energy.text())).unwrap_or_default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use pollux_sim::counts::EventCounts;
 use serde::Serialize;
 
 use crate::execute::CycleRun;
@@ -91,6 +92,9 @@ pub struct OperationFigures {
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
+    /// How often each part of the accelerator was used, if it was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<EventCounts>,
 }
 
 /// The report on a run.
@@ -129,7 +133,10 @@ impl Report {
             figures.derive(run.cycles, macs_per_cycle);
             figures
         };
-        let operations = compiled.operations.iter().zip(&run.operations).map(|(operation, cycles)| OperationFigures {
+        let counts = |index| run.counts.as_ref().and_then(|counts| counts.get(index).copied());
+        let operations = compiled.operations.iter().zip(&run.operations).enumerate();
+        let operations = operations.map(|(index, (operation, cycles))| OperationFigures {
+            counts: counts(index),
             layer: operation.layer,
             class: operation.class,
             host: operation.host.is_some(),
@@ -191,6 +198,30 @@ impl Report {
             parts,
             operations,
         }
+    }
+
+    /// Name, cycles and counts of each operation, if they were counted.
+    pub fn counted_operations(&self) -> Vec<(String, u64, EventCounts)> {
+        let counted = |operation: &OperationFigures| {
+            Some((operation.figures.name.clone(), operation.figures.cycles, operation.counts?))
+        };
+        self.operations.iter().filter_map(counted).collect()
+    }
+
+    /// The same by operation of a layer, summed over the layers.
+    pub fn counted_parts(&self) -> Vec<(String, u64, EventCounts)> {
+        let mut parts: Vec<(String, u64, EventCounts)> = Vec::new();
+        for (name, cycles, counts) in self.counted_operations() {
+            let name = crate::plan::part(&name);
+            match parts.iter_mut().find(|part| part.0 == name) {
+                Some(part) => {
+                    part.1 += cycles;
+                    part.2 += counts;
+                }
+                None => parts.push((name.to_owned(), cycles, counts)),
+            }
+        }
+        parts
     }
 
     /// Tables for people: by operation summed over the layers, by layer, by class. With `every`, each operation of each

@@ -16,6 +16,14 @@ impl Report {
     /// # Errors
     /// A plot that cannot be drawn.
     pub fn html(&self) -> Result<String, CompileError> {
+        self.html_with(None)
+    }
+
+    /// The page with a section more: a heading, and text that is shown as it is.
+    ///
+    /// # Errors
+    /// A plot that cannot be drawn.
+    pub fn html_with(&self, section: Option<(&str, &str)>) -> Result<String, CompileError> {
         let mut page = String::new();
         let title = escape(&format!("{} on {}", self.title, self.config));
         let _ = write!(
@@ -44,6 +52,9 @@ impl Report {
         ];
         for (heading, rows) in sections.into_iter().filter(|(_, rows)| !rows.is_empty()) {
             page.push_str(&table(heading, &rows, self.host.is_some()));
+        }
+        if let Some((heading, text)) = section {
+            let _ = writeln!(page, "<h2>{}</h2>\n<pre>{}</pre>", escape(heading), escape(text));
         }
         page.push_str("</html>\n");
         Ok(page)

@@ -78,7 +78,7 @@ impl<V: Values> Scratchpad<V> {
     pub(super) fn stream(&mut self, cycles: u32, stream: &RowStream, events: &mut EventBuffer) {
         let &RowStream { bank, next, step } = stream;
         self.spad_banks[bank.index()].stream(cycles, next, step);
-        events.push(Event::SpadRead { bank: bank.0, row: next.0, port: Port::Ex });
+        events.push_each(Event::SpadRead { bank: bank.0, row: next.0, port: Port::Ex }, cycles);
     }
 }
 

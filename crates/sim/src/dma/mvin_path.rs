@@ -27,6 +27,7 @@ use crate::dma::zero_writer::{ZeroWriter, ZeroWriterReq};
 use crate::memories::vector_scalar_multiplier::{
     MvinTag, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
+use crate::observation::counts::MvinCounts;
 use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::row::{AccLanes, SpadLanes};
@@ -143,6 +144,11 @@ impl<V: Values> MvinPath<V> {
             zero_repeater: PixelRepeater::new(dim, layout, passthrough),
             empty: true,
         }
+    }
+
+    /// Rows multiplied so far.
+    pub fn counts(&self) -> MvinCounts {
+        MvinCounts { narrow: self.narrow.multiplied(), wide: self.wide.multiplied() }
     }
 
     /// True if no request and no row is inside.

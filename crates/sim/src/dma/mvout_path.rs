@@ -31,6 +31,7 @@ use crate::memories::accumulator_mem::{AccumulatorMem, ReadoutRequest};
 use crate::memories::accumulator_scale::AccumulatorScale;
 use crate::memories::normalizer::{NormalizedInput, Normalizer};
 use crate::observation::activity::{Cause, Spent};
+use crate::observation::counts::{NormalizerCounts, ReadoutCounts};
 use crate::observation::event::{EventBuffer, Port};
 use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, acc_place, spad_place};
@@ -168,6 +169,11 @@ pub struct MvoutPath<V: Values = Full> {
     acc_scale: AccumulatorScale<V>,
     #[canon(skip = "values")]
     idle_port: IdlePort,
+    /// Rows that entered the two units so far.
+    #[canon(skip = "statistics")]
+    normalizer_rows: NormalizerCounts,
+    #[canon(skip = "statistics")]
+    readout_rows: ReadoutCounts,
 }
 
 impl<V: Values> MvoutPath<V> {
@@ -186,7 +192,14 @@ impl<V: Values> MvoutPath<V> {
             normalizer: Normalizer::new(config),
             acc_scale: AccumulatorScale::new(config),
             idle_port: IdlePort::default(),
+            normalizer_rows: NormalizerCounts::default(),
+            readout_rows: ReadoutCounts::default(),
         }
+    }
+
+    /// Rows that entered the normalizer and the scale unit so far.
+    pub fn counts(&self) -> (NormalizerCounts, ReadoutCounts) {
+        (self.normalizer_rows, self.readout_rows)
     }
 
     /// The oracle for what timing has to know about values.
@@ -376,10 +389,16 @@ impl<V: Values> MvoutPath<V> {
         let port_constants = self.port_constants(wires, acc_banks);
         self.idle_port.tick(dispatched, store);
         let normalized = if wires.norm_out_taken { self.normalizer.out() } else { None };
+        if let Some(row) = &normalized {
+            self.readout_rows.add_row(row.resp.readout.activation);
+        }
         let mut changed = self.acc_scale.tick(normalized, wires.scale_out_taken);
         let input = self.normalizer_input(wires, acc_banks);
         let overtakes = input.as_ref().is_some_and(|input| self.normalizer.overtakes(input, wires.norm_out_taken));
         events.require(!overtakes, Violation::RowOvertaken);
+        if let Some(input) = &input {
+            self.normalizer_rows.add_row(input.cmd);
+        }
         changed |= self.normalizer.tick(input, wires.norm_out_taken, &port_constants);
         changed |= wires.issue_leaves || wires.scale_leaves || wires.norm_leaves || dispatched || store.is_some();
         self.tick_queues(wires, dispatched);

@@ -306,7 +306,7 @@ impl<V: Values> ExecuteController<V> {
 }
 
 pub(crate) fn record<V: Values>(results: &ExResults<V>, control: &ControlWires<'_, V>, events: &mut EventBuffer) {
-    if !events.enabled() {
+    if !events.listening() {
         return;
     }
     if let Some((request, _)) = control.request {

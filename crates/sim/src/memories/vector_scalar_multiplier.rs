@@ -117,6 +117,9 @@ pub struct VectorScalarMultiplier<R> {
     scale_row: ScaleRow<R>,
     #[canon(skip = "constant")]
     dim: usize,
+    /// Rows multiplied so far.
+    #[canon(skip = "statistics")]
+    multiplied: u64,
 }
 
 impl<R: Copy> VectorScalarMultiplier<R> {
@@ -131,7 +134,12 @@ impl<R: Copy> VectorScalarMultiplier<R> {
                 identity: identity.to_bits(),
             },
         };
-        Self { in_q: Queue::plain(IN_QUEUE_DEPTH), input: None, scaler, scale_row, dim }
+        Self { in_q: Queue::plain(IN_QUEUE_DEPTH), input: None, scaler, scale_row, dim, multiplied: 0 }
+    }
+
+    /// Rows multiplied so far.
+    pub fn multiplied(&self) -> u64 {
+        self.multiplied
     }
 
     /// `req.ready` of the queue in front.
@@ -190,6 +198,7 @@ impl<R: Copy> VectorScalarMultiplier<R> {
                     copy
                 });
                 let consumed = row.is_some();
+                self.multiplied += u64::from(consumed);
                 pipeline.tick(row, resp_taken);
                 (consumed, moved)
             }
@@ -202,6 +211,7 @@ impl<R: Copy> VectorScalarMultiplier<R> {
                     let mut copy = copy_of(input);
                     if !whole {
                         (self.scale_row)(&mut copy.row, self.dim, input.scale);
+                        self.multiplied += 1;
                     }
                     rows[tail] = Some(copy);
                 }

@@ -18,7 +18,7 @@ use crate::port::tilelink::{ABeat, DBeat};
 const LINE_BYTES: u64 = 64;
 
 /// A time; as many as the clock can count cycles of a microsecond fit.
-type Picoseconds = u128;
+pub(super) type Picoseconds = u128;
 
 /// The L2 cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,12 @@ impl DramParameters {
         Self::from_clocks(1070, 16384, [13, 9, 13, 13, 32, 15, 7, 4, 7290, 328])
     }
 
+    /// DDR3 of FireSim's memory model at 1 GHz: the defaults of `DRAMProgrammableTimings` (firesim,
+    /// `sim/midas/src/main/scala/midas/models/dram/DramCommon.scala`: sg093, x8, 2 Gb), eight devices with rows of 1 KiB.
+    pub const fn fased() -> Self {
+        Self::from_clocks(1000, 8192, [14, 10, 14, 14, 33, 15, 8, 4, 7800, 160])
+    }
+
     /// LPDDR3-1600 (RL 12), two 8 Gb x32 devices: `configs/LPDDR3_8Gb_x32_1600.ini` of umd-memsys/DRAMsim3 at 0eb6360.
     pub const fn lpddr3_1600() -> Self {
         Self::from_clocks(1250, 8192, [12, 9, 15, 15, 34, 12, 6, 4, 3120, 168])
@@ -134,7 +140,7 @@ struct Bank {
 
 /// The DRAM channel; times in picoseconds since cycle 0.
 #[derive(Clone, Debug)]
-struct Dram {
+pub(super) struct Dram {
     parameters: DramParameters,
     banks: Vec<Bank>,
     /// When the data bus is free.
@@ -144,8 +150,20 @@ struct Dram {
 }
 
 impl Dram {
+    /// A channel with all banks closed.
+    pub(super) fn new(parameters: DramParameters) -> Self {
+        let banks = vec![Bank::default(); parameters.banks.max(1) as usize];
+        let parameters = DramParameters { banks: parameters.banks.max(1), ..parameters };
+        Self { parameters, banks, bus: 0, hits: 0, accesses: 0 }
+    }
+
+    /// Bursts, and those of them that found their row open.
+    pub(super) fn statistics(&self) -> (u64, u64) {
+        (self.accesses, self.hits)
+    }
+
     /// Performs one burst, asked for at `now`; returns when its data is through.
-    fn access(&mut self, address: u64, write: bool, now: Picoseconds) -> Picoseconds {
+    pub(super) fn access(&mut self, address: u64, write: bool, now: Picoseconds) -> Picoseconds {
         let (p, ps) = (self.parameters, Picoseconds::from);
         // Consecutive rows go to consecutive banks.
         let (bank, row) = (address / p.row_bytes % p.banks, address / p.row_bytes / p.banks);
@@ -217,12 +235,11 @@ impl<V: Values> DramL2Memory<V> {
         let DramL2Parameters { cache, dram: timings, clock_mhz, outstanding } = parameters;
         let ways = cache.ways.max(1);
         let sets = (cache.kib * 1024 / LINE_BYTES / ways).max(1);
-        let banks = vec![Bank::default(); timings.banks.max(1) as usize];
         Self {
             cache: CacheParameters { ways, ..cache },
             lines: vec![Line::default(); (sets * ways) as usize],
             sets,
-            dram: Dram { parameters: timings, banks, bus: 0, hits: 0, accesses: 0 },
+            dram: Dram::new(timings),
             queue: ResponseQueue::new(memory, beat_bytes, 1),
             period: (1_000_000 / Picoseconds::from(clock_mhz.max(1))).max(1),
             outstanding: 0,
@@ -240,7 +257,7 @@ impl<V: Values> DramL2Memory<V> {
 
     /// DRAM bursts, and those of them that found their row open.
     pub fn dram_statistics(&self) -> (u64, u64) {
-        (self.dram.accesses, self.dram.hits)
+        self.dram.statistics()
     }
 
     /// Looks up one line; `fetch` says whether a miss has to read DRAM. Returns when it is there, in picoseconds.

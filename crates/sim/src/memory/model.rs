@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{BandwidthParameters, BenchParameters, DramL2Parameters, DramParameters};
+use super::{BandwidthParameters, BenchParameters, DramL2Parameters, DramParameters, FireSimParameters};
 
 /// A memory system and its parameters.
 ///
@@ -31,6 +31,8 @@ pub enum MemoryModel {
     Bandwidth(BandwidthParameters),
     /// A shared L2 in front of banked DRAM.
     Dram(DramL2Parameters),
+    /// An L2 and a last-level cache in front of DRAM, as in FireSim's measurements.
+    FireSim(FireSimParameters),
 }
 
 /// Why a text names no memory system.
@@ -57,17 +59,46 @@ const BANKS: RangeInclusive<u64> = 1..=1 << 16;
 const TIMING: RangeInclusive<u64> = 0..=1_000_000_000_000;
 const REFRESH: RangeInclusive<u64> = 1..=1_000_000_000_000;
 
+/// Cycles of an access of a cache, far above any.
+const CYCLES: RangeInclusive<u64> = 0..=1_000_000_000;
+/// Each miss has a record.
+const MISSES: RangeInclusive<u64> = 1..=1 << 16;
+
+/// A parameter with its key and its range.
+type Named<'a> = (&'static str, &'a mut u64, RangeInclusive<u64>);
+
+/// Every timing of a DRAM.
+#[rustfmt::skip]
+fn timings(p: &mut DramParameters) -> Vec<Named<'_>> {
+    vec![
+        ("banks", &mut p.banks, BANKS),
+        ("row_bytes", &mut p.row_bytes, POSITIVE),
+        ("t_cl", &mut p.t_cl, TIMING),
+        ("t_cwl", &mut p.t_cwl, TIMING),
+        ("t_rcd", &mut p.t_rcd, TIMING),
+        ("t_rp", &mut p.t_rp, TIMING),
+        ("t_ras", &mut p.t_ras, TIMING),
+        ("t_wr", &mut p.t_wr, TIMING),
+        ("t_rtp", &mut p.t_rtp, TIMING),
+        ("t_burst", &mut p.t_burst, TIMING),
+        ("t_refi", &mut p.t_refi, REFRESH),
+        ("t_rfc", &mut p.t_rfc, TIMING),
+        ("t_controller", &mut p.t_controller, TIMING),
+    ]
+}
+
 /// The names of the DRAM types.
 const DRAM_TYPES: [(&str, DramParameters); 2] =
     [("ddr3", DramParameters::ddr3_1866()), ("lpddr3", DramParameters::lpddr3_1600())];
 
 impl MemoryModel {
     /// Kinds of memory system, each with its defaults.
-    fn kinds() -> [Self; 3] {
+    fn kinds() -> [Self; 4] {
         [
             Self::Bench(BenchParameters::default()),
             Self::Bandwidth(BandwidthParameters::default()),
             Self::Dram(DramL2Parameters::default()),
+            Self::FireSim(FireSimParameters::default()),
         ]
     }
 
@@ -76,6 +107,7 @@ impl MemoryModel {
             Self::Bench(_) => "bench",
             Self::Bandwidth(_) => "bandwidth",
             Self::Dram(_) => "dram",
+            Self::FireSim(_) => "firesim",
         }
     }
 
@@ -101,20 +133,19 @@ impl MemoryModel {
                 ("l2_kib", &mut p.cache.kib, CACHE_KIB),
                 ("l2_ways", &mut p.cache.ways, CACHE_WAYS),
                 ("l2_hit", &mut p.cache.hit_cycles, ANY),
-                ("banks", &mut p.dram.banks, BANKS),
-                ("row_bytes", &mut p.dram.row_bytes, POSITIVE),
-                ("t_cl", &mut p.dram.t_cl, TIMING),
-                ("t_cwl", &mut p.dram.t_cwl, TIMING),
-                ("t_rcd", &mut p.dram.t_rcd, TIMING),
-                ("t_rp", &mut p.dram.t_rp, TIMING),
-                ("t_ras", &mut p.dram.t_ras, TIMING),
-                ("t_wr", &mut p.dram.t_wr, TIMING),
-                ("t_rtp", &mut p.dram.t_rtp, TIMING),
-                ("t_burst", &mut p.dram.t_burst, TIMING),
-                ("t_refi", &mut p.dram.t_refi, REFRESH),
-                ("t_rfc", &mut p.dram.t_rfc, TIMING),
-                ("t_controller", &mut p.dram.t_controller, TIMING),
-            ].map(parameter).into(),
+            ].into_iter().chain(timings(&mut p.dram)).map(parameter).collect(),
+            Self::FireSim(p) => [
+                ("clock_mhz", &mut p.clock_mhz, CLOCK_MHZ),
+                ("l2_kib", &mut p.l2_kib, CACHE_KIB),
+                ("l2_ways", &mut p.l2_ways, CACHE_WAYS),
+                ("l2_hit", &mut p.l2_hit, CYCLES),
+                ("l2_requests", &mut p.l2_requests, POSITIVE),
+                ("bus_bytes", &mut p.bus_bytes, POSITIVE),
+                ("llc_kib", &mut p.llc_kib, CACHE_KIB),
+                ("llc_ways", &mut p.llc_ways, CACHE_WAYS),
+                ("llc_port", &mut p.llc_port, CYCLES),
+                ("llc_misses", &mut p.llc_misses, MISSES),
+            ].into_iter().chain(timings(&mut p.dram)).map(parameter).collect(),
         }
     }
 
@@ -156,7 +187,8 @@ impl FromStr for MemoryModel {
     fn from_str(text: &str) -> Result<Self, ParseMemoryError> {
         let (kind, options) = text.split_once(':').unwrap_or((text, ""));
         let found = Self::kinds().into_iter().find(|memory| memory.kind() == kind);
-        let unknown = || ParseMemoryError(format!("`{kind}` is no memory system: choose bench, bandwidth or dram"));
+        let unknown =
+            || ParseMemoryError(format!("`{kind}` is no memory system: choose bench, bandwidth, dram or firesim"));
         let mut memory = found.ok_or_else(unknown)?;
         let mut seen = Vec::new();
         for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -230,7 +262,7 @@ mod tests {
     #[test]
     fn wrong_memory_systems_are_refused_with_what_is_possible() {
         let error = |text: &str| text.parse::<MemoryModel>().unwrap_err().to_string();
-        assert_eq!(error("sram"), "`sram` is no memory system: choose bench, bandwidth or dram");
+        assert_eq!(error("sram"), "`sram` is no memory system: choose bench, bandwidth, dram or firesim");
         assert_eq!(error("bench:speed=1"), "`speed` is no parameter: bench has latency, a_period and d_period");
         assert_eq!(error("bench:latency=x"), "latency: `x` is not a number up to 2^64 - 1");
         assert_eq!(error("bench:latency=1,latency=2"), "latency is given twice");
@@ -245,7 +277,7 @@ mod tests {
     /// Any memory system: a kind with any permitted value for any of its parameters.
     fn any_model() -> impl Strategy<Value = MemoryModel> {
         let types = prop::sample::select(&DRAM_TYPES[..]);
-        let values = prop::collection::vec(prop::option::of(any::<u64>()), 18);
+        let values = prop::collection::vec(prop::option::of(any::<u64>()), 32);
         (prop::sample::select(MemoryModel::kinds().to_vec()), types, values).prop_map(
             |(mut model, (_, dram), values)| {
                 if let MemoryModel::Dram(p) = &mut model {

@@ -1,7 +1,10 @@
 //! What the machine does, cycle by cycle, as events. The kinds and their order within a cycle are those of the golden traces (`golden/README.md`).
 
+use pollux_isa::{Command, GemminiConfig, RoccCommand};
 use serde::Serialize;
 
+use crate::observation::counts::EventCounts;
+use crate::observation::report::macs::MacCounter;
 use crate::observation::violation::{Violation, Violations};
 
 /// A clock cycle, counted from the end of reset.
@@ -124,6 +127,9 @@ impl Event {
 #[derive(Clone, Debug, Default)]
 pub struct EventBuffer {
     enabled: bool,
+    /// Events are recorded or counted.
+    listening: bool,
+    counter: Option<Box<EventCounter>>,
     events: Vec<(u8, Event)>,
     /// The current cycle.
     cycle: Cycle,
@@ -133,7 +139,18 @@ pub struct EventBuffer {
 impl EventBuffer {
     /// A buffer that records iff `enabled`.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, ..Self::default() }
+        Self { enabled, listening: enabled, ..Self::default() }
+    }
+
+    /// Counts the events from now on.
+    pub(crate) fn count(&mut self, config: &GemminiConfig) {
+        self.listening = true;
+        self.counter = Some(Box::new(EventCounter::new(config)));
+    }
+
+    /// The events so far, if they are counted.
+    pub(crate) fn counts(&self) -> Option<&EventCounts> {
+        self.counter.as_ref().map(|counter| counter.counts())
     }
 
     /// A cycle begins.
@@ -167,10 +184,35 @@ impl EventBuffer {
         self.enabled
     }
 
+    /// True if events are recorded or counted.
+    #[inline]
+    pub(crate) fn listening(&self) -> bool {
+        self.listening
+    }
+
     /// Records one event of the current cycle.
     #[inline]
     pub fn push(&mut self, event: Event) {
+        if self.listening {
+            self.note(event, 1);
+        }
+    }
+
+    /// So many events that differ from this one at most in their row, of as many cycles. While events are recorded it is one.
+    #[inline]
+    pub(crate) fn push_each(&mut self, event: Event, cycles: u32) {
+        if self.listening {
+            self.note(event, cycles);
+        }
+    }
+
+    #[inline(never)] // most runs do not listen
+    fn note(&mut self, event: Event, times: u32) {
+        if let Some(counter) = &mut self.counter {
+            counter.count(&event, times.into());
+        }
         if self.enabled {
+            debug_assert!(times == 1, "recorded events are those of one cycle");
             self.events.push((self.position(&event), event));
         }
     }
@@ -190,5 +232,90 @@ impl EventBuffer {
             f(event);
         }
         self.events.clear();
+    }
+}
+
+/// Counts events as they occur. What has no events is left 0.
+#[derive(Clone, Debug)]
+struct EventCounter {
+    counts: EventCounts,
+    config: GemminiConfig,
+    macs: MacCounter,
+    /// Execute commands that wait for their issue, by entry.
+    execute: Vec<RoccCommand>,
+}
+
+impl EventCounter {
+    fn new(config: &GemminiConfig) -> Self {
+        Self {
+            counts: EventCounts::default(),
+            macs: MacCounter::new(config),
+            execute: vec![RoccCommand::default(); config.reservation_station_entries_ex as usize],
+            config: config.clone(),
+        }
+    }
+
+    fn counts(&self) -> &EventCounts {
+        &self.counts
+    }
+
+    /// So many events like this one.
+    fn count(&mut self, event: &Event, times: u64) {
+        let EventCounts { memory, scratchpad, accumulator, mesh, commands, .. } = &mut self.counts;
+        *match *event {
+            Event::Accept { .. } => &mut commands.host,
+            Event::Alloc { unit, entry, funct, rs1, rs2, origin, .. } => {
+                commands.unrolled += u64::from(origin != Origin::Host);
+                match unit {
+                    Unit::Ld => &mut commands.load,
+                    Unit::Ex => {
+                        self.execute[usize::from(entry)] = RoccCommand { funct, rs1, rs2 };
+                        &mut commands.execute
+                    }
+                    Unit::St => &mut commands.store,
+                }
+            }
+            Event::Issue { unit: Unit::Ex, entry, .. } => return self.issue(self.execute[usize::from(entry)]),
+            Event::Req { kind: ReqKind::Get, size, .. } => {
+                memory.read_bytes += u64::from(size);
+                &mut memory.reads
+            }
+            Event::Req { beat, mask, .. } => {
+                memory.writes += u64::from(beat == 0);
+                memory.written_bytes += u64::from(mask.count_ones());
+                &mut memory.write_beats
+            }
+            Event::Rsp { ack: false, .. } => &mut memory.read_beats,
+            Event::SpadRead { port: Port::Ex, .. } => &mut scratchpad.ex_reads,
+            Event::SpadRead { port: Port::Dma, .. } => &mut scratchpad.dma_reads,
+            Event::SpadWrite { port: Port::Ex, .. } => &mut scratchpad.ex_writes,
+            Event::SpadWrite { port: Port::Dma, .. } => &mut scratchpad.dma_writes,
+            Event::AccRead { port: Port::Ex, .. } => &mut accumulator.ex_reads,
+            Event::AccRead { port: Port::Dma, .. } => &mut accumulator.dma_reads,
+            Event::AccWrite { port: Port::Ex, accumulate: false, .. } => &mut accumulator.ex_writes,
+            Event::AccWrite { port: Port::Ex, accumulate: true, .. } => &mut accumulator.ex_accumulates,
+            Event::AccWrite { port: Port::Dma, accumulate: false, .. } => &mut accumulator.dma_writes,
+            Event::AccWrite { port: Port::Dma, accumulate: true, .. } => &mut accumulator.dma_accumulates,
+            Event::MeshReq { .. } => &mut mesh.requests,
+            Event::MeshA => &mut mesh.operand_rows,
+            Event::MeshOut { .. } => &mut mesh.rows,
+            Event::Busy { .. }
+            | Event::Issue { .. }
+            | Event::Complete { .. }
+            | Event::Rsp { ack: true, .. }
+            | Event::Resp { .. } => return,
+        } += times;
+    }
+
+    /// The next execute command, in program order.
+    fn issue(&mut self, command: RoccCommand) {
+        let mesh = &mut self.counts.mesh;
+        mesh.macs += self.macs.issue(command);
+        if let Some(Command::Preload(preload)) = Command::from_rocc(&self.config, command)
+            && !preload.d.is_garbage(self.config.layout())
+        {
+            mesh.preloads += 1;
+            mesh.preloaded += u64::from(preload.d_rows) * u64::from(preload.d_cols);
+        }
     }
 }

@@ -1,8 +1,26 @@
 //! The one interface through which traces, the verifier, reports and views observe a run: [`Observer`] is told what the machine does
 //! ([`Event`]) and what its cycles are spent on ([`Activity`]).
 
+use crate::observation::counts::EventCounts;
+
 pub use crate::observation::activity::{Activity, Span};
 pub use crate::observation::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
+
+/// The counts of an operation: of what stands between two marks of the host.
+///
+/// What happens in a cycle belongs to the operation at which the host is then, as in
+/// [`OperationReport`](crate::report::OperationReport).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountedOperation {
+    /// Number of its mark, from 0; none before the first.
+    pub mark: Option<usize>,
+    /// First cycle.
+    pub start: Cycle,
+    /// Cycles.
+    pub cycles: u64,
+    /// Counts.
+    pub counts: EventCounts,
+}
 
 /// A client of the machine's events and activities.
 pub trait Observer {
@@ -14,6 +32,11 @@ pub trait Observer {
         true
     }
 
+    /// Whether events are to be counted, for [`Observer::counted`]. It costs much less than recording them.
+    fn wants_counts(&self) -> bool {
+        false
+    }
+
     /// One event; `cycle` never decreases.
     fn event(&mut self, cycle: Cycle, event: &Event);
 
@@ -23,6 +46,10 @@ pub trait Observer {
     /// The host comes to an operation: `mark`, counted from 0, is current from `cycle` on. Marks without a cycle between them are
     /// told together, by the last of them.
     fn mark(&mut self, _cycle: Cycle, _mark: usize) {}
+
+    /// The counts of the operation that ends: as the next one begins, and at the end of the run. A run that was stopped and goes on
+    /// tells of an operation in parts.
+    fn counted(&mut self, _operation: &CountedOperation) {}
 }
 
 /// Observes nothing.
@@ -51,6 +78,10 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.wants_events() || self.1.wants_events()
     }
 
+    fn wants_counts(&self) -> bool {
+        self.0.wants_counts() || self.1.wants_counts()
+    }
+
     fn event(&mut self, cycle: Cycle, event: &Event) {
         self.0.event(cycle, event);
         self.1.event(cycle, event);
@@ -65,6 +96,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.mark(cycle, mark);
         self.1.mark(cycle, mark);
     }
+
+    fn counted(&mut self, operation: &CountedOperation) {
+        self.0.counted(operation);
+        self.1.counted(operation);
+    }
 }
 
 /// An observer that may be absent. Activities are worked out in any case if its type asks for them.
@@ -73,6 +109,10 @@ impl<O: Observer> Observer for Option<O> {
 
     fn wants_events(&self) -> bool {
         self.as_ref().is_some_and(Observer::wants_events)
+    }
+
+    fn wants_counts(&self) -> bool {
+        self.as_ref().is_some_and(Observer::wants_counts)
     }
 
     fn event(&mut self, cycle: Cycle, event: &Event) {
@@ -90,6 +130,12 @@ impl<O: Observer> Observer for Option<O> {
     fn mark(&mut self, cycle: Cycle, mark: usize) {
         if let Some(observer) = self {
             observer.mark(cycle, mark);
+        }
+    }
+
+    fn counted(&mut self, operation: &CountedOperation) {
+        if let Some(observer) = self {
+            observer.counted(operation);
         }
     }
 }

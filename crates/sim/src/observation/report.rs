@@ -2,7 +2,7 @@
 //! result, ready to be rendered.
 
 mod convert;
-mod macs;
+pub(crate) mod macs;
 mod profiler;
 mod run;
 

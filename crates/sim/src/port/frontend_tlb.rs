@@ -22,6 +22,7 @@ use pollux_isa::GemminiConfig;
 
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
+use crate::observation::counts::TlbCounts;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::port::operand_space::{self, OperandSpace};
 use crate::port::pages::{PageRegisters, PageRules};
@@ -230,6 +231,8 @@ struct Tlb {
     sectored_way: usize,
     sectored_hit: Option<usize>,
     superpage_way: usize,
+    /// Walks so far.
+    walks: u64,
 }
 
 impl Tlb {
@@ -246,6 +249,7 @@ impl Tlb {
             sectored_way: 0,
             sectored_hit: None,
             superpage_way: 0,
+            walks: 0,
         }
     }
 
@@ -324,6 +328,7 @@ impl Tlb {
     /// Notes which entries the refill will replace: an invalid one, else the oldest.
     fn start_walk(&mut self, vpn: u64) {
         let ways = self.sectored.len();
+        self.walks += 1;
         self.refill_tag = vpn;
         self.sectored_hit = self.sectored.iter().position(|e| e.tag_hit(vpn));
         let free = self.sectored.iter().position(|e| !e.valid.contains(&true));
@@ -452,6 +457,8 @@ pub struct FrontendTlb {
     last_grant: usize,
     interrupt: bool,
     faults: Faults,
+    /// Requests at the TLB proper so far.
+    lookups: u64,
     /// Where the operands lie that addresses belong to.
     pub(crate) operands: OperandSpace,
 }
@@ -469,7 +476,7 @@ pub struct Faults {
 /// (`port/pages.rs`). Nobody looks at the answer to a client that translates nothing.
 impl Canonical for FrontendTlb {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, operands: _ } = self;
+        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, lookups: _, operands: _ } = self;
         for (i, client) in clients.iter().enumerate() {
             let Client { request, needs_tlb: _, last: _, hit, paddr: _ } = client;
             if canon.translates(i) {
@@ -552,6 +559,7 @@ impl FrontendTlb {
             last_grant: 0,
             interrupt: false,
             faults: Faults::default(),
+            lookups: 0,
             operands: OperandSpace::default(),
         }
     }
@@ -560,6 +568,11 @@ impl FrontendTlb {
     #[inline]
     pub fn walks(&self) -> bool {
         self.tlbs.iter().any(|tlb| tlb.state != WalkState::Ready)
+    }
+
+    /// Requests behind the page registers, and walks, so far.
+    pub fn counts(&self) -> TlbCounts {
+        TlbCounts { lookups: self.lookups, walks: self.tlbs.iter().map(|tlb| tlb.walks).sum() }
     }
 
     /// The interrupt line: a page fault since the last flush.
@@ -663,6 +676,7 @@ impl FrontendTlb {
             let request = TlbRequest { valid: access.fires[i], ..self.clients[i].request };
             changed |= tlb.tick(&request, &access.lookups[i], flush, &read);
         }
+        self.lookups += access.fires.iter().filter(|fires| **fires).count() as u64;
         if access.fires.contains(&true) {
             self.last_grant = access.chosen;
         }

@@ -15,7 +15,11 @@ use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, inputs_from_bytes};
 use pollux_model::onnx::ImportOptions;
 use serde_json::{Value, json};
 
-use super::{LoweringArguments, cycles_json, failure, quality_cells, save, totals, verdict, with_progress};
+use super::{
+    LoweringArguments, cycles_json, energy_json, energy_text, failure, quality_cells, save, totals, verdict,
+    with_progress,
+};
+use crate::energy::{EnergyArguments, Pricing};
 use crate::failure::{Failure, Outcome};
 use crate::files::InputPath;
 use crate::options::Subject;
@@ -232,21 +236,24 @@ pub fn run(
     arguments: &GraphArguments,
     lowering: &LoweringArguments,
     setup: Option<&CycleSetup>,
+    energy: &EnergyArguments,
     out: &Output,
 ) -> Result<Outcome, Failure> {
     let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
+    let pricing = energy.pricing(&config)?;
     let (pair, inputs) = arguments.load(path, out)?;
     let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, setup, progress))?;
-    out.json(&run_json(&run))?;
-    out.text(&run_text(&run))?;
+    out.json(&run_json(&run, pricing.as_ref()))?;
+    out.text(&(run_text(&run) + &energy_text(pricing.as_ref(), run.report.as_ref())))?;
     Ok(Outcome::of(run.mismatches.is_empty()))
 }
 
-fn run_json(run: &GraphRun) -> Value {
+fn run_json(run: &GraphRun, pricing: Option<&Pricing>) -> Value {
     json!({
         "cosine": run.cosine(), "match": run.mismatches.is_empty(), "tensors": run.tensors, "mismatches": run.mismatches,
         "cycles": run.report.as_ref().map(|report| report.total.cycles), "units": cycles_json(run.report.as_ref()),
         "layers": run.layers, "operations": run.report.as_ref().map(|report| &report.operations), "outputs": run.outputs,
+        "energy": energy_json(pricing, run.report.as_ref()),
     })
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::graph::GraphArguments;
 use crate::arguments::configuration;
+use crate::energy::{EnergyArguments, Pricing};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, NamedPath, OutputPath};
 use crate::options::{Given, Subject};
@@ -55,6 +56,7 @@ Examples:
   pollux model run minilm.safetensors --reference all-MiniLM-L6-v2 --text \"My cat sleeps all day.\"
   pollux model run all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --prune-heads 1 --json
   pollux model run gpt2 --text \"The systolic array\" --memory dram:type=lpddr3
+  pollux model run all-MiniLM-L6-v2 --text \"My cat sleeps all day.\" --energy horowitz45-lpddr4
   pollux model run network.onnx --dimension batch=1 --random-input 1 --functional";
 
 /// Whole models: quantise, lower, run, generate.
@@ -197,10 +199,12 @@ struct RunArguments {
     #[command(flatten)]
     lowering: LoweringArguments,
     /// Use the functional model: no cycles.
-    #[arg(long, conflicts_with_all = ["memory", "interval", "limit"])]
+    #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "energy"])]
     functional: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
+    #[command(flatten)]
+    energy: EnergyArguments,
 }
 
 impl ModelArguments {
@@ -283,6 +287,11 @@ impl LoweringArguments {
 }
 
 impl SimulationArguments {
+    /// The setup of a run whose energy is asked for, or not.
+    pub fn setup_for(&self, energy: &EnergyArguments) -> CycleSetup {
+        CycleSetup { count: energy.is_given(), ..self.setup() }
+    }
+
     /// The setup.
     pub fn setup(&self) -> CycleSetup {
         CycleSetup { memory: self.memory, interval: self.interval, limit: self.limit, ..CycleSetup::default() }
@@ -414,29 +423,41 @@ fn save(output: &Path, compiled: &Compiled, tokens: Option<usize>, out: &Output)
 
 fn run(arguments: &RunArguments, out: &Output) -> Result<Outcome, Failure> {
     let ModelArguments { model, graph, .. } = &arguments.model;
-    let setup = (!arguments.functional).then_some(arguments.simulation.setup());
+    let setup = (!arguments.functional).then(|| arguments.simulation.setup_for(&arguments.energy));
     if arguments.model.subject(&arguments.given)?.is_network() {
-        return graph::run(model, graph, &arguments.lowering, setup.as_ref(), out);
+        return graph::run(model, graph, &arguments.lowering, setup.as_ref(), &arguments.energy, out);
     }
     let text = required(arguments.text.as_ref())?;
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let techniques = arguments.lowering.techniques();
+    let pricing = arguments.energy.pricing(&config)?;
     let model = arguments.model.load(out)?;
     note_left_out(&model, text, out)?;
     let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, setup.as_ref(), progress))?;
-    out.json(&run_json(&run))?;
-    out.text(&run_text(&run))?;
+    out.json(&run_json(&run, pricing.as_ref()))?;
+    out.text(&(run_text(&run) + &energy_text(pricing.as_ref(), run.report.as_ref())))?;
     Ok(Outcome::of(run.mismatches.is_empty()))
 }
 
-fn run_json(run: &TextRun) -> Value {
+/// The energy of a run by operation, null unless it is asked for.
+fn energy_json(pricing: Option<&Pricing>, report: Option<&Report>) -> Value {
+    pricing.zip(report).map_or(Value::Null, |(pricing, report)| json!(pricing.of_model(report)))
+}
+
+/// The energy of a run by operation of a layer, if it is asked for.
+fn energy_text(pricing: Option<&Pricing>, report: Option<&Report>) -> String {
+    let energy = pricing.zip(report).map(|(pricing, report)| pricing.of_parts(report).text());
+    energy.map(|text| format!("\n{text}")).unwrap_or_default()
+}
+
+fn run_json(run: &TextRun, pricing: Option<&Pricing>) -> Value {
     json!({
         "text": run.text, "tokens": run.tokens, "tokens_left_out": run.tokens_left_out, "cosine": run.cosine, "match": run.mismatches.is_empty(),
         "tensors": run.tensors, "mismatches": run.mismatches,
         "cycles": run.report.as_ref().map(|report| report.total.cycles), "units": cycles_json(run.report.as_ref()),
         "layers": run.layers,
         "operations": run.report.as_ref().map(|report| &report.operations), "embedding": run.embedding,
-        "next": run.next,
+        "next": run.next, "energy": energy_json(pricing, run.report.as_ref()),
     })
 }
 
