@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use clap::Args;
+use pollux::functional::Divisions;
 use pollux_compiler::Compiled;
 use pollux_compiler::decoder::compile_prompt;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
-use pollux_compiler::execute::time_cycles;
+use pollux_compiler::execute::{CycleSetup, Divisors, time_cycles};
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_kernels::Mask;
@@ -16,6 +17,8 @@ use super::model::graph::{self, GraphArguments};
 use super::model::{
     LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
 };
+use crate::arguments::ReplayArguments;
+use crate::execution::note_replay;
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, NamedPath, OutputPath};
 use crate::options::{Given, Subject};
@@ -75,6 +78,12 @@ pub struct Arguments {
     lowering: LoweringArguments,
     #[command(flatten)]
     simulation: SimulationArguments,
+    /// Compute nothing: where the accelerator normalizes, cycles are those without a divisor that is zero. Otherwise the functional
+    /// model runs beside it to find out.
+    #[arg(long)]
+    no_values: bool,
+    #[command(flatten)]
+    replay: ReplayArguments,
 }
 
 /// Runs the command.
@@ -84,12 +93,14 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             "--every is for the table: the JSON document has every operation without it".to_owned(),
         ));
     }
-    let report = match (&arguments.model, &arguments.shape, &arguments.list) {
+    arguments.replay.options(arguments.simulation.memory(), None)?;
+    let (title, compiled) = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
-        (None, None, Some(file)) => of_list(arguments, file, out)?,
+        (None, None, Some(file)) => of_list(arguments, file)?,
         (None, None, None) => return Err(Failure::Usage("give --model with --text, --shape or --list".to_owned())),
     };
+    let report = time(arguments, &title, &compiled, out)?;
     if let Some(path) = &arguments.html {
         out.write(path, report.html().map_err(failure)?.as_bytes())?;
     }
@@ -98,36 +109,38 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     Ok(Outcome::Agrees)
 }
 
-fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Report, Failure> {
+/// What is run, and its title.
+type Subjected = (String, Compiled);
+
+fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Subjected, Failure> {
     let subject = graph::subject(directory);
     subject.check(&directory.display().to_string(), &arguments.given)?;
     if subject.is_network() {
-        let setup = arguments.simulation.setup();
-        return graph::report(Some(directory), &arguments.graph, &arguments.lowering, &setup, out);
+        return graph::compile(Some(directory), &arguments.graph, &arguments.lowering, out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
-    let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup());
     let text = required(arguments.text.as_ref())?;
     let model = QuantisationArguments::default().load(directory, out)?;
     note_left_out(&model, text, out)?;
-    let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
-    let tokens = run.tokens;
-    let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;
-    Ok(Report { title: format!("{}, {tokens} tokens", directory.display()), ..report })
+    let techniques = arguments.lowering.techniques();
+    let lower = || model.lower(text, config, &plan, &techniques);
+    let compiled = progress::during(out, "lowering", lower).map_err(failure)?;
+    let tokens = model.tokens(text).map_err(failure)?;
+    Ok((format!("{}, {tokens} tokens", directory.display()), compiled))
 }
 
-fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Report, Failure> {
+fn of_list(arguments: &Arguments, file: &Path) -> Result<Subjected, Failure> {
     Subject::List.check(&file.display().to_string(), &arguments.given)?;
     let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
-    of_compiled(arguments, &file.display().to_string(), &compiled, out)
+    Ok((file.display().to_string(), compiled))
 }
 
-fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, Failure> {
+fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Subjected, Failure> {
     let subject = if shape == graph::RESNET50 { Subject::ResnetShape } else { Subject::TransformerShape };
     subject.check(shape, &arguments.given)?;
     if subject.is_network() {
         arguments.given.refuse(&["tokens", "layers"], "resnet50 has an image, and all its layers: leave it out")?;
-        return graph::report(None, &arguments.graph, &arguments.lowering, &arguments.simulation.setup(), out);
+        return graph::compile(None, &arguments.graph, &arguments.lowering, out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let mut shape = Shape::by_name(shape).map_err(failure)?;
@@ -145,11 +158,20 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Report, 
         compile_parameters(config, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failure)?.compiled
     };
     spinner.finish_and_clear();
-    of_compiled(arguments, &format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), &compiled, out)
+    Ok((format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), compiled))
 }
 
-fn of_compiled(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Report, Failure> {
-    let (memory, setup) = (compiled.program.initial_memory(), arguments.simulation.setup());
+fn time(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Report, Failure> {
+    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
+    let divisors = if arguments.no_values { Divisors::NotZero } else { Divisors::Computed };
+    if arguments.no_values && !Divisions::possible(&compiled.program.config, &compiled.program.items) {
+        return Err(Failure::Usage(format!(
+            "--no-values has no effect on {title}: the accelerator normalizes nothing, so cycles do not depend on values"
+        )));
+    }
+    let setup = CycleSetup { replay, divisors, ..arguments.simulation.setup() };
+    let memory = compiled.program.initial_memory();
     let run = with_progress(out, |progress| time_cycles(compiled, memory, &setup, progress))?;
+    note_replay(run.summary.cycles, run.summary.simulated, run.summary.replayed, out);
     Ok(Report::new(title, compiled, &run))
 }

@@ -283,6 +283,11 @@ impl LoweringArguments {
 }
 
 impl SimulationArguments {
+    /// Memory behind the accelerator's port.
+    pub fn memory(&self) -> MemoryModel {
+        self.memory
+    }
+
     /// The setup.
     pub fn setup(&self) -> CycleSetup {
         CycleSetup { memory: self.memory, interval: self.interval, limit: self.limit, ..CycleSetup::default() }
