@@ -11,6 +11,7 @@ use pollux_sim::machine::{AccRow, SpadRow};
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, CacheParameters, DramL2Parameters, MemoryModel};
 use pollux_sim::observer::NoObserver;
+use pollux_sim::replay::ReplayOptions;
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::RunSummary;
 use pollux_sim::values::ZeroDivisors;
@@ -59,7 +60,7 @@ fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) 
     };
     let totals = |summary: RunSummary| {
         let mut summary = summary;
-        summary.simulated = 0;
+        (summary.simulated, summary.replayed) = (0, 0);
         summary
     };
     if totals(plain_summary) != totals(outcome.summary) {
@@ -67,11 +68,18 @@ fn difference(config: &ValidConfig, program: &RandomProgram, setting: &Setting) 
     }
     let zero_divisors = ZeroDivisors::from_iter(functional.divisions().zero().iter().copied());
     for (plain, expected) in [(false, outcome.summary), (true, plain_summary)] {
-        let mut timing = runner().plain(plain).without_values().zero_divisors(zero_divisors.clone());
-        let timing = timing.run(program.items.clone(), program.memory.clone(), &mut NoObserver);
-        let timing = timing.map(|timing| timing.summary).map_err(|stopped| stopped.to_string());
-        if timing.as_ref() != Ok(&expected) {
-            return Some(format!("{expected:?}, but without values: {timing:?}"));
+        let timing = |replay| {
+            let runner = runner().plain(plain).without_values().zero_divisors(zero_divisors.clone()).replay(replay);
+            let timing = { runner }.run(program.items.clone(), program.memory.clone(), &mut NoObserver);
+            timing.map(|timing| timing.summary).map_err(|stopped| stopped.to_string())
+        };
+        let simulated = timing(None);
+        if simulated.as_ref() != Ok(&expected) {
+            return Some(format!("{expected:?}, but without values: {simulated:?}"));
+        }
+        let replayed = timing(Some(ReplayOptions::default()));
+        if replayed.clone().map(totals) != Ok(totals(expected)) {
+            return Some(format!("{expected:?}, but replayed: {replayed:?}"));
         }
     }
     let layout = config.layout();

@@ -8,6 +8,7 @@ use pollux_isa::config::ConfigFile;
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::host::Processor;
 use pollux_sim::memory::MemoryModel;
+use pollux_sim::replay::ReplayOptions;
 
 use crate::failure::Failure;
 use crate::files::OutputPath;
@@ -98,4 +99,53 @@ pub struct CycleArguments {
     /// CSV to others.
     #[arg(long, value_name = "OUT", requires = "cycles")]
     pub commands: Option<OutputPath>,
+}
+
+/// Whether what was simulated before is replayed.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ReplayArguments {
+    /// Simulate everything, even what was simulated before in the same situation. The result is the same.
+    #[arg(long)]
+    no_replay: bool,
+    /// Simulate this share of what is replayed, 0 to 1, again, and stop if anything differs.
+    #[arg(long, value_name = "FRACTION", conflicts_with = "no_replay", value_parser = values::share)]
+    check_replay: Option<f64>,
+    /// Memory for situations that were simulated, in MiB; 200 by default. When it is full, they are forgotten.
+    #[arg(long, value_name = "MIB", conflicts_with = "no_replay", value_parser = clap::value_parser!(u32).range(1..))]
+    replay_table_size: Option<u32>,
+}
+
+impl ReplayArguments {
+    /// How a run behind this memory is replayed. If it is not, `obstacle` says why, unless the memory is what hinders it.
+    ///
+    /// # Errors
+    /// An option without an effect.
+    pub fn options(&self, memory: MemoryModel, obstacle: Option<&str>) -> Result<Option<ReplayOptions>, Failure> {
+        let dram = matches!(memory, MemoryModel::Dram(_));
+        let dram = dram.then_some("the times of --memory dram depend on addresses");
+        if let Some(obstacle) = obstacle.or(dram) {
+            return self.refuse(obstacle).map(|()| None);
+        }
+        let Self { no_replay, check_replay, replay_table_size } = self;
+        let default = ReplayOptions::default();
+        let options = ReplayOptions {
+            check: check_replay.unwrap_or(default.check),
+            table_bytes: replay_table_size.map_or(default.table_bytes, |mib| (mib as usize) << 20),
+            ..default
+        };
+        Ok((!no_replay).then_some(options))
+    }
+
+    fn refuse(&self, obstacle: &str) -> Result<(), Failure> {
+        let given = [
+            ("--no-replay", self.no_replay),
+            ("--check-replay", self.check_replay.is_some()),
+            ("--replay-table-size", self.replay_table_size.is_some()),
+        ];
+        let given: Vec<&str> = given.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag)).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!("{} has no effect, nothing is replayed: {obstacle}", given.join(", "))))
+    }
 }

@@ -14,6 +14,7 @@ use pollux_memory::Memory;
 use pollux_sim::counts::CountingObserver;
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::observer::{Cycle, Event, Observer};
+use pollux_sim::replay::ReplayOptions;
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::simulation::RunSummary;
 use pollux_sim::violation::Violated;
@@ -24,7 +25,7 @@ use crate::arguments::{CycleArguments, PolicyName};
 use crate::energy::Pricing;
 use crate::failure::Failure;
 use crate::files::OutputFile;
-use crate::output::Output;
+use crate::output::{Output, grouped};
 use crate::progress;
 
 /// Checks a program before it runs, in the same way for both models. The warnings.
@@ -58,12 +59,14 @@ pub struct CycleRun {
 }
 
 /// What a cycle-level run gives beside its cycles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wanted {
     /// A report on what the cycles were spent on.
     pub report: bool,
     /// The values that are computed.
     pub values: bool,
+    /// How a run without values is replayed, if it is.
+    pub replay: Option<ReplayOptions>,
 }
 
 /// Runs a program that has been checked clock by clock; with `pricing`, the run has a report on energy.
@@ -98,7 +101,8 @@ pub fn run_cycles(
         });
     let outcome = match wanted.values {
         true => observe(run, &mut observer).map(|outcome| (outcome.summary, Some(outcome.memory), outcome.divisions)),
-        false => observe(run.without_values(), &mut observer).map(|outcome| (outcome.summary, None, outcome.divisions)),
+        false => observe(run.without_values().replay(wanted.replay), &mut observer)
+            .map(|outcome| (outcome.summary, None, outcome.divisions)),
     };
     progress.finish();
     let (summary, memory, divisions) = outcome?;
@@ -117,6 +121,14 @@ fn observe<'p, V: RunValues>(
     match observer {
         (Some(_), _) => run.observed(observer),
         (None, others) => run.observed(others),
+    }
+}
+
+/// Says how many cycles were simulated and how many replayed, if any were.
+pub fn note_replay(cycles: u64, simulated: u64, replayed: u64, out: &Output) {
+    if replayed > 0 {
+        let [cycles, simulated, replayed] = [cycles, simulated, replayed].map(grouped);
+        out.note(&format!("note: {simulated} of {cycles} cycles simulated, {replayed} replayed"));
     }
 }
 

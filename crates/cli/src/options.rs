@@ -305,6 +305,13 @@ mod tests {
         ("trace", Needs("--cycles")),
         ("commands", Needs("--cycles")),
     ];
+    const REPLAY: Options = &[
+        ("no-replay", Refused),
+        ("check-replay", Refused),
+        ("check-replay", Not("--no-replay")),
+        ("replay-table-size", Refused),
+        ("replay-table-size", Not("--no-replay")),
+    ];
     const OUTPUT: Options = &[("config", Always), ("output", Always)];
     const QUANTISATION: Options = &[
         ("calibration", Subjects),
@@ -355,6 +362,7 @@ mod tests {
                     ("clock", Needs("--cycles --energy=x")),
                 ],
                 CYCLES,
+                REPLAY,
             ],
         ),
         (
@@ -391,7 +399,10 @@ mod tests {
                 &[("shape", Not("x --text=x")), ("layers", Not("x --text=x")), ("vocabulary", Not("x --text=x"))],
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
+                &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],
+                &[("replay-table-size", Not("--functional"))],
                 FUNCTIONAL,
+                REPLAY,
             ],
         ),
         (
@@ -399,8 +410,9 @@ mod tests {
             &[
                 &[("model", Not("--list=x")), ("shape", Not("--list=x")), ("text", Subjects)],
                 &[("tokens", Not("--list=x")), ("layers", Not("--list=x")), ("every", Refused), ("html", Always)],
-                &[("memory", Always), ("interval", Always), ("limit", Always)],
+                &[("memory", Always), ("interval", Always), ("limit", Always), ("no-values", Refused)],
                 &[("energy", Always), ("clock", Needs("--energy=x"))],
+                REPLAY,
                 NETWORK,
                 LOWERING,
             ],

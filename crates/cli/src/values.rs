@@ -32,6 +32,11 @@ pub fn fraction(text: &str) -> Result<f64, String> {
     number(text, |fraction| (0.0..1.0).contains(fraction), "at least 0 and below 1")
 }
 
+/// A share of something: 0 to 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    number(text, |share| (0.0..=1.0).contains(share), "at least 0 and at most 1")
+}
+
 /// A probability. Above 1 is one that is never reached.
 pub fn probability(text: &str) -> Result<f32, String> {
     number(text, |probability: &f32| probability.is_finite() && *probability >= 0.0, "at least 0; none is above 1")
@@ -88,6 +93,8 @@ mod tests {
             assert!(fraction(text).is_err(), "{text}");
         }
         assert_eq!([fraction("0"), fraction("0.75")], [Ok(0.0), Ok(0.75)]);
+        assert!(["-0.1", "1.01", "NaN", "inf", ""].iter().all(|text| share(text).is_err()));
+        assert_eq!([share("0"), share("0.01"), share("1")], [Ok(0.0), Ok(0.01), Ok(1.0)]);
         assert!(["-1", "NaN", "inf"].iter().all(|text| probability(text).is_err()));
     }
 

@@ -1,10 +1,12 @@
 //! Running a compiled model: on the functional model, or cycle by cycle.
 
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use pollux_asm::Program;
-use pollux_functional::{Divisions, FunctionalModel, Policy};
+use pollux_functional::{Action, Divisions, FunctionalModel, Policy};
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_kernels::View;
 use pollux_memory::Memory;
@@ -13,8 +15,10 @@ use pollux_sim::counts::{CountingObserver, EventCounts};
 use pollux_sim::host::{Host, ScriptItem, StreamHost, stream_script};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, Event, Observer};
+use pollux_sim::replay::{ReplayOptions, ReplayTable, ReplayTotals};
 use pollux_sim::runner::{Run, Runner};
 use pollux_sim::simulation::RunSummary;
+use pollux_sim::values::Timing;
 use serde::Serialize;
 
 use crate::error::CompileError;
@@ -64,8 +68,13 @@ fn segments(compiled: &Compiled) -> Vec<Segment> {
 /// # Errors
 /// A configuration that the model does not have, or undefined behaviour.
 pub fn run_functional(compiled: &Compiled, memory: Memory) -> Result<Memory, CompileError> {
+    compute(compiled, memory, Policy::default()).map(FunctionalModel::into_memory)
+}
+
+/// The functional model after a run.
+fn compute(compiled: &Compiled, memory: Memory, policy: Policy) -> Result<FunctionalModel, CompileError> {
     let config = compiled.program.config.clone();
-    let mut model = FunctionalModel::with_policy(config, memory, Policy::default());
+    let mut model = FunctionalModel::with_policy(config, memory, policy);
     for segment in segments(compiled) {
         let mut operation = segment.operations;
         for item in segment.items.iter() {
@@ -77,11 +86,11 @@ pub fn run_functional(compiled: &Compiled, memory: Memory) -> Result<Memory, Com
             step.apply(model.memory_mut());
         }
     }
-    Ok(model.into_memory())
+    Ok(model)
 }
 
 /// How the cycle-level run is set up.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct CycleSetup {
     /// Memory behind the accelerator's port.
     pub memory: MemoryModel,
@@ -93,6 +102,35 @@ pub struct CycleSetup {
     pub limit: Option<Cycle>,
     /// Count the events of each operation.
     pub count: bool,
+    /// How [`time_cycles`] and [`run_apart`] [replay](pollux_sim::replay) situations that were simulated before; `None` simulates all of
+    /// them, with the same cycles.
+    pub replay: Option<ReplayOptions>,
+    /// What [`time_cycles`] knows of the normalizer's divisors, the only values that cycles depend on.
+    pub divisors: Divisors,
+}
+
+impl Default for CycleSetup {
+    fn default() -> Self {
+        Self {
+            memory: MemoryModel::default(),
+            interval: 0,
+            host: HostModel::default(),
+            limit: None,
+            count: false,
+            replay: Some(ReplayOptions::default()),
+            divisors: Divisors::default(),
+        }
+    }
+}
+
+/// How a run that computes nothing knows which of the normalizer's divisors are zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Divisors {
+    /// If the program normalizes, the functional model runs beside it and tells.
+    #[default]
+    Computed,
+    /// None is taken to be zero: nothing at all is computed.
+    NotZero,
 }
 
 /// When an operation was at the host: from its first command being presented until the next operation's is.
@@ -119,6 +157,10 @@ pub struct CycleRun {
     pub counts: Option<Vec<EventCounts>>,
     /// What the host's steps were reckoned with.
     pub host: HostModel,
+    /// What replay did, if the run was one that can be replayed.
+    pub replay: Option<ReplayTotals>,
+    /// The program normalizes, and no divisor was taken to be zero ([`Divisors::NotZero`]).
+    pub assumes_no_zero_divisor: bool,
 }
 
 /// Where a cycle-level run stands.
@@ -142,11 +184,12 @@ pub fn run_cycles(
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    simulate(compiled, memory, setup, true, runner(compiled, setup, progress))
+    simulate(compiled, memory, setup, true, &mut runner(compiled, setup, progress))
 }
 
 /// Like [`run_cycles`], if nobody wants the results: the same cycles and figures, sooner. Nothing is computed, neither by the
-/// accelerator nor by the host, unless the accelerator normalizes, as that takes a time that depends on the values.
+/// accelerator nor by the host, and what was simulated before is replayed. If the accelerator normalizes, that takes a time that depends
+/// on the values: then the functional model runs on another thread ([`Divisors`]).
 ///
 /// # Errors
 /// As [`run_cycles`].
@@ -156,11 +199,63 @@ pub fn time_cycles(
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    let runner = runner(compiled, setup, progress);
-    if Divisions::possible(&compiled.program.config, &compiled.program.items) {
-        return simulate(compiled, memory, setup, true, runner);
+    let table = &mut ReplayTable::new();
+    let normalizes = Divisions::possible(&compiled.program.config, &compiled.program.items);
+    if normalizes && setup.divisors == Divisors::Computed {
+        return run_apart(compiled, memory, setup, table, progress);
     }
-    simulate(compiled, memory, setup, false, runner.without_values())
+    let run = simulate(compiled, Memory::new(), setup, false, &mut timing(compiled, setup, table, progress))?;
+    Ok(CycleRun { assumes_no_zero_divisor: normalizes, ..run })
+}
+
+/// Like [`run_cycles`], sooner: the functional model computes the results, on another thread, and the cycles are those of a run without
+/// values that uses the situations in `table` and leaves its own there.
+///
+/// For programs whose results do not depend on time: those that Pollux compiles have a fence between a result in main memory and the
+/// operation that reads it.
+///
+/// # Errors
+/// As [`run_cycles`].
+pub fn run_apart(
+    compiled: &Compiled,
+    memory: Memory,
+    setup: &CycleSetup,
+    table: &mut ReplayTable,
+    progress: &mut dyn FnMut(Position),
+) -> Result<CycleRun, CompileError> {
+    let no_values = |runner: &mut Runner<'_, Timing>| simulate(compiled, Memory::new(), setup, false, runner);
+    let (timed, computed) = thread::scope(|scope| {
+        let (policy, before) = (Policy::all(Action::Ignore), memory.clone());
+        let functional = scope.spawn(move || compute(compiled, before, policy));
+        // Divisors are seldom zero.
+        let timed = no_values(&mut timing(compiled, setup, table, progress));
+        (timed, functional.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    if let Ok(model) = computed {
+        let zero = model.divisions().zero();
+        let timed = match zero {
+            [] => timed,
+            _ => {
+                let oracle = zero.iter().copied().collect();
+                no_values(&mut timing(compiled, setup, table, progress).zero_divisors(oracle))
+            }
+        };
+        match timed {
+            Ok(timed) if timed.summary.divisions != model.divisions().count() => {}
+            timed => return timed.map(|timed| CycleRun { memory: model.into_memory(), ..timed }),
+        }
+    }
+    // The functional model does not do what the accelerator does: only that one can tell.
+    run_cycles(compiled, memory, setup, progress)
+}
+
+fn timing<'a>(
+    compiled: &'a Compiled,
+    setup: &CycleSetup,
+    table: &'a mut ReplayTable,
+    progress: &'a mut dyn FnMut(Position),
+) -> Runner<'a, Timing> {
+    runner(compiled, setup, progress).without_values().replay(setup.replay).replay_table(table)
 }
 
 fn runner<'a>(compiled: &'a Compiled, setup: &CycleSetup, progress: &'a mut dyn FnMut(Position)) -> Runner<'a> {
@@ -179,7 +274,7 @@ fn simulate<V: Run>(
     mut memory: Memory,
     setup: &CycleSetup,
     values: bool,
-    mut runner: Runner<'_, V>,
+    runner: &mut Runner<'_, V>,
 ) -> Result<CycleRun, CompileError> {
     let host = StepHost { values, ..StepHost::new(segments(compiled), setup, &mut memory) };
     let count = compiled.operations.len();
@@ -200,7 +295,8 @@ fn simulate<V: Run>(
     let operations = operations.collect();
     let cycles = end.saturating_sub(starts.first().copied().unwrap_or(0));
     let counts = counted.map(|counted| by_operation(&counted, count));
-    Ok(CycleRun { memory: outcome.memory, summary, cycles, operations, counts, host: setup.host })
+    let (memory, replay, host) = (outcome.memory, outcome.replay, setup.host);
+    Ok(CycleRun { memory, summary, cycles, operations, counts, host, replay, assumes_no_zero_divisor: false })
 }
 
 /// The counts of each operation; one that has passed without a cycle has none.

@@ -38,7 +38,7 @@ mod text_run;
 
 pub use encoder::{CompiledEncoder, compile};
 pub use error::CompileError;
-pub use execute::{CycleRun, CycleSetup, run_cycles, run_functional, time_cycles};
+pub use execute::{CycleRun, CycleSetup, Divisors, run_apart, run_cycles, run_functional, time_cycles};
 pub use operation::{Compiled, Operation, OperationClass};
 pub use plan::{Placement, Plan};
 pub use study::{synthetic, techniques};

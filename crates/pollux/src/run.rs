@@ -10,6 +10,7 @@ use pollux_sim::host::Processor;
 use pollux_sim::machine::{Machine, PageTables, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
+use pollux_sim::replay::{ReplayOptions, ReplayTotals};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::runner::{self, Runner, Stopped};
 use pollux_sim::simulation::{Position, RunSummary};
@@ -33,6 +34,8 @@ pub struct Run<'p, V: Values = Full> {
     action: Action,
     checked: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'p>,
+    /// How a run without values is replayed, if it is.
+    replay: Option<ReplayOptions>,
     values: PhantomData<V>,
 }
 
@@ -45,8 +48,11 @@ pub struct Outcome<'p, V: Values = Full> {
     pub summary: RunSummary,
     /// Main memory; after a run without values it is as it was before, but for what the host wrote.
     pub memory: Memory,
-    /// The accelerator with its local memories.
+    /// The accelerator with its local memories. After a run that was [replayed](Run::replay) it is in an earlier state, but for its
+    /// totals.
     pub machine: Box<Machine<V>>,
+    /// What replay did, if the run was one that can be replayed.
+    pub replay: Option<ReplayTotals>,
     /// The normalizer's divisions, by the functional model. Only a run without values asks it.
     pub divisions: Divisions,
     /// What is not defined and was let pass.
@@ -80,6 +86,7 @@ impl<'p> Run<'p> {
             action: Action::Error,
             checked: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
+            replay: Some(ReplayOptions::default()),
             values: PhantomData,
         }
     }
@@ -89,9 +96,19 @@ impl<'p> Run<'p> {
     /// operand is zero.
     #[must_use]
     pub fn without_values(self) -> Run<'p, Timing> {
-        let Self { program, memory, translation, interval, processor, limit, plain, action, checked, watch, .. } = self;
+        let Self { program, memory, translation, interval, processor, limit, plain, .. } = self;
+        let Self { action, checked, watch, replay, .. } = self;
         let values = PhantomData;
-        Run { program, memory, translation, interval, processor, limit, plain, action, checked, watch, values }
+        Run { program, memory, translation, interval, processor, limit, plain, action, checked, watch, replay, values }
+    }
+}
+
+impl Run<'_, Timing> {
+    /// How situations that were simulated before are [replayed](pollux_sim::replay); `None` simulates all of them, with the same
+    /// result.
+    #[must_use]
+    pub fn replay(self, replay: Option<ReplayOptions>) -> Self {
+        Self { replay, ..self }
     }
 }
 
@@ -177,12 +194,12 @@ impl<'p, V: RunValues> Run<'p, V> {
             .limit(self.limit.unwrap_or_else(default_limit))
             .plain(self.plain)
             .watch(self.watch);
-        let (mut runner, divisions) = V::runner(runner, self.program, self.translation)?;
+        let (mut runner, divisions) = V::runner(runner, self.program, self.translation, self.replay)?;
         let outcome = runner.run(self.program.items.clone(), self.program.initial_memory(), observer);
         let outcome = outcome.map_err(V::stopped)?;
         V::check(&outcome, &divisions)?;
-        let (summary, memory, machine) = (outcome.summary, outcome.memory, outcome.machine);
-        Ok(Outcome { program: self.program, summary, memory, machine, divisions, warnings })
+        let runner::Outcome { summary, memory, machine, replay, .. } = outcome;
+        Ok(Outcome { program: self.program, summary, memory, machine, replay, divisions, warnings })
     }
 
     /// Runs the program clock by clock, and says what the cycles were spent on.
@@ -223,6 +240,7 @@ pub trait RunValues: runner::Run {
         runner: Runner<'a>,
         program: &pollux_asm::Program,
         translation: Translation,
+        replay: Option<ReplayOptions>,
     ) -> Result<(Runner<'a, Self>, Divisions), Error>;
 
     /// Checks that the divisions are those that the machine made.
@@ -239,6 +257,7 @@ impl RunValues for Full {
         runner: Runner<'a>,
         _: &pollux_asm::Program,
         _: Translation,
+        _: Option<ReplayOptions>,
     ) -> Result<(Runner<'a>, Divisions), Error> {
         Ok((runner, Divisions::default()))
     }
@@ -257,6 +276,7 @@ impl RunValues for Timing {
         runner: Runner<'a>,
         program: &pollux_asm::Program,
         translation: Translation,
+        replay: Option<ReplayOptions>,
     ) -> Result<(Runner<'a, Timing>, Divisions), Error> {
         if let Translation::Paged { tables: PageTables::Sv39 { .. }, .. } = translation {
             return Err(Error::NeedsValues("page tables in main memory are values".to_owned()));
@@ -272,11 +292,11 @@ impl RunValues for Timing {
             divisions = model.divisions().clone();
         }
         let zero = divisions.zero().iter().copied().collect();
-        Ok((runner.without_values().zero_divisors(zero), divisions))
+        Ok((runner.without_values().zero_divisors(zero).replay(replay), divisions))
     }
 
     fn check(outcome: &runner::Outcome<Timing>, divisions: &Divisions) -> Result<(), Error> {
-        let (made, listed) = (outcome.machine.divisions(), divisions.count());
+        let (made, listed) = (outcome.summary.divisions, divisions.count());
         if made == listed {
             return Ok(());
         }

@@ -340,14 +340,16 @@ impl<V: Values> Machine<V> {
     }
 
     /// Adds to the totals what other cycles did.
-    pub(crate) fn add_totals(&mut self, accepted: u64, traffic: &PortTraffic) {
+    pub(crate) fn add_totals(&mut self, accepted: u64, divisions: u64, traffic: &PortTraffic) {
         self.accepted += accepted;
+        self.scratchpad.set_divisions(self.divisions() + divisions);
         self.port.add_traffic(traffic);
     }
 
     /// Has the totals of another machine from now on.
     pub(crate) fn take_totals(&mut self, other: &Self) {
         self.accepted = other.accepted;
+        self.scratchpad.set_divisions(other.divisions());
         self.port.take_traffic(&other.port);
     }
 

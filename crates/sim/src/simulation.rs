@@ -111,6 +111,8 @@ pub struct RunSummary {
     pub simulated: u64,
     /// Commands accepted at the port.
     pub commands: u64,
+    /// Divisions of the normalizer: those of which [an oracle](crate::values::ZeroDivisors) may have to know whether an operand is zero.
+    pub divisions: u64,
     /// Cycles that were taken from a table of what was simulated before.
     pub replayed: u64,
     /// Memory traffic.
@@ -135,6 +137,7 @@ pub(crate) struct Passed {
     /// First cycle of the last idle stretch, from the start; none if the accelerator was idle throughout.
     pub busy_falls: Option<Cycle>,
     pub commands: u64,
+    pub divisions: u64,
     pub traffic: PortTraffic,
 }
 
@@ -147,6 +150,7 @@ impl Passed {
             busy_cycles,
             busy_falls: (busy_cycles > 0).then(|| end.busy_falls - start.cycles),
             commands: end.commands - start.commands,
+            divisions: end.divisions - start.divisions,
             traffic: end.traffic - start.traffic,
         }
     }
@@ -453,7 +457,7 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         self.cycle += passed.cycles;
         self.summary.busy_cycles += passed.busy_cycles;
         self.summary.replayed += passed.cycles;
-        self.machine.add_totals(passed.commands, &passed.traffic);
+        self.machine.add_totals(passed.commands, passed.divisions, &passed.traffic);
     }
 
     /// Goes on with another machine and memory. The totals stay what they are.
@@ -493,6 +497,7 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         RunSummary {
             cycles: self.cycle,
             commands: self.machine.accepted(),
+            divisions: self.machine.divisions(),
             traffic: *self.machine.traffic(),
             page_faults: self.machine.faults().count,
             first_page_fault: self.machine.faults().first,

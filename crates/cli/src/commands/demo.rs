@@ -62,7 +62,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     execution::check(&program, PolicyName::Error)?;
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
-    let wanted = Wanted { report: true, values: true };
+    let wanted = Wanted { report: true, values: true, replay: None };
     let cycles = if arguments.cycles {
         Some(execution::run_cycles(&program, &arguments.setup, wanted, None, out)?)
     } else {

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use clap::Args;
+use pollux::functional::Divisions;
 use pollux_compiler::Compiled;
 use pollux_compiler::decoder::compile_prompt;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
-use pollux_compiler::execute::time_cycles;
+use pollux_compiler::execute::{CycleSetup, Divisors, time_cycles};
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_energy::EnergyReport;
@@ -18,7 +19,9 @@ use super::model::graph::{self, GraphArguments};
 use super::model::{
     LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
 };
-use crate::energy::{EnergyArguments, Pricing};
+use crate::arguments::ReplayArguments;
+use crate::energy::EnergyArguments;
+use crate::execution::note_replay;
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, NamedPath, OutputPath};
 use crate::options::{Given, Subject};
@@ -81,6 +84,12 @@ pub struct Arguments {
     simulation: SimulationArguments,
     #[command(flatten)]
     energy: EnergyArguments,
+    /// Compute nothing: where the accelerator normalizes, cycles are those without a divisor that is zero. Otherwise the functional
+    /// model runs beside it to find out.
+    #[arg(long)]
+    no_values: bool,
+    #[command(flatten)]
+    replay: ReplayArguments,
 }
 
 /// The report with the energy of the run.
@@ -91,9 +100,6 @@ struct Document<'a> {
     energy: Option<EnergyReport>,
 }
 
-/// A report, and the prices of its events, if energy is asked for.
-type Priced = (Report, Option<Pricing>);
-
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     if arguments.every && out.is_json() {
@@ -101,12 +107,15 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             "--every is for the table: the JSON document has every operation without it".to_owned(),
         ));
     }
-    let (report, pricing) = match (&arguments.model, &arguments.shape, &arguments.list) {
+    arguments.replay.options(arguments.simulation.memory(), None)?;
+    let (title, compiled) = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
-        (None, None, Some(file)) => of_list(arguments, file, out)?,
+        (None, None, Some(file)) => of_list(arguments, file)?,
         (None, None, None) => return Err(Failure::Usage("give --model with --text, --shape or --list".to_owned())),
     };
+    let pricing = arguments.energy.pricing(&compiled.program.config)?;
+    let report = time(arguments, &title, &compiled, out)?;
     let energy = pricing.as_ref().map(|pricing| pricing.of_parts(&report).text());
     if let Some(path) = &arguments.html {
         let section = energy.as_ref().map(|text| ("Energy", text.as_str()));
@@ -121,42 +130,38 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     Ok(Outcome::Agrees)
 }
 
-fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Priced, Failure> {
+/// What is run, and its title.
+type Subjected = (String, Compiled);
+
+fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Subjected, Failure> {
     let subject = graph::subject(directory);
     subject.check(&directory.display().to_string(), &arguments.given)?;
     if subject.is_network() {
-        return of_network(arguments, Some(directory), out);
+        return graph::compile(Some(directory), &arguments.graph, &arguments.lowering, out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
-    let (techniques, setup) = (arguments.lowering.techniques(), arguments.simulation.setup_for(&arguments.energy));
-    let pricing = arguments.energy.pricing(&config)?;
     let text = required(arguments.text.as_ref())?;
     let model = QuantisationArguments::default().load(directory, out)?;
     note_left_out(&model, text, out)?;
-    let run = with_progress(out, |progress| model.run(text, config, &plan, &techniques, Some(&setup), progress))?;
-    let tokens = run.tokens;
-    let report = run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))?;
-    Ok((Report { title: format!("{}, {tokens} tokens", directory.display()), ..report }, pricing))
+    let techniques = arguments.lowering.techniques();
+    let lower = || model.lower(text, config, &plan, &techniques);
+    let compiled = progress::during(out, "lowering", lower).map_err(failure)?;
+    let tokens = model.tokens(text).map_err(failure)?;
+    Ok((format!("{}, {tokens} tokens", directory.display()), compiled))
 }
 
-fn of_network(arguments: &Arguments, path: Option<&Path>, out: &Output) -> Result<Priced, Failure> {
-    let pricing = arguments.energy.pricing(&arguments.lowering.config_or(graph::DEFAULT_CONFIG)?)?;
-    let setup = arguments.simulation.setup_for(&arguments.energy);
-    Ok((graph::report(path, &arguments.graph, &arguments.lowering, &setup, out)?, pricing))
-}
-
-fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Priced, Failure> {
+fn of_list(arguments: &Arguments, file: &Path) -> Result<Subjected, Failure> {
     Subject::List.check(&file.display().to_string(), &arguments.given)?;
     let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
-    of_compiled(arguments, &file.display().to_string(), &compiled, out)
+    Ok((file.display().to_string(), compiled))
 }
 
-fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Priced, Failure> {
+fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Subjected, Failure> {
     let subject = if shape == graph::RESNET50 { Subject::ResnetShape } else { Subject::TransformerShape };
     subject.check(shape, &arguments.given)?;
     if subject.is_network() {
         arguments.given.refuse(&["tokens", "layers"], "resnet50 has an image, and all its layers: leave it out")?;
-        return of_network(arguments, None, out);
+        return graph::compile(None, &arguments.graph, &arguments.lowering, out);
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let mut shape = Shape::by_name(shape).map_err(failure)?;
@@ -174,12 +179,20 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Priced, 
         compile_parameters(config, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failure)?.compiled
     };
     spinner.finish_and_clear();
-    of_compiled(arguments, &format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), &compiled, out)
+    Ok((format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), compiled))
 }
 
-fn of_compiled(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Priced, Failure> {
-    let pricing = arguments.energy.pricing(&compiled.program.config)?;
-    let (memory, setup) = (compiled.program.initial_memory(), arguments.simulation.setup_for(&arguments.energy));
+fn time(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Report, Failure> {
+    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
+    let divisors = if arguments.no_values { Divisors::NotZero } else { Divisors::Computed };
+    if arguments.no_values && !Divisions::possible(&compiled.program.config, &compiled.program.items) {
+        return Err(Failure::Usage(format!(
+            "--no-values has no effect on {title}: the accelerator normalizes nothing, so cycles do not depend on values"
+        )));
+    }
+    let setup = CycleSetup { replay, divisors, ..arguments.simulation.setup_for(&arguments.energy) };
+    let memory = compiled.program.initial_memory();
     let run = with_progress(out, |progress| time_cycles(compiled, memory, &setup, progress))?;
-    Ok((Report::new(title, compiled, &run), pricing))
+    note_replay(run.summary.cycles, run.summary.simulated, run.summary.replayed, out);
+    Ok(Report::new(title, compiled, &run))
 }

@@ -11,7 +11,7 @@ use pollux_memory::Memory;
 use pollux_trace::report::{Format, render};
 use serde_json::{Map, Value, json};
 
-use crate::arguments::{CycleArguments, PolicyName, optional_configuration};
+use crate::arguments::{CycleArguments, PolicyName, ReplayArguments, optional_configuration};
 use crate::energy::{self, Pricing};
 use crate::execution::{self, CycleRun, Wanted};
 use crate::failure::{Failure, Outcome};
@@ -63,6 +63,8 @@ pub struct Arguments {
     config: Option<String>,
     #[command(flatten)]
     setup: CycleArguments,
+    #[command(flatten)]
+    replay: ReplayArguments,
     /// Report what the cycles were spent on: each block's busy and stalled cycles with their causes, array, memory
     /// traffic, banks, operations, and Gemmini's own counters.
     #[arg(long, value_name = "FORM", requires = "cycles")]
@@ -107,9 +109,26 @@ impl FromStr for Dump {
     }
 }
 
+impl Arguments {
+    /// Why nothing can be replayed, whatever the memory.
+    fn obstacle_to_replay(&self) -> Option<&'static str> {
+        let Self { setup: CycleArguments { trace, commands, page_walk, .. }, .. } = self;
+        let obstacles = [
+            (!self.cycles, "the functional model has no cycles; give --cycles --no-values"),
+            (!self.no_values, "the accelerator computes values; give --no-values"),
+            (self.report.is_some(), "--report looks at every cycle"),
+            (trace.is_some(), "--trace has every event"),
+            (commands.is_some(), "--commands has every command"),
+            (page_walk.is_some(), "--page-walk makes cycles depend on addresses"),
+        ];
+        obstacles.into_iter().find_map(|(is_there, obstacle)| is_there.then_some(obstacle))
+    }
+}
+
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     check_forms(arguments, out)?;
+    let replay = arguments.replay.options(arguments.setup.memory, arguments.obstacle_to_replay())?;
     let out = &out.or_json(arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
     let program = progress::during(out, "reading", || program_file::load(&arguments.file, config.as_ref()))?;
@@ -127,9 +146,11 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let pricing = Pricing::load(arguments.energy.as_ref(), arguments.clock, &program.config)?;
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
-        let wanted = Wanted { report: arguments.report.is_some(), values: !arguments.no_values };
+        let wanted = Wanted { report: arguments.report.is_some(), values: !arguments.no_values, replay };
         let run = execution::run_cycles(&program, &arguments.setup, wanted, pricing.as_ref(), out)?;
         warnings.extend(execution::violations(&run.summary, arguments.policy)?);
+        let summary = &run.summary;
+        execution::note_replay(summary.cycles, summary.simulated, summary.replayed, out);
         Run::Cycles(Box::new(run))
     } else {
         let run = progress::during(out, "functional model", || execution::run_functional(&program, arguments.policy))?;
@@ -240,6 +261,7 @@ impl Run<'_> {
                 json!({
                     "model": "cycles", "commands": summary.commands, "cycles": summary.busy_falls,
                     "busy_cycles": summary.busy_cycles, "simulated_cycles": summary.simulated,
+                    "replayed_cycles": summary.replayed,
                     "reads": traffic.reads, "writes": traffic.writes,
                     "bytes_in": traffic.read_bytes, "bytes_out": traffic.written_bytes, "report": run.report,
                     "violations": summary.violations, "energy": run.energy, "values": run.memory.is_some(),

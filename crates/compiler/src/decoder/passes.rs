@@ -12,10 +12,11 @@ use pollux_model::decoder::QuantisedDecoder;
 use pollux_model::decoder_reference::BlockTrace;
 use pollux_model::gpt2::likeliest;
 use pollux_model::layer::ColumnGroup;
+use pollux_sim::replay::ReplayTable;
 
 use super::block::{BlockBuffers, PlacedBlock, Stream};
 use crate::error::CompileError;
-use crate::execute::{CycleSetup, Mismatch, Position, run_cycles, run_functional};
+use crate::execute::{CycleSetup, Mismatch, Position, run_apart, run_cycles, run_functional};
 use crate::host::read_i32;
 use crate::lowering::{Lowering, PlacedNorm};
 use crate::operation::{Compiled, OperationClass};
@@ -175,6 +176,8 @@ pub struct Decoder {
     /// Buffers that stay from pass to pass.
     kept: usize,
     setup: Option<CycleSetup>,
+    /// What was simulated in earlier passes, if results are computed apart from the cycles.
+    situations: Option<ReplayTable>,
     length: usize,
     /// Cycles of all passes so far.
     pub cycles: u64,
@@ -200,7 +203,15 @@ impl Decoder {
         let program = base.clone().finish_part()?.program;
         let (memory, kept) = (program.initial_memory(), program.buffers.len());
         base.builder.release_contents();
-        Ok(Self { model, base, placed, stream, memory, kept, setup, length: 0, cycles: 0, host_cycles: 0 })
+        let (situations, length, cycles, host_cycles) = (None, 0, 0, 0);
+        Ok(Self { model, base, placed, stream, memory, kept, setup, situations, length, cycles, host_cycles })
+    }
+
+    /// Passes with a setup then have their results from the functional model, and their cycles by [replay](run_apart): what was
+    /// simulated in one pass is not simulated again in the next. Nothing else changes.
+    #[must_use]
+    pub fn replayed(self) -> Self {
+        Self { situations: Some(ReplayTable::new()), ..self }
     }
 
     /// The model.
@@ -341,7 +352,10 @@ impl Decoder {
             self.memory = run_functional(compiled, memory)?;
             return Ok(None);
         };
-        let run = run_cycles(compiled, memory, setup, progress)?;
+        let run = match &mut self.situations {
+            Some(situations) => run_apart(compiled, memory, setup, situations, progress)?,
+            None => run_cycles(compiled, memory, setup, progress)?,
+        };
         self.cycles += run.cycles;
         let report = Report::new("pass", compiled, &run);
         self.host_cycles += report.total.host_cycles;

@@ -108,6 +108,12 @@ pub struct Report {
     pub macs_per_cycle: u64,
     /// Bytes that the memory port can move in a cycle, each way.
     pub bytes_per_cycle: u64,
+    /// Cycles that were really simulated; the others were skipped as nothing moved, or replayed.
+    pub simulated_cycles: u64,
+    /// Cycles that were taken from what was simulated before.
+    pub replayed_cycles: u64,
+    /// No divisor of the normalizer was taken to be zero, and nothing was computed.
+    pub assumes_no_zero_divisor: bool,
     /// Everything together.
     pub total: Figures,
     /// The accelerator's operations; with a host that takes part, then the host's.
@@ -125,6 +131,9 @@ pub struct Report {
 }
 
 impl Report {
+    /// What a report rests on if nothing was computed.
+    pub(super) const ASSUMPTION: &str = "values left out: no divisor of the normalizer is taken to be zero";
+
     /// The report on a run of a compiled model.
     pub fn new(title: &str, compiled: &Compiled, run: &CycleRun) -> Self {
         let config = &compiled.program.config;
@@ -190,6 +199,9 @@ impl Report {
             config: config.name.clone(),
             macs_per_cycle,
             bytes_per_cycle: u64::from(config.beat_bytes()),
+            simulated_cycles: run.summary.simulated,
+            replayed_cycles: run.summary.replayed,
+            assumes_no_zero_divisor: run.assumes_no_zero_divisor,
             total,
             units,
             host: Some(host).filter(|host| host.operations > 0),
@@ -238,6 +250,9 @@ impl Report {
         if let Some(host) = &self.host {
             self.section(&mut out, "unit", self.units.iter().chain([&self.total]));
             let _ = write!(out, "\n{host}");
+        }
+        if self.assumes_no_zero_divisor {
+            let _ = writeln!(out, "\n{}", Self::ASSUMPTION);
         }
         out
     }

@@ -39,6 +39,9 @@ impl Report {
             let text = host.to_string().trim_end().replace('\n', "; ");
             let _ = writeln!(page, "<p>accelerator: {accelerator} cycles; {}.</p>", escape(&text));
         }
+        if self.assumes_no_zero_divisor {
+            let _ = writeln!(page, "<p>{}.</p>", Self::ASSUMPTION);
+        }
         #[cfg(feature = "plots")]
         page.push_str(&self.plots()?);
         let operations: Vec<&Figures> = self.operations.iter().map(|o| &o.figures).collect();

@@ -212,6 +212,11 @@ impl<V: Values> MvoutPath<V> {
         self.normalizer.divisions()
     }
 
+    /// Sets that number, after divisions that were made without it.
+    pub(crate) fn set_divisions(&mut self, divisions: u64) {
+        self.normalizer.set_divisions(divisions);
+    }
+
     /// True while a request is in one of the four queues: the path's part of `io.busy`.
     #[inline]
     pub fn busy(&self) -> bool {

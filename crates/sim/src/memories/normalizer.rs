@@ -330,6 +330,13 @@ impl<V: Values> Normalizer<V> {
         }
     }
 
+    /// Sets that number, after divisions that were made without it.
+    pub(crate) fn set_divisions(&mut self, divisions: u64) {
+        if let Inner::Unit(unit) = &mut self.inner {
+            unit.divisions = divisions;
+        }
+    }
+
     /// True if nothing is inside or under way.
     #[inline]
     pub fn is_idle(&self) -> bool {

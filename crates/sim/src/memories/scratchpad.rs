@@ -134,6 +134,11 @@ impl<V: Values> Scratchpad<V> {
         self.mvout.divisions()
     }
 
+    /// Sets that number, after divisions that were made without it.
+    pub(crate) fn set_divisions(&mut self, divisions: u64) {
+        self.mvout.set_divisions(divisions);
+    }
+
     /// `io.busy`: rows on their way out, or DMA transactions under way.
     #[inline]
     pub fn busy(&self) -> bool {

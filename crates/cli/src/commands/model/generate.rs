@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use clap::Args;
-use pollux_compiler::Plan;
 use pollux_compiler::decoder::{self, BigLittle, Decoder, DecoderModel, EarlyExit, Generation};
 use pollux_compiler::pipeline::AnyModel;
 use pollux_compiler::synthetic::{self, Shape};
+use pollux_compiler::{CompileError, CycleSetup, Plan};
 use pollux_model::decoder::QuantisedDecoder;
 use serde_json::{Value, json};
 
 use super::{QuantisationArguments, SimulationArguments, cycles_text, failure};
-use crate::arguments::configuration;
+use crate::arguments::{ReplayArguments, configuration};
 use crate::failure::{Failure, Outcome};
 use crate::files::NamedPath;
 use crate::options::Given;
@@ -78,10 +78,12 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
     config: String,
     /// Use the functional model: no cycles.
-    #[arg(long, conflicts_with_all = ["memory", "interval", "limit"])]
+    #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "no_replay", "check_replay", "replay_table_size"])]
     functional: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
+    #[command(flatten)]
+    replay: ReplayArguments,
 }
 
 /// What is continued, and by which model.
@@ -146,9 +148,13 @@ impl Arguments {
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     let config = configuration(&arguments.config)?;
+    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
     let Task { name, model, prompt } = arguments.task(out)?;
-    let setup = (!arguments.functional).then(|| arguments.simulation.setup());
-    let new = |model: Arc<QuantisedDecoder>| Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup);
+    let setup = (!arguments.functional).then(|| CycleSetup { replay, ..arguments.simulation.setup() });
+    let new = |model: Arc<QuantisedDecoder>| {
+        let decoder = Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup)?;
+        Ok::<_, CompileError>(if replay.is_some() { decoder.replayed() } else { decoder })
+    };
     let big = || new(model.quantised.clone());
     let count = arguments.count();
     let bar = progress::bar(out, count as u64, "tokens");

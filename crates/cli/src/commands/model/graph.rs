@@ -5,9 +5,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
+use pollux_compiler::Compiled;
 use pollux_compiler::execute::CycleSetup;
 use pollux_compiler::graph::pipeline::{GraphPair, GraphRun, Inputs, random_inputs};
-use pollux_compiler::report::Report;
 use pollux_model::GraphModel;
 use pollux_model::calibrate::RangeMethod;
 use pollux_model::graph::families::{ResNetConfig, resnet};
@@ -210,24 +210,20 @@ pub fn lower(
     save(output, &compiled, None, out)
 }
 
-/// The report on a network's cycles: of a file or directory, or of ResNet-50's shape.
-pub fn report(
+/// A network as commands, and its name: of a file or directory, or of ResNet-50's shape.
+pub fn compile(
     path: Option<&Path>,
     arguments: &GraphArguments,
     lowering: &LoweringArguments,
-    setup: &CycleSetup,
     out: &Output,
-) -> Result<Report, Failure> {
+) -> Result<(String, Compiled), Failure> {
     let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
     let (pair, inputs) = match path {
         Some(path) => arguments.load(path, out)?,
         None => arguments.resnet50(out)?,
     };
-    let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, Some(setup), progress))?;
-    if let Some(mismatch) = run.mismatches.first() {
-        return Err(Failure::Program(vec![format!("tensor `{}` differs from the integer reference", mismatch.buffer)]));
-    }
-    run.report.ok_or_else(|| Failure::Input("the run gave no cycles".to_owned()))
+    let lowered = progress::during(out, "lowering", || pair.lower(&inputs, config, &plan)).map_err(failure)?;
+    Ok((pair.quantised.graph.name, lowered.graph.compiled))
 }
 
 /// `pollux model run`

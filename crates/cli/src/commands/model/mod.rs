@@ -292,6 +292,11 @@ impl SimulationArguments {
         CycleSetup { count: energy.is_given(), ..self.setup() }
     }
 
+    /// Memory behind the accelerator's port.
+    pub fn memory(&self) -> MemoryModel {
+        self.memory
+    }
+
     /// The setup.
     pub fn setup(&self) -> CycleSetup {
         CycleSetup { memory: self.memory, interval: self.interval, limit: self.limit, ..CycleSetup::default() }

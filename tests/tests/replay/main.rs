@@ -1,11 +1,17 @@
 //! Exact replay: what is taken from the table is what would have been simulated.
+//!
+//! `POLLUX_RANDOM_CASES` sets the number of random programs (400 by default), `POLLUX_RANDOM_SEED` the seed.
+
+mod mutations;
+mod random;
+mod relocation;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use pollux_sim::observer::NoObserver;
 use pollux_sim::replay::{ReplayOptions, ReplayTable};
-use pollux_sim::runner::{Outcome, Runner, Stopped};
+use pollux_sim::runner::{Outcome, Stopped};
 use pollux_sim::simulation::{RunError, RunSummary};
 use pollux_sim::values::Timing;
 use pollux_trace::GoldenCase;
