@@ -42,7 +42,7 @@ impl Code {
     }
 
     /// The instruction at `pc`.
-    #[inline]
+    #[inline(always)] // of the loop over instructions: its fields are read where they are
     pub fn fetch<B: Bus>(&mut self, pc: u64, bus: &mut B) -> Result<Instruction, Exception> {
         let page = pc >> PAGE_BITS;
         if page != self.current.0 {
@@ -51,15 +51,20 @@ impl Code {
         let slot = self.current.1 + (pc as usize >> 1 & (SLOTS - 1));
         match self.slots[slot] {
             Some(instruction) => Ok(instruction),
-            None => {
-                let instruction = decode_at(pc, bus)?;
-                self.slots[slot] = Some(instruction);
-                Ok(instruction)
-            }
+            None => self.decode(slot, pc, bus),
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn decode<B: Bus>(&mut self, slot: usize, pc: u64, bus: &mut B) -> Result<Instruction, Exception> {
+        let instruction = decode_at(pc, bus)?;
+        self.slots[slot] = Some(instruction);
+        Ok(instruction)
+    }
+
     /// Makes a page the current one.
+    #[inline(never)]
     fn turn(&mut self, page: u64) {
         let recent = &mut self.recent[page as usize & (RECENT - 1)];
         if recent.0 != page {
@@ -74,7 +79,6 @@ impl Code {
     }
 }
 
-#[cold]
 fn decode_at<B: Bus>(pc: u64, bus: &mut B) -> Result<Instruction, Exception> {
     let mut half = |address: u64| {
         let half = bus.fetch(address).map_err(|_| Exception::new(Cause::FetchAccess, address));

@@ -36,7 +36,7 @@ impl Hart {
     }
 
     /// Executes an instruction: everything but `pc` and `instret`.
-    #[inline]
+    #[inline(always)] // see `Code::fetch`
     pub(crate) fn execute<B: Bus>(&mut self, i: Instruction, bus: &mut B) -> Outcome<Next> {
         let next = self.pc.wrapping_add(i.bytes());
         let (a, b) = (self.r(i.rs1), self.r(i.rs2));
@@ -144,7 +144,7 @@ impl Hart {
         Ok(Next::Pc(next))
     }
 
-    #[inline]
+    #[inline(always)] // the size is known where it is called
     fn load<B: Bus>(&mut self, bus: &mut B, address: u64, bytes: u64) -> Outcome<u64> {
         if address & (bytes - 1) != 0 && self.misaligned == Misaligned::Trap {
             return Err(Exception::new(Cause::LoadMisaligned, address));
@@ -152,7 +152,7 @@ impl Hart {
         bus.load(address, bytes).map_err(|_| Exception::new(Cause::LoadAccess, address))
     }
 
-    #[inline]
+    #[inline(always)] // the size is known where it is called
     fn store<B: Bus>(&mut self, bus: &mut B, address: u64, bytes: u64, value: u64, next: u64) -> Outcome<Next> {
         if address & (bytes - 1) != 0 && self.misaligned == Misaligned::Trap {
             return Err(Exception::new(Cause::StoreMisaligned, address));

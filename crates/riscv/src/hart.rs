@@ -167,7 +167,8 @@ impl Hart {
     /// What an instruction raised. The others are counted in `instret`.
     pub fn run(&mut self, bus: &mut impl Bus, limit: u64) -> Result<u64, Trap> {
         for executed in 0..limit {
-            let instruction = self.fetch(bus)?;
+            let fetched = self.code.fetch(self.pc, bus);
+            let instruction = fetched.map_err(|exception| self.trap(exception))?;
             self.perform(instruction, bus)?;
             if bus.wants_stop() {
                 return Ok(executed + 1);
@@ -182,7 +183,7 @@ impl Hart {
         self.pc = self.csrs.enter(trap.pc, trap.cause as u64, trap.value);
     }
 
-    #[inline]
+    #[inline(always)] // see `Code::fetch`
     fn perform<B: Bus>(&mut self, instruction: Instruction, bus: &mut B) -> Result<(), Trap> {
         match self.execute(instruction, bus) {
             Ok(Next::Pc(next)) => self.pc = next,
