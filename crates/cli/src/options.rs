@@ -341,12 +341,14 @@ mod tests {
     const COMMANDS: &[(&str, &[Options])] = &[
         ("demo", &[&[("cycles", Always), ("layer", Always)], OUTPUT, CYCLES]),
         ("asm x", &[OUTPUT]),
-        ("dis x", &[&[("output", Always)]]),
+        ("dis x", &[&[("output", Always), ("executed", Refused), ("config", Refused)]]),
         (
             "run x",
             &[
                 &[("cycles", Always), ("expect", Always), ("dump", Refused), ("policy", Always), ("config", Always)],
                 &[("report", Needs("--cycles")), ("no-values", Needs("--cycles"))],
+                &[("instructions", Refused), ("symbols", Refused), ("spike-log", Refused)],
+                &[("ram", Refused), ("misaligned", Refused)],
                 CYCLES,
             ],
         ),
@@ -406,6 +408,7 @@ mod tests {
         ("verify x", &[&[("jobs", Always), ("case", Always)]]),
         ("completions bash", &[]),
         ("man", &[]),
+        ("spike x", &[]),
     ];
 
     /// The option with a value that it can have.

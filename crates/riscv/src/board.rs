@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::bus::{AccessFault, Bus, NoAccelerator};
 use crate::counters::Counters;
+use crate::evidence::SizeEvidence;
 use crate::htif::{HostError, Htif};
 use crate::ram::RamPort;
 use crate::recording::Recorder;
@@ -23,6 +24,11 @@ pub(crate) enum BoardError {
     /// Gemmini does not define the command.
     #[error(transparent)]
     Gemmini(#[from] ExecError),
+    /// The core waits for what never comes.
+    #[error(
+        "the instruction asks for a result of function {0} (xd is set), which has none: the core would wait for ever; only the counter (126) has one"
+    )]
+    NoResult(u8),
     /// The host does not know the request.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -41,6 +47,7 @@ pub struct Board {
     pub(crate) recorder: Option<Recorder>,
     /// The last command.
     pub(crate) last_command: Option<RoccCommand>,
+    pub(crate) evidence: SizeEvidence,
     pub(crate) error: Option<BoardError>,
     /// The core is to stop: the program has ended, or there is an error.
     stops: bool,
@@ -58,6 +65,7 @@ impl Board {
             htif,
             recorder: None,
             last_command: None,
+            evidence: SizeEvidence::default(),
             error: None,
             stops: false,
         }
@@ -116,10 +124,15 @@ impl Bus for Board {
         if let Err(error) = self.gemmini.execute(&command) {
             self.stop(error.into());
         }
-        Ok(match Command::from_rocc(self.gemmini.config(), command) {
+        let decoded = Command::from_rocc(self.gemmini.config(), command);
+        decoded.iter().for_each(|command| self.evidence.note(command));
+        Ok(match decoded {
             Some(Command::Counter(access)) => Some(self.counters.access(access, self.gemmini.counts())),
-            // Nothing but COUNTER has a result. A core that waits for one would stand still.
-            _ => Some(0),
+            _ if instruction.xd => {
+                self.stop(BoardError::NoResult(command.funct));
+                None
+            }
+            _ => None,
         })
     }
 

@@ -9,9 +9,10 @@
 //! * [`hart`]: the architectural state ([`Hart`]), and what a step did ([`Retired`]);
 //! * `execute`, `float`, [`csr`], [`trap`]: what instructions do;
 //! * `code`: decoded instructions, page by page;
+//! * [`listing`] and [`log`]: a program file as text, and what a core did, in the forms of riscv-isa-sim;
 //! * [`elf`]: program files; [`htif`]: the host's side; [`ram`]: the way to main memory;
 //! * [`machine`]: a core with memory, Gemmini's functional model and host, running a program without time ([`Machine`]), on
-//!   a [`board`]; `counters`: Gemmini's counters there; `recording`: its command stream as a program.
+//!   a [`board`]; `counters`: Gemmini's counters there; `evidence`: what commands say about the array that a program is for; `recording`: its command stream as a program.
 //!
 //! The core itself has no time: a timing model follows instruction by instruction what [`Hart::step`] says.
 
@@ -21,12 +22,15 @@ mod code;
 mod counters;
 pub mod csr;
 pub mod elf;
+mod evidence;
 mod execute;
 mod float;
 mod format;
 pub mod hart;
 pub mod htif;
 pub mod instruction;
+pub mod listing;
+pub mod log;
 pub mod machine;
 pub mod ram;
 mod recording;

@@ -113,6 +113,11 @@ impl Machine {
         (self.traps, self.last_trap)
     }
 
+    /// Why the program seems to be compiled for a smaller array than the configuration has.
+    pub fn size_hint(&self) -> Option<String> {
+        self.board.evidence.hint(self.board.gemmini().config())
+    }
+
     /// Names of addresses.
     pub fn symbols(&self) -> &Symbols {
         &self.symbols
@@ -124,7 +129,7 @@ impl Machine {
         while left > 0 {
             if self.board.recorder.is_some() {
                 // The recorder counts instructions, so each is a step.
-                if let Err(stop) = self.step() {
+                if let (_, Some(stop)) = self.step() {
                     return stop;
                 }
                 left -= 1;
@@ -141,23 +146,16 @@ impl Machine {
         if self.jumps_to_itself() { Stop::Endless } else { Stop::Limit }
     }
 
-    /// Executes one instruction; what it did, or nothing if it raised an exception that the program handles.
-    ///
-    /// # Errors
-    /// Why the machine stands still behind the instruction.
-    pub fn step(&mut self) -> Result<Option<Retired>, Stop> {
+    /// Executes one instruction: what it did, unless it raised an exception, and why the machine stands still behind it,
+    /// if it does.
+    pub fn step(&mut self) -> (Option<Retired>, Option<Stop>) {
         if let Some(recorder) = &mut self.board.recorder {
             recorder.instret = self.hart.csrs.instret + 1;
         }
-        let retired = match self.hart.step(&mut self.board) {
-            Ok(retired) => Some(retired),
-            Err(trap) => {
-                self.trap(trap)?;
-                None
-            }
-        };
-        self.look()?;
-        Ok(retired)
+        match self.hart.step(&mut self.board) {
+            Ok(retired) => (Some(retired), self.look().err()),
+            Err(trap) => (None, self.trap(trap).err()),
+        }
     }
 
     /// Whether the program has ended or the board has an error.
@@ -193,7 +191,7 @@ impl Machine {
         let pc = self.hart.pc.wrapping_sub(4);
         let place = self.symbols.place(pc);
         match error {
-            BoardError::Host(error) => format!("pc {place}: {error}"),
+            BoardError::Host(_) | BoardError::NoResult(_) => format!("pc {place}: {error}"),
             BoardError::Gemmini(error) => {
                 let hint = dim_hint(self.board.gemmini().config(), &error.0.issue);
                 format!("pc {place}: {error}{}", hint.unwrap_or_default())

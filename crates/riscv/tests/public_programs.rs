@@ -32,7 +32,7 @@ fn result(path: &Path, stepwise: bool) -> Stop {
     if !stepwise {
         return machine.run(LIMIT);
     }
-    (0..LIMIT).find_map(|_| machine.step().err()).unwrap_or(Stop::Limit)
+    (0..LIMIT).find_map(|_| machine.step().1).unwrap_or(Stop::Limit)
 }
 
 #[test]
