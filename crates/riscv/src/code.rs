@@ -21,7 +21,7 @@ pub(crate) struct Code {
     slots: Vec<Option<Instruction>>,
     /// Number of a page in memory, and where its slots begin.
     pages: HashMap<u64, usize>,
-    /// The same for recent pages, by the low bits of the number.
+    /// The same for recent pages, by the low bits of the number; empty until there is one.
     recent: Vec<(u64, usize)>,
     current: (u64, usize),
 }
@@ -31,7 +31,7 @@ const NONE: (u64, usize) = (u64::MAX, 0);
 
 impl Default for Code {
     fn default() -> Self {
-        Self { slots: Vec::new(), pages: HashMap::new(), recent: vec![NONE; RECENT], current: NONE }
+        Self { slots: Vec::new(), pages: HashMap::new(), recent: Vec::new(), current: NONE }
     }
 }
 
@@ -43,29 +43,24 @@ impl Code {
 
     /// The instruction at `pc`.
     #[inline(always)] // of the loop over instructions: its fields are read where they are
-    pub fn fetch<B: Bus>(&mut self, pc: u64, bus: &mut B) -> Result<Instruction, Exception> {
+    pub fn fetch<B: Bus>(&mut self, pc: u64, bus: &mut B) -> Result<&Instruction, Exception> {
         let page = pc >> PAGE_BITS;
         if page != self.current.0 {
             self.turn(page);
         }
-        let slot = self.current.1 + (pc as usize >> 1 & (SLOTS - 1));
-        match self.slots[slot] {
+        let slot = &mut self.slots[self.current.1 + (pc as usize >> 1 & (SLOTS - 1))];
+        match slot {
             Some(instruction) => Ok(instruction),
-            None => self.decode(slot, pc, bus),
+            None => decode(slot, pc, bus),
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn decode<B: Bus>(&mut self, slot: usize, pc: u64, bus: &mut B) -> Result<Instruction, Exception> {
-        let instruction = decode_at(pc, bus)?;
-        self.slots[slot] = Some(instruction);
-        Ok(instruction)
     }
 
     /// Makes a page the current one.
     #[inline(never)]
     fn turn(&mut self, page: u64) {
+        if self.recent.is_empty() {
+            self.recent.resize(RECENT, NONE);
+        }
         let recent = &mut self.recent[page as usize & (RECENT - 1)];
         if recent.0 != page {
             let next = self.slots.len();
@@ -77,6 +72,12 @@ impl Code {
         }
         self.current = *recent;
     }
+}
+
+#[cold]
+#[inline(never)]
+fn decode<'s, B: Bus>(slot: &'s mut Option<Instruction>, pc: u64, bus: &mut B) -> Result<&'s Instruction, Exception> {
+    Ok(slot.insert(decode_at(pc, bus)?))
 }
 
 fn decode_at<B: Bus>(pc: u64, bus: &mut B) -> Result<Instruction, Exception> {

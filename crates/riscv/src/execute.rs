@@ -37,7 +37,7 @@ impl Hart {
 
     /// Executes an instruction: everything but `pc` and `instret`.
     #[inline(always)] // see `Code::fetch`
-    pub(crate) fn execute<B: Bus>(&mut self, i: Instruction, bus: &mut B) -> Outcome<Next> {
+    pub(crate) fn execute<B: Bus>(&mut self, i: &Instruction, bus: &mut B) -> Outcome<Next> {
         let next = self.pc.wrapping_add(i.bytes());
         let (a, b) = (self.r(i.rs1), self.r(i.rs2));
         let imm = i.imm as u64;
@@ -114,7 +114,7 @@ impl Hart {
 
     /// Everything but plain integer instructions.
     #[inline(never)]
-    fn execute_rare<B: Bus>(&mut self, i: Instruction, bus: &mut B, next: u64) -> Outcome<Next> {
+    fn execute_rare<B: Bus>(&mut self, i: &Instruction, bus: &mut B, next: u64) -> Outcome<Next> {
         match i.op {
             Op::Fence => bus.fence(),
             Op::FenceI => return Ok(Next::ForgetCode(next)),
@@ -161,7 +161,7 @@ impl Hart {
         Ok(Next::Pc(next))
     }
 
-    fn csr<B: Bus>(&mut self, i: Instruction, bus: &B) -> Outcome<()> {
+    fn csr<B: Bus>(&mut self, i: &Instruction, bus: &B) -> Outcome<()> {
         let number = i.imm as u16;
         let cycle = bus.cycle(self.csrs.instret);
         let is_immediate = matches!(i.op, Op::Csrrwi | Op::Csrrsi | Op::Csrrci);
@@ -181,7 +181,7 @@ impl Hart {
         Ok(())
     }
 
-    fn rocc<B: Bus>(&mut self, i: Instruction, bus: &mut B) -> Outcome<()> {
+    fn rocc<B: Bus>(&mut self, i: &Instruction, bus: &mut B) -> Outcome<()> {
         if !self.csrs.accelerator_is_on() {
             return Err(illegal(i));
         }
@@ -196,7 +196,7 @@ impl Hart {
         Ok(())
     }
 
-    fn atomic<B: Bus>(&mut self, i: Instruction, bus: &mut B) -> Outcome<()> {
+    fn atomic<B: Bus>(&mut self, i: &Instruction, bus: &mut B) -> Outcome<()> {
         let (address, operand) = (self.r(i.rs1), self.r(i.rs2));
         let is_word = i.word >> 12 & 7 == 2;
         let bytes = if is_word { 4 } else { 8 };
@@ -230,7 +230,7 @@ impl Hart {
 }
 
 #[cold]
-fn illegal(i: Instruction) -> Exception {
+fn illegal(i: &Instruction) -> Exception {
     Exception::new(Cause::Illegal, i.word.into())
 }
 
@@ -301,7 +301,7 @@ impl Hart {
         self.set_f(number, value);
     }
 
-    fn float(&mut self, i: Instruction) -> Outcome<()> {
+    fn float(&mut self, i: &Instruction) -> Outcome<()> {
         // Bit 25 tells the format of everything but the conversions between the two.
         match i.op {
             Op::FcvtSD => {
@@ -326,7 +326,7 @@ impl Hart {
         }
     }
 
-    fn rounding(&self, i: Instruction) -> Outcome<Rounding> {
+    fn rounding(&self, i: &Instruction) -> Outcome<Rounding> {
         self.csrs.rounding(i.rm).ok_or_else(|| illegal(i))
     }
 
@@ -344,7 +344,7 @@ impl Hart {
     }
 
     /// An instruction of one format; `filler` are the ones above single precision.
-    fn float_of<W: Width>(&mut self, i: Instruction, [a, b, c]: [u64; 3], filler: u64) -> Outcome<()> {
+    fn float_of<W: Width>(&mut self, i: &Instruction, [a, b, c]: [u64; 3], filler: u64) -> Outcome<()> {
         use Op::*;
         let sign = W::SIGN;
         let raised = self.csrs.raised();
@@ -377,7 +377,7 @@ impl Hart {
     }
 
     /// Instructions that write an integer register.
-    fn float_to_x<W: Width>(&mut self, i: Instruction, a: u64, b: u64) -> Outcome<()> {
+    fn float_to_x<W: Width>(&mut self, i: &Instruction, a: u64, b: u64) -> Outcome<()> {
         use Op::*;
         let integer = |min: i128, max: i128| {
             let (value, flags) = float::to_integer::<W>(a, self.rounding(i)?, min, max);

@@ -140,7 +140,7 @@ impl Hart {
     /// # Errors
     /// No memory is there, or no instruction.
     pub fn fetch(&mut self, bus: &mut impl Bus) -> Result<Instruction, Trap> {
-        self.code.fetch(self.pc, bus).map_err(|exception| self.trap(exception))
+        self.code.fetch(self.pc, bus).copied().map_err(|exception| trap(self.pc, exception))
     }
 
     /// Executes one instruction and says what it did.
@@ -153,7 +153,9 @@ impl Hart {
         let registers = instruction.registers();
         let operands = registers.sources.map(|source| source.map_or(0, |register| self.register(register)));
         let mut observed = Observed { bus, access: None, rocc: None, is_answered: false };
-        self.perform(instruction, &mut observed)?;
+        if self.perform(&instruction, &mut observed)? == Decoded::Stale {
+            self.code.clear();
+        }
         let Observed { access, rocc, is_answered, .. } = observed;
         let written = registers.destination.filter(|_| rocc.is_none() || is_answered);
         let destination = written.map(|register| (register, self.register(register)));
@@ -166,10 +168,20 @@ impl Hart {
     /// # Errors
     /// What an instruction raised. The others are counted in `instret`.
     pub fn run(&mut self, bus: &mut impl Bus, limit: u64) -> Result<u64, Trap> {
+        // Out of the core, so that it can be read while the core changes.
+        let mut code = std::mem::take(&mut self.code);
+        let result = self.run_code(&mut code, bus, limit);
+        self.code = code;
+        result
+    }
+
+    fn run_code<B: Bus>(&mut self, code: &mut Code, bus: &mut B, limit: u64) -> Result<u64, Trap> {
         for executed in 0..limit {
-            let fetched = self.code.fetch(self.pc, bus);
-            let instruction = fetched.map_err(|exception| self.trap(exception))?;
-            self.perform(instruction, bus)?;
+            let pc = self.pc;
+            let instruction = code.fetch(pc, bus).map_err(|exception| trap(pc, exception))?;
+            if self.perform(instruction, bus)? == Decoded::Stale {
+                code.clear();
+            }
             if bus.wants_stop() {
                 return Ok(executed + 1);
             }
@@ -184,23 +196,33 @@ impl Hart {
     }
 
     #[inline(always)] // see `Code::fetch`
-    fn perform<B: Bus>(&mut self, instruction: Instruction, bus: &mut B) -> Result<(), Trap> {
-        match self.execute(instruction, bus) {
-            Ok(Next::Pc(next)) => self.pc = next,
-            Ok(Next::ForgetCode(next)) => {
-                self.code.clear();
+    fn perform<B: Bus>(&mut self, instruction: &Instruction, bus: &mut B) -> Result<Decoded, Trap> {
+        let decoded = match self.execute(instruction, bus) {
+            Ok(Next::Pc(next)) => {
                 self.pc = next;
+                Decoded::Valid
             }
-            Err(exception) => return Err(self.trap(exception)),
-        }
+            Ok(Next::ForgetCode(next)) => {
+                self.pc = next;
+                Decoded::Stale
+            }
+            Err(exception) => return Err(trap(self.pc, exception)),
+        };
         self.csrs.instret += 1;
-        Ok(())
+        Ok(decoded)
     }
+}
 
-    #[cold]
-    fn trap(&self, exception: Exception) -> Trap {
-        Trap { pc: self.pc, cause: exception.cause, value: exception.value }
-    }
+/// Whether decoded instructions are still those in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decoded {
+    Valid,
+    Stale,
+}
+
+#[cold]
+fn trap(pc: u64, Exception { cause, value }: Exception) -> Trap {
+    Trap { pc, cause, value }
 }
 
 /// A bus that remembers what an instruction did on it.
