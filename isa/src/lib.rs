@@ -5,6 +5,7 @@
 //!
 //! * [`config`]: every parameter of the generator ([`GemminiConfig`]) and the widths derived from it;
 //! * [`local_addr`]: the 32-bit address of a scratchpad or accumulator row ([`LocalAddr`]);
+//! * [`layout`]: commands of older revisions as those of this one;
 //! * [`rocc`]: a command as the core sends it ([`RoccCommand`]) and the RV64 instruction word around it;
 //! * [`values`]: the types of single fields (activation, scale, normalization command, ...);
 //! * [`fields`]: the operand formats. `from_regs` takes exactly the bits that the hardware keeps;
@@ -19,6 +20,7 @@
 pub mod command;
 pub mod config;
 pub mod fields;
+pub mod layout;
 pub mod legality;
 pub mod local_addr;
 pub mod manual;
@@ -31,6 +33,7 @@ pub mod values;
 
 pub use command::{Command, DecodeError, EncodeError, OperandError, funct};
 pub use config::{ConfigError, GemminiConfig, ValidConfig};
+pub use layout::LayoutTranslator;
 pub use local_addr::{AddressLayout, LocalAddr};
 pub use rocc::{RoccCommand, RoccInstruction};
 pub use stream::StreamItem;

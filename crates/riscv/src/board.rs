@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use pollux_functional::{ExecError, FunctionalModel, Policy};
+use pollux_functional::{Action, ExecError, FunctionalModel, Policy};
 use pollux_isa::config::Opcode;
-use pollux_isa::{Command, RoccCommand, RoccInstruction, ValidConfig};
+use pollux_isa::{Command, LayoutTranslator, RoccCommand, RoccInstruction, ValidConfig};
 use pollux_memory::Memory;
 use thiserror::Error;
 
 use crate::bus::{AccessFault, Bus, NoAccelerator};
 use crate::counters::Counters;
-use crate::evidence::SizeEvidence;
+use crate::evidence::Evidence;
 use crate::htif::{HostError, Htif};
 use crate::ram::RamPort;
 use crate::recording::Recorder;
@@ -24,6 +24,11 @@ pub(crate) enum BoardError {
     /// Gemmini does not define the command.
     #[error(transparent)]
     Gemmini(#[from] ExecError),
+    /// The program is for an older Gemmini.
+    #[error(
+        "loop_conv_ws_config_4 has input and weight strides of 0, as programs for a Gemmini before June 2023 send it: their loop commands have another layout; set command_layout = \"march_2023\" in the configuration (a TOML file with base = \"default16\")"
+    )]
+    Older,
     /// The core waits for what never comes.
     #[error(
         "the instruction asks for a result of function {0} (xd is set), which has none: the core would wait for ever; only the counter (126) has one"
@@ -41,13 +46,17 @@ pub struct Board {
     gemmini: FunctionalModel,
     opcode: Opcode,
     counters: Counters,
+    /// Behind it commands have the present layout.
+    layout: LayoutTranslator,
     /// The host's side of the program.
     pub htif: Htif,
     /// The command stream so far, if it is recorded.
     pub(crate) recorder: Option<Recorder>,
     /// The last command.
     pub(crate) last_command: Option<RoccCommand>,
-    pub(crate) evidence: SizeEvidence,
+    pub(crate) evidence: Evidence,
+    /// Whether illegal commands are errors.
+    is_strict: bool,
     pub(crate) error: Option<BoardError>,
     /// The core is to stop: the program has ended, or there is an error.
     stops: bool,
@@ -61,11 +70,13 @@ impl Board {
             ram: RamPort::new(ram),
             opcode: config.opcodes,
             counters: Counters::new(&config),
+            layout: LayoutTranslator::new(&config),
             gemmini: FunctionalModel::with_policy(config, memory, policy),
             htif,
             recorder: None,
             last_command: None,
-            evidence: SizeEvidence::default(),
+            evidence: Evidence::default(),
+            is_strict: policy.illegal == Action::Error,
             error: None,
             stops: false,
         }
@@ -117,15 +128,18 @@ impl Bus for Board {
         if instruction.opcode != self.opcode {
             return Err(NoAccelerator);
         }
+        let command = self.layout.translate(command);
         self.last_command = Some(command);
         if let Some(recorder) = &mut self.recorder {
             recorder.command(command, self.gemmini.memory());
         }
-        if let Err(error) = self.gemmini.execute(&command) {
-            self.stop(error.into());
-        }
         let decoded = Command::from_rocc(self.gemmini.config(), command);
         decoded.iter().for_each(|command| self.evidence.note(command));
+        if self.evidence.is_older() && self.is_strict {
+            self.stop(BoardError::Older);
+        } else if let Err(error) = self.gemmini.execute(&command) {
+            self.stop(error.into());
+        }
         Ok(match decoded {
             Some(Command::Counter(access)) => Some(self.counters.access(access, self.gemmini.counts())),
             _ if instruction.xd => {

@@ -1,21 +1,22 @@
-//! What a program's commands say about the array that it was compiled for.
+//! What a program's commands say about the Gemmini that it was compiled for.
 
 use pollux_isa::Command;
 use pollux_isa::config::GemminiConfig;
 
 /// Gemmini's own software says DIM in two places: as block stride of every load configuration, and as extents of operands
-/// that do not exist (garbage addresses).
+/// that do not exist (garbage addresses). Programs for an older layout leave the strides of convolutions at 0.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct SizeEvidence {
+pub(crate) struct Evidence {
     /// The block stride of all load configurations.
     block_stride: Option<u16>,
     /// Largest extent of an operand of the array.
     extent: u16,
     /// Two of them differ.
     is_mixed: bool,
+    is_older: bool,
 }
 
-impl SizeEvidence {
+impl Evidence {
     /// Looks at a command.
     pub fn note(&mut self, command: &Command) {
         match command {
@@ -27,8 +28,14 @@ impl SizeEvidence {
             Command::ComputePreloaded(f) | Command::ComputeAccumulated(f) => {
                 self.extents([f.a_rows, f.a_cols, f.bd_rows, f.bd_cols]);
             }
+            Command::LoopConvConfig4(f) => self.is_older |= f.in_stride == 0 && f.weight_stride == 0,
             _ => {}
         }
+    }
+
+    /// Whether a convolution has the layout of an older revision, seen in the present one: strides of 0 mean nothing.
+    pub fn is_older(&self) -> bool {
+        self.is_older
     }
 
     fn extents(&mut self, extents: [u16; 4]) {

@@ -191,7 +191,7 @@ impl Machine {
         let pc = self.hart.pc.wrapping_sub(4);
         let place = self.symbols.place(pc);
         match error {
-            BoardError::Host(_) | BoardError::NoResult(_) => format!("pc {place}: {error}"),
+            BoardError::Host(_) | BoardError::NoResult(_) | BoardError::Older => format!("pc {place}: {error}"),
             BoardError::Gemmini(error) => {
                 let hint = dim_hint(self.board.gemmini().config(), &error.0.issue);
                 format!("pc {place}: {error}{}", hint.unwrap_or_default())

@@ -66,7 +66,7 @@ impl Recorder {
         let Touched { all, written } = touched(config, &self.items);
         let items = self.items.into_iter().flat_map(|item| only_touched(item, &all)).collect();
         let initial = self.initial.unwrap_or_default();
-        let mut program = Program { items, ..Program::new(config.clone()) };
+        let mut program = Program { items, ..Program::new(in_present_layout(config)) };
         let expected = replay(config, initial.clone(), &program.items);
         for (index, range) in all.iter().enumerate() {
             let length = range.end - range.start;
@@ -82,6 +82,14 @@ impl Recorder {
         }
         program
     }
+}
+
+/// Commands were recorded behind the translation of their layout.
+fn in_present_layout(config: &ValidConfig) -> ValidConfig {
+    let mut present = config.clone().into_inner();
+    present.command_layout = Default::default();
+    // The rules do not look at the layout.
+    present.validated().unwrap_or_else(|_| config.clone())
 }
 
 fn replay(config: &ValidConfig, memory: Memory, items: &[StreamItem]) -> Memory {
