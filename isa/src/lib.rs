@@ -13,10 +13,11 @@
 //! * [`table`]: the same instructions as data, for the assembler, the help text and the manual;
 //! * [`legality`]: which command streams the hardware does not define, and what it does with them;
 //! * `testkit` (feature of that name): any valid configuration, for property tests;
-//! * [`manual`]: the chapter of the manual.
+//! * [`manual`]: the chapter of the manual; [`c_header`]: the instructions as C functions.
 //!
 //! The source of every fact is Gemmini's Chisel description at commit 8c3f992; each item names its file.
 
+pub mod c_header;
 pub mod command;
 pub mod config;
 pub mod fields;

@@ -399,7 +399,7 @@ mod tests {
                 LOWERING,
             ],
         ),
-        ("isa", &[&[("config", Refused), ("markdown", Not("mvin"))]]),
+        ("isa", &[&[("config", Refused), ("markdown", Not("mvin")), ("header", Not("mvin"))]]),
         (
             "config",
             &[&[("check", Not("--output=x")), ("list", Not("--check")), ("list", Not("x")), ("output", Not("--list"))]],

@@ -20,6 +20,8 @@ pub struct Elf {
     symbols: Symbols,
     /// The words of the host interface, if the program has it.
     pub host: Option<HostWords>,
+    /// DIM of the array that it was compiled for, if it says so: Pollux's own header makes it.
+    pub dim: Option<u16>,
 }
 
 /// A part of the program that is loaded.
@@ -88,6 +90,21 @@ pub enum ElfError {
         /// What there is.
         memory: Range<u64>,
     },
+    /// Object files for different arrays.
+    #[error("its object files were compiled for arrays of different size (GEMMINI_DIM is {0} in one, {1} in another)")]
+    Dims(u16, u16),
+    /// The program was compiled for another array.
+    #[error(
+        "compiled for DIM = {program} (GEMMINI_DIM), but the configuration `{config}` has DIM = {dim}: give another configuration with --config or --params, or compile with -DGEMMINI_DIM={dim}"
+    )]
+    Dim {
+        /// What the program says.
+        program: u16,
+        /// Name of the configuration.
+        config: String,
+        /// What that has.
+        dim: u32,
+    },
     /// The program starts where no memory is.
     #[error("the entry point {0:#x} is in no loaded segment")]
     Entry(u64),
@@ -138,6 +155,9 @@ impl Elf {
             self.code.push(Section { name, address: section.address(), bytes });
         }
         self.symbols = Symbols::read(&file);
+        if let Some(section) = file.section_by_name(pollux_isa::c_header::DIM_SECTION) {
+            self.dim = dim(section.data().map_err(damaged)?)?;
+        }
         let host = file.section_by_name(".tohost").map(|section| section.address());
         // A stripped file has the section all the same; its two words have a cache line each.
         let tohost = self.symbols.address("tohost").or(host);
@@ -166,6 +186,16 @@ impl Elf {
     /// Names of addresses.
     pub fn symbols(&self) -> &Symbols {
         &self.symbols
+    }
+}
+
+/// The DIM that every object file has noted.
+fn dim(notes: &[u8]) -> Result<Option<u16>, ElfError> {
+    let mut dims = notes.chunks_exact(2).map(|note| u16::from_le_bytes([note[0], note[1]]));
+    let Some(first) = dims.next() else { return Ok(None) };
+    match dims.find(|dim| *dim != first) {
+        Some(other) => Err(ElfError::Dims(first, other)),
+        None => Ok(Some(first)),
     }
 }
 

@@ -449,3 +449,146 @@ pub(crate) fn extend(a: u64) -> (u64, Flags) {
         None => (Single::to_f64(a).to_bits(), 0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODES: [Rounding; 5] =
+        [Rounding::NearestEven, Rounding::TowardZero, Rounding::Down, Rounding::Up, Rounding::NearestMaxMagnitude];
+    const OPERATIONS: [Arithmetic; 5] =
+        [Arithmetic::Add, Arithmetic::Sub, Arithmetic::Mul, Arithmetic::Div, Arithmetic::Fma];
+
+    /// Bit patterns of a width, many of them special ones.
+    fn bits<W: Width>() -> impl Strategy<Value = u64> {
+        let all = W::SIGN | (W::SIGN - 1);
+        let special =
+            [0, 1, W::INFINITY, W::INFINITY - 1, W::NAN, W::INFINITY | 1, 1 << W::FRACTION, (1 << W::FRACTION) - 1];
+        let near_one = ((1u64 << (W::EXPONENT - 1)) - 1) << W::FRACTION;
+        prop_oneof![
+            4 => any::<u64>().prop_map(move |bits| bits & all),
+            2 => (any::<u64>(), 0u64..8).prop_map(move |(bits, up)| near_one + (up << W::FRACTION) + (bits & 0xf) | bits & W::SIGN),
+            1 => (prop::sample::select(special.to_vec()), any::<bool>()).prop_map(move |(bits, negative)| if negative { bits | W::SIGN } else { bits }),
+            1 => (0u64..64).prop_map(|bits| bits),
+        ]
+    }
+
+    /// The results of all modes, and what must hold between them.
+    fn check_modes<W: Width>(compute: impl Fn(Rounding) -> (u64, Flags), host: u64) -> Result<(), TestCaseError> {
+        let [nearest, zero, down, up, away] = MODES.map(&compute);
+        let expected = if W::is_nan(host) { W::NAN } else { host };
+        prop_assert_eq!(nearest.0, expected);
+        if W::is_nan(expected) {
+            prop_assert!([zero, down, up, away].iter().all(|result| *result == nearest));
+            return Ok(());
+        }
+        let value = |result: (u64, Flags)| W::to_f64(result.0);
+        prop_assert!(value(down) <= value(nearest) && value(nearest) <= value(up));
+        prop_assert!(value(down) <= value(away) && value(away) <= value(up));
+        let toward_zero = if W::to_f64(nearest.0).is_sign_negative() { up } else { down };
+        prop_assert_eq!(value(zero), value(toward_zero));
+        let inexact = nearest.1 & NX != 0;
+        prop_assert_eq!(inexact, value(down) != value(up));
+        for result in [zero, down, up, away] {
+            prop_assert_eq!(result.1 & NX != 0, inexact);
+        }
+        if inexact {
+            // Nothing lies between the two.
+            let next = if value(down) == 0.0 {
+                1
+            } else if value(down) > 0.0 {
+                down.0 + 1
+            } else {
+                down.0 - 1
+            };
+            prop_assert_eq!(value((next, 0)), value(up));
+        }
+        Ok(())
+    }
+
+    fn check_arithmetic<W: Width>(op: Arithmetic, operands: [u64; 3]) -> Result<(), TestCaseError> {
+        check_modes::<W>(|mode| arithmetic::<W>(op, operands, mode, 0), W::host(op, operands))?;
+        for mode in MODES {
+            let (bits, flags) = arithmetic::<W>(op, operands, mode, 0);
+            prop_assert_eq!(
+                arithmetic::<W>(op, operands, mode, NX),
+                (bits, flags & !NX | arithmetic::<W>(op, operands, mode, NX).1 & NX)
+            );
+            if bits & !W::SIGN == W::INFINITY && flags & (OF | DZ) == 0 {
+                prop_assert!(operands.iter().any(|x| x & !W::SIGN == W::INFINITY));
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn single_arithmetic_rounds_as_the_modes_say(op in prop::sample::select(OPERATIONS.to_vec()), a in bits::<Single>(), b in bits::<Single>(), c in bits::<Single>()) {
+            check_arithmetic::<Single>(op, [a, b, c])?;
+        }
+
+        #[test]
+        fn double_arithmetic_rounds_as_the_modes_say(op in prop::sample::select(OPERATIONS.to_vec()), a in bits::<Double>(), b in bits::<Double>(), c in bits::<Double>()) {
+            check_arithmetic::<Double>(op, [a, b, c])?;
+        }
+
+        #[test]
+        fn square_roots_round_as_the_modes_say(a in bits::<Single>(), b in bits::<Double>()) {
+            check_modes::<Single>(|mode| sqrt::<Single>(a, mode, 0), Single::host_sqrt(a))?;
+            check_modes::<Double>(|mode| sqrt::<Double>(b, mode, 0), Double::host_sqrt(b))?;
+        }
+
+        #[test]
+        fn conversions_round_as_the_modes_say(a in bits::<Double>(), integer: i64) {
+            check_modes::<Single>(|mode| narrow(a, mode), (f64::from_bits(a) as f32).to_bits().into())?;
+            check_modes::<Single>(|mode| from_integer::<Single>(integer.into(), mode), (integer as f32).to_bits().into())?;
+            check_modes::<Double>(|mode| from_integer::<Double>(integer.into(), mode), (integer as f64).to_bits())?;
+        }
+
+        #[test]
+        fn conversion_to_integers_saturates(a in bits::<Double>()) {
+            let (value, flags) = to_integer::<Double>(a, Rounding::TowardZero, i32::MIN.into(), i32::MAX.into());
+            let x = f64::from_bits(a);
+            prop_assert_eq!(value, if x.is_nan() { i32::MAX.into() } else { i128::from(x as i32) });
+            prop_assert_eq!(flags & NV != 0, x.is_nan() || x.trunc() != f64::from(x as i32));
+        }
+    }
+
+    #[test]
+    fn a_number_rounded_to_the_smallest_normal_one_is_tiny_if_it_would_not_be_with_more_exponents() {
+        let smallest = f32::MIN_POSITIVE;
+        let product = |a: f32, b: f32, mode| {
+            arithmetic::<Single>(Arithmetic::Mul, [a.to_bits().into(), b.to_bits().into(), 0], mode, 0)
+        };
+        // 1 - 2^-24 has 24 bits: with more exponents the product would be below the smallest normal number.
+        let below = 1.0 - f32::EPSILON / 2.0;
+        let (bits, flags) = product(smallest, below, Rounding::NearestEven);
+        assert_eq!((f32::from_bits(bits as u32), flags), (smallest, UF | NX));
+        // 1 - 2^-46 has more: it rounds up to 1 whatever the exponents.
+        let (a, b) = (1.0 + 2f32.powi(-23), smallest * (1.0 - 2f32.powi(-23)));
+        let (bits, flags) = product(a, b, Rounding::Up);
+        assert_eq!((f32::from_bits(bits as u32), flags), (smallest, NX));
+    }
+
+    #[test]
+    fn special_operands_raise_what_the_manual_says() {
+        let inf = Single::INFINITY;
+        let op = |op, a, b, c| arithmetic::<Single>(op, [a, b, c], Rounding::NearestEven, 0);
+        let one = 1f32.to_bits().into();
+        assert_eq!(op(Arithmetic::Sub, inf, inf, 0), (Single::NAN, NV));
+        assert_eq!(op(Arithmetic::Mul, inf, 0, 0), (Single::NAN, NV));
+        assert_eq!(op(Arithmetic::Div, 0, 0, 0), (Single::NAN, NV));
+        assert_eq!(op(Arithmetic::Div, one, 0, 0), (inf, DZ));
+        assert_eq!(op(Arithmetic::Fma, inf, 0, Single::NAN), (Single::NAN, NV));
+        assert_eq!(op(Arithmetic::Add, Single::NAN, one, 0), (Single::NAN, 0));
+        assert_eq!(op(Arithmetic::Add, Single::INFINITY | 1, one, 0), (Single::NAN, NV));
+        assert_eq!(min_max::<Single>(Single::INFINITY | 1, one, false), (one, NV));
+        assert_eq!(min_max::<Single>(0, Single::SIGN, false), (Single::SIGN, 0));
+        assert_eq!(equal::<Single>(Single::NAN, one), (false, 0));
+        assert_eq!(less::<Single>(Single::NAN, one, false), (false, NV));
+    }
+}

@@ -120,10 +120,10 @@ impl Instruction {
         let target = pc.wrapping_add(imm as u64);
         match self.row().format {
             Format::R => write!(out, "{rd}, {rs1}, {rs2}"),
-            Format::I | Format::CAddi16sp | Format::CIw | Format::CI | Format::CINotX0 | Format::CAndi => {
-                write!(out, "{rd}, {rs1}, {imm}")
-            }
-            Format::Shift | Format::CShift | Format::CSlli => write!(out, "{rd}, {rs1}, {imm}"),
+            Format::I | Format::CIw => write!(out, "{rd}, {rs1}, {imm}"),
+            Format::Shift => write!(out, "{rd}, {rs1}, {imm:#x}"),
+            Format::CI | Format::CINotX0 | Format::CAndi | Format::CAddi16sp => write!(out, "{rd}, {imm}"),
+            Format::CShift | Format::CSlli => write!(out, "{rd}, {imm:#x}"),
             Format::Load | Format::Jalr | Format::CLoadW | Format::CLoadD | Format::CLoadSpW | Format::CLoadSpD => {
                 write!(out, "{rd}, {imm}({rs1})")
             }

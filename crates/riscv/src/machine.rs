@@ -80,8 +80,12 @@ impl Machine {
     /// A machine with the program loaded, at its first instruction.
     ///
     /// # Errors
-    /// The program does not fit the memory.
+    /// The program does not fit the memory, or is for another array.
     pub fn new(setup: Setup, elf: &Elf) -> Result<Self, ElfError> {
+        let dim = setup.config.dim();
+        if let Some(program) = elf.dim.filter(|program| u32::from(*program) != dim) {
+            return Err(ElfError::Dim { program, config: setup.config.name.clone(), dim });
+        }
         let mut memory = Memory::new();
         elf.load(&setup.ram, &mut memory)?;
         let mut htif = Htif::new(elf.host);
