@@ -102,9 +102,9 @@ impl Hart {
             Op::Sraw => (a as i32 >> (b & 31)) as u64,
             Op::Mul => a.wrapping_mul(b),
             Op::Mulw => sext32(a.wrapping_mul(b)),
-            Op::Mulh => (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64,
+            Op::Mulh => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64,
             Op::Mulhsu => (i128::from(a as i64).wrapping_mul(i128::from(b)) >> 64) as u64,
-            Op::Mulhu => (u128::from(a) * u128::from(b) >> 64) as u64,
+            Op::Mulhu => ((u128::from(a) * u128::from(b)) >> 64) as u64,
             Op::Div | Op::Divu | Op::Rem | Op::Remu | Op::Divw | Op::Divuw | Op::Remw | Op::Remuw => divide(i.op, a, b),
             _ => return self.execute_rare(i, bus, next),
         };

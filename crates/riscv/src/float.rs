@@ -469,7 +469,7 @@ mod tests {
         let near_one = ((1u64 << (W::EXPONENT - 1)) - 1) << W::FRACTION;
         prop_oneof![
             4 => any::<u64>().prop_map(move |bits| bits & all),
-            2 => (any::<u64>(), 0u64..8).prop_map(move |(bits, up)| near_one + (up << W::FRACTION) + (bits & 0xf) | bits & W::SIGN),
+            2 => (any::<u64>(), 0u64..8).prop_map(move |(bits, up)| (near_one + (up << W::FRACTION) + (bits & 0xf)) | bits & W::SIGN),
             1 => (prop::sample::select(special.to_vec()), any::<bool>()).prop_map(move |(bits, negative)| if negative { bits | W::SIGN } else { bits }),
             1 => (0u64..64).prop_map(|bits| bits),
         ]

@@ -30,7 +30,7 @@ pub enum Format {
     FR4,
     XF,
     XFRm,
-    XFF,
+    Xff,
     FX,
     FXRm,
     /// A command to an accelerator: funct7, registers, and flags which of them are used.
@@ -136,7 +136,7 @@ impl Format {
         let none = Operands::default();
         let i = (word as i32) >> 20;
         match self {
-            Format::R | Format::Amo | Format::FR | Format::XFF => Operands { rd, rs1, rs2, ..none },
+            Format::R | Format::Amo | Format::FR | Format::Xff => Operands { rd, rs1, rs2, ..none },
             Format::I | Format::Load | Format::FLoad | Format::Jalr => Operands { rd, rs1, imm: i, ..none },
             Format::Shift => Operands { rd, rs1, imm: part(word, 25, 20, 0) as i32, ..none },
             Format::Store | Format::FStore => {

@@ -150,7 +150,7 @@ impl Instruction {
             Format::FURm => write!(out, "{fd}, {fs1}{}", mode(self)),
             Format::FR4 => write!(out, "{fd}, {fs1}, {fs2}, {fs3}{}", mode(self)),
             Format::XF | Format::XFRm => write!(out, "{rd}, {fs1}{}", mode(self)),
-            Format::XFF => write!(out, "{rd}, {fs1}, {fs2}"),
+            Format::Xff => write!(out, "{rd}, {fs1}, {fs2}"),
             Format::FX | Format::FXRm => write!(out, "{fd}, {rs1}{}", mode(self)),
             Format::Rocc => self.rocc_operands(out),
         }
@@ -223,7 +223,7 @@ fn registers(instruction: &Instruction) -> Registers {
         Format::FURm => of(f(rd), f(rs1), None, None),
         Format::FR4 => of(f(rd), f(rs1), f(rs2), f(rs3)),
         Format::XF | Format::XFRm => of(x(rd), f(rs1), None, None),
-        Format::XFF => of(x(rd), f(rs1), f(rs2), None),
+        Format::Xff => of(x(rd), f(rs1), f(rs2), None),
         Format::FX | Format::FXRm => of(f(rd), x(rs1), None, None),
         Format::Rocc => {
             let used = |flag: u8, number: u8| if rm & flag != 0 { x(number) } else { None };

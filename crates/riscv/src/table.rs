@@ -220,9 +220,9 @@ instructions! {
     FcvtLS     "fcvt.l.s"    0xfff0_007f 0xc020_0053 XFRm    Float;
     FcvtLuS    "fcvt.lu.s"   0xfff0_007f 0xc030_0053 XFRm    Float;
     FmvXW      "fmv.x.w"     0xfff0_707f 0xe000_0053 XF      Float;
-    FeqS       "feq.s"       0xfe00_707f 0xa000_2053 XFF     Float;
-    FltS       "flt.s"       0xfe00_707f 0xa000_1053 XFF     Float;
-    FleS       "fle.s"       0xfe00_707f 0xa000_0053 XFF     Float;
+    FeqS       "feq.s"       0xfe00_707f 0xa000_2053 Xff     Float;
+    FltS       "flt.s"       0xfe00_707f 0xa000_1053 Xff     Float;
+    FleS       "fle.s"       0xfe00_707f 0xa000_0053 Xff     Float;
     FclassS    "fclass.s"    0xfff0_707f 0xe000_1053 XF      Float;
     FcvtSW     "fcvt.s.w"    0xfff0_007f 0xd000_0053 FXRm    Float;
     FcvtSWu    "fcvt.s.wu"   0xfff0_007f 0xd010_0053 FXRm    Float;
@@ -248,9 +248,9 @@ instructions! {
     FmaxD      "fmax.d"      0xfe00_707f 0x2a00_1053 FR      Float;
     FcvtSD     "fcvt.s.d"    0xfff0_007f 0x4010_0053 FURm    Float;
     FcvtDS     "fcvt.d.s"    0xfff0_007f 0x4200_0053 FURm    Float;
-    FeqD       "feq.d"       0xfe00_707f 0xa200_2053 XFF     Float;
-    FltD       "flt.d"       0xfe00_707f 0xa200_1053 XFF     Float;
-    FleD       "fle.d"       0xfe00_707f 0xa200_0053 XFF     Float;
+    FeqD       "feq.d"       0xfe00_707f 0xa200_2053 Xff     Float;
+    FltD       "flt.d"       0xfe00_707f 0xa200_1053 Xff     Float;
+    FleD       "fle.d"       0xfe00_707f 0xa200_0053 Xff     Float;
     FclassD    "fclass.d"    0xfff0_707f 0xe200_1053 XF      Float;
     FcvtWD     "fcvt.w.d"    0xfff0_007f 0xc200_0053 XFRm    Float;
     FcvtWuD    "fcvt.wu.d"   0xfff0_007f 0xc210_0053 XFRm    Float;
