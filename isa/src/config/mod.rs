@@ -215,7 +215,7 @@ gemmini_config! {
     as_published: bool = false;
     /// Layout of the loops' commands in programs for the core; assembled programs always have the current one. Not a
     /// generator field but a difference between revisions.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "CommandLayout::is_current")]
     command_layout: CommandLayout = CommandLayout::Current;
 }
 

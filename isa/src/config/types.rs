@@ -208,6 +208,13 @@ impl fmt::Display for ScaleArgs {
     }
 }
 
+impl CommandLayout {
+    /// Whether it is that of the programs that Pollux makes, which configurations need not say.
+    pub(crate) fn is_current(&self) -> bool {
+        *self == Self::Current
+    }
+}
+
 impl fmt::Display for CommandLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
