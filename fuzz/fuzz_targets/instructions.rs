@@ -15,7 +15,7 @@ struct Board {
 
 impl Bus for Board {
     fn load(&mut self, address: u64, bytes: u64) -> Result<u64, AccessFault> {
-        self.ram.load(&mut self.memory, address, bytes)
+        self.ram.load(&self.memory, address, bytes)
     }
 
     fn store(&mut self, address: u64, bytes: u64, value: u64) -> Result<(), AccessFault> {

@@ -139,3 +139,47 @@ impl LayoutTranslator {
         .to_rocc()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(command_layout: CommandLayout) -> GemminiConfig {
+        GemminiConfig { command_layout, ..GemminiConfig::default16() }
+    }
+
+    /// One convolution: 2 images of 17 x 17 x 18, 19 kernels of 3 x 3, stride 2, padding 1, pooled 3 / 2 / 1, dilation 4.
+    #[test]
+    fn a_convolution_of_2023_is_the_one_of_today() {
+        let word = |parts: &[(u64, u32)]| parts.iter().fold(0, |word, (value, lsb)| word | value << lsb);
+        let shared = word(&[(19, 48), (18, 32), (17, 16), (2, 0)]);
+        let pooled = word(&[(2, 48), (5, 32), (4, 16), (16, 0)]);
+        let kernel = word(&[(3, 48), (3, 32), (18, 16), (1, 0)]);
+        let old = [
+            (16, shared, word(&[(1, 48), (2, 32), (5, 16), (9, 0)])),
+            (17, word(&[(3, 48), (3, 32), (2, 16), (1, 0)]), pooled),
+            (18, kernel, word(&[(1, 48), (1, 32), (6, 16), (7, 0)])),
+            (19, word(&[(9, 48), (8, 32), (10, 16), (11, 0)]), word(&[(4, 16), (9, 0)])),
+            (20, 0x8000_1000, 0x8000_2000),
+            (15, word(&[(0xf, 16), (1, 8)]), 0),
+            (8, word(&[(0xf, 16), (1, 0)]), 0b111),
+        ];
+        let new = [
+            (16, shared, word(&[(1, 56), (2, 48), (9, 32), (5, 16), (9, 0)])),
+            (17, word(&[(3, 48), (5, 32), (3, 16), (2, 8), (1, 0)]), pooled),
+            (18, kernel, word(&[(1, 48), (1, 32), (6, 24), (7, 16), (17, 0)])),
+            (19, word(&[(9, 48), (8, 32), (10, 21), (11, 10), (4, 0)]), word(&[(18, 48), (19, 32), (19, 16), (9, 0)])),
+            (20, 0x8000_1000, 0x8000_2000),
+            (15, word(&[(1, 8)]), 0),
+            (8, 1, 0b11),
+        ];
+        let mut translator = LayoutTranslator::new(&config(CommandLayout::March2023));
+        let mut present = LayoutTranslator::new(&config(CommandLayout::Current));
+        for ((funct, rs1, rs2), expected) in old.into_iter().zip(new) {
+            let command = RoccCommand { funct, rs1, rs2 };
+            assert_eq!(present.translate(command), command);
+            let RoccCommand { funct, rs1, rs2 } = translator.translate(command);
+            assert_eq!((funct, rs1, rs2), expected, "{funct}: {rs1:#x} {rs2:#x}");
+        }
+    }
+}

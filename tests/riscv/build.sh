@@ -4,7 +4,7 @@
 #     tests/riscv/build.sh RISCV_TESTS RISCV_TEST_ENV GEMMINI_ROCC_TESTS OUT
 #
 # The first three are clones of riscv-software-src/riscv-tests, riscv/riscv-test-env and ucb-bar/gemmini-rocc-tests. OUT gets
-# the folders isa (rv64ui, um, ua, uf, ud, uc), gemmini-13e7e1f and gemmini-180c468. Needs Debian's gcc-riscv64-unknown-elf and
+# the folders isa (rv64ui, um, ua, uf, ud, uc, mi), gemmini-13e7e1f and gemmini-180c468. Needs Debian's gcc-riscv64-unknown-elf and
 # picolibc-riscv64-unknown-elf. Programs that do not build are named.
 set -eu
 [ $# = 4 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -27,7 +27,7 @@ unpack() {
 unpack "$isa_tests" HEAD "$work/isa"
 unpack "$environment" HEAD "$work/isa/env"
 mkdir -p "$out/isa"
-for source in "$work"/isa/isa/rv64u[imafdc]/*.S; do
+for source in "$work"/isa/isa/rv64u[imafdc]/*.S "$work"/isa/isa/rv64mi/*.S; do
     suite=$(basename "$(dirname "$source")") name=$(basename "$source" .S)
     $cc -march=rv64g -mabi=lp64 -static -mcmodel=medany -fvisibility=hidden -nostdlib -nostartfiles \
         -I"$work/isa/env/p" -I"$work/isa/isa/macros/scalar" -T"$work/isa/env/p/link.ld" "$source" \

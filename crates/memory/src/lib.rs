@@ -96,6 +96,11 @@ impl Memory {
         }))
     }
 
+    /// The same, if something was written to the page.
+    pub fn written_frame(&self, addr: u64) -> Option<Frame> {
+        self.pages.get(&(addr >> PAGE_BITS)).copied().map(Frame)
+    }
+
     /// The page's contents.
     #[inline]
     pub fn frame_bytes(&self, frame: Frame) -> &[u8; PAGE_BYTES] {
@@ -271,6 +276,19 @@ mod tests {
             assert_eq!(memory.read_vec(addr, data.len()), data);
         }
         assert_eq!(memory.read_array::<1>(u64::MAX)[0], data[2 * PAGE_BYTES - 6]);
+    }
+
+    #[test]
+    fn a_frame_is_its_page_also_after_others_were_written() {
+        let mut memory = Memory::new();
+        assert_eq!(memory.written_frame(7 * PAGE), None);
+        let frame = memory.frame(7 * PAGE + 5);
+        memory.write(3 * PAGE, &[9]);
+        memory.frame_mut(frame)[5] = 1;
+        let snapshot = memory.clone();
+        memory.frame_mut(frame)[5] = 2;
+        assert_eq!(memory.written_frame(8 * PAGE - 1), Some(frame));
+        assert_eq!((memory.read_array(7 * PAGE + 5), snapshot.frame_bytes(frame)[5]), ([2], 1));
     }
 
     #[test]

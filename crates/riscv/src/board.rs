@@ -109,7 +109,7 @@ impl Board {
 impl Bus for Board {
     #[inline(always)] // the size is known where it is called
     fn load(&mut self, address: u64, bytes: u64) -> Result<u64, AccessFault> {
-        self.ram.load(self.gemmini.memory_mut(), address, bytes)
+        self.ram.load(self.gemmini.memory(), address, bytes)
     }
 
     #[inline(always)] // the size is known where it is called

@@ -190,7 +190,8 @@ impl Csrs {
             0x301 | 0x344 | 0x320..=0x33f | 0xb03..=0xb1f | 0x3a0 | 0x3a2 => {}
             0x3b0..=0x3bf => self.pmp[usize::from(number - 0x3b0)] = value & ((1 << 54) - 1),
             0xb00 => self.cycle_offset = value.wrapping_sub(cycle),
-            0xb02 => self.instret_offset = value.wrapping_sub(self.instret),
+            // The instruction that writes is not counted any more: the next one reads what was written.
+            0xb02 => self.instret_offset = value.wrapping_sub(self.instret + 1),
             _ => return Err(NoSuchRegister),
         }
         Ok(())
@@ -212,3 +213,55 @@ impl Csrs {
 
 /// The rounding mode field that stands for `frm`.
 const DYNAMIC: u8 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_cannot_be_written_keep_their_values() {
+        let mut csrs = Csrs::default();
+        csrs.write(0x300, u64::MAX, 0).expect("mstatus");
+        assert_eq!(csrs.read(0x300, 0), Ok(MSTATUS_WRITABLE | MPP | SD));
+        csrs.write(0x300, 0, 0).expect("mstatus");
+        assert_eq!(csrs.read(0x300, 0), Ok(MPP));
+        csrs.write(0x301, 0, 0).expect("misa");
+        assert_eq!(csrs.read(0x301, 0), Ok(MISA));
+        for read_only in [0xc00, 0xc02, 0xf14] {
+            assert_eq!(csrs.write(read_only, 1, 0), Err(NoSuchRegister));
+        }
+        assert_eq!(csrs.read(0x180, 0), Err(NoSuchRegister), "satp: there is no supervisor mode");
+    }
+
+    #[test]
+    fn counters_go_on_from_what_is_written() {
+        let mut csrs = Csrs { instret: 100, ..Csrs::default() };
+        csrs.write(0xb00, 7, 1000).expect("mcycle");
+        csrs.write(0xb02, 7, 1000).expect("minstret");
+        csrs.instret += 1;
+        assert_eq!((csrs.read(0xc00, 1005), csrs.read(0xc02, 1005)), (Ok(12), Ok(7)));
+    }
+
+    #[test]
+    fn floats_have_registers_only_while_they_are_on() {
+        let mut csrs = Csrs::default();
+        assert_eq!(csrs.write(0x003, 0xff, 0), Err(NoSuchRegister));
+        csrs.write(0x300, 1 << 13, 0).expect("mstatus");
+        csrs.write(0x003, 0xff, 0).expect("fcsr");
+        assert_eq!((csrs.read(0x001, 0), csrs.read(0x002, 0), csrs.read(0x003, 0)), (Ok(0x1f), Ok(7), Ok(0xff)));
+        assert_eq!(csrs.rounding(DYNAMIC), None, "7 is reserved");
+        assert_eq!(csrs.read(0x300, 0).map(|mstatus| mstatus & (SD | FS)), Ok(SD | FS), "dirty");
+    }
+
+    #[test]
+    fn a_handler_is_entered_and_left() {
+        let mut csrs = Csrs::default();
+        csrs.write(0x300, MIE, 0).expect("mstatus");
+        csrs.write(0x305, 0x8000_0103, 0).expect("mtvec");
+        assert_eq!(csrs.enter(0x1234, 2, 5), 0x8000_0100);
+        assert_eq!((csrs.mepc, csrs.mcause, csrs.mtval), (0x1234, 2, 5));
+        assert_eq!(csrs.read(0x300, 0), Ok(MPIE | MPP));
+        assert_eq!(csrs.leave(), 0x1234);
+        assert_eq!(csrs.read(0x300, 0), Ok(MIE | MPIE | MPP));
+    }
+}

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::arguments::{configuration, optional_configuration};
 use crate::elf;
-use crate::elf::arguments::DEFAULT_LIMIT;
 use crate::elf::run::{Observers, document, run, warnings};
 use crate::elf::spike_log::{Form, SpikeLog};
 use crate::failure::{Failure, Outcome};
@@ -62,7 +61,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let form = Form { text: options.log, commits: options.commits };
     let log = (form.text || form.commits).then(|| SpikeLog::new(options.log_file.as_deref(), form, out));
     let mut observers = Observers { log: log.transpose()?, profile: None };
-    let limit = options.instructions.unwrap_or(DEFAULT_LIMIT);
+    // As there, nothing ends a program unless it is asked for.
+    let limit = options.instructions.unwrap_or(u64::MAX);
     let run = run(&mut machine, limit, &mut observers, out)?;
     let warnings = warnings(&machine, &run.stop);
     warnings.iter().for_each(|warning| out.note(&format!("warning: {warning}")));
