@@ -54,8 +54,9 @@ fn the_golden_configurations_agree_with_the_elaborated_hardware_field_by_field()
         }
         fields += usize::from(!columns[0].ends_with("(derived)"));
     }
-    // Every field but the exponential, the width of the port and the mark of publications, which are no generator fields.
-    assert_eq!(fields, GemminiConfig::default16().settings().len() - 3);
+    // Every field but the exponential, the width of the port, the mark of publications and the commands' layout, which are no
+    // generator fields.
+    assert_eq!(fields, GemminiConfig::default16().settings().len() - 4);
 }
 
 #[test]
@@ -555,8 +556,8 @@ fn a_file_says_which_fields_it_gives() {
     let header = ConfigFile::parse(HEADER).unwrap();
     assert!(header.fields_read().contains(&"sp_capacity") && header.fields_assumed().contains(&"acc_banks"));
     let whole = ConfigFile::parse(&GemminiConfig::default16().to_toml_string().unwrap()).unwrap();
-    // An optional field that is absent is absent from the hardware.
-    assert_eq!(whole.fields_assumed(), ["acc_sub_banks", "mvin_scale_acc_args"]);
+    // An optional field that is absent is absent from the hardware, and the present layout need not be said.
+    assert_eq!(whole.fields_assumed(), ["acc_sub_banks", "mvin_scale_acc_args", "command_layout"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use pollux_asm::Diagnostics;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::output::Output;
 
@@ -16,6 +16,8 @@ pub enum Outcome {
     Agrees,
     /// Something that was checked does not.
     Differs,
+    /// A program ended with this code, which the command passes on.
+    Code(u8),
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
         match self {
             Self::Agrees => 0,
             Self::Differs => 1,
+            Self::Code(code) => code,
         }
     }
 }
@@ -48,6 +51,13 @@ pub enum Failure {
     Assembly(Diagnostics),
     /// The program is illegal, or the hardware would stop.
     Program(Vec<String>),
+    /// The same behind a run whose results so far are worth telling.
+    Stopped {
+        /// Why.
+        message: String,
+        /// Fields of the JSON document.
+        so_far: Map<String, Value>,
+    },
 }
 
 impl From<pollux::Error> for Failure {
@@ -90,7 +100,7 @@ impl Failure {
             Self::Arguments(error) => u8::from(error.use_stderr()) * 2,
             Self::Usage(_) => 2,
             Self::Input(_) | Self::Assembly(_) => 3,
-            Self::Program(_) => 4,
+            Self::Program(_) | Self::Stopped { .. } => 4,
             Self::Closed => 141,
         }
     }
@@ -105,12 +115,23 @@ impl Failure {
             let _ = error.print();
         } else if out.is_json() {
             // Nothing is left to be done if the output is closed.
-            let _ =
-                out.json(&json!({ "error": self.to_string().trim_end(), "exit_code": code, "errors": self.list() }));
+            let _ = out.json(&self.document(code));
         } else if !matches!(self, Self::Closed) {
             out.note(&format!("error: {}", self.to_string().trim_end()));
         }
         code
+    }
+
+    fn document(&self, code: u8) -> Map<String, Value> {
+        let mut document = match self {
+            Self::Stopped { so_far, .. } => so_far.clone(),
+            _ => Map::new(),
+        };
+        let text = self.to_string();
+        document.insert("error".to_owned(), json!(text.trim_end()));
+        document.insert("exit_code".to_owned(), json!(code));
+        document.insert("errors".to_owned(), json!(self.list()));
+        document
     }
 
     /// The single errors, with their places if they have any.
@@ -142,7 +163,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Arguments(error) => f.write_str(&arguments_text(error)),
             Self::Closed => f.write_str("the reader of the output went away"),
-            Self::Usage(message) | Self::Input(message) => f.write_str(message),
+            Self::Usage(message) | Self::Input(message) | Self::Stopped { message, .. } => f.write_str(message),
             Self::Assembly(diagnostics) => write!(f, "{diagnostics}\n{}", diagnostics.render()),
             Self::Program(errors) => f.write_str(&errors.join("\n")),
         }

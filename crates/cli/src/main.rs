@@ -7,12 +7,14 @@
 //! * [`files`], [`interruption`]: files that are complete or not there, whatever happens;
 //! * [`program_file`]: reading and writing programs;
 //! * [`energy`]: energy of runs;
+//! * [`elf`]: programs for the RISC-V core;
 //! * [`execution`]: running a program on the functional model and on the cycle-level emulator;
 //! * [`layer`]: quantised encoder layers as programs;
 //! * [`output`], [`failure`], [`progress`]: what the user sees, and the exit codes.
 
 mod arguments;
 mod commands;
+mod elf;
 mod energy;
 mod execution;
 mod failure;
@@ -71,6 +73,7 @@ enum Command {
     Verify(commands::verify::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
+    Spike(commands::spike::Arguments),
 }
 
 fn execute(command: &Command, out: &Output) -> Result<Outcome, Failure> {
@@ -90,6 +93,7 @@ fn execute(command: &Command, out: &Output) -> Result<Outcome, Failure> {
         Command::Verify(arguments) => commands::verify::execute(arguments, out),
         Command::Completions(arguments) => commands::completions::execute(arguments, out),
         Command::Man(arguments) => commands::man::execute(arguments, out),
+        Command::Spike(arguments) => commands::spike::execute(arguments, out),
     }
 }
 

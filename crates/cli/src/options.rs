@@ -350,7 +350,7 @@ mod tests {
     const COMMANDS: &[(&str, &[Options])] = &[
         ("demo", &[&[("cycles", Always), ("layer", Always)], OUTPUT, CYCLES]),
         ("asm x", &[OUTPUT]),
-        ("dis x", &[&[("output", Always)]]),
+        ("dis x", &[&[("output", Always), ("executed", Refused), ("config", Refused)]]),
         (
             "run x",
             &[
@@ -361,6 +361,8 @@ mod tests {
                     ("energy", Needs("--cycles")),
                     ("clock", Needs("--cycles --energy=x")),
                 ],
+                &[("instructions", Refused), ("symbols", Refused), ("spike-log", Refused)],
+                &[("ram", Refused), ("misaligned", Refused)],
                 CYCLES,
                 REPLAY,
             ],
@@ -424,7 +426,7 @@ mod tests {
             "energy import x --node 45nm --output x",
             &[&[("art", Always), ("name", Always), ("width", Always), ("ignore", Always)]],
         ),
-        ("isa", &[&[("config", Refused), ("markdown", Not("mvin"))]]),
+        ("isa", &[&[("config", Refused), ("markdown", Not("mvin")), ("header", Not("mvin"))]]),
         (
             "config",
             &[&[("check", Not("--output=x")), ("list", Not("--check")), ("list", Not("x")), ("output", Not("--list"))]],
@@ -433,6 +435,7 @@ mod tests {
         ("verify x", &[&[("jobs", Always), ("case", Always)]]),
         ("completions bash", &[]),
         ("man", &[]),
+        ("spike x", &[]),
     ];
 
     /// The option with a value that it can have.

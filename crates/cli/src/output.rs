@@ -75,7 +75,15 @@ impl Output {
             let _ = io::stderr().write_all(text.as_bytes());
             return Ok(());
         }
-        raw(text)
+        raw(text.as_bytes())
+    }
+
+    /// Prints what a program has written, byte for byte, unless JSON was asked for.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        match self.json {
+            true => Ok(()),
+            false => raw(bytes),
+        }
     }
 
     /// Prints the document, which is a JSON object, with the version of its form, if JSON was asked for.
@@ -85,7 +93,7 @@ impl Output {
         }
         let mut text = serde_json::to_string_pretty(&Document { schema: SCHEMA, document }).map_err(Failure::input)?;
         text.push('\n');
-        raw(&text)
+        raw(text.as_bytes())
     }
 
     /// Prints a line on the standard error, unless JSON was asked for.
@@ -97,9 +105,9 @@ impl Output {
     }
 }
 
-fn raw(text: &str) -> Result<(), Failure> {
+fn raw(text: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::Closed,
         _ => Failure::Input(format!("cannot write to the standard output: {error}")),
     })

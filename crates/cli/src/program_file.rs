@@ -21,7 +21,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(Failure::reading(path))
 }
 
-/// The same as text.
+/// The contents of a file if its beginning is of a kind. The standard input and folders are of none.
+pub fn read_if(path: &Path, is_kind: fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>, Failure> {
+    const BEGINNING: usize = 16;
+    if path.as_os_str() == STANDARD_STREAM || !path.is_file() {
+        return Ok(None);
+    }
+    let mut file = File::open(path).map_err(Failure::reading(path))?;
+    let mut contents = Vec::new();
+    file.by_ref().take(BEGINNING as u64).read_to_end(&mut contents).map_err(Failure::reading(path))?;
+    if !is_kind(&contents) {
+        return Ok(None);
+    }
+    file.read_to_end(&mut contents).map_err(Failure::reading(path))?;
+    Ok(Some(contents))
+}
+
+/// The contents of a file, or of the standard input, as text.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
     pollux_asm::text(read(path)?)
         .map_err(|reason| Failure::Input(format!("`{}` is not text: {reason}", path.display())))

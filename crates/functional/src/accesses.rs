@@ -37,7 +37,7 @@ impl MemoryRows {
     }
 
     /// The addresses from the first row to the last, if they do not wrap around.
-    fn span(self) -> Option<Range<u64>> {
+    pub fn span(self) -> Option<Range<u64>> {
         let first = self.address & DRAM_MASK;
         let last = self.stride.checked_mul(u64::from(self.rows).checked_sub(1)?)?.checked_add(first)?;
         let end = last.checked_add(self.bytes)?;

@@ -53,9 +53,16 @@ impl Hasher for PageHasher {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    pages: HashMap<u64, Arc<Page>, BuildHasherDefault<PageHasher>>,
+    /// Numbers of the pages, and their places among the frames.
+    pages: HashMap<u64, u32, BuildHasherDefault<PageHasher>>,
+    frames: Vec<Arc<Page>>,
     mapped: RangeSet,
 }
+
+/// Where a memory keeps a page: for owners of many small accesses, who would look it up each time. It stays valid for the
+/// memory and its clones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame(u32);
 
 /// The part of one page that an access of `len` bytes at `addr` begins with: page number, offset, length.
 fn first_part(addr: u64, len: usize) -> (u64, usize, usize) {
@@ -71,11 +78,39 @@ impl Memory {
     }
 
     fn page(&self, number: u64) -> &Page {
-        self.pages.get(&number).map_or(&ZERO_PAGE, |page| page)
+        self.pages.get(&number).map_or(&ZERO_PAGE, |frame| &self.frames[*frame as usize])
     }
 
     fn page_mut(&mut self, number: u64) -> &mut Page {
-        Arc::make_mut(self.pages.entry(number).or_insert_with(|| Arc::new(ZERO_PAGE)))
+        let frame = self.frame(number << PAGE_BITS);
+        self.frame_mut(frame)
+    }
+
+    /// The frame of the page that holds `addr`, which is allocated if nothing was written to it yet.
+    pub fn frame(&mut self, addr: u64) -> Frame {
+        let Self { pages, frames, .. } = self;
+        Frame(*pages.entry(addr >> PAGE_BITS).or_insert_with(|| {
+            frames.push(Arc::new(ZERO_PAGE));
+            // There are not as many pages in any machine's memory.
+            (frames.len() - 1) as u32
+        }))
+    }
+
+    /// The same, if something was written to the page.
+    pub fn written_frame(&self, addr: u64) -> Option<Frame> {
+        self.pages.get(&(addr >> PAGE_BITS)).copied().map(Frame)
+    }
+
+    /// The page's contents.
+    #[inline]
+    pub fn frame_bytes(&self, frame: Frame) -> &[u8; PAGE_BYTES] {
+        &self.frames[frame.0 as usize]
+    }
+
+    /// The page's contents, to be written.
+    #[inline]
+    pub fn frame_mut(&mut self, frame: Frame) -> &mut [u8; PAGE_BYTES] {
+        Arc::make_mut(&mut self.frames[frame.0 as usize])
     }
 
     /// Fills `out` with the bytes from `addr` on.
@@ -241,6 +276,19 @@ mod tests {
             assert_eq!(memory.read_vec(addr, data.len()), data);
         }
         assert_eq!(memory.read_array::<1>(u64::MAX)[0], data[2 * PAGE_BYTES - 6]);
+    }
+
+    #[test]
+    fn a_frame_is_its_page_also_after_others_were_written() {
+        let mut memory = Memory::new();
+        assert_eq!(memory.written_frame(7 * PAGE), None);
+        let frame = memory.frame(7 * PAGE + 5);
+        memory.write(3 * PAGE, &[9]);
+        memory.frame_mut(frame)[5] = 1;
+        let snapshot = memory.clone();
+        memory.frame_mut(frame)[5] = 2;
+        assert_eq!(memory.written_frame(8 * PAGE - 1), Some(frame));
+        assert_eq!((memory.read_array(7 * PAGE + 5), snapshot.frame_bytes(frame)[5]), ([2], 1));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use types::Setting;
 pub use error::{ConfigError, Reason, Source};
 pub use file::ConfigFile;
 pub use rules::limits;
-pub use types::{Capacity, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
+pub use types::{Capacity, CommandLayout, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
 pub use valid::ValidConfig;
 
 /// Width of addresses and strides in the command path (`coreMaxAddrBits` of a Rocket core with Sv39 virtual memory).
@@ -213,10 +213,14 @@ gemmini_config! {
     /// depends on then only warn.
     #[serde(default)]
     as_published: bool = false;
+    /// Layout of the loops' commands in programs for the core; assembled programs always have the current one. Not a
+    /// generator field but a difference between revisions.
+    #[serde(default, skip_serializing_if = "CommandLayout::is_current")]
+    command_layout: CommandLayout = CommandLayout::Current;
 }
 
 /// Fields that came after the first binary programs: they count in the digest only where they differ from the default.
-const ADDED_FIELDS: [&str; 2] = ["paddr_bits", "as_published"];
+const ADDED_FIELDS: [&str; 3] = ["paddr_bits", "as_published", "command_layout"];
 
 const fn default_paddr_bits() -> u32 {
     32

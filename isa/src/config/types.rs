@@ -132,6 +132,19 @@ pub enum ExpVariant {
     Released,
 }
 
+/// How the core's programs lay out the commands of the loops, which changed from revision to revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandLayout {
+    /// That of commit 8c3f992.
+    #[default]
+    Current,
+    /// That of March to May 2023 (`LoopConv.scala` and `LoopMatmul.scala` at commit d48db37): square images without
+    /// strides of their own, no operand reuse, no residual addition.
+    #[serde(rename = "march_2023")]
+    March2023,
+}
+
 impl fmt::Display for Opcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let index = Self::ALL.iter().position(|o| o == self).unwrap_or_default();
@@ -192,6 +205,22 @@ impl fmt::Display for ScaleArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units: i64 = self.units.into();
         write!(f, "Float<8, 24>; latency {}; scale units {units}; identity {:?}", self.latency, self.identity)
+    }
+}
+
+impl CommandLayout {
+    /// Whether it is that of the programs that Pollux makes, which configurations need not say.
+    pub(crate) fn is_current(&self) -> bool {
+        *self == Self::Current
+    }
+}
+
+impl fmt::Display for CommandLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CommandLayout::Current => "current",
+            CommandLayout::March2023 => "march_2023",
+        })
     }
 }
 
@@ -261,7 +290,7 @@ macro_rules! settings {
     )* };
 }
 
-settings!(bool, u32, u64, Opcode, SInt, Dataflow, Capacity, ScaleArgs, ExpVariant);
+settings!(bool, u32, u64, Opcode, SInt, Dataflow, Capacity, ScaleArgs, ExpVariant, CommandLayout);
 
 impl<T: Setting> Setting for Option<T> {
     fn text(&self) -> String {

@@ -11,6 +11,7 @@ use pollux_trace::verify::config_of;
 use serde_json::json;
 
 use crate::arguments::{configuration, optional_configuration};
+use crate::elf;
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::output::{Output, counted};
@@ -20,25 +21,29 @@ const EXAMPLES: &str = "\
 Examples:
   pollux import tests/golden/directed/loop_ws_24x24x24        a golden case, as assembly text
   pollux import tests/golden/software/matmul_ws -o m.pbin      the same, as a binary
-  pollux import commands.txt --config small4 -o stream.pasm   a list of commands, one a line: FUNCT RS1 RS2";
+  pollux import commands.txt --config small4 -o stream.pasm   a list of commands, one a line: FUNCT RS1 RS2
+  pollux import programs/riscv/matmul.elf -o matmul.pbin      the commands that a RISC-V program sends";
 
 /// Longest region that a case can compare.
 const MAX_DUMP_BYTES: u64 = 1 << 30;
 
-/// Make a program of a golden case or a list of commands.
+/// Make a program of a golden case, a list of commands, or a run of an ELF file.
 ///
 /// A golden case is a folder with program.txt, memory_in.txt and summary.json (or .gz). Its initial memory becomes
 /// buffers in_0, in_1, ..., the regions that it compares become buffers out_0, out_1, ... with expected contents, and
 /// all the rest, which the bench has as well, is buffer memory.
 /// A list has a command a line: the function number (decimal) and the two registers (hexadecimal); `fence`,
 /// `wait CYCLES` and remarks behind `#` are also understood.
+/// An ELF file is run on the functional model. Its commands become the stream, with the core's fences, its writes between
+/// the commands, and a wait of one cycle for each of its instructions; the memory that the commands touch becomes buffers
+/// memory_0, memory_1, ... with their contents at the first command, and those that are written have expected contents.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Folder of a golden case, or list of commands (`-`: standard input).
+    /// Folder of a golden case, list of commands (`-`: standard input), or ELF file.
     path: InputPath,
     /// Configuration: a name or a file. By default the one that the case names, or default16.
-    #[arg(long, value_name = "NAME|FILE")]
+    #[arg(long, value_name = "NAME|FILE", visible_alias = "params")]
     config: Option<String>,
     /// File to write: assembly text if it is called `*.pasm`, binary otherwise (`-`: standard
     /// output). By default text is printed.
@@ -51,6 +56,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let config = optional_configuration(arguments.config.as_ref())?;
     let (program, bench) = if arguments.path.is_dir() {
         golden_case(&arguments.path, config)?
+    } else if let Some(program) = elf::open(&arguments.path)? {
+        (elf::recording::record(&program, &arguments.path, config, out)?, None)
     } else {
         (list(&arguments.path, config)?, None)
     };

@@ -1,7 +1,7 @@
 //! `pollux isa`
 
 use pollux_isa::table::{self, FieldKind, FieldSpec, INSTRUCTIONS, InstructionSpec, Requirement};
-use pollux_isa::{GemminiConfig, manual};
+use pollux_isa::{GemminiConfig, c_header, manual};
 use serde_json::{Value, json};
 
 use crate::arguments::configuration;
@@ -13,7 +13,8 @@ Examples:
   pollux isa                          all instructions
   pollux isa mvin                     operands, bits and limits of one
   pollux isa compute_preloaded --config small4
-  pollux isa --markdown               the book's chapter";
+  pollux isa --markdown               the book's chapter
+  pollux isa --header > gemmini.h     the instructions as C functions";
 
 const DEFAULT_CONFIG: &str = "default16";
 
@@ -29,10 +30,19 @@ pub struct Arguments {
     /// Print the book's chapter on the instruction set.
     #[arg(long, conflicts_with = "mnemonic")]
     markdown: bool,
+    /// Print a C header with a typed function for every instruction.
+    #[arg(long, conflicts_with_all = ["mnemonic", "markdown", "config"])]
+    header: bool,
 }
 
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
+    if arguments.header {
+        let header = c_header::header();
+        out.json(&json!({ "header": header }))?;
+        out.text(&header)?;
+        return Ok(Outcome::Agrees);
+    }
     if arguments.config.is_some() && arguments.mnemonic.is_none() && !arguments.markdown && !out.is_json() {
         return Err(Failure::Usage(
             "the list of instructions is the same for every configuration: give --config with a mnemonic, --markdown or \

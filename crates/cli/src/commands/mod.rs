@@ -14,4 +14,5 @@ pub mod model;
 pub mod quantize;
 pub mod report;
 pub mod run;
+pub mod spike;
 pub mod verify;

@@ -12,10 +12,13 @@ use pollux_trace::report::{Format, render};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, ReplayArguments, optional_configuration};
+use crate::elf;
+use crate::elf::arguments::ElfArguments;
 use crate::energy::{self, Pricing};
 use crate::execution::{self, CycleRun, Wanted};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
+use crate::options::Given;
 use crate::output::{Output, counted, grouped};
 use crate::{program_file, progress, values};
 
@@ -28,7 +31,9 @@ Examples:
   pollux run matmul.pbin --cycles --report text
   pollux run matmul.pbin --cycles --energy horowitz45-lpddr4
   pollux run matmul.pbin --cycles --no-values
-  pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv";
+  pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv
+  pollux run programs/riscv/matmul.elf              a RISC-V program, with its commands to Gemmini
+  pollux run prog.elf --params gemmini_params.h --symbols";
 
 /// Buffers up to this size can be dumped.
 const MAX_DUMP_BYTES: u64 = 1 << 30;
@@ -37,10 +42,14 @@ const MAX_DUMP_BYTES: u64 = 1 << 30;
 ///
 /// The functional model executes one command after the other; with --cycles the emulator runs the whole accelerator
 /// clock by clock. Results are compared with the expected contents of buffers, if the program has any.
+/// An ELF file is a bare-metal program for the RISC-V core (RV64IMAFDC), which sends its commands to Gemmini; its console
+/// is printed, and exit code 1 says that its own was not 0.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Binary or assembly text (`-`: standard input).
+    #[command(flatten)]
+    given: Given,
+    /// ELF file, binary or assembly text (`-`: standard input, without ELF).
     file: InputPath,
     /// Simulate every clock cycle.
     #[arg(long)]
@@ -58,8 +67,9 @@ pub struct Arguments {
     /// What to do about what the hardware does not define.
     #[arg(long, value_name = "POLICY", default_value = "error")]
     policy: PolicyName,
-    /// Configuration of a text that names none, or that a binary must be made for: a name or a file.
-    #[arg(long, value_name = "NAME|FILE")]
+    /// Configuration of an ELF file (default16 unless given) or of a text that names none, or that a binary must be made
+    /// for: a name, or a file (TOML, or a gemmini_params.h).
+    #[arg(long, value_name = "NAME|FILE", visible_alias = "params")]
     config: Option<String>,
     #[command(flatten)]
     setup: CycleArguments,
@@ -76,6 +86,8 @@ pub struct Arguments {
     /// Clock, for seconds, leakage and the energy-delay product.
     #[arg(long, value_name = "CLOCK", default_value = energy::CLOCK, value_parser = values::clock, requires = "energy")]
     clock: f64,
+    #[command(flatten)]
+    elf: ElfArguments,
 }
 
 /// How the cycles are reported.
@@ -131,6 +143,18 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let replay = arguments.replay.options(arguments.setup.memory, arguments.obstacle_to_replay())?;
     let out = &out.or_json(arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
+    if let Some(program) = elf::open(&arguments.file)? {
+        arguments
+            .given
+            .refuse(&["expect", "dump"], "a program for the core has no buffers: it checks its results itself")?;
+        arguments.given.refuse(
+            &["cycles"],
+            "the time of the core is not modelled yet: `pollux import` makes a program of its commands that runs with --cycles",
+        )?;
+        let setup = elf::run::Setup { config, policy: arguments.policy, options: &arguments.elf };
+        return elf::run::execute(&program, &arguments.file, &setup, out);
+    }
+    arguments.given.refuse(elf::arguments::IDS, "only an ELF file has a core that this is for")?;
     let program = progress::during(out, "reading", || program_file::load(&arguments.file, config.as_ref()))?;
     let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
     let dumps: Vec<(&Dump, &Buffer)> = dumps.collect::<Result<_, Failure>>()?;

@@ -476,7 +476,8 @@ pub struct Faults {
 /// (`port/pages.rs`). Nobody looks at the answer to a client that translates nothing.
 impl Canonical for FrontendTlb {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, lookups: _, operands: _ } = self;
+        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, lookups: _, operands: _ } =
+            self;
         for (i, client) in clients.iter().enumerate() {
             let Client { request, needs_tlb: _, last: _, hit, paddr: _ } = client;
             if canon.translates(i) {

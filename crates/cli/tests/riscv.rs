@@ -1,0 +1,201 @@
+//! Programs for the RISC-V core, from the command line: run, listed, recorded, with the simulator's words, and wrong ones.
+
+mod common;
+
+use common::{Workspace, root};
+use serde_json::{Value, json};
+
+const PROGRAMS: [&str; 3] = ["copy", "matmul", "loop_matmul"];
+
+#[test]
+fn programs_run_to_their_own_success() {
+    let workspace = Workspace::new();
+    for program in PROGRAMS {
+        let run = workspace.pollux(&format!("run programs/riscv/{program}.elf"));
+        assert_eq!(run.code, 0, "{program}: {}", run.stderr);
+        assert!(run.stderr.starts_with("exit code 0, "), "{}", run.stderr);
+        assert!(run.stdout.is_empty() || run.stdout.contains(": 0 wrong elements"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn the_document_of_a_run_has_exit_code_output_and_counts() {
+    let workspace = Workspace::new();
+    let document = workspace.pollux("run programs/riscv/matmul.elf --json --symbols").json();
+    let text = document["stdout"].as_str().expect("text");
+    assert!(text.starts_with("matmul: 0 wrong elements\ncycles: "), "{text}");
+    assert_eq!(document["exit_code"], json!(0));
+    assert_eq!(document["commands"], json!(8));
+    assert_eq!(document["macs"], json!(4096));
+    let instructions = document["instructions"].as_u64().expect("a number");
+    let functions = document["symbols"].as_array().expect("functions");
+    let total = |field: &str| functions.iter().filter_map(|f| f[field].as_u64()).sum::<u64>();
+    assert_eq!((total("instructions"), total("commands")), (instructions, 8));
+}
+
+#[test]
+fn a_listing_has_gemminis_instructions_by_name() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("dis programs/riscv/copy.elf");
+    assert_eq!(run.code, 0);
+    let gemmini: Vec<&str> =
+        run.stdout.lines().filter_map(|line| line.split_once("gemmini.")).map(|(_, x)| x).collect();
+    assert_eq!(gemmini, ["config rs1=a0 rs2=a1", "config rs1=a0 rs2=a1", "mvin rs1=a0 rs2=a1", "mvout rs1=a2 rs2=a1"]);
+    let run = workspace.pollux("dis programs/riscv/copy.elf --executed");
+    let commands: Vec<&str> =
+        run.stdout.lines().filter_map(|line| line.split_once("> ")).map(|(_, x)| x.trim()).collect();
+    assert_eq!(commands[..2], ["config_ld stride=16", "config_st stride=16"]);
+    assert!(commands[2].starts_with("mvin dram=0x8000") && commands[2].ends_with("local=spad(0) cols=16 rows=16"));
+    assert_eq!(commands[4], "fence");
+}
+
+#[test]
+fn a_recorded_run_leaves_the_same_memory_on_both_models() {
+    let workspace = Workspace::new();
+    for program in PROGRAMS {
+        let run = workspace.pollux(&format!("import programs/riscv/{program}.elf -o {program}.pbin"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        for options in ["--expect", "--expect --cycles"] {
+            let run = workspace.pollux(&format!("run {program}.pbin {options} --json"));
+            assert_eq!((run.code, &run.json()["match"]), (0, &json!(true)), "{program} {options}: {}", run.stdout);
+        }
+    }
+    // As text the program is the same.
+    let run = workspace.pollux("import programs/riscv/copy.elf -o copy.pasm");
+    assert_eq!(run.code, 0);
+    assert_eq!(workspace.pollux("run copy.pasm --expect").code, 0);
+}
+
+#[test]
+fn logs_have_the_forms_of_the_simulator() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("run programs/riscv/copy.elf --spike-log commits.log");
+    assert_eq!(run.code, 0);
+    let log = String::from_utf8(workspace.read("commits.log")).expect("text");
+    let first = log.lines().next().expect("a line");
+    assert!(first.starts_with("core   0: 3 0x0000000080000000 (0x0000"), "{first}");
+    assert!(first.contains(" x5  0x0000000080000"), "{first}");
+    assert!(log.lines().any(|line| line.contains(" mem 0x0000000080001000 0x0000000000000001")), "tohost");
+    let run = workspace.pollux("spike --extension=gemmini -m64 -l --log=text.log programs/riscv/copy.elf");
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "", ""));
+    let log = String::from_utf8(workspace.read("text.log")).expect("text");
+    assert!(log.starts_with("core   0: >>>>  _start\ncore   0: 0x0000000080000000 ("), "{log}");
+}
+
+/// The ELF file of a program with one of its bytes changed.
+fn changed(at: usize, byte: u8) -> Vec<u8> {
+    let mut bytes = std::fs::read(root().join("programs/riscv/copy.elf")).expect("a program");
+    bytes[at] = byte;
+    bytes
+}
+
+#[test]
+fn what_is_no_program_for_the_core_is_said() {
+    let workspace = Workspace::new();
+    for (bytes, reason) in [
+        (changed(4, 1), "for 32 bits"),
+        (changed(5, 2), "big-endian"),
+        (changed(18, 62), "another machine"),
+        (changed(16, 3), "not an executable at fixed addresses"),
+        (b"\x7fELF\x02\x01\x01".to_vec(), "not a readable ELF file"),
+        (changed(27, 1), "the entry point"),
+    ] {
+        workspace.write("bad.elf", bytes);
+        for command in ["run bad.elf", "dis bad.elf", "import bad.elf", "spike bad.elf"] {
+            let run = workspace.pollux(command);
+            assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{command}: {reason}");
+            assert!(run.stderr.contains(reason) && run.stderr.lines().count() == 1, "{}", run.stderr);
+        }
+    }
+    let run = workspace.pollux("spike programs/softmax.pasm");
+    assert!(run.code == 3 && run.stderr.contains("not an ELF file"), "{}", run.stderr);
+}
+
+#[test]
+fn a_program_for_another_array_is_refused_or_explained() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("run programs/riscv/matmul.elf --config small4");
+    assert_eq!(run.code, 3);
+    assert!(
+        run.stderr.contains("compiled for DIM = 16") && run.stderr.contains("`small4` has DIM = 4"),
+        "{}",
+        run.stderr
+    );
+    // The assembly program does not say its DIM; its first load does.
+    let run = workspace.pollux("run programs/riscv/copy.elf --params small4");
+    assert_eq!(run.code, 4);
+    assert!(run.stderr.contains("pc main+0x") && run.stderr.contains("compiled for a larger array"), "{}", run.stderr);
+    // On a larger array all it does is allowed.
+    let run = workspace.pollux("run programs/riscv/copy.elf --config dim32");
+    assert_eq!(run.code, 0);
+    assert!(run.stderr.contains("warning: every config_ld says block_stride = 16"), "{}", run.stderr);
+}
+
+#[test]
+fn a_program_that_does_not_end_is_stopped_with_its_place() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("run programs/riscv/loop_matmul.elf --instructions 20000");
+    assert_eq!(run.code, 4);
+    assert!(run.stderr.contains("stopped at the limit after 20000 instructions, at pc main+0x"), "{}", run.stderr);
+    assert!(run.stderr.contains("Gemmini has had no command"), "{}", run.stderr);
+    let document: Value = workspace.pollux("run programs/riscv/loop_matmul.elf --instructions 20000 --json").json();
+    assert_eq!((&document["exit_code"], &document["instructions"]), (&json!(4), &json!(20000)));
+    assert!(document["error"].as_str().is_some_and(|text| text.contains("limit")));
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    let workspace = Workspace::new();
+    for (line, reason) in [
+        ("run programs/riscv/copy.elf --expect", "no buffers"),
+        ("run programs/riscv/copy.elf --dump x", "no buffers"),
+        ("run programs/softmax.pasm --symbols", "only an ELF file"),
+        ("run programs/softmax.pasm --ram 16", "only an ELF file"),
+        ("run programs/softmax.pasm --spike-log x.log", "only an ELF file"),
+        ("run programs/softmax.pasm --instructions 5", "only an ELF file"),
+        ("run programs/softmax.pasm --misaligned", "only an ELF file"),
+        ("run programs/softmax.pasm -- x", "only an ELF file"),
+        ("dis programs/softmax.pasm --executed", "only an ELF file"),
+        ("dis programs/softmax.pasm --config small4", "only an ELF file"),
+        ("spike -d programs/riscv/copy.elf", "`-d` is not an option"),
+        ("spike", "required"),
+    ] {
+        let run = workspace.pollux(line);
+        assert_eq!(run.code, 2, "{line}: {}", run.stderr);
+        assert!(run.stderr.contains(reason), "{line}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn the_committed_header_is_the_one_of_the_table() {
+    let path = root().join("programs/riscv/include/gemmini.h");
+    let header = Workspace::new().pollux("isa --header").stdout;
+    if std::env::var_os("POLLUX_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &header).expect("a writable project");
+    }
+    assert_eq!(std::fs::read_to_string(path).expect("a header"), header);
+}
+
+/// The programs are built anew and do the same, where the compiler is installed.
+#[test]
+fn the_examples_build_with_the_compiler() {
+    let compiler = "riscv64-unknown-elf-gcc";
+    if std::process::Command::new(compiler).arg("--version").output().is_err() {
+        eprintln!("skipped: {compiler} is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = root().join("programs/riscv");
+    let copy = std::process::Command::new("cp").arg("-r").arg(&source).arg(folder.path()).status();
+    assert!(copy.is_ok_and(|status| status.success()));
+    let folder = folder.path().join("riscv");
+    let make = |target: &str| {
+        let pollux = format!("POLLUX={}", assert_cmd::cargo::cargo_bin("pollux").display());
+        let output = std::process::Command::new("make").arg("-C").arg(&folder).args([target, &pollux]).output();
+        let output = output.expect("make");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    make("clean");
+    assert_eq!(make("run").matches(": 0 wrong elements").count(), 2);
+}
