@@ -59,6 +59,34 @@ fn options_of_cycles_need_cycles() {
 }
 
 #[test]
+fn options_of_replay_are_refused_where_nothing_is_replayed() {
+    let options = ["--no-replay", "--check-replay 0.5", "--replay-table-size 9"];
+    let workspace = workspace();
+    for obstacle in ["", "--cycles", "--cycles --expect"] {
+        refused(&workspace, &format!("run p.pasm {obstacle}"), &options);
+    }
+    for obstacle in ["--report text", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram"] {
+        refused(&workspace, &format!("run p.pasm --cycles --no-values {obstacle}"), &options);
+    }
+    refused(&workspace, &format!("{LIST} --memory dram"), &options);
+    refused(&workspace, "model generate --memory dram", &options);
+    refused(&workspace, "model generate --functional", &options);
+    refused(&workspace, &format!("{LIST} --no-replay"), &options[1..]);
+    refused(
+        &workspace,
+        LIST,
+        &["--check-replay 1.5", "--check-replay NaN", "--replay-table-size 0"],
+    );
+    let run = workspace.pollux("run p.pasm --cycles --no-values --memory dram --no-replay --check-replay 1");
+    assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
+    let run = workspace.pollux(&format!("{LIST} --check-replay 1.5"));
+    assert!(run.stderr.contains("it must be at least 0 and at most 1"), "{}", run.stderr);
+    // The list's operations do not normalize.
+    refused(&workspace, LIST, &["--no-values"]);
+    assert_eq!(workspace.files(), ["in.npy", "p.pasm", "words.txt"]);
+}
+
+#[test]
 fn a_list_has_neither_tokens_nor_layers_nor_a_model_to_prune() {
     let workspace = workspace();
     refused(&workspace, LIST, &["--tokens 5", "--layers 1", "--text a"]);

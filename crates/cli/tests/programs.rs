@@ -363,6 +363,48 @@ fn what_the_rtl_defines_is_legal_and_both_models_agree_on_it() {
     }
 }
 
+/// The same block through the scratchpad again and again.
+const COPIES: &str = "config small4
+buffer x: i8[4, 4] = fill 3
+buffer y: i8[4, 4]
+spad rows[4]
+config_ld stride=x.stride
+config_st stride=y.stride
+repeat i in 0..200
+    mvin dram=x local=rows cols=4 rows=4
+    mvout dram=y local=rows cols=4 rows=4
+    fence
+end
+";
+
+#[test]
+fn what_was_simulated_before_is_replayed_unless_that_is_turned_off() {
+    let workspace = Workspace::new();
+    workspace.write("copies.pasm", COPIES);
+    let run = |options: &str| {
+        let run = workspace.pollux(&format!("run copies.pasm --cycles --no-values {options}"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run
+    };
+    let (replayed, simulated) = (run(""), run("--no-replay"));
+    assert_eq!(replayed.stdout, simulated.stdout);
+    assert!(
+        replayed.stderr.starts_with("note: ") && replayed.stderr.contains(" cycles simulated, "),
+        "{}",
+        replayed.stderr
+    );
+    assert_eq!(simulated.stderr, "");
+    let number = |options: &str, key: &str| run(&format!("{options} --json")).json()[key].as_u64().expect("a number");
+    let cycles = number("", "cycles");
+    assert!(number("", "replayed_cycles") > cycles / 2);
+    assert!(number("", "simulated_cycles") < cycles / 2);
+    for options in ["--no-replay", "--check-replay 1", "--check-replay 0.5", "--replay-table-size 1"] {
+        assert_eq!(number(options, "cycles"), cycles, "{options}");
+    }
+    assert_eq!(number("--check-replay 1", "replayed_cycles"), 0);
+    assert!(number("--check-replay 0.5", "replayed_cycles") < number("", "replayed_cycles"));
+}
+
 /// LayerNorm of a constant row, whose variance is zero, and of another one.
 const NORMS: &str = "config norm16
 buffer x: i32[2, 16] = fill 3
@@ -405,9 +447,13 @@ fn cycles_without_values_are_the_same_and_say_what_is_left_out() {
         let (full, timing) = (json(""), json("--no-values"));
         assert_eq!((&full["values"], &full["divisions"]), (&Value::Bool(true), &Value::Null));
         assert_eq!((&timing["values"], &timing["match"]), (&Value::Bool(false), &Value::Null));
-        for key in ["cycles", "busy_cycles", "simulated_cycles", "reads", "writes", "bytes_in", "bytes_out"] {
+        let simulated = json("--no-values --no-replay");
+        for key in ["cycles", "busy_cycles", "reads", "writes", "bytes_in", "bytes_out"] {
             assert_eq!(full[key], timing[key], "{key}");
+            assert_eq!(full[key], simulated[key], "{key}");
         }
+        assert_eq!(full["simulated_cycles"], simulated["simulated_cycles"]);
+        assert_eq!((&full["replayed_cycles"], &simulated["replayed_cycles"]), (&Value::from(0), &Value::from(0)));
     }
     let timing = workspace.pollux("run norms.pasm --cycles --no-values --json");
     let document: Value = serde_json::from_str(&timing.stdout).expect("a document");

@@ -13,6 +13,7 @@
 //! | `parts` | queues, pipelines, rows, wires: what several blocks are made of |
 //! | `observation` | events and reports |
 //! | `acceleration` | the fast path over the same blocks |
+//! | `replay` | what was simulated before is taken from a table |
 //!
 //! [`machine`] wires them in one place; [`runner`] runs a program on it, [`simulation`] a machine with its
 //! [`host`] and its [`memory`].
