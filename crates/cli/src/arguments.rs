@@ -121,9 +121,11 @@ impl ReplayArguments {
     /// # Errors
     /// An option without an effect.
     pub fn options(&self, memory: MemoryModel, obstacle: Option<&str>) -> Result<Option<ReplayOptions>, Failure> {
-        let dram = matches!(memory, MemoryModel::Dram(_));
-        let dram = dram.then_some("the times of --memory dram depend on addresses");
-        if let Some(obstacle) = obstacle.or(dram) {
+        let memory = match memory {
+            MemoryModel::Dram(_) | MemoryModel::FireSim(_) => Some("the times of this --memory depend on addresses"),
+            MemoryModel::Bench(_) | MemoryModel::Bandwidth(_) => None,
+        };
+        if let Some(obstacle) = obstacle.or(memory) {
             return self.refuse(obstacle).map(|()| None);
         }
         let Self { no_replay, check_replay, replay_table_size } = self;

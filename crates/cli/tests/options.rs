@@ -65,18 +65,16 @@ fn options_of_replay_are_refused_where_nothing_is_replayed() {
     for obstacle in ["", "--cycles", "--cycles --expect"] {
         refused(&workspace, &format!("run p.pasm {obstacle}"), &options);
     }
-    for obstacle in ["--report text", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram"] {
+    for obstacle in
+        ["--report text", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram", "--energy survey65"]
+    {
         refused(&workspace, &format!("run p.pasm --cycles --no-values {obstacle}"), &options);
     }
     refused(&workspace, &format!("{LIST} --memory dram"), &options);
     refused(&workspace, "model generate --memory dram", &options);
     refused(&workspace, "model generate --functional", &options);
     refused(&workspace, &format!("{LIST} --no-replay"), &options[1..]);
-    refused(
-        &workspace,
-        LIST,
-        &["--check-replay 1.5", "--check-replay NaN", "--replay-table-size 0"],
-    );
+    refused(&workspace, LIST, &["--check-replay 1.5", "--check-replay NaN", "--replay-table-size 0"]);
     let run = workspace.pollux("run p.pasm --cycles --no-values --memory dram --no-replay --check-replay 1");
     assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
     let run = workspace.pollux(&format!("{LIST} --check-replay 1.5"));

@@ -12,6 +12,7 @@ use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_energy::EnergyReport;
 use pollux_kernels::Mask;
+use pollux_sim::replay::ReplayOptions;
 use serde::Serialize;
 
 use super::lower::list;
@@ -92,6 +93,13 @@ pub struct Arguments {
     replay: ReplayArguments,
 }
 
+impl Arguments {
+    /// Why nothing can be replayed, whatever the memory.
+    fn obstacle_to_replay(&self) -> Option<&'static str> {
+        self.energy.is_given().then_some("--energy counts every event")
+    }
+}
+
 /// The report with the energy of the run.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -107,7 +115,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             "--every is for the table: the JSON document has every operation without it".to_owned(),
         ));
     }
-    arguments.replay.options(arguments.simulation.memory(), None)?;
+    let replay = arguments.replay.options(arguments.simulation.memory(), arguments.obstacle_to_replay())?;
     let (title, compiled) = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
@@ -115,7 +123,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         (None, None, None) => return Err(Failure::Usage("give --model with --text, --shape or --list".to_owned())),
     };
     let pricing = arguments.energy.pricing(&compiled.program.config)?;
-    let report = time(arguments, &title, &compiled, out)?;
+    let report = time(arguments, replay, &title, &compiled, out)?;
     let energy = pricing.as_ref().map(|pricing| pricing.of_parts(&report).text());
     if let Some(path) = &arguments.html {
         let section = energy.as_ref().map(|text| ("Energy", text.as_str()));
@@ -182,8 +190,13 @@ fn of_shape(arguments: &Arguments, shape: &str, out: &Output) -> Result<Subjecte
     Ok((format!("{}, {} layers, {tokens} tokens", shape.name, shape.layers), compiled))
 }
 
-fn time(arguments: &Arguments, title: &str, compiled: &Compiled, out: &Output) -> Result<Report, Failure> {
-    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
+fn time(
+    arguments: &Arguments,
+    replay: Option<ReplayOptions>,
+    title: &str,
+    compiled: &Compiled,
+    out: &Output,
+) -> Result<Report, Failure> {
     let divisors = if arguments.no_values { Divisors::NotZero } else { Divisors::Computed };
     if arguments.no_values && !Divisions::possible(&compiled.program.config, &compiled.program.items) {
         return Err(Failure::Usage(format!(

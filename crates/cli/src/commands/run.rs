@@ -124,14 +124,16 @@ impl FromStr for Dump {
 impl Arguments {
     /// Why nothing can be replayed, whatever the memory.
     fn obstacle_to_replay(&self) -> Option<&'static str> {
-        let Self { setup: CycleArguments { trace, commands, page_walk, .. }, .. } = self;
+        let Self { setup: CycleArguments { trace, commands, page_walk, processor, .. }, .. } = self;
         let obstacles = [
             (!self.cycles, "the functional model has no cycles; give --cycles --no-values"),
             (!self.no_values, "the accelerator computes values; give --no-values"),
             (self.report.is_some(), "--report looks at every cycle"),
             (trace.is_some(), "--trace has every event"),
             (commands.is_some(), "--commands has every command"),
+            (self.energy.is_some(), "--energy counts every event"),
             (page_walk.is_some(), "--page-walk makes cycles depend on addresses"),
+            (processor.is_some(), "--processor has a state of its own"),
         ];
         obstacles.into_iter().find_map(|(is_there, obstacle)| is_there.then_some(obstacle))
     }
