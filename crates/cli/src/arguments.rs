@@ -70,8 +70,9 @@ impl PolicyName {
 #[derive(Args, Clone, Debug)]
 pub struct CycleArguments {
     /// Memory behind the accelerator's port: `bench[:latency=,a_period=,d_period=]`,
-    /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]` or
-    /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]`.
+    /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]`,
+    /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]` or
+    /// `l2[:l2_kib=,l2_ways=,latency=,bytes=,warm=]`.
     #[arg(long, value_name = "KIND", default_value = "bench", requires = "cycles")]
     pub memory: MemoryModel,
     /// Cycles from one command of the host to the next, at least.

@@ -13,6 +13,7 @@
 //! | `parts` | queues, pipelines, rows, wires: what several blocks are made of |
 //! | `observation` | events and reports |
 //! | `acceleration` | the fast path over the same blocks |
+//! | [`uncore`] | what stands behind the port in a Chipyard system: system bus, L2, memory |
 //!
 //! [`machine`] wires them in one place; [`runner`] runs a program on it, [`simulation`] a machine with its
 //! [`host`] and its [`memory`].
@@ -27,11 +28,13 @@ mod observation;
 mod acceleration;
 pub mod replay;
 
+pub mod clocked;
 pub mod host;
 pub mod machine;
 pub mod memory;
 pub mod runner;
 pub mod simulation;
+pub mod uncore;
 
 pub use observation::{observer, report, violation};
 pub use parts::values;
