@@ -82,7 +82,9 @@ fn recorded_programs_take_their_cycles() {
         let setup = SocSetup::new(ValidConfig::default(), DEFAULT_RAM, InclusiveCacheParameters::default());
         let parameters = BandwidthParameters { latency: 40, bytes: 8, cycles: 1, outstanding: u64::MAX };
         let mut soc = Soc::new(setup, &elf, START, |bytes| BandwidthMemory::new(parameters, 8, bytes)).unwrap();
+        let begin = std::time::Instant::now();
         let ending = soc.run(10_000_000);
+        let speed = soc.cycle() as f64 / begin.elapsed().as_secs_f64() / 1e6;
         let seen = &soc.observations;
         assert_eq!(ending, Ending::Exit(recorded("exit_code")), "{program}");
         let text = String::from_utf8_lossy(&seen.console);
@@ -95,13 +97,20 @@ fn recorded_programs_take_their_cycles() {
         let (cycles, end) = (seen.end - recorded("entry_cycle"), recorded("total_cycles"));
         let (gemmini, rtl) = (seen.busy_cycles, recorded("gemmini_busy_cycles"));
         let (total, busy) = (percent(cycles, end), percent(gemmini, rtl));
-        writeln!(table, "{program:27} {cycles:>9} {end:>9} {total:>+7.2} {gemmini:>8} {rtl:>8} {busy:>+7.2}").unwrap();
+        writeln!(
+            table,
+            "{program:27} {cycles:>9} {end:>9} {total:>+7.2} {gemmini:>8} {rtl:>8} {busy:>+7.2} {speed:>5.1}"
+        )
+        .unwrap();
         assert!(total.abs() < 1.0, "{program}: {total:.2} % of the cycles\n{table}");
         assert!(busy.abs() < tolerance, "{program}: {busy:.2} % of the busy cycles\n{table}");
         totals += total.abs() / PROGRAMS.len() as f64;
         busies += busy.abs() / PROGRAMS.len() as f64;
     }
-    println!("{:27} {:>9} {:>9} {:>7} {:>8} {:>8} {:>7}", "program", "cycles", "RTL", "%", "busy", "RTL", "%");
+    println!(
+        "{:27} {:>9} {:>9} {:>7} {:>8} {:>8} {:>7}  million/s",
+        "program", "cycles", "RTL", "%", "busy", "RTL", "%"
+    );
     println!("{table}mean of the amounts: {totals:.2} % and {busies:.2} %");
     assert!(totals < 0.5 && busies < 1.0);
 }
