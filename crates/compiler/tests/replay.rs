@@ -7,7 +7,7 @@ use pollux_asm::assemble;
 use pollux_compiler::decoder::{Decoder, Pass, PassOptions};
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::{CycleRun, CycleSetup, Divisors, run_cycles, time_cycles};
-use pollux_compiler::pipeline::DecoderModel;
+use pollux_compiler::decoder::DecoderModel;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::{Compiled, Plan};
 use pollux_isa::GemminiConfig;

@@ -153,6 +153,11 @@ impl FrontEnd {
         self.unrolled.front().is_some_and(resets) && self.counters.ready()
     }
 
+    /// The result that a COUNTER gives in this cycle.
+    pub fn response(&self) -> Option<u64> {
+        self.counters.response()
+    }
+
     /// True if the event lines or external values are looked at in this cycle; otherwise `FrontInputs::counters` may be
     /// anything.
     #[inline]

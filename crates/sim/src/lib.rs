@@ -14,6 +14,7 @@
 //! | `observation` | events and reports |
 //! | `acceleration` | the fast path over the same blocks |
 //! | `replay` | what was simulated before is taken from a table |
+//! | [`uncore`] | what stands behind the port in a Chipyard system: system bus, L2, memory |
 //!
 //! [`machine`] wires them in one place; [`runner`] runs a program on it, [`simulation`] a machine with its
 //! [`host`] and its [`memory`].
@@ -28,11 +29,13 @@ mod observation;
 mod acceleration;
 pub mod replay;
 
+pub mod clocked;
 pub mod host;
 pub mod machine;
 pub mod memory;
 pub mod runner;
 pub mod simulation;
+pub mod uncore;
 
 pub use observation::{observer, report, violation};
 pub use parts::values;

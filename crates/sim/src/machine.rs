@@ -400,6 +400,11 @@ impl<V: Values> Machine<V> {
         self.tlb.interrupt()
     }
 
+    /// The result that a COUNTER gives in this cycle.
+    pub fn response(&self) -> Option<u64> {
+        self.front.response()
+    }
+
     /// What every block that holds work waits for, in the order of the data flow.
     pub fn waiting_for(&self) -> Vec<String> {
         let execute = self.execute.waiting_for().map(|reason| format!("ExecuteController waits for {reason}"));

@@ -33,10 +33,11 @@ use std::collections::VecDeque;
 use pollux_isa::config::limits;
 use pollux_memory::Memory;
 
-use crate::observation::event::{Cycle, Event, EventBuffer, ReqKind};
+pub use crate::observation::event::{Cycle, ReqKind};
+use crate::observation::event::{Event, EventBuffer};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::values::{Full, Timing, Values};
-use crate::port::tilelink::{ABeat, DBeat};
+pub use crate::port::tilelink::{ABeat, DBeat, MAX_BEAT_BYTES};
 
 /// Bytes of the largest TileLink transfer that Pollux models.
 pub const MAX_TRANSFER_BYTES: usize = limits::REQUEST_BYTES as usize;
@@ -45,6 +46,10 @@ pub const MAX_TRANSFER_BYTES: usize = limits::REQUEST_BYTES as usize;
 /// `accept` and `take_d` where the handshakes took place. Behind a machine without values it takes and delivers beats at the same
 /// times, and neither reads nor writes its bytes.
 pub trait MemorySystem<V: Values = Full> {
+    /// Lets the clock edges before `cycle` pass. Called before anything is asked in `cycle`; a memory that only looks at the times of
+    /// its handshakes needs none.
+    fn advance(&mut self, _cycle: Cycle) {}
+
     /// True if a beat on channel A is accepted in this cycle.
     fn a_ready(&self, cycle: Cycle) -> bool;
 

@@ -354,7 +354,18 @@ impl<V: Values> Runner<'_, V> {
             }
             MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::with_values(p, beat_bytes, memory), observer),
             MemoryModel::FireSim(p) => self.simulate(host, FireSimMemory::with_values(p, beat_bytes, memory), observer),
+            MemoryModel::L2(p) => match p.refuses(self.config) {
+                None => self.simulate(host, p.build(beat_bytes, memory), observer),
+                Some(reason) => Err(self.refused(reason, memory)),
+            },
         }
+    }
+
+    /// A run that does not begin.
+    fn refused(&self, reason: String, memory: Memory) -> Box<Stopped<V>> {
+        let machine = Box::new(Machine::with_oracle(self.config, self.translation, self.oracle.clone()));
+        let outcome = Outcome { summary: RunSummary::default(), memory, machine, replay: None };
+        Box::new(Stopped { error: RunError::Memory { reason }, outcome })
     }
 
     fn simulate(

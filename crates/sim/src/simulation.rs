@@ -59,6 +59,12 @@ pub enum RunError {
         /// What differs.
         reason: String,
     },
+    /// The memory system cannot stand behind this configuration.
+    #[error("{reason}")]
+    Memory {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Whoever watches the run did not want it to go on.
     #[error("the run was cancelled in cycle {cycle}{position}")]
     Cancelled {
@@ -271,6 +277,7 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
         let Self { machine, acceleration, memory, events, .. } = self;
+        memory.advance(cycle);
         let step = if self.skip_idle {
             acceleration.step(machine, cycle, cmd, memory, events, activity)
         } else {

@@ -173,6 +173,11 @@ impl CounterFile {
         }
     }
 
+    /// The RoCC response of this cycle.
+    pub fn response(&self) -> Option<u64> {
+        self.response.as_ref().map(|response| response.data)
+    }
+
     /// `in.ready`. Without counters a COUNTER command is never taken.
     pub fn ready(&self) -> bool {
         self.response.is_none() && !self.counters.is_empty()

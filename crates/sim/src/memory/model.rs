@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{BandwidthParameters, BenchParameters, DramL2Parameters, DramParameters, FireSimParameters};
+use crate::uncore::hierarchy::L2Parameters;
 
 /// A memory system and its parameters.
 ///
@@ -33,6 +34,8 @@ pub enum MemoryModel {
     Dram(DramL2Parameters),
     /// An L2 and a last-level cache in front of DRAM, as in FireSim's measurements.
     FireSim(FireSimParameters),
+    /// SiFive's inclusive cache, clocked, in front of a memory with latency and bandwidth.
+    L2(L2Parameters),
 }
 
 /// Why a text names no memory system.
@@ -52,6 +55,9 @@ const POSITIVE: RangeInclusive<u64> = 1..=u64::MAX;
 /// A cache has a record for each of its lines; this bounds what a typing error can ask of the machine that simulates.
 const CACHE_KIB: RangeInclusive<u64> = 1..=256 << 10;
 const CACHE_WAYS: RangeInclusive<u64> = 1..=1 << 10;
+/// The inclusive cache has at least two (`require`, `Parameters.scala`).
+const L2_WAYS: RangeInclusive<u64> = 2..=1 << 10;
+const FLAG: RangeInclusive<u64> = 0..=1;
 /// Time is counted in picoseconds, of which a cycle has at least one.
 const CLOCK_MHZ: RangeInclusive<u64> = 1..=1_000_000;
 const BANKS: RangeInclusive<u64> = 1..=1 << 16;
@@ -93,12 +99,13 @@ const DRAM_TYPES: [(&str, DramParameters); 2] =
 
 impl MemoryModel {
     /// Kinds of memory system, each with its defaults.
-    fn kinds() -> [Self; 4] {
+    fn kinds() -> [Self; 5] {
         [
             Self::Bench(BenchParameters::default()),
             Self::Bandwidth(BandwidthParameters::default()),
             Self::Dram(DramL2Parameters::default()),
             Self::FireSim(FireSimParameters::default()),
+            Self::L2(L2Parameters::default()),
         ]
     }
 
@@ -108,6 +115,7 @@ impl MemoryModel {
             Self::Bandwidth(_) => "bandwidth",
             Self::Dram(_) => "dram",
             Self::FireSim(_) => "firesim",
+            Self::L2(_) => "l2",
         }
     }
 
@@ -146,6 +154,13 @@ impl MemoryModel {
                 ("llc_port", &mut p.llc_port, CYCLES),
                 ("llc_misses", &mut p.llc_misses, MISSES),
             ].into_iter().chain(timings(&mut p.dram)).map(parameter).collect(),
+            Self::L2(p) => [
+                ("l2_kib", &mut p.cache.kib, CACHE_KIB),
+                ("l2_ways", &mut p.cache.ways, L2_WAYS),
+                ("latency", &mut p.latency, ANY),
+                ("bytes", &mut p.bytes, POSITIVE),
+                ("warm", &mut p.warm, FLAG),
+            ].map(parameter).into(),
         }
     }
 
@@ -188,7 +203,7 @@ impl FromStr for MemoryModel {
         let (kind, options) = text.split_once(':').unwrap_or((text, ""));
         let found = Self::kinds().into_iter().find(|memory| memory.kind() == kind);
         let unknown =
-            || ParseMemoryError(format!("`{kind}` is no memory system: choose bench, bandwidth, dram or firesim"));
+            || ParseMemoryError(format!("`{kind}` is no memory system: choose bench, bandwidth, dram, firesim or l2"));
         let mut memory = found.ok_or_else(unknown)?;
         let mut seen = Vec::new();
         for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -262,7 +277,7 @@ mod tests {
     #[test]
     fn wrong_memory_systems_are_refused_with_what_is_possible() {
         let error = |text: &str| text.parse::<MemoryModel>().unwrap_err().to_string();
-        assert_eq!(error("sram"), "`sram` is no memory system: choose bench, bandwidth, dram or firesim");
+        assert_eq!(error("sram"), "`sram` is no memory system: choose bench, bandwidth, dram, firesim or l2");
         assert_eq!(error("bench:speed=1"), "`speed` is no parameter: bench has latency, a_period and d_period");
         assert_eq!(error("bench:latency=x"), "latency: `x` is not a number up to 2^64 - 1");
         assert_eq!(error("bench:latency=1,latency=2"), "latency is given twice");

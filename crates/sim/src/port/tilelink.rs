@@ -84,7 +84,7 @@ pub struct DBeat<V: Values = Full> {
 
 impl<V: Values> ABeat<V> {
     /// Contents of a buffer slot that holds no beat.
-    fn filler() -> Self {
+    pub(crate) fn filler() -> Self {
         Self {
             kind: ReqKind::Get,
             source: 0,

@@ -62,7 +62,7 @@ impl ReplayTable {
         self.tables.get_or_insert_with(|| match memory {
             MemoryModel::Bench(_) => Tables::Bench(Table::new(limit)),
             MemoryModel::Bandwidth(_) => Tables::Bandwidth(Table::new(limit)),
-            MemoryModel::Dram(_) | MemoryModel::FireSim(_) => Tables::None,
+            MemoryModel::Dram(_) | MemoryModel::FireSim(_) | MemoryModel::L2(_) => Tables::None,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Waits cost nothing, whatever their length, and a run stops exactly where it is told to.
 
-use pollux_isa::RoccCommand;
+use pollux_isa::{GemminiConfig, RoccCommand};
 
 use super::*;
 use crate::observation::activity::Activity;
@@ -166,4 +166,28 @@ fn an_observer_is_told_of_every_mark() {
     let mut marks = Marks::default();
     Runner::new(&config).run(items, Memory::new(), &mut marks).expect("the program ends");
     assert_eq!(marks.0, [(0, 0), (1, 1), (11, 3)]);
+}
+
+#[test]
+fn the_l2_takes_its_cycles_without_values_too_and_fewer_once_it_is_warm() {
+    let config = ValidConfig::default();
+    let run = |memory: &str| {
+        let mut bytes = Memory::new();
+        bytes.write(0x8000_0000, &[1; 256]);
+        let runner = || Runner::new(&config).memory(memory.parse().unwrap());
+        let full = runner().run(loads_around(10), bytes.clone(), &mut NoObserver).unwrap().summary;
+        let timing = runner().without_values().run(loads_around(10), bytes, &mut NoObserver).unwrap().summary;
+        assert_eq!((full.cycles, full.traffic), (timing.cycles, timing.traffic));
+        full.cycles
+    };
+    assert!(run("l2:warm=1") + 40 < run("l2"));
+}
+
+#[test]
+fn the_l2_refuses_requests_beyond_its_lines() {
+    let wide = GemminiConfig { dma_buswidth: 512, dma_maxbytes: 128, ..GemminiConfig::default16() };
+    let config = wide.validated().unwrap();
+    let mut runner = Runner::new(&config).memory("l2".parse().unwrap());
+    let stopped = runner.run(loads_around(10), Memory::new(), &mut NoObserver).unwrap_err();
+    assert!(stopped.to_string().contains("dma_maxbytes = 64"), "{stopped}");
 }
