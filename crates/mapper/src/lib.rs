@@ -1,0 +1,22 @@
+//! The mapper: what is the best way to run a product or a convolution on a Gemmini?
+//!
+//! Read the modules in this order:
+//!
+//! * [`problem`]: what is to be run; [`mapping`]: how, and the program that this makes;
+//! * [`space`]: all mappings of a problem, counted, enumerated, sampled; [`reuse`]: what stays in the scratchpad;
+//! * [`counts`]: what a mapping makes the hardware do, predicted from its commands;
+//! * [`emulate`]: the same, and the cycles, from the emulator.
+
+pub mod counts;
+pub mod emulate;
+pub mod mapping;
+pub mod problem;
+pub mod random;
+pub mod reuse;
+pub mod space;
+
+pub use counts::Counts;
+pub use emulate::Surroundings;
+pub use mapping::{Illegal, Mapping, Operands};
+pub use problem::{ConvProblem, MatmulProblem, Problem, ReadOut};
+pub use space::{Factors, Limits, Mapspace};
