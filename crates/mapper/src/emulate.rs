@@ -4,13 +4,13 @@ use pollux_asm::Program;
 use pollux_isa::{StreamItem, ValidConfig};
 use pollux_kernels::KernelError;
 use pollux_memory::Memory;
+use pollux_sim::counts::{CountingObserver, EventCounts};
 use pollux_sim::memory::MemoryModel;
-use pollux_sim::observer::{Cycle, Event, NoObserver, Observer, Port, ReqKind, Unit};
+use pollux_sim::observer::{Cycle, NoObserver, Observer};
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::RunError;
 use thiserror::Error;
 
-use crate::counts::Counts;
 use crate::mapping::Mapping;
 use crate::problem::Problem;
 
@@ -73,11 +73,11 @@ pub fn counted(
     problem: &Problem,
     mapping: &Mapping,
     around: &Surroundings,
-) -> Result<(Cycle, Counts), EmulationError> {
+) -> Result<(Cycle, EventCounts), EmulationError> {
     let program = mapping.program(config, problem)?;
-    let mut counter = EventCounter::default();
+    let mut counter = CountingObserver::default();
     let (cycles, ..) = run(config, &program, around, Cycle::MAX, &mut counter)?;
-    Ok((cycles, counter.counts))
+    Ok((cycles, counter.total()))
 }
 
 /// Runs a program; cycles and memory at the end.
@@ -93,42 +93,5 @@ fn run(
     match runner.run(items, Memory::new(), observer) {
         Ok(outcome) => Ok((outcome.summary.busy_falls, outcome.memory)),
         Err(stopped) => Err(EmulationError::Run(stopped.error)),
-    }
-}
-
-/// Counts a run's events.
-#[derive(Clone, Debug, Default)]
-struct EventCounter {
-    counts: Counts,
-}
-
-impl Observer for EventCounter {
-    fn event(&mut self, _: Cycle, event: &Event) {
-        let c = &mut self.counts;
-        match event {
-            Event::Accept { .. } => c.host_commands += 1,
-            Event::Alloc { unit: Unit::Ld, .. } => c.load_commands += 1,
-            Event::Alloc { unit: Unit::Ex, .. } => c.execute_commands += 1,
-            Event::Alloc { unit: Unit::St, .. } => c.store_commands += 1,
-            Event::Req { kind: ReqKind::Get, size, .. } => {
-                c.read_requests += 1;
-                c.read_bytes += u64::from(*size);
-            }
-            Event::Req { beat, mask, .. } => {
-                c.write_requests += u64::from(*beat == 0);
-                c.write_beats += 1;
-                c.written_bytes += u64::from(mask.count_ones());
-            }
-            Event::Rsp { ack: false, .. } => c.read_beats += 1,
-            Event::SpadRead { port: Port::Ex, .. } => c.scratchpad_reads += 1,
-            Event::SpadRead { .. } => c.scratchpad_reads += 1,
-            Event::SpadWrite { .. } => c.scratchpad_writes += 1,
-            Event::AccRead { .. } => c.accumulator_reads += 1,
-            Event::AccWrite { accumulate: true, .. } => c.accumulating_writes += 1,
-            Event::AccWrite { .. } => c.accumulator_writes += 1,
-            Event::MeshReq { flush: 0 } => c.passes.add(1),
-            Event::MeshA => c.mesh_rows.add(1),
-            _ => {}
-        }
     }
 }

@@ -15,7 +15,7 @@ pub mod random;
 pub mod reuse;
 pub mod space;
 
-pub use counts::Counts;
+pub use counts::Predicted;
 pub use emulate::Surroundings;
 pub use mapping::{Illegal, Mapping, Operands};
 pub use problem::{ConvProblem, MatmulProblem, Problem, ReadOut};

@@ -21,7 +21,7 @@ use pollux_mapper::{
 };
 use pollux_memory::Memory;
 use pollux_sim::memory::MemoryModel;
-use problems::{configs, problems};
+use problems::{Build, configs, problems};
 use proptest::prelude::*;
 
 fn result(program: &Program, memory: &Memory, name: &str) -> Vec<i8> {
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_mapping_gives_the_reference_result_on_both_models((config, problem) in problems(), seed in any::<u64>()) {
+    fn any_mapping_gives_the_reference_result_on_both_models((Build(config), problem) in problems(), seed in any::<u64>()) {
         let space = Mapspace::new(&config, &problem, &Limits::default());
         let Some(mapping) = space.sample_mapping(&mut Sampler::new(seed)) else { return Ok(()) };
         if !emits(&config, &problem, &mapping) {
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn counts_are_those_of_the_emulator((config, problem) in problems(), seed in any::<u64>()) {
+    fn counts_are_those_of_the_emulator((Build(config), problem) in problems(), seed in any::<u64>()) {
         let space = Mapspace::new(&config, &problem, &Limits::default());
         let Some(mapping) = space.sample_mapping(&mut Sampler::new(seed)) else { return Ok(()) };
         if !emits(&config, &problem, &mapping) {
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_canonical_point_loads_what_the_point_loads((config, problem) in problems(), seed in any::<u64>()) {
+    fn a_canonical_point_loads_what_the_point_loads((Build(config), problem) in problems(), seed in any::<u64>()) {
         let space = Mapspace::new(&config, &problem, &Limits::default());
         let Some(mapping) = space.sample_point(&mut Sampler::new(seed)) else { return Ok(()) };
         let canonical = space.canonical(&mapping);
