@@ -203,6 +203,25 @@ fn both_samplers_are_uniform_over_what_they_say() {
     }
 }
 
+/// The reservation station does not keep a compute behind a load of which it only reads rows that hold several pixels.
+#[test]
+fn computes_wait_for_pixels_that_share_a_row() {
+    let config = GemminiConfig::default16().validated().unwrap();
+    let problem = Problem::conv(ConvShape { padding: 1, ..ConvShape::new(1, [4, 6, 1], 1, 2) });
+    let Mapping::Conv(own) = Mapping::gemmini(&config, &problem) else { panic!("a convolution's") };
+    for cols in 1..=7 {
+        let mapping = Mapping::Conv(ConvSchedule { rows: 4.min(own.rows), cols, ..own });
+        let (program, expected) = with_reference(&config, &problem, &mapping, 1);
+        for latency in [1, 13, 40, 150] {
+            for period in [1, 3] {
+                let memory = pollux_sim::memory::BenchParameters { latency, a_period: period, d_period: period };
+                let found = result(&program, &run_cycles_on(&program, memory).0, "output");
+                assert!(found == expected, "{cols} columns, latency {latency}, period {period}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_illegal_is_refused_with_its_reason() {
     let config = GemminiConfig::default16().validated().unwrap();

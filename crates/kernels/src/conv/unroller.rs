@@ -140,11 +140,11 @@ impl<'a> Kernel<'a> {
             }),
             Command::LoopConvConfig5(LoopConvConfig5 { weights, output }),
             Command::LoopConvConfig6(LoopConvConfig6 { bias, input }),
-            Command::LoopConvWs(self.run(placed)),
+            Command::LoopConvWs(self.run(placed, cols)),
         ]
     }
 
-    fn run(&self, placed: &Placed<'_>) -> LoopConvWs {
+    fn run(&self, placed: &Placed<'_>, cols: &Window) -> LoopConvWs {
         let shape = self.shape;
         LoopConvWs {
             no_bias: self.conv.bias.is_none(),
@@ -154,7 +154,7 @@ impl<'a> Kernel<'a> {
             trans_weight_0132: shape.options.weights == WeightLayout::Hwoi,
             trans_input_3120: shape.options.input_chwn,
             dw: shape.depthwise,
-            max_pixels_per_row: self.pixels_per_row(placed.tile),
+            max_pixels_per_row: self.pixels_per_row(placed.tile, cols),
             b_spad_id: placed.weights.0,
             a_spad_id: placed.input.0,
             no_pool: shape.pool.is_none(),
@@ -165,17 +165,35 @@ impl<'a> Kernel<'a> {
     }
 
     /// Neighbouring pixels of few channels share a row of the array, if nothing is in the way.
-    fn pixels_per_row(&self, tile: &Tile) -> u8 {
+    fn pixels_per_row(&self, tile: &Tile, cols: &Window) -> u8 {
         let shape = self.shape;
         let options = &shape.options;
         let transposed = options.output_hwnc || options.input_chwn || options.weights != WeightLayout::Hwio;
         let plain = !(transposed || options.rotate_kernel || downsample(shape))
             && shape.input_dilation == 1
             && shape.kernel_dilation == 1;
-        match self.first_layer && plain && tile.ich.len <= self.dim {
-            true => (self.dim / tile.ich.len).min(tile.kcol.len) as u8,
-            false => 1,
+        if !(self.first_layer && plain && tile.ich.len <= self.dim) {
+            return 1;
         }
+        let pixels = (self.dim / tile.ich.len).min(tile.kcol.len);
+        if self.is_guarded(cols, pixels) { pixels as u8 } else { 1 }
+    }
+
+    /// Whether the reservation station keeps every compute behind the last load of its pixels. It takes a load of n pixels to be
+    /// p - 1 rows before where it is if p pixels share a row (`ReservationStation.scala`), so a compute that only reads the last
+    /// p - 1 of its rows would not wait for it. Loads before the last come back earlier.
+    fn is_guarded(&self, cols: &Window, pixels: usize) -> bool {
+        let inside = cols.pads[0]..cols.inputs.saturating_sub(cols.pads[1]);
+        let Some(last_load) = inside.clone().step_by(self.dim).last() else { return true };
+        let guarded_to = (inside.end + 1).saturating_sub(pixels);
+        (0..cols.outputs).step_by(self.dim).all(|output| {
+            let outputs = self.dim.min(cols.outputs - output);
+            (0..cols.kernel).step_by(pixels).all(|kernel| {
+                let first = output * self.shape.stride + kernel;
+                let last = first + (outputs - 1) * self.shape.stride + pixels.min(cols.kernel - kernel) - 1;
+                first < guarded_to || first >= inside.end || last < last_load
+            })
+        })
     }
 
     /// 0 if the weights are in the scratchpad already.
