@@ -10,6 +10,7 @@
 pub mod counts;
 pub mod emulate;
 pub mod mapping;
+pub mod model;
 pub mod problem;
 pub mod random;
 pub mod reuse;

@@ -10,6 +10,15 @@ pub use stream::{CountError, of_program};
 use pollux_sim::counts::{EventCounts, MeshCounts, TlbCounts};
 use serde::Serialize;
 
+/// Rows of a pass of the array at least (`ExecuteController.scala`).
+pub(crate) const LEAST_ROWS: u64 = 4;
+
+/// Passes that flush results out of the array, at most at once: as many as it takes until the last of them has been written, each
+/// two cycles longer than its rows (`ExecuteController.scala`).
+pub(crate) fn flush_passes(dim: u64, array_latency: u64) -> u64 {
+    (2 * dim + array_latency + 2).div_ceil(dim + 2) + 1
+}
+
 /// Counts of a run that has not taken place.
 ///
 /// All are exact but those of [`TlbCounts`], which are left 0 (a request that misses is made again), and
@@ -28,7 +37,7 @@ pub struct Predicted {
 
 impl Predicted {
     /// Exact counts, and the array's requests and rows at most.
-    fn new(least: EventCounts, requests: u64, rows: u64) -> Self {
+    pub(crate) fn new(least: EventCounts, requests: u64, rows: u64) -> Self {
         let mesh = MeshCounts { requests, rows, ..least.mesh };
         Self { least, most: EventCounts { mesh, ..least } }
     }

@@ -12,7 +12,7 @@ use pollux_sim::counts::EventCounts;
 use pollux_sim::report::MacCounter;
 use thiserror::Error;
 
-use super::Predicted;
+use super::{LEAST_ROWS, Predicted, flush_passes};
 use super::requests::{RowTraffic, read_row, write_row};
 
 /// Why a program cannot be counted.
@@ -61,8 +61,6 @@ pub fn of_program(program: &Program) -> Result<Predicted, CountError> {
     Ok(Predicted::new(counts, most_passes, most_rows))
 }
 
-/// Least and most rows that a pass takes.
-const LEAST_ROWS: u64 = 4;
 
 struct Counter<'a> {
     config: &'a ValidConfig,
@@ -328,15 +326,10 @@ impl<'a> Counter<'a> {
     /// Results that nothing pushes out of the array are flushed out, by as many passes as it takes until the last of them has been
     /// written (`ExecuteController.scala`, state `flush`).
     fn flushes(&mut self) {
-        let dim = self.dim();
-        let flushes = (2 * dim + self.array_latency() + 2).div_ceil(dim + 2) + 1;
-        self.pass([0, flushes], [0, flushes * dim]);
-    }
-
-    /// Cycles of a row through the array (`Lm`, `MeshWithDelays.scala`).
-    fn array_latency(&self) -> u64 {
-        let tiles = u64::from(self.config.mesh_rows + self.config.mesh_columns);
-        tiles * u64::from(self.config.tile_latency + 1) + u64::from(self.config.mesh_output_delay)
+        let tiles = u64::from(self.config.mesh_rows + self.config.mesh_columns - 1);
+        let latency = tiles * u64::from(self.config.tile_latency + 1) + u64::from(self.config.mesh_output_delay);
+        let flushes = flush_passes(self.dim(), latency);
+        self.pass([0, flushes], [0, flushes * self.dim()]);
     }
 
     /// Rows that leave the accumulator for a store: through the normalizer, and through the scale unit if they are not only for

@@ -1,0 +1,311 @@
+//! Costs of convolutions.
+
+use pollux_isa::ValidConfig;
+use pollux_kernels::{ConvAxis, ConvSchedule, ConvShape, Emission};
+
+use super::machine::Machine;
+use super::tile::{Progress, repeat};
+use crate::counts::{LEAST_ROWS, read_row, write_row};
+use crate::problem::ConvProblem;
+use crate::reuse;
+
+/// Part of the input along one axis, of the tiles but the last (their mean) and of the last, each for the kernel's parts but the last and
+/// for the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Span {
+    /// Output pixels before pooling.
+    outputs: f64,
+    /// Input pixels from memory.
+    inside: f64,
+    /// Input pixels of padding.
+    zeros: f64,
+    /// Loads of them along a row: those from memory, and those of zeros.
+    loads: [f64; 2],
+    /// Kernel elements.
+    kernel: f64,
+}
+
+/// Bytes of a row cut into the pieces of commands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Row {
+    /// Commands for a block of rows.
+    commands: f64,
+    /// Of one row: requests, beats, writes of local rows.
+    requests: f64,
+    beats: f64,
+    writes: f64,
+    /// Blocks of DIM.
+    blocks: f64,
+    /// Channels.
+    channels: f64,
+}
+
+/// Commands of a LOOP_CONV_WS.
+const LOOP_COMMANDS: f64 = 7.0;
+/// Cycles between two stores.
+const STORE_OVERHEAD: f64 = 6.0;
+/// Cycles from the host's first command to the first row request of a loop.
+const START: f64 = 22.0;
+const END: f64 = 14.0;
+
+/// A convolution's costs.
+#[derive(Clone, Debug)]
+pub struct ConvCosts {
+    machine: Machine,
+    problem: ConvProblem,
+    extents: [usize; 7],
+    /// By size of the tile and size of the kernel's part, both less one.
+    rows: Vec<Vec<[[Span; 2]; 2]>>,
+    cols: Vec<Vec<[[Span; 2]; 2]>>,
+    /// By blocks of channels, less one: the tiles but the last, and the last.
+    input: Vec<[Row; 2]>,
+    weights: Vec<[Row; 2]>,
+    output: Vec<[Row; 2]>,
+}
+
+impl ConvCosts {
+    /// Works out a problem's costs.
+    pub fn new(config: &ValidConfig, machine: &Machine, problem: &ConvProblem) -> Self {
+        let shape = problem.shape;
+        let extents = ConvSchedule::extents(&shape);
+        let pooled = shape.pooled_pixels();
+        let span = |axis: usize| {
+            let all = |size: usize| (1..=shape.kernel).map(|part| spans(machine, &shape, axis, size, part)).collect();
+            (1..=pooled[axis]).map(all).collect()
+        };
+        let channels = if shape.depthwise { 1 } else { shape.in_channels };
+        let rows = |extent: usize, stride: usize, group: usize, write: bool| {
+            let dim = machine.dim;
+            let of = |from: usize, to: usize| row(config, (from, to), stride, group, dim, write);
+            let size = |blocks: usize| {
+                let size = blocks * dim;
+                let last = (extent - 1) / size * size;
+                [of(0, size.min(extent)), of(last, extent)]
+            };
+            (1..=extent.div_ceil(dim)).map(size).collect()
+        };
+        let out = if shape.depthwise { 1 } else { shape.out_channels };
+        Self {
+            machine: *machine,
+            problem: *problem,
+            extents,
+            rows: span(0),
+            cols: span(1),
+            input: rows(channels, shape.in_channels, machine.group, false),
+            weights: rows(out, if shape.depthwise { 1 } else { shape.out_channels }, machine.group, false),
+            output: rows(out, shape.out_channels, 1, true),
+        }
+    }
+
+    /// Cycles of a schedule.
+    pub fn cycles(&self, schedule: &ConvSchedule) -> f64 {
+        let sizes = ConvAxis::ALL.map(|axis| schedule.get(axis));
+        let tiles: [usize; 7] = std::array::from_fn(|axis| self.extents[axis].div_ceil(sizes[axis]));
+        let loads = reuse::of_convolution_tiles(schedule, self.problem.shape.depthwise, &tiles);
+        let mut progress = Progress::new(2.0 * self.machine.interval + START);
+        let mut at = [0; 7];
+        self.nest(schedule, &tiles, &loads, 0, &mut at, &mut progress);
+        progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
+    }
+
+    fn nest(
+        &self,
+        schedule: &ConvSchedule,
+        tiles: &[usize; 7],
+        loads: &[u64; 2],
+        depth: usize,
+        at: &mut [usize; 7],
+        progress: &mut Progress,
+    ) {
+        let Some(axis) = schedule.order.get(depth) else {
+            let tile = self.tile_cost(schedule, tiles, at, loads);
+            match schedule.emission {
+                Emission::Unroller => progress.one_after_the_other(&tile, true),
+                Emission::Commands => progress.one_after_the_other(&tile, false),
+            }
+            return;
+        };
+        let axis = *axis as usize;
+        repeat(progress, tiles[axis], |progress, index| {
+            at[axis] = index;
+            self.nest(schedule, tiles, loads, depth + 1, at, progress);
+        });
+    }
+
+    fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: &[u64; 2]) -> super::tile::TileCost {
+        let machine = &self.machine;
+        let dim = machine.dim as f64;
+        let last = |axis: ConvAxis| usize::from(at[axis as usize] + 1 == tiles[axis as usize]);
+        let first = |axis: ConvAxis| at[axis as usize] == 0;
+        let rows = &self.rows[s.rows - 1][s.kernel_rows - 1][last(ConvAxis::Rows)][last(ConvAxis::KernelRows)];
+        let cols = &self.cols[s.cols - 1][s.kernel_cols - 1][last(ConvAxis::Cols)][last(ConvAxis::KernelCols)];
+        let blocks = |size: usize| size.div_ceil(machine.dim) - 1;
+        let input = &self.input[blocks(s.in_channels)][last(ConvAxis::InChannels)];
+        let weights = &self.weights[blocks(s.out_channels)][last(ConvAxis::OutChannels)];
+        let output = &self.output[blocks(s.out_channels)][last(ConvAxis::OutChannels)];
+        let batch = (s.batch.min(self.extents[0] - at[0] * s.batch)) as f64;
+        let is_first = first(ConvAxis::KernelRows) && first(ConvAxis::KernelCols) && first(ConvAxis::InChannels);
+        let is_last = last(ConvAxis::KernelRows) + last(ConvAxis::KernelCols) + last(ConvAxis::InChannels) == 3;
+        let mut cost = super::tile::TileCost { host: LOOP_COMMANDS * machine.interval, ..Default::default() };
+        let images = batch * rows.outputs;
+        let chunks = (cols.outputs / dim).ceil();
+        let in_chunk = cols.outputs / chunks;
+        if is_first {
+            // Zeros, or the bias, to every row of the output.
+            let groups = (output.blocks / machine.wide_group as f64).ceil();
+            let zeros = in_chunk.max(2.0);
+            let bias = machine.load(1.0, 1.0, 4.0).max(in_chunk);
+            cost.load += images * chunks * groups * if self.problem.bias { bias } else { zeros };
+        }
+        let pixels = self.pixels_per_row(s, cols);
+        if loads[0] > 1 || first(ConvAxis::OutChannels) {
+            let along = cols.inside / cols.loads[0].max(1.0);
+            let per_command = machine.load(along, input.requests / input.commands, input.beats / input.commands);
+            let command = per_command.max(along * input.writes / input.commands * pixels);
+            let zeros = (cols.zeros / cols.loads[1].max(1.0) * pixels).max(2.0);
+            let row = input.commands * (cols.loads[0] * command + cols.loads[1] * zeros);
+            let zero_row = input.commands * ((cols.inside + cols.zeros) * pixels).max(2.0);
+            cost.load += batch * (rows.inside * row + rows.zeros * zero_row);
+        }
+        let outer_first = first(ConvAxis::Batch) && first(ConvAxis::Rows) && first(ConvAxis::Cols);
+        if loads[1] > 1 || outer_first {
+            let kernel = rows.kernel * cols.kernel;
+            let depth = input.channels.min(dim);
+            let command = machine.load(depth, weights.requests / weights.commands, weights.beats / weights.commands);
+            cost.load += kernel * input.blocks * weights.commands * command;
+        }
+        // Computes: each block of weights stays for all pixels. A pass has the pixels of one output row, at most DIM.
+        let matrices = output.blocks * rows.kernel * (cols.kernel / pixels).ceil() * input.blocks;
+        let pass = self.pass(in_chunk);
+        cost.new_weights = matrices * dim;
+        cost.others = matrices * (images * chunks - 1.0) * pass;
+        cost.first = machine.read_latency;
+        if is_last {
+            let stored = match self.problem.shape.pool {
+                None => images * chunks * output.blocks * (in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD),
+                Some(pool) => {
+                    let reads = images * cols.outputs * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
+                    batch * output.blocks * (reads / batch * machine.read_out + 4.0 * STORE_OVERHEAD)
+                }
+            };
+            cost.store = stored;
+            let commands = images * chunks * output.blocks;
+            cost.pending = (machine.station[2] as f64 / commands).min(1.0);
+        }
+        cost
+    }
+
+    /// Cycles of a pass: few rows wait for the queue of tags (`MeshWithDelays.scala`: six tags, of which each is free when the next
+    /// pass has left the array).
+    fn pass(&self, rows: f64) -> f64 {
+        let tags = 5.0;
+        rows.max(LEAST_ROWS as f64).max((rows + self.machine.array_latency as f64 + 1.0) / tags)
+    }
+
+    fn pixels_per_row(&self, s: &ConvSchedule, cols: &Span) -> f64 {
+        let shape = &self.problem.shape;
+        let channels = if shape.depthwise { 1 } else { s.in_channels };
+        if s.emission == Emission::Commands || channels > self.machine.dim || shape.kernel_dilation != 1 {
+            return 1.0;
+        }
+        ((self.machine.dim / channels) as f64).min(cols.kernel).max(1.0)
+    }
+}
+
+impl Progress {
+    /// One more tile whose computes begin when its loads are in, and whose stores follow its computes. In the unroller the loads
+    /// of the next tile overlap with both; single commands stand in line.
+    fn one_after_the_other(&mut self, tile: &super::tile::TileCost, overlapped: bool) {
+        let free = if overlapped { 0.0 } else { self.end() };
+        self.host_gives(tile.host);
+        let begin = self.loads_from().max(free);
+        self.load_until(begin + tile.load);
+        let start = self.computes_from().max(begin + tile.load + tile.first);
+        self.compute_until(start + tile.new_weights + tile.others, tile);
+    }
+}
+
+/// Spans of an axis for a size of the tile and of the kernel's part: `[last tile][last part]`.
+fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: usize) -> [[Span; 2]; 2] {
+    let pool = shape.pool.unwrap_or(pollux_kernels::Pool { size: 1, stride: 1, padding: 0 });
+    let extent = [shape.in_rows, shape.in_cols][axis];
+    let (pooled, outputs) = (shape.pooled_pixels()[axis], shape.out_pixels()[axis]);
+    let step = if shape.stride == 2 && shape.kernel == 1 && shape.padding == 0 { 2.0 } else { 1.0 };
+    let one = |at: usize, kernel: usize| {
+        let (length, kernel_length) = (size.min(pooled - at), part.min(shape.kernel - kernel));
+        let first = (at * pool.stride) as isize - pool.padding as isize;
+        let raw = (length * pool.stride + pool.size - 1) as isize;
+        let real = raw - (-first).max(0) - (first + raw - outputs as isize).max(0);
+        let dilated = (kernel_length + (shape.kernel_dilation - 1) * (kernel_length - 1)) as isize;
+        let inputs = real * shape.stride as isize + dilated - 1;
+        let start = first.max(0) * shape.stride as isize + (kernel * shape.kernel_dilation) as isize - shape.padding;
+        let inside = (start + inputs).min(extent as isize) - start.max(0);
+        let (before, after) = ((-start).max(0), (start + inputs - extent as isize).max(0));
+        let loads = |pixels: isize| (pixels as f64 / step / machine.dim as f64).ceil();
+        Span {
+            outputs: real as f64,
+            inside: inside.max(0) as f64 / step,
+            zeros: (before + after) as f64,
+            loads: [loads(inside.max(0)), loads(before) + loads(after)],
+            kernel: kernel_length as f64,
+        }
+    };
+    let starts = |extent: usize, size: usize| (0..extent).step_by(size).collect::<Vec<_>>();
+    let (tiles, parts) = (starts(pooled, size), starts(shape.kernel, part));
+    let mean = |tiles: &[usize], parts: &[usize]| {
+        let mut sum = Span::default();
+        for &at in tiles {
+            for &kernel in parts {
+                let span = one(at, kernel);
+                sum.outputs += span.outputs;
+                sum.inside += span.inside;
+                sum.zeros += span.zeros;
+                sum.loads = [sum.loads[0] + span.loads[0], sum.loads[1] + span.loads[1]];
+                sum.kernel += span.kernel;
+            }
+        }
+        let n = (tiles.len() * parts.len()).max(1) as f64;
+        Span {
+            outputs: sum.outputs / n,
+            inside: sum.inside / n,
+            zeros: sum.zeros / n,
+            loads: sum.loads.map(|loads| loads / n),
+            kernel: sum.kernel / n,
+        }
+    };
+    let split = |all: &[usize]| [all[..all.len() - 1].to_vec(), all[all.len() - 1..].to_vec()];
+    let (tiles, parts) = (split(&tiles), split(&parts));
+    std::array::from_fn(|tile| std::array::from_fn(|part| mean(&tiles[tile], &parts[part])))
+}
+
+/// A row of channels `from..to`, in commands of `group` blocks; the mean over where rows begin.
+fn row(
+    config: &ValidConfig,
+    (from, to): (usize, usize),
+    stride: usize,
+    group: usize,
+    dim: usize,
+    write: bool,
+) -> Row {
+    let line = u64::from(config.dma_maxbytes);
+    let mut sum = Row { channels: (to - from) as f64, blocks: (to - from).div_ceil(dim) as f64, ..Row::default() };
+    let starts: Vec<u64> = (0..line).map(|row| row * stride as u64 % line).collect();
+    for first in (from..to).step_by(group * dim) {
+        let bytes = ((first + group * dim).min(to) - first) as u64;
+        sum.commands += 1.0;
+        for start in &starts {
+            let address = (start + first as u64) % line;
+            let traffic = match write {
+                true => write_row(config, address, bytes),
+                false => read_row(config, address, bytes, u64::from(config.sp_row_bytes())),
+            };
+            sum.requests += traffic.requests as f64 / starts.len() as f64;
+            sum.beats += traffic.beats as f64 / starts.len() as f64;
+            sum.writes += traffic.local_writes as f64 / starts.len() as f64;
+        }
+    }
+    if write {
+        sum.beats /= sum.commands;
+    }
+    sum
+}
