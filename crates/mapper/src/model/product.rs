@@ -170,7 +170,7 @@ pub struct ProductCosts {
     /// B with the rows beyond its end that the unroller loads, and without.
     pub(super) b: [Cut; 2],
     pub(super) c: Cut,
-    d: Option<Cut>,
+    pub(super) d: Option<Cut>,
 }
 
 impl ProductCosts {

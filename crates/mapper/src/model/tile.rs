@@ -1,5 +1,7 @@
 //! How tiles follow each other: loads, computes and stores of neighbouring tiles overlap as far as memories and queues let them.
 
+use super::analytical::InLine;
+
 /// What one tile takes, each part by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TileCost {
@@ -60,6 +62,16 @@ impl Progress {
             false => start.max(self.load) + computes - beside * computes / slow.max(1.0),
         };
         self.compute_until(end.max(self.load + tile.tail.min(computes)), tile);
+    }
+
+    /// One more tile of single commands, which stand in line behind those of the tile before.
+    pub fn in_line(&mut self, tile: &InLine) {
+        self.compute += tile.time;
+        self.load = self.compute;
+        self.done = [self.compute; 2];
+        if tile.store > 0.0 {
+            self.store = self.compute + tile.store;
+        }
     }
 
     /// The host gives so many cycles' worth of commands.
