@@ -12,8 +12,8 @@ use pollux_sim::counts::EventCounts;
 use pollux_sim::report::MacCounter;
 use thiserror::Error;
 
-use super::{LEAST_ROWS, Predicted, flush_passes};
 use super::requests::{RowTraffic, read_row, write_row};
+use super::{LEAST_ROWS, Predicted, flush_passes};
 
 /// Why a program cannot be counted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -60,7 +60,6 @@ pub fn of_program(program: &Program) -> Result<Predicted, CountError> {
     let Counter { counts, most_passes, most_rows, .. } = counter;
     Ok(Predicted::new(counts, most_passes, most_rows))
 }
-
 
 struct Counter<'a> {
     config: &'a ValidConfig,

@@ -159,9 +159,8 @@ impl ProductCosts {
         let Tile { i, j, k } = schedule.tile;
         let copies = if schedule.double_buffer { 2.0 } else { 1.0 };
         let (a, b) = (copies * (i * k) as f64 * dim, copies * (k * j) as f64 * dim);
-        let part = |start: f64, end: f64, n: f64| {
-            (end.min((n + 1.0) * bank) - start.max(n * bank)).max(0.0) / (end - start)
-        };
+        let part =
+            |start: f64, end: f64, n: f64| (end.min((n + 1.0) * bank) - start.max(n * bank)).max(0.0) / (end - start);
         let banks = machine.scratchpad_rows / machine.scratchpad_bank;
         (0..banks).map(|n| part(0.0, a, n as f64) * part(a, a + b, n as f64)).sum()
     }

@@ -3,6 +3,7 @@
 use pollux_isa::ValidConfig;
 use pollux_kernels::{ConvAxis, ConvSchedule, ConvShape, Emission};
 
+use super::bound::Work;
 use super::machine::Machine;
 use super::tile::{Progress, repeat};
 use crate::counts::{LEAST_ROWS, read_row, write_row};
@@ -34,6 +35,8 @@ struct Row {
     requests: f64,
     beats: f64,
     writes: f64,
+    /// Requests and beats, wherever the row begins.
+    least: [f64; 2],
     /// Blocks of DIM.
     blocks: f64,
     /// Channels.
@@ -108,6 +111,68 @@ impl ConvCosts {
         progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
     }
 
+    /// What has to be done, for the bound: of what differs from tile to tile the least.
+    pub fn work(&self, s: &ConvSchedule) -> Work {
+        let sizes = ConvAxis::ALL.map(|axis| s.get(axis));
+        let tiles: [usize; 7] = std::array::from_fn(|axis| self.extents[axis].div_ceil(sizes[axis]));
+        let loads = reuse::of_convolution_tiles(s, self.problem.shape.depthwise, &tiles);
+        let [_, _, _, out_tiles, row_parts, col_parts, in_tiles] = tiles.map(|tiles| tiles as f64);
+        // Sums over the tiles and parts of an axis.
+        let sum = |spans: &[[Span; 2]; 2], tiles: usize, parts: usize, of: fn(&Span) -> f64| {
+            let weights = [[(tiles - 1) as f64, 1.0], [(parts - 1) as f64, 1.0]];
+            (0..4).map(|i| weights[0][i / 2] * weights[1][i % 2] * of(&spans[i / 2][i % 2])).sum::<f64>()
+        };
+        let (rows, cols) = (&self.rows[s.rows - 1][s.kernel_rows - 1], &self.cols[s.cols - 1][s.kernel_cols - 1]);
+        let along_rows = |of| sum(rows, tiles[ConvAxis::Rows as usize], tiles[ConvAxis::KernelRows as usize], of);
+        let along_cols = |of| sum(cols, tiles[ConvAxis::Cols as usize], tiles[ConvAxis::KernelCols as usize], of);
+        let blocks = |size: usize| size.div_ceil(self.machine.dim) - 1;
+        let channels = |rows: &[[Row; 2]], size: usize, tiles: f64, of: fn(&Row) -> f64| {
+            let [others, last] = &rows[blocks(size)];
+            (tiles - 1.0) * of(others) + of(last)
+        };
+        let input = |of| channels(&self.input, s.in_channels, in_tiles, of);
+        let weights = |of| channels(&self.weights, s.out_channels, out_tiles, of);
+        let output = |of| channels(&self.output, s.out_channels, out_tiles, of);
+        let batch = self.problem.shape.batch as f64;
+        let images = tiles[ConvAxis::Batch as usize] as f64;
+        // Input pixels, over all tiles.
+        let pixels = batch
+            * along_rows(|s| s.inside)
+            * along_cols(|s| s.inside)
+            * loads[0] as f64
+            * if self.problem.shape.depthwise { out_tiles } else { 1.0 };
+        // Rows of weights: a kernel element and an input channel each.
+        let kernel = self.problem.shape.kernel as f64;
+        let filters = kernel * kernel * input(|row| row.channels) * loads[1] as f64;
+        let outputs = batch * along_rows(|s| s.outputs) / row_parts * along_cols(|s| s.outputs) / col_parts;
+        let spatial = images * (tiles[1] * tiles[2]) as f64;
+        // Matrices of weights that go through the array for all pixels of a tile: at least DIM rows, and one for each pixel.
+        let packed = cols.iter().flatten().map(|span| self.pixels_per_row(s, span)).fold(1.0, f64::max);
+        let matrices =
+            output(|row| row.blocks) * kernel * (kernel / packed).ceil().max(col_parts) * input(|row| row.blocks);
+        let mesh_rows = matrices * outputs.max(spatial * self.machine.dim as f64);
+        let stored = batch * (self.extents[1] * self.extents[2]) as f64;
+        let reads = pixels * input(|row| row.least[0]) + filters * weights(|row| row.least[0]);
+        let beats = pixels * input(|row| row.least[1]) + filters * weights(|row| row.least[1]);
+        Work {
+            mesh_rows: mesh_rows as u64,
+            reads: reads as u64,
+            read_beats: beats as u64,
+            read_bytes: (beats * self.machine.beat_bytes as f64) as u64,
+            writes: (stored * output(|row| row.least[0])) as u64,
+            write_beats: (stored * output(|row| row.least[1])) as u64,
+            loads: 0,
+            rows_out: (outputs * output(|row| row.blocks)) as u64,
+            host_commands: match s.emission {
+                Emission::Unroller => LOOP_COMMANDS as u64 * tiles.iter().product::<usize>() as u64,
+                Emission::Commands => 2 * mesh_rows as u64 / self.machine.dim as u64,
+            },
+            station_commands: 2 * mesh_rows as u64 / self.machine.dim as u64,
+            first_beats: 0,
+            last_rows: 1,
+        }
+    }
+
     fn nest(
         &self,
         schedule: &ConvSchedule,
@@ -132,7 +197,13 @@ impl ConvCosts {
         });
     }
 
-    fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: &[u64; 2]) -> super::tile::TileCost {
+    fn tile_cost(
+        &self,
+        s: &ConvSchedule,
+        tiles: &[usize; 7],
+        at: &[usize; 7],
+        loads: &[u64; 2],
+    ) -> super::tile::TileCost {
         let machine = &self.machine;
         let dim = machine.dim as f64;
         let last = |axis: ConvAxis| usize::from(at[axis as usize] + 1 == tiles[axis as usize]);
@@ -182,9 +253,12 @@ impl ConvCosts {
         cost.first = machine.read_latency;
         if is_last {
             let stored = match self.problem.shape.pool {
-                None => images * chunks * output.blocks * (in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD),
+                None => {
+                    images * chunks * output.blocks * (in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD)
+                }
                 Some(pool) => {
-                    let reads = images * cols.outputs * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
+                    let reads =
+                        images * cols.outputs * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
                     batch * output.blocks * (reads / batch * machine.read_out + 4.0 * STORE_OVERHEAD)
                 }
             };
@@ -279,20 +353,15 @@ fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: u
 }
 
 /// A row of channels `from..to`, in commands of `group` blocks; the mean over where rows begin.
-fn row(
-    config: &ValidConfig,
-    (from, to): (usize, usize),
-    stride: usize,
-    group: usize,
-    dim: usize,
-    write: bool,
-) -> Row {
+fn row(config: &ValidConfig, (from, to): (usize, usize), stride: usize, group: usize, dim: usize, write: bool) -> Row {
     let line = u64::from(config.dma_maxbytes);
     let mut sum = Row { channels: (to - from) as f64, blocks: (to - from).div_ceil(dim) as f64, ..Row::default() };
     let starts: Vec<u64> = (0..line).map(|row| row * stride as u64 % line).collect();
     for first in (from..to).step_by(group * dim) {
         let bytes = ((first + group * dim).min(to) - first) as u64;
         sum.commands += 1.0;
+        sum.least[0] += bytes.div_ceil(line) as f64;
+        sum.least[1] += bytes.div_ceil(u64::from(config.beat_bytes())) as f64;
         for start in &starts {
             let address = (start + first as u64) % line;
             let traffic = match write {

@@ -1,6 +1,7 @@
 //! Performance models, side by side.
 
 mod analytical;
+pub mod bound;
 pub mod conv;
 pub mod machine;
 pub mod product;
@@ -9,3 +10,68 @@ mod tile;
 pub use conv::ConvCosts;
 pub use machine::Machine;
 pub use product::ProductCosts;
+
+use pollux_isa::ValidConfig;
+
+use crate::emulate::Surroundings;
+use crate::mapping::Mapping;
+use crate::problem::Problem;
+
+/// Prices the mappings of one problem on one build.
+#[derive(Clone, Debug)]
+pub struct Costs {
+    machine: Machine,
+    problem: Problem,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Product(Box<ProductCosts>),
+    Conv(Box<ConvCosts>),
+}
+
+impl Costs {
+    /// Works out what does not depend on the mapping.
+    pub fn new(config: &ValidConfig, problem: &Problem, around: &Surroundings) -> Self {
+        let machine = Machine::new(config, around);
+        let kind = match problem {
+            Problem::Matmul(matmul) => Kind::Product(Box::new(ProductCosts::new(config, &machine, matmul))),
+            Problem::Conv(conv) => Kind::Conv(Box::new(ConvCosts::new(config, &machine, conv))),
+        };
+        Self { machine, problem: *problem, kind }
+    }
+
+    /// The figures of the build.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Cycles by the refined analytical model. The mapping must be legal.
+    pub fn cycles(&self, mapping: &Mapping) -> f64 {
+        match (&self.kind, mapping) {
+            (Kind::Product(costs), Mapping::Matmul(schedule)) => costs.cycles(schedule),
+            (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.cycles(schedule),
+            _ => f64::INFINITY,
+        }
+    }
+
+    /// Work of a mapping, at least. The mapping must be legal.
+    pub fn work(&self, mapping: &Mapping) -> bound::Work {
+        match (&self.kind, mapping) {
+            (Kind::Product(costs), Mapping::Matmul(schedule)) => costs.work(schedule),
+            (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.work(schedule),
+            _ => bound::Work::default(),
+        }
+    }
+
+    /// Cycles that no run of the mapping can do without.
+    pub fn bound(&self, mapping: &Mapping) -> u64 {
+        self.work(mapping).bound(&self.machine)
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &Problem {
+        &self.problem
+    }
+}

@@ -5,6 +5,7 @@ use pollux_isa::ValidConfig;
 use pollux_kernels::{Dataflow, Emission, MatmulShape, Schedule, Tile};
 use pollux_sim::counts::{CommandCounts, EventCounts};
 
+use super::bound::Work;
 use super::machine::Machine;
 use crate::counts::{LEAST_ROWS, Predicted, RowTraffic, flush_passes, read_row, write_row};
 use crate::problem::{MatmulProblem, ReadOut};
@@ -31,6 +32,8 @@ pub struct Pieces {
     pub writes: f64,
     /// Cycles of the first command's data.
     pub first: f64,
+    /// Beats of the smallest command.
+    pub least: u64,
 }
 
 /// The pieces of every tile along one axis: `[size - 1][index]`, and their sums `[size - 1]`.
@@ -38,6 +41,8 @@ pub struct Pieces {
 pub struct Cut {
     tiles: Vec<[Pieces; 2]>,
     sums: Vec<Pieces>,
+    /// Beats of the smallest command `[size - 1]`.
+    least: Vec<u64>,
 }
 
 /// A matrix in main memory: its rows, bytes from one to the next, bytes of an element and of a local row.
@@ -107,6 +112,9 @@ impl Cut {
                 };
                 pieces.full += cycles(dim);
                 pieces.last += cycles(matrix.last_rows);
+                // The last block of rows may be the one, and rows may differ: a beat a row at least.
+                let own = matrix.last_rows.min(dim) as u64 * (sum.beats / matrix.rows as u64).max(1);
+                pieces.least = if pieces.least == 0 { own } else { pieces.least.min(own) };
                 if pieces.first == 0.0 {
                     pieces.first = dim.min(matrix.rows) as f64 * beats * (machine.d_beat as f64);
                 }
@@ -114,10 +122,11 @@ impl Cut {
             pieces.writes = pieces.local_writes as f64 / matrix.rows as f64;
             pieces
         };
-        let (mut tiles, mut sums) = (Vec::new(), Vec::new());
+        let (mut tiles, mut sums, mut least) = (Vec::new(), Vec::new(), Vec::new());
         for size in 1..=blocks {
             let all: Vec<Pieces> =
                 (0..blocks).step_by(size).map(|from| of_tile(from, (from + size).min(blocks))).collect();
+            least.push(all.iter().map(|pieces| pieces.least).min().unwrap_or(0));
             let mut sum = Pieces::default();
             for pieces in &all {
                 sum.commands += pieces.commands;
@@ -141,11 +150,16 @@ impl Cut {
             tiles.push([mean, last]);
             sums.push(sum);
         }
-        Self { tiles, sums }
+        Self { tiles, sums, least }
     }
 
     fn sum(&self, size: usize) -> &Pieces {
         &self.sums[size - 1]
+    }
+
+    /// Beats of the smallest command.
+    fn least_beats(&self, size: usize) -> u64 {
+        self.least[size - 1]
     }
 
     pub(super) fn tile(&self, size: usize, last: bool) -> &Pieces {
@@ -186,7 +200,15 @@ impl ProductCosts {
         let cut = |matrix: &Matrix| Cut::new(config, machine, matrix);
         let bias = bias.then(|| {
             let row_bytes = u64::from(config.acc_row_bytes());
-            cut(&Matrix { rows: 1, cols: n, element: 4, row_bytes, group: machine.wide_group, last_rows: 1, write: false })
+            cut(&Matrix {
+                rows: 1,
+                cols: n,
+                element: 4,
+                row_bytes,
+                group: machine.wide_group,
+                last_rows: 1,
+                write: false,
+            })
         });
         Self {
             machine: *machine,
@@ -214,9 +236,11 @@ impl ProductCosts {
     /// What a schedule makes the hardware do; equal to the count of its program's commands. `None` for a product that
     /// normalizes.
     pub fn counts(&self, schedule: &Schedule) -> Option<Predicted> {
-        if self.problem.read_out == ReadOut::LayerNorm {
-            return None;
-        }
+        (self.problem.read_out != ReadOut::LayerNorm).then(|| self.plain_counts(schedule))
+    }
+
+    /// The same as if it did not normalize.
+    fn plain_counts(&self, schedule: &Schedule) -> Predicted {
         let tiles = self.tiles(&schedule.tile);
         let [loads_a, loads_b] = reuse::of_product(schedule, &tiles);
         let mut counts = EventCounts::default();
@@ -242,7 +266,30 @@ impl ProductCosts {
         self.count_executes(&mut counts, schedule, &tiles);
         let (requests, rows) = self.most_passes(&mut counts, schedule, &tiles);
         self.count_commands(&mut counts.commands, schedule, &tiles);
-        Some(Predicted::new(counts, requests, rows))
+        Predicted::new(counts, requests, rows)
+    }
+
+    /// What has to be done, for the bound.
+    pub fn work(&self, schedule: &Schedule) -> Work {
+        // A product that normalizes does at least what a plain one does.
+        let counts = self.plain_counts(schedule).least;
+        let size = &schedule.tile;
+        let dim = self.machine.dim as u64;
+        let beats = |cut: &Cut, size: usize| cut.least_beats(size);
+        Work {
+            mesh_rows: counts.mesh.rows,
+            reads: counts.memory.reads,
+            read_beats: counts.memory.read_beats,
+            read_bytes: counts.memory.read_bytes,
+            writes: counts.memory.writes,
+            write_beats: counts.memory.write_beats,
+            loads: counts.commands.load - 3,
+            rows_out: counts.accumulator.dma_reads,
+            host_commands: counts.commands.host,
+            station_commands: counts.commands.load + counts.commands.execute + counts.commands.store,
+            first_beats: beats(&self.a, size.k) + beats(self.b_of(schedule), size.j),
+            last_rows: self.rows() - (self.blocks.i as u64 - 1) * dim,
+        }
     }
 
     fn rows(&self) -> u64 {
@@ -324,5 +371,4 @@ impl ProductCosts {
             Emission::Commands => commands.host = CONFIG_COMMANDS + primitive,
         }
     }
-
 }
