@@ -73,10 +73,11 @@ pub fn counted(
     problem: &Problem,
     mapping: &Mapping,
     around: &Surroundings,
+    limit: Cycle,
 ) -> Result<(Cycle, EventCounts), EmulationError> {
     let program = mapping.program(config, problem)?;
     let mut counter = CountingObserver::default();
-    let (cycles, ..) = run(config, &program, around, Cycle::MAX, &mut counter)?;
+    let (cycles, ..) = run(config, &program, around, limit, &mut counter)?;
     Ok((cycles, counter.total()))
 }
 

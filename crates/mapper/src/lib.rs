@@ -5,7 +5,10 @@
 //! * [`problem`]: what is to be run; [`mapping`]: how, and the program that this makes;
 //! * [`space`]: all mappings of a problem, counted, enumerated, sampled; [`reuse`]: what stays in the scratchpad;
 //! * [`counts`]: what a mapping makes the hardware do, predicted from its commands;
-//! * [`emulate`]: the same, and the cycles, from the emulator.
+//! * [`emulate`]: the same, and the cycles, from the emulator;
+//! * [`model`]: cycles without a run: three models, and a bound from below;
+//! * [`search`]: the best mapping by an objective: exhaustive, random, evolutionary, guided by what the emulator answers, and as an
+//!   integer program; the finalists always run on the emulator.
 
 pub mod counts;
 pub mod emulate;
@@ -14,6 +17,7 @@ pub mod model;
 pub mod problem;
 pub mod random;
 pub mod reuse;
+pub mod search;
 pub mod space;
 
 pub use counts::Predicted;

@@ -112,7 +112,7 @@ proptest! {
         let program = mapping.program(&config, &problem).unwrap();
         let predicted = of_program(&program).unwrap();
         let around = Surroundings { memory: MemoryModel::Bench(any_memory(seed)), interval: 1 };
-        let (_, counted) = emulate::counted(&config, &problem, &mapping, &around).unwrap();
+        let (_, counted) = emulate::counted(&config, &problem, &mapping, &around, u64::MAX).unwrap();
         prop_assert!(predicted.agrees(&counted), "{problem}, {mapping}\n{predicted:#?}\n{counted:#?}");
     }
 

@@ -3,6 +3,8 @@
 use pollux_isa::ValidConfig;
 use pollux_kernels::{ConvAxis, ConvSchedule, ConvShape, Emission};
 
+use pollux_sim::counts::EventCounts;
+
 use super::bound::Work;
 use super::machine::Machine;
 use super::tile::{Progress, repeat};
@@ -171,6 +173,27 @@ impl ConvCosts {
             first_beats: 0,
             last_rows: 1,
         }
+    }
+
+    /// Events, at least: those of the work.
+    pub(super) fn least_counts(&self, schedule: &ConvSchedule, macs: u64) -> EventCounts {
+        let work = self.work(schedule);
+        let mut counts = EventCounts::default();
+        counts.memory.reads = work.reads;
+        counts.memory.read_beats = work.read_beats;
+        counts.memory.read_bytes = work.read_bytes;
+        counts.memory.writes = work.writes;
+        counts.memory.write_beats = work.write_beats;
+        counts.memory.written_bytes = (self.problem.shape.views()[2].0 * self.problem.shape.views()[2].1) as u64;
+        counts.mesh.rows = work.mesh_rows;
+        counts.mesh.macs = macs;
+        // A row from the scratchpad and one to the accumulator for each row of pixels.
+        counts.scratchpad.ex_reads = work.mesh_rows;
+        counts.scratchpad.dma_writes = work.read_beats / 2;
+        counts.accumulator.ex_accumulates = work.mesh_rows / 2;
+        counts.accumulator.dma_reads = work.rows_out;
+        counts.commands.host = work.host_commands;
+        counts
     }
 
     fn nest(

@@ -12,6 +12,7 @@ pub use machine::Machine;
 pub use product::ProductCosts;
 
 use pollux_isa::ValidConfig;
+use pollux_sim::counts::EventCounts;
 
 use crate::emulate::Surroundings;
 use crate::mapping::Mapping;
@@ -62,6 +63,15 @@ impl Costs {
             (Kind::Product(costs), Mapping::Matmul(schedule)) => costs.work(schedule),
             (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.work(schedule),
             _ => bound::Work::default(),
+        }
+    }
+
+    /// Events of a mapping, at least: exact for a product but for the passes of the array, which depend on time.
+    pub fn least_counts(&self, mapping: &Mapping) -> EventCounts {
+        match (&self.kind, mapping) {
+            (Kind::Product(costs), Mapping::Matmul(schedule)) => costs.plain_counts(schedule).least,
+            (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.least_counts(schedule, self.problem.macs()),
+            _ => EventCounts::default(),
         }
     }
 

@@ -240,7 +240,7 @@ impl ProductCosts {
     }
 
     /// The same as if it did not normalize.
-    fn plain_counts(&self, schedule: &Schedule) -> Predicted {
+    pub(super) fn plain_counts(&self, schedule: &Schedule) -> Predicted {
         let tiles = self.tiles(&schedule.tile);
         let [loads_a, loads_b] = reuse::of_product(schedule, &tiles);
         let mut counts = EventCounts::default();
