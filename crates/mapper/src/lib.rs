@@ -12,6 +12,7 @@
 
 pub mod counts;
 pub mod emulate;
+pub mod formats;
 pub mod mapping;
 pub mod model;
 pub mod problem;
