@@ -12,6 +12,7 @@
 
 pub mod counts;
 pub mod emulate;
+pub mod evaluate;
 pub mod formats;
 pub mod mapping;
 pub mod model;

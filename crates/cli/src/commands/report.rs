@@ -13,7 +13,7 @@ use pollux_energy::EnergyReport;
 use pollux_kernels::Mask;
 use serde::Serialize;
 
-use super::lower::list;
+use super::lower::{list, plan_with_schedule};
 use super::model::graph::{self, GraphArguments};
 use super::model::{
     LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
@@ -61,6 +61,9 @@ pub struct Arguments {
     /// Instead of a model: a list of operations (TOML), as in `pollux lower list`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape"])]
     list: Option<InputPath>,
+    /// A schedule (TOML), as `pollux map -o` writes it, for all products or all convolutions of a list.
+    #[arg(long, value_name = "FILE", requires = "list")]
+    schedule: Option<InputPath>,
     /// Tokens for a Transformer's shape, 1 to 8192.
     #[arg(long, value_name = "N", default_value_t = 128, conflicts_with_all = ["model", "list"], value_parser = clap::value_parser!(u32).range(1..=8192))]
     tokens: u32,
@@ -147,7 +150,11 @@ fn of_network(arguments: &Arguments, path: Option<&Path>, out: &Output) -> Resul
 
 fn of_list(arguments: &Arguments, file: &Path, out: &Output) -> Result<Priced, Failure> {
     Subject::List.check(&file.display().to_string(), &arguments.given)?;
-    let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
+    let compiled = list(
+        file,
+        arguments.lowering.config_name(),
+        &plan_with_schedule(arguments.lowering.plan()?, arguments.schedule.as_ref())?,
+    )?;
     of_compiled(arguments, &file.display().to_string(), &compiled, out)
 }
 

@@ -24,15 +24,23 @@ impl ProductCosts {
             Axis::J => tiles.j,
             Axis::K => tiles.k,
         };
-        let order = schedule.order;
-        repeat(&mut progress, count(order[0]), |progress, x| {
-            repeat(progress, count(order[1]), |progress, y| {
-                repeat(progress, count(order[2]), |progress, z| {
-                    let at = |axis: Axis| [x, y, z][order.iter().position(|o| *o == axis).unwrap_or(0)];
-                    let place = Place::new(self, schedule, &tiles, [at(Axis::I), at(Axis::J), at(Axis::K)], &loads);
-                    match schedule.emission {
-                        Emission::Unroller => progress.unrolled(&self.unrolled(schedule, &place)),
-                        Emission::Commands => progress.in_line(&self.in_line(schedule, &place)),
+        let position = |axis: Axis| schedule.order.iter().position(|other| *other == axis).unwrap_or(0);
+        let [i, j, k] = [Axis::I, Axis::J, Axis::K].map(position);
+        let order = schedule.order.map(count);
+        // Tiles at like places are alike: at the end of a dimension or not, with loads or without.
+        let mut known: [Option<Step>; 64] = [const { None }; 64];
+        repeat(&mut progress, order[0], |progress, x| {
+            repeat(progress, order[1], |progress, y| {
+                repeat(progress, order[2], |progress, z| {
+                    let at = [x, y, z];
+                    let place = Place::new(self, schedule, &tiles, [at[i], at[j], at[k]], &loads);
+                    let step = known[place.kind()].get_or_insert_with(|| match schedule.emission {
+                        Emission::Unroller => Step::Unrolled(self.unrolled(schedule, &place)),
+                        Emission::Commands => Step::InLine(self.in_line(schedule, &place)),
+                    });
+                    match step {
+                        Step::Unrolled(tile) => progress.unrolled(tile),
+                        Step::InLine(tile) => progress.in_line(tile),
                     }
                 });
             });
@@ -174,6 +182,12 @@ pub(super) struct InLine {
     pub store: f64,
 }
 
+/// A tile's cost.
+enum Step {
+    Unrolled(TileCost),
+    InLine(InLine),
+}
+
 /// A tile and where it is.
 struct Place {
     /// Blocks.
@@ -208,6 +222,12 @@ impl Place {
             loads_b: loads[1] > 1 || i == 0,
             first_k: k == 0,
         }
+    }
+
+    /// Places of one kind have tiles of one cost.
+    fn kind(&self) -> usize {
+        let flags = [self.last[0], self.last[1], self.last[2], self.loads_a, self.loads_b, self.first_k];
+        flags.into_iter().fold(0, |kind, flag| 2 * kind + usize::from(flag))
     }
 }
 

@@ -47,21 +47,29 @@ pub struct Work {
 impl Work {
     /// Cycles.
     pub fn bound(&self, machine: &Machine) -> u64 {
+        self.terms(machine).iter().map(|(_, cycles)| *cycles).max().unwrap_or(0)
+    }
+
+    /// What has to be done at least, unit by unit, and the cycles of each.
+    pub fn terms(&self, machine: &Machine) -> [(&'static str, u64); 10] {
         let latency = machine.least_latency;
         let first = if self.first_beats > 0 { latency + self.first_beats * machine.d_beat } else { 0 };
         // The last result goes through the array, is read out, sent and acknowledged.
         let last = machine.array_latency + self.last_rows + latency;
-        // The first pass, which brings the first weights, may run before all of A's block is there.
-        let array = first + self.mesh_rows.saturating_sub(machine.dim as u64) + last;
-        let a = (self.reads + self.write_beats) * machine.a_beat;
-        let d = (self.read_beats + self.writes) * machine.d_beat;
-        let reads = latency + self.read_beats * machine.d_beat + last;
-        let bytes = ((self.read_bytes + self.write_beats * machine.beat_bytes) as f64 * machine.byte).floor() as u64;
+        let bytes = (self.read_bytes + self.write_beats * machine.beat_bytes) as f64 * machine.byte;
         let held = self.reads * machine.least_read() + self.read_beats;
-        let table = held / machine.requests as u64;
-        let tracked = (self.loads * latency + self.read_beats) / machine.trackers as u64;
-        let out = (self.rows_out as f64 * machine.read_out).floor() as u64;
-        let host = self.host_commands.saturating_sub(1) * machine.interval as u64;
-        [array, a, d, reads, bytes, table, tracked, out, host, self.station_commands].into_iter().max().unwrap_or(0)
+        [
+            // The first pass, which brings the first weights, may run before all of A's block is there.
+            ("rows through the array", first + self.mesh_rows.saturating_sub(machine.dim as u64) + last),
+            ("beats of requests and written data", (self.reads + self.write_beats) * machine.a_beat),
+            ("beats of read data and acknowledgements", (self.read_beats + self.writes) * machine.d_beat),
+            ("read data before the last result", latency + self.read_beats * machine.d_beat + last),
+            ("the memory's bandwidth", bytes.floor() as u64),
+            ("read requests under way", held / machine.requests as u64),
+            ("load commands under way", (self.loads * latency + self.read_beats) / machine.trackers as u64),
+            ("rows through the scale unit", (self.rows_out as f64 * machine.read_out).floor() as u64),
+            ("commands of the host", self.host_commands.saturating_sub(1) * machine.interval as u64),
+            ("commands into the reservation station", self.station_commands),
+        ]
     }
 }

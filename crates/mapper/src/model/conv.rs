@@ -7,7 +7,7 @@ use pollux_sim::counts::EventCounts;
 
 use super::bound::Work;
 use super::machine::Machine;
-use super::tile::{Progress, repeat};
+use super::tile::{Progress, TileCost, repeat};
 use crate::counts::{LEAST_ROWS, read_row, write_row};
 use crate::problem::ConvProblem;
 use crate::reuse;
@@ -109,7 +109,9 @@ impl ConvCosts {
         let loads = reuse::of_convolution_tiles(schedule, self.problem.shape.depthwise, &tiles);
         let mut progress = Progress::new(2.0 * self.machine.interval + START);
         let mut at = [0; 7];
-        self.nest(schedule, &tiles, &loads, 0, &mut at, &mut progress);
+        let mut known = vec![None; 1 << 10];
+        let nest = Nest { schedule, tiles: &tiles, loads: &loads };
+        self.nest(&nest, 0, &mut at, &mut progress, &mut known);
         progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
     }
 
@@ -198,35 +200,27 @@ impl ConvCosts {
 
     fn nest(
         &self,
-        schedule: &ConvSchedule,
-        tiles: &[usize; 7],
-        loads: &[u64; 2],
+        nest: &Nest<'_>,
         depth: usize,
         at: &mut [usize; 7],
         progress: &mut Progress,
+        known: &mut [Option<TileCost>],
     ) {
-        let Some(axis) = schedule.order.get(depth) else {
-            let tile = self.tile_cost(schedule, tiles, at, loads);
-            match schedule.emission {
-                Emission::Unroller => progress.one_after_the_other(&tile, true),
-                Emission::Commands => progress.one_after_the_other(&tile, false),
-            }
+        let Some(axis) = nest.schedule.order.get(depth) else {
+            // Tiles at like places are alike: at the beginning or the end of a dimension, or not.
+            let kind = nest.kind(at);
+            let tile = *known[kind].get_or_insert_with(|| self.tile_cost(nest.schedule, nest.tiles, at, nest.loads));
+            progress.one_after_the_other(&tile, nest.schedule.emission == Emission::Unroller);
             return;
         };
         let axis = *axis as usize;
-        repeat(progress, tiles[axis], |progress, index| {
+        repeat(progress, nest.tiles[axis], |progress, index| {
             at[axis] = index;
-            self.nest(schedule, tiles, loads, depth + 1, at, progress);
+            self.nest(nest, depth + 1, at, progress, known);
         });
     }
 
-    fn tile_cost(
-        &self,
-        s: &ConvSchedule,
-        tiles: &[usize; 7],
-        at: &[usize; 7],
-        loads: &[u64; 2],
-    ) -> super::tile::TileCost {
+    fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: &[u64; 2]) -> TileCost {
         let machine = &self.machine;
         let dim = machine.dim as f64;
         let last = |axis: ConvAxis| usize::from(at[axis as usize] + 1 == tiles[axis as usize]);
@@ -240,7 +234,7 @@ impl ConvCosts {
         let batch = (s.batch.min(self.extents[0] - at[0] * s.batch)) as f64;
         let is_first = first(ConvAxis::KernelRows) && first(ConvAxis::KernelCols) && first(ConvAxis::InChannels);
         let is_last = last(ConvAxis::KernelRows) + last(ConvAxis::KernelCols) + last(ConvAxis::InChannels) == 3;
-        let mut cost = super::tile::TileCost { host: LOOP_COMMANDS * machine.interval, ..Default::default() };
+        let mut cost = TileCost { host: LOOP_COMMANDS * machine.interval, ..Default::default() };
         let images = batch * rows.outputs;
         let chunks = (cols.outputs / dim).ceil();
         let in_chunk = cols.outputs / chunks;
@@ -309,10 +303,28 @@ impl ConvCosts {
     }
 }
 
+/// The loops over the tiles of a schedule.
+struct Nest<'a> {
+    schedule: &'a ConvSchedule,
+    tiles: &'a [usize; 7],
+    loads: &'a [u64; 2],
+}
+
+impl Nest<'_> {
+    /// Places of one kind have tiles of one cost.
+    fn kind(&self, at: &[usize; 7]) -> usize {
+        use ConvAxis::{Batch, Cols, InChannels, KernelCols, KernelRows, OutChannels, Rows};
+        let last = (0..7).fold(0, |kind, axis| 2 * kind + usize::from(at[axis] + 1 == self.tiles[axis]));
+        let zero = |axes: &[ConvAxis]| axes.iter().all(|axis| at[*axis as usize] == 0);
+        let firsts = [zero(&[KernelRows, KernelCols, InChannels]), zero(&[OutChannels]), zero(&[Batch, Rows, Cols])];
+        firsts.into_iter().fold(last, |kind, first| 2 * kind + usize::from(first))
+    }
+}
+
 impl Progress {
     /// One more tile whose computes begin when its loads are in, and whose stores follow its computes. In the unroller the loads
     /// of the next tile overlap with both; single commands stand in line.
-    fn one_after_the_other(&mut self, tile: &super::tile::TileCost, overlapped: bool) {
+    fn one_after_the_other(&mut self, tile: &TileCost, overlapped: bool) {
         let free = if overlapped { 0.0 } else { self.end() };
         self.host_gives(tile.host);
         let begin = self.loads_from().max(free);

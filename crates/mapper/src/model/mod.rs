@@ -2,6 +2,7 @@
 
 mod analytical;
 pub mod bound;
+pub mod classic;
 pub mod conv;
 pub mod machine;
 pub mod product;
@@ -13,10 +14,37 @@ pub use product::ProductCosts;
 
 use pollux_isa::ValidConfig;
 use pollux_sim::counts::EventCounts;
+use serde::Serialize;
 
 use crate::emulate::Surroundings;
 use crate::mapping::Mapping;
 use crate::problem::Problem;
+
+/// A model of cycles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// [`classic::roofline`].
+    Roofline,
+    /// [`classic::timeloop`].
+    Timeloop,
+    /// The refined analytical model: [`Costs::cycles`].
+    Analytical,
+}
+
+impl Model {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Roofline, Self::Timeloop, Self::Analytical];
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Roofline => "roofline",
+            Self::Timeloop => "Timeloop-like",
+            Self::Analytical => "analytical",
+        }
+    }
+}
 
 /// Prices the mappings of one problem on one build.
 #[derive(Clone, Debug)]
@@ -54,6 +82,18 @@ impl Costs {
             (Kind::Product(costs), Mapping::Matmul(schedule)) => costs.cycles(schedule),
             (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.cycles(schedule),
             _ => f64::INFINITY,
+        }
+    }
+
+    /// Cycles by a model.
+    pub fn by(&self, model: Model, mapping: &Mapping) -> f64 {
+        match model {
+            Model::Roofline => {
+                let memory = self.least_counts(mapping).memory;
+                classic::roofline(&self.machine, &self.problem, memory.read_bytes + memory.written_bytes)
+            }
+            Model::Timeloop => classic::timeloop(&self.machine, &self.problem, mapping),
+            Model::Analytical => self.cycles(mapping),
         }
     }
 

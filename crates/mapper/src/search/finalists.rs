@@ -8,7 +8,7 @@ use crate::emulate::{self, EmulationError};
 use crate::mapping::Mapping;
 
 /// Runs of a round, whatever the threads.
-pub(crate) const ROUND: usize = 16;
+pub(crate) const ROUND: usize = 8;
 /// Emulated cycles between two messages.
 type Cycles = u64;
 
