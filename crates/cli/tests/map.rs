@@ -39,18 +39,25 @@ fn the_mapping_found_runs_with_the_cycles_that_were_promised() {
 #[test]
 fn lists_take_schedules_too() {
     let workspace = Workspace::new();
-    workspace.write("s.toml", "[schedule]\ndataflow = 'ws'\ntile = { i = 1, j = 2, k = 3 }\norder = ['j', 'i', 'k']\n\
-        double_buffer = true\nemission = 'unroller'\nkeep = 'recent'\n");
+    workspace.write(
+        "s.toml",
+        "[schedule]\ndataflow = 'ws'\ntile = { i = 1, j = 2, k = 3 }\norder = ['j', 'i', 'k']\n\
+        double_buffer = true\nemission = 'unroller'\nkeep = 'recent'\n",
+    );
     let list = "config = 'default16'\n[[matmul]]\ni = 64\nj = 96\nk = 80\nmagnitude = 5\nscale = [0.01]\n";
     workspace.write("list.toml", list);
     let cycles = |line: &str| number(&succeeds(workspace.pollux(line)).json()["total"]["cycles"]);
-    let (own, given) = (cycles("report --list list.toml --json"), cycles("report --list list.toml --schedule s.toml --json"));
+    let (own, given) =
+        (cycles("report --list list.toml --json"), cycles("report --list list.toml --schedule s.toml --json"));
     assert_ne!(own, given);
     succeeds(workspace.pollux("lower list list.toml --schedule s.toml -o list.pbin"));
     succeeds(workspace.pollux("run list.pbin --cycles --expect"));
     // A convolution's schedule, and a plan that says something else.
-    workspace.write("conv.toml", "[convolution]\nbatch = 1\nrows = 1\ncols = 1\nout_channels = 1\nkernel_rows = 1\n\
-        kernel_cols = 1\nin_channels = 1\nemission = 'unroller'\n");
+    workspace.write(
+        "conv.toml",
+        "[convolution]\nbatch = 1\nrows = 1\ncols = 1\nout_channels = 1\nkernel_rows = 1\n\
+        kernel_cols = 1\nin_channels = 1\nemission = 'unroller'\n",
+    );
     let wrong = workspace.pollux(&format!("lower matmul {PRODUCT} --schedule conv.toml"));
     assert_eq!(wrong.code, 3);
     assert!(wrong.stderr.contains("a product has a [schedule]"), "{}", wrong.stderr);
@@ -107,9 +114,17 @@ fn bad_requests_are_refused_with_a_remedy() {
         assert_eq!(run.code, code, "{line}: {}{}", run.stdout, run.stderr);
         assert!(run.stderr.contains(what), "{line}: {}", run.stderr);
     };
-    refused("map conv --rows 2 --cols 2 --channels 4 --out-channels 4 --kernel 5", 3, "choose a larger image or padding");
+    refused(
+        "map conv --rows 2 --cols 2 --channels 4 --out-channels 4 --kernel 5",
+        3,
+        "choose a larger image or padding",
+    );
     refused("map matmul --m 1048576 --n 1048576 --k 16", 3, "bytes of operands");
     refused("map matmul --m 16 --n 16 --k 16 --energy-table nothing", 3, "nothing");
-    refused("map matmul --m 16 --n 16 --k 16 --dataflow os --emission unroller --config chip --budget 1", 0, "");
-    refused("map conv --rows 8 --cols 8 --channels 4 --out-channels 4 --kernel 3 --config chip --depthwise", 2, "");
+    refused(
+        "map matmul --m 16 --n 16 --k 16 --dataflow os --emission unroller",
+        3,
+        "choose another emission, dataflow",
+    );
+    refused("map conv --rows 8 --cols 8 --channels 4 --out-channels 4 --kernel 3 --depthwise", 2, "--out-channels");
 }

@@ -27,3 +27,8 @@ pub use emulate::Surroundings;
 pub use mapping::{Illegal, Mapping, Operands};
 pub use problem::{ConvProblem, MatmulProblem, Problem, ReadOut};
 pub use space::{Factors, Limits, Mapspace};
+
+/// The example of the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,15 +11,21 @@ pub type Loop = (usize, bool);
 /// A loop that does not go over the operand visits the tiles of the loops inside it once more in each iteration, always in the same
 /// order. If they are all kept none is loaded again; if not, the one needed next is always the one that has gone.
 pub fn loads(loops: &[Loop], places: usize) -> u64 {
-    let (mut inside, mut loads) = (1, 1);
-    for &(iterations, over_operand) in loops.iter().rev() {
+    let kept = kept(loops, places);
+    let reloads = loops.iter().enumerate().filter(|(at, (_, over_operand))| !over_operand && kept >> at & 1 == 0);
+    reloads.map(|(_, (iterations, _))| *iterations as u64).product()
+}
+
+/// The loops, as bits, in whose iterations but the first a tile is not loaded because it is there.
+fn kept(loops: &[Loop], places: usize) -> u32 {
+    let (mut inside, mut kept) = (1, 0);
+    for (at, &(iterations, over_operand)) in loops.iter().enumerate().rev() {
         match over_operand {
             true => inside *= iterations,
-            false if inside > places => loads *= iterations as u64,
-            false => {}
+            false => kept |= u32::from(inside <= places) << at,
         }
     }
-    loads
+    kept
 }
 
 /// Tiles that are kept of an operand with so many.
@@ -53,13 +59,27 @@ pub fn of_convolution(schedule: &ConvSchedule, shape: &ConvShape) -> [u64; 2] {
 }
 
 pub(crate) fn of_convolution_tiles(schedule: &ConvSchedule, depthwise: bool, tiles: &[usize; 7]) -> [u64; 2] {
+    convolution_loops(schedule, depthwise, tiles).map(|(loops, places)| loads(&loops, places))
+}
+
+/// The axes, as bits in the order of [`ConvAxis::ALL`], in whose tiles but the first the input, and the weights, are there already.
+pub(crate) fn kept_of_convolution(schedule: &ConvSchedule, depthwise: bool, tiles: &[usize; 7]) -> [u32; 2] {
+    convolution_loops(schedule, depthwise, tiles).map(|(loops, places)| {
+        let kept = kept(&loops, places);
+        let axes = schedule.order.iter().enumerate().filter(|(at, _)| kept >> at & 1 == 1);
+        axes.fold(0, |bits, (_, axis)| bits | 1 << *axis as u32)
+    })
+}
+
+/// The loops of input and weights, and their places.
+fn convolution_loops(schedule: &ConvSchedule, depthwise: bool, tiles: &[usize; 7]) -> [([Loop; 7], usize); 2] {
     let input = |axis: ConvAxis| axis != ConvAxis::OutChannels || depthwise;
     let weights = |axis: ConvAxis| axis == ConvAxis::OutChannels || axis.is_reduction();
     let of = |over: &dyn Fn(ConvAxis) -> bool| {
         let loops = schedule.order.map(|axis| (tiles[axis as usize], over(axis)));
         let own = loops.iter().filter(|(_, own)| *own).map(|(n, _)| n).product();
         let kept = places(schedule.emission, schedule.keep, schedule.double_buffer, own);
-        loads(&loops, if depthwise { 0 } else { kept })
+        (loops, if depthwise { 0 } else { kept })
     };
     [of(&input), of(&weights)]
 }

@@ -22,8 +22,12 @@ struct Span {
     inside: f64,
     /// Input pixels of padding.
     zeros: f64,
-    /// Loads of them along a row: those from memory, and those of zeros.
-    loads: [f64; 2],
+    /// Loads from memory along a row: of DIM pixels, and of fewer.
+    from_memory: [f64; 2],
+    /// Pixels of the latter.
+    rest: f64,
+    /// Loads of zeros.
+    padding: f64,
     /// Kernel elements.
     kernel: f64,
 }
@@ -106,11 +110,11 @@ impl ConvCosts {
     pub fn cycles(&self, schedule: &ConvSchedule) -> f64 {
         let sizes = ConvAxis::ALL.map(|axis| schedule.get(axis));
         let tiles: [usize; 7] = std::array::from_fn(|axis| self.extents[axis].div_ceil(sizes[axis]));
-        let loads = reuse::of_convolution_tiles(schedule, self.problem.shape.depthwise, &tiles);
+        let kept = reuse::kept_of_convolution(schedule, self.problem.shape.depthwise, &tiles);
         let mut progress = Progress::new(2.0 * self.machine.interval + START);
         let mut at = [0; 7];
         let mut known = vec![None; 1 << 10];
-        let nest = Nest { schedule, tiles: &tiles, loads: &loads };
+        let nest = Nest { schedule, tiles: &tiles, kept };
         self.nest(&nest, 0, &mut at, &mut progress, &mut known);
         progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
     }
@@ -209,7 +213,8 @@ impl ConvCosts {
         let Some(axis) = nest.schedule.order.get(depth) else {
             // Tiles at like places are alike: at the beginning or the end of a dimension, or not.
             let kind = nest.kind(at);
-            let tile = *known[kind].get_or_insert_with(|| self.tile_cost(nest.schedule, nest.tiles, at, nest.loads));
+            let tile =
+                *known[kind].get_or_insert_with(|| self.tile_cost(nest.schedule, nest.tiles, at, nest.loads(at)));
             progress.one_after_the_other(&tile, nest.schedule.emission == Emission::Unroller);
             return;
         };
@@ -220,7 +225,7 @@ impl ConvCosts {
         });
     }
 
-    fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: &[u64; 2]) -> TileCost {
+    fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: [bool; 2]) -> TileCost {
         let machine = &self.machine;
         let dim = machine.dim as f64;
         let last = |axis: ConvAxis| usize::from(at[axis as usize] + 1 == tiles[axis as usize]);
@@ -246,17 +251,20 @@ impl ConvCosts {
             cost.load += images * chunks * groups * if self.problem.bias { bias } else { zeros };
         }
         let pixels = self.pixels_per_row(s, cols);
-        if loads[0] > 1 || first(ConvAxis::OutChannels) {
-            let along = cols.inside / cols.loads[0].max(1.0);
-            let per_command = machine.load(along, input.requests / input.commands, input.beats / input.commands);
-            let command = per_command.max(along * input.writes / input.commands * pixels);
-            let zeros = (cols.zeros / cols.loads[1].max(1.0) * pixels).max(2.0);
-            let row = input.commands * (cols.loads[0] * command + cols.loads[1] * zeros);
+        if loads[0] {
+            // Loads of DIM pixels, and those of the rest of a row.
+            let load = |along: f64| {
+                let command = machine.load(along, input.requests / input.commands, input.beats / input.commands);
+                command.max(along * input.writes / input.commands * pixels)
+            };
+            let [whole, rest] = cols.from_memory;
+            let from_memory = whole * load(dim) + if rest > 0.0 { rest * load(cols.rest / rest) } else { 0.0 };
+            let zeros = (cols.zeros / cols.padding.max(1.0) * pixels).max(2.0);
+            let row = input.commands * (from_memory + cols.padding * zeros);
             let zero_row = input.commands * ((cols.inside + cols.zeros) * pixels).max(2.0);
             cost.load += batch * (rows.inside * row + rows.zeros * zero_row);
         }
-        let outer_first = first(ConvAxis::Batch) && first(ConvAxis::Rows) && first(ConvAxis::Cols);
-        if loads[1] > 1 || outer_first {
+        if loads[1] {
             let kernel = rows.kernel * cols.kernel;
             let depth = input.channels.min(dim);
             let command = machine.load(depth, weights.requests / weights.commands, weights.beats / weights.commands);
@@ -307,16 +315,23 @@ impl ConvCosts {
 struct Nest<'a> {
     schedule: &'a ConvSchedule,
     tiles: &'a [usize; 7],
-    loads: &'a [u64; 2],
+    /// Axes, as bits, in whose tiles but the first the input, and the weights, are there already.
+    kept: [u32; 2],
 }
 
 impl Nest<'_> {
+    /// Whether the input, and whether the weights, are loaded for the tile at this place.
+    fn loads(&self, at: &[usize; 7]) -> [bool; 2] {
+        self.kept.map(|kept| at.iter().enumerate().all(|(axis, index)| *index == 0 || kept >> axis & 1 == 0))
+    }
+
     /// Places of one kind have tiles of one cost.
     fn kind(&self, at: &[usize; 7]) -> usize {
-        use ConvAxis::{Batch, Cols, InChannels, KernelCols, KernelRows, OutChannels, Rows};
+        use ConvAxis::{InChannels, KernelCols, KernelRows};
         let last = (0..7).fold(0, |kind, axis| 2 * kind + usize::from(at[axis] + 1 == self.tiles[axis]));
-        let zero = |axes: &[ConvAxis]| axes.iter().all(|axis| at[*axis as usize] == 0);
-        let firsts = [zero(&[KernelRows, KernelCols, InChannels]), zero(&[OutChannels]), zero(&[Batch, Rows, Cols])];
+        let sums = [KernelRows, KernelCols, InChannels].iter().all(|axis| at[*axis as usize] == 0);
+        let [input, weights] = self.loads(at);
+        let firsts = [sums, input, weights];
         firsts.into_iter().fold(last, |kind, first| 2 * kind + usize::from(first))
     }
 }
@@ -350,12 +365,17 @@ fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: u
         let start = first.max(0) * shape.stride as isize + (kernel * shape.kernel_dilation) as isize - shape.padding;
         let inside = (start + inputs).min(extent as isize) - start.max(0);
         let (before, after) = ((-start).max(0), (start + inputs - extent as isize).max(0));
-        let loads = |pixels: isize| (pixels as f64 / step / machine.dim as f64).ceil();
+        let dim = machine.dim as f64;
+        let own = inside.max(0) as f64 / step;
+        let rest = own - (own / dim).floor() * dim;
+        let padding = |pixels: isize| (pixels as f64 / dim).ceil();
         Span {
             outputs: real as f64,
-            inside: inside.max(0) as f64 / step,
+            inside: own,
             zeros: (before + after) as f64,
-            loads: [loads(inside.max(0)), loads(before) + loads(after)],
+            from_memory: [(own / dim).floor(), if rest > 0.0 { 1.0 } else { 0.0 }],
+            rest,
+            padding: padding(before) + padding(after),
             kernel: kernel_length as f64,
         }
     };
@@ -369,7 +389,9 @@ fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: u
                 sum.outputs += span.outputs;
                 sum.inside += span.inside;
                 sum.zeros += span.zeros;
-                sum.loads = [sum.loads[0] + span.loads[0], sum.loads[1] + span.loads[1]];
+                sum.from_memory = std::array::from_fn(|i| sum.from_memory[i] + span.from_memory[i]);
+                sum.rest += span.rest;
+                sum.padding += span.padding;
                 sum.kernel += span.kernel;
             }
         }
@@ -378,7 +400,9 @@ fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: u
             outputs: sum.outputs / n,
             inside: sum.inside / n,
             zeros: sum.zeros / n,
-            loads: sum.loads.map(|loads| loads / n),
+            from_memory: sum.from_memory.map(|loads| loads / n),
+            rest: sum.rest / n,
+            padding: sum.padding / n,
             kernel: sum.kernel / n,
         }
     };

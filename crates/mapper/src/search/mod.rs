@@ -233,6 +233,10 @@ pub fn search(
     watch: &mut dyn FnMut(Step),
 ) -> Result<Found, SearchError> {
     let space = Mapspace::new(config, problem, &settings.limits);
+    if space.forms().is_empty() {
+        let why = "nothing in this part of the space can be built: choose another emission, dataflow or configuration";
+        return Err(SearchError::Empty(problem.to_string(), why.to_owned()));
+    }
     let search = Search { space, costs: Costs::new(config, problem, around), around, settings };
     let gemmini = Mapping::gemmini(config, problem);
     let mut finalists = Finalists::new(&search, gemmini, watch)?;
