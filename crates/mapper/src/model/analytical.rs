@@ -73,12 +73,18 @@ impl ProductCosts {
             let d = d.tile(size.j, last[1]);
             cost.load += ni * d.full.max(d.commands as f64 * dim);
         }
+        // What B's loads take from computes depends on the bank: that of A, that of the B which is read at the time, or neither.
+        let half = machine.scratchpad_rows as f64 / 2.0;
+        let bank = machine.scratchpad_bank as f64;
+        let beside_a = ((nk * nj * dim - bank).max(0.0) / (nk * nj * dim)).min(1.0);
         if cost.load > 0.0 {
-            cost.writes = written.map(|rows| (rows / cost.load).min(1.0));
+            let [a, b] = written.map(|rows| (rows / cost.load).min(1.0));
+            let same = beside_a * beside_a + (1.0 - beside_a) * (1.0 - beside_a);
+            let others = a + b * beside_a;
+            cost.writes = [others, (a + b * same.max(beside_a) - others).max(0.0)];
         }
         // Computes. A stands at the beginning of its half, B at the end; where both are in one bank a row takes two cycles.
-        let half = machine.scratchpad_rows as f64 / 2.0;
-        let conflict = overlap(ni * nk * dim, nk * nj * dim, half, machine.scratchpad_bank as f64);
+        let conflict = overlap(ni * nk * dim, nk * nj * dim, half, bank);
         cost.new_weights = nj * nk * dim * (1.0 + conflict);
         cost.others = match ni > 1.0 {
             true => nj * nk * ((ni - 2.0) * dim.max(least) + ragged.max(least)),

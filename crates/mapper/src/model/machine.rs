@@ -10,6 +10,8 @@ use crate::emulate::Surroundings;
 /// latency: reader, translation, A and D buffers, merger, scaler, pixel repeater (`DMA.scala`, `Scratchpad.scala`; measured on the
 /// emulator with a memory of one cycle).
 const READ_PATH: f64 = 13.0;
+/// Cycles of it in which the request holds its entry in the table: to its last beat.
+const TABLE_PATH: f64 = 9.0;
 /// The least of it that the bound reckons with: a request leaves two cycles after its packet fires, its table entry is free when the
 /// last beat is taken.
 const LEAST_READ_PATH: u64 = 2;
@@ -119,7 +121,8 @@ impl Machine {
         let beat = (self.d_beat as f64).max(self.byte * self.beat_bytes as f64);
         let data = rows * beats * beat;
         let asked = rows * requests * (self.a_beat as f64);
-        let in_table = rows * requests * (self.read_latency + beats / requests * beat) / self.requests;
+        let held = self.read_latency - READ_PATH + TABLE_PATH + beats / requests * beat;
+        let in_table = rows * requests * held / self.requests;
         let in_tracker = (self.read_latency + data.max(asked) + 2.0) / self.trackers;
         data.max(asked).max(in_table).max(in_tracker)
     }
