@@ -4,7 +4,7 @@
 use pollux_kernels::{Axis, Dataflow, Emission, Schedule, Tile};
 
 use super::product::ProductCosts;
-use super::tile::{Progress, TileCost, repeat};
+use super::tile::{Known, Progress, TileCost, repeat};
 use crate::counts::LEAST_ROWS;
 use crate::reuse;
 
@@ -28,13 +28,13 @@ impl ProductCosts {
         let [i, j, k] = [Axis::I, Axis::J, Axis::K].map(position);
         let order = schedule.order.map(count);
         // Tiles at like places are alike: at the end of a dimension or not, with loads or without.
-        let mut known: [Option<Step>; 64] = [const { None }; 64];
+        let mut known = Known::default();
         repeat(&mut progress, order[0], |progress, x| {
             repeat(progress, order[1], |progress, y| {
                 repeat(progress, order[2], |progress, z| {
                     let at = [x, y, z];
                     let place = Place::new(self, schedule, &tiles, [at[i], at[j], at[k]], &loads);
-                    let step = known[place.kind()].get_or_insert_with(|| match schedule.emission {
+                    let step = known.get_or_insert_with(place.kind(), || match schedule.emission {
                         Emission::Unroller => Step::Unrolled(self.unrolled(schedule, &place)),
                         Emission::Commands => Step::InLine(self.in_line(schedule, &place)),
                     });

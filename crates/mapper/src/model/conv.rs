@@ -7,7 +7,7 @@ use pollux_sim::counts::EventCounts;
 
 use super::bound::Work;
 use super::machine::Machine;
-use super::tile::{Progress, TileCost, repeat};
+use super::tile::{Known, Progress, TileCost, repeat};
 use crate::counts::{LEAST_ROWS, read_row, write_row};
 use crate::problem::ConvProblem;
 use crate::reuse;
@@ -113,7 +113,7 @@ impl ConvCosts {
         let kept = reuse::kept_of_convolution(schedule, self.problem.shape.depthwise, &tiles);
         let mut progress = Progress::new(2.0 * self.machine.interval + START);
         let mut at = [0; 7];
-        let mut known = vec![None; 1 << 10];
+        let mut known = Known::default();
         let nest = Nest { schedule, tiles: &tiles, kept };
         self.nest(&nest, 0, &mut at, &mut progress, &mut known);
         progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
@@ -208,14 +208,13 @@ impl ConvCosts {
         depth: usize,
         at: &mut [usize; 7],
         progress: &mut Progress,
-        known: &mut [Option<TileCost>],
+        known: &mut Known<TileCost>,
     ) {
         let Some(axis) = nest.schedule.order.get(depth) else {
             // Tiles at like places are alike: at the beginning or the end of a dimension, or not.
-            let kind = nest.kind(at);
-            let tile =
-                *known[kind].get_or_insert_with(|| self.tile_cost(nest.schedule, nest.tiles, at, nest.loads(at)));
-            progress.one_after_the_other(&tile, nest.schedule.emission == Emission::Unroller);
+            let of_kind = || self.tile_cost(nest.schedule, nest.tiles, at, nest.loads(at));
+            let tile = known.get_or_insert_with(nest.kind(at), of_kind);
+            progress.one_after_the_other(tile, nest.schedule.emission == Emission::Unroller);
             return;
         };
         let axis = *axis as usize;

@@ -25,6 +25,27 @@ pub struct TileCost {
     pub host: f64,
 }
 
+/// Costs by the kind of place that a tile has; there are few kinds.
+#[derive(Clone, Debug)]
+pub struct Known<T>(Vec<(usize, T)>);
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Known<T> {
+    /// The cost of a kind, worked out the first time.
+    pub fn get_or_insert_with(&mut self, kind: usize, cost: impl FnOnce() -> T) -> &T {
+        let at = self.0.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.0.push((kind, cost()));
+            self.0.len() - 1
+        });
+        &self.0[at].1
+    }
+}
+
 /// How far the units are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
