@@ -214,7 +214,8 @@ impl ConvCosts {
             // Tiles at like places are alike: at the beginning or the end of a dimension, or not.
             let of_kind = || self.tile_cost(nest.schedule, nest.tiles, at, nest.loads(at));
             let tile = known.get_or_insert_with(nest.kind(at), of_kind);
-            progress.one_after_the_other(tile, nest.schedule.emission == Emission::Unroller);
+            let ahead = (self.machine.station[1] / 2 * self.machine.dim) as f64;
+            progress.one_after_the_other(tile, nest.schedule.emission == Emission::Unroller, ahead);
             return;
         };
         let axis = *axis as usize;
@@ -338,8 +339,8 @@ impl Nest<'_> {
 impl Progress {
     /// One more tile whose computes begin when its loads are in, and whose stores follow its computes. In the unroller the loads
     /// of the next tile overlap with both; single commands stand in line.
-    fn one_after_the_other(&mut self, tile: &TileCost, overlapped: bool) {
-        let free = if overlapped { 0.0 } else { self.end() };
+    fn one_after_the_other(&mut self, tile: &TileCost, overlapped: bool, ahead: f64) {
+        let free = if overlapped { 0.0 } else { self.in_line_from(ahead) };
         self.host_gives(tile.host);
         let begin = self.loads_from().max(free);
         self.load_until(begin + tile.load);

@@ -105,6 +105,12 @@ impl Progress {
         self.load.max(self.done[0]).max(self.host)
     }
 
+    /// When commands that stand in line come to the next tile's loads: the station holds some computes, worth `ahead` cycles, and some
+    /// stores.
+    pub fn in_line_from(&self, ahead: f64) -> f64 {
+        if self.done[1] > self.compute { self.done[1] } else { self.compute - ahead }
+    }
+
     /// When its computes may.
     pub fn computes_from(&self) -> f64 {
         self.compute
