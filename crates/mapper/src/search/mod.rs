@@ -234,8 +234,10 @@ pub fn search(
 ) -> Result<Found, SearchError> {
     let space = Mapspace::new(config, problem, &settings.limits);
     if space.forms().is_empty() {
-        let why = "nothing in this part of the space can be built: choose another emission, dataflow or configuration";
-        return Err(SearchError::Empty(problem.to_string(), why.to_owned()));
+        let own = Mapping::gemmini(config, problem).check(config, problem).err().map(|error| error.to_string());
+        let part = "nothing in this part of the space can be built: choose another emission, dataflow or configuration";
+        let why = own.unwrap_or_else(|| part.to_owned());
+        return Err(SearchError::Empty(problem.to_string(), why));
     }
     let search = Search { space, costs: Costs::new(config, problem, around), around, settings };
     let gemmini = Mapping::gemmini(config, problem);
