@@ -115,7 +115,7 @@ mod tests {
     fn loads_are_those_of_a_cache_of_the_tiles_used_last() {
         for code in 0..4u32.pow(4) * 16 {
             let loops: Vec<Loop> =
-                (0..4).map(|i| (code as usize / 4usize.pow(i) % 4 + 1, code / 256 >> i & 1 == 1)).collect();
+                (0..4).map(|i| (code as usize / 4usize.pow(i) % 4 + 1, (code >> (8 + i)) & 1 == 1)).collect();
             for places in 0..3 {
                 assert_eq!(loads(&loops, places), counted(&loops, places), "{loops:?}, {places}");
             }

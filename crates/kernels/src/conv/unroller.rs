@@ -184,7 +184,7 @@ impl<'a> Kernel<'a> {
     /// p - 1 of its rows would not wait for it. Loads before the last come back earlier.
     fn is_guarded(&self, cols: &Window, pixels: usize) -> bool {
         let inside = cols.pads[0]..cols.inputs.saturating_sub(cols.pads[1]);
-        let Some(last_load) = inside.clone().step_by(self.dim).last() else { return true };
+        let Some(last_load) = inside.clone().step_by(self.dim).next_back() else { return true };
         let guarded_to = (inside.end + 1).saturating_sub(pixels);
         (0..cols.outputs).step_by(self.dim).all(|output| {
             let outputs = self.dim.min(cols.outputs - output);

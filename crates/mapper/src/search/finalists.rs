@@ -49,7 +49,7 @@ pub(crate) struct Finalists<'s, 'a, 'w> {
 
 /// What became of a run.
 enum Run {
-    Measured(Measured),
+    Measured(Box<Measured>),
     /// Stopped at its limit.
     Stopped(Cycles),
     /// It cannot be emitted.
@@ -76,7 +76,7 @@ impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
             Err(error) => this.why_not = Some(error.to_string()),
             Ok(()) => match run(search, &gemmini, Cycles::MAX)? {
                 Run::Measured(result) => {
-                    let candidate = this.candidate(gemmini, Some(result));
+                    let candidate = this.candidate(gemmini, Some(*result));
                     this.gemmini = candidate;
                     this.best = Some(candidate);
                     this.candidates.push(candidate);
@@ -156,7 +156,7 @@ impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
         let runs = side_by_side(self.search, mappings, limit);
         for (mapping, run) in mappings.iter().zip(runs) {
             let result = match run? {
-                Run::Measured(result) => Some(result),
+                Run::Measured(result) => Some(*result),
                 Run::Stopped(cycles) => {
                     self.emulated += cycles;
                     None
@@ -234,7 +234,7 @@ fn run(search: &Search<'_>, mapping: &Mapping, limit: Cycles) -> Result<Run, Sea
     match emulate::counted(config, problem, mapping, search.around, limit) {
         Ok((cycles, counts)) => {
             let energy_pj = search.settings.prices.energy_pj(&counts, cycles, search.settings.clock_hz);
-            Ok(Run::Measured(Measured { cycles, energy_pj, counts }))
+            Ok(Run::Measured(Box::new(Measured { cycles, energy_pj, counts })))
         }
         Err(error) if error.is_limit() => Ok(Run::Stopped(limit)),
         Err(EmulationError::Kernel(error)) => Ok(Run::Refused(error.to_string())),
