@@ -123,8 +123,8 @@ impl ReplayArguments {
     /// An option without an effect.
     pub fn options(&self, memory: MemoryModel, obstacle: Option<&str>) -> Result<Option<ReplayOptions>, Failure> {
         let memory = match memory {
-            MemoryModel::Dram(_) | MemoryModel::FireSim(_) => Some("the times of this --memory depend on addresses"),
             MemoryModel::Bench(_) | MemoryModel::Bandwidth(_) => None,
+            _ => Some("the times of this --memory depend on addresses"),
         };
         if let Some(obstacle) = obstacle.or(memory) {
             return self.refuse(obstacle).map(|()| None);

@@ -193,7 +193,7 @@ impl Files {
         let mut input = |path: &Path| self.inputs.push((option.clone(), path.to_path_buf()));
         values::<InputPath>(matches, argument).into_iter().for_each(|path| input(path));
         values::<NamedPath>(matches, argument).into_iter().for_each(|path| input(path));
-        if ["config", "energy", "table"].contains(&argument.get_id().as_str()) {
+        if ["config", "energy", "energy_table", "table"].contains(&argument.get_id().as_str()) {
             // A name or a file.
             let files = values::<String>(matches, argument).into_iter().map(Path::new);
             files.filter(|path| path.is_file() || path.as_os_str() == STANDARD_STREAM).for_each(input);
@@ -338,6 +338,23 @@ mod tests {
         ("prune-weights", Subjects),
         ("keep-tokens", Subjects),
     ];
+    const SEARCH: Options = &[
+        ("config", Always),
+        ("memory", Always),
+        ("interval", Always),
+        ("objective", Always),
+        ("search", Always),
+        ("budget", Always),
+        ("evaluations", Always),
+        ("seed", Always),
+        ("factors", Always),
+        ("emission", Always),
+        ("dataflow", Always),
+        ("energy-table", Always),
+        ("clock", Always),
+        ("jobs", Always),
+        ("output", Always),
+    ];
     const ENERGY: Options = &[("energy", Not("--functional")), ("clock", Needs("--energy=x"))];
     const FUNCTIONAL: Options = &[
         ("functional", Always),
@@ -371,8 +388,9 @@ mod tests {
             "lower matmul --m 1 --n 1 --k 1",
             &[
                 &[
-                    ("dataflow", Always),
-                    ("emission", Always),
+                    ("dataflow", Not("--schedule=x")),
+                    ("emission", Not("--schedule=x")),
+                    ("schedule", Always),
                     ("activation", Always),
                     ("bias", Always),
                     ("scale", Always),
@@ -382,7 +400,7 @@ mod tests {
             ],
         ),
         ("lower encoder-layer", &[&[("layer", Always)], OUTPUT]),
-        ("lower list x", &[OUTPUT]),
+        ("lower list x", &[OUTPUT, &[("schedule", Always)]]),
         (
             "quantize x --calibration x",
             &[
@@ -413,10 +431,28 @@ mod tests {
                 &[("model", Not("--list=x")), ("shape", Not("--list=x")), ("text", Subjects)],
                 &[("tokens", Not("--list=x")), ("layers", Not("--list=x")), ("every", Refused), ("html", Always)],
                 &[("memory", Always), ("interval", Always), ("limit", Always), ("no-values", Refused)],
+                &[("schedule", Always)],
                 &[("energy", Always), ("clock", Needs("--energy=x"))],
                 REPLAY,
                 NETWORK,
                 LOWERING,
+            ],
+        ),
+        ("map matmul --m 1 --n 1 --k 1", &[&[("bias", Always), ("relu", Always)], SEARCH]),
+        (
+            "map conv --rows 4 --cols 4 --channels 4 --out-channels 4 --kernel 1",
+            &[
+                &[("batch", Always), ("stride", Always), ("padding", Always), ("pool", Always), ("bias", Always)],
+                &[("depthwise", Not("--out-channels=4"))],
+                SEARCH,
+            ],
+        ),
+        ("map import x", &[OUTPUT, &[("problem", Always), ("memory", Always)]]),
+        (
+            "map evaluate",
+            &[
+                &[("samples", Always), ("operation", Always), ("config", Always), ("memory", Always)],
+                &[("emission", Always), ("seed", Always), ("jobs", Always)],
             ],
         ),
         ("energy tables", &[]),

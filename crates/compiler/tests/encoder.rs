@@ -231,6 +231,7 @@ fn an_impossible_schedule_is_refused_with_the_operation_and_the_rule() {
         double_buffer: true,
         emission: pollux_kernels::Emission::Unroller,
         normalization: Default::default(),
+        keep: Default::default(),
     };
     plan.operations.insert("value".into(), OperationPlan { schedule: Some(schedule), ..OperationPlan::default() });
     let message = compile(GemminiConfig::norm16(), &plan, &model.layers, &input, Mask::Full).unwrap_err().to_string();

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pollux_asm::assemble;
+use pollux_compiler::decoder::DecoderModel;
 use pollux_compiler::decoder::{Decoder, Pass, PassOptions};
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
 use pollux_compiler::execute::{CycleRun, CycleSetup, Divisors, run_cycles, time_cycles};
-use pollux_compiler::decoder::DecoderModel;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::{Compiled, Plan};
 use pollux_isa::GemminiConfig;

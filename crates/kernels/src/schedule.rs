@@ -65,6 +65,27 @@ pub enum Normalization {
     Separate,
 }
 
+/// What stays in the scratchpad from one tile to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// As Gemmini's software: with the unroller an operand of at most two tiles, in single commands the tile used last.
+    #[default]
+    Gemmini,
+    /// Nothing: each tile loads its operands.
+    Nothing,
+    /// The tiles of each operand that were used last, one for each half of the scratchpad (one without double buffering).
+    /// The unroller is told the halves (`a_spad_id`, `b_spad_id`) and has no address for what is there already.
+    Recent,
+}
+
+impl Keep {
+    /// Whether it is Gemmini's own rule.
+    pub fn is_default(&self) -> bool {
+        *self == Self::Gemmini
+    }
+}
+
 /// A loop over tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,6 +195,9 @@ pub struct Schedule {
     /// Where an activation that needs whole rows is computed.
     #[serde(default)]
     pub normalization: Normalization,
+    /// What stays in the scratchpad from tile to tile.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
 }
 
 impl Schedule {
@@ -193,6 +217,7 @@ impl Schedule {
             double_buffer,
             emission,
             normalization: Normalization::Fused,
+            keep: Keep::Gemmini,
         }
     }
 
@@ -316,9 +341,13 @@ impl Schedule {
         Tile { i: count(Axis::I), j: count(Axis::J), k: count(Axis::K) }
     }
 
-    /// Whether the unroller keeps A, and whether it keeps B, in the scratchpad over the whole product.
-    pub(crate) fn reuse(&self, tiles: &Tile) -> (bool, bool) {
-        (tiles.i * tiles.k <= RESIDENT_TILES, tiles.j * tiles.k <= RESIDENT_TILES)
+    /// Whether the unroller keeps tiles of A, and whether it keeps those of B, in the scratchpad.
+    pub(crate) fn reuse(&self, tiles: &Tile) -> [bool; 2] {
+        match self.keep {
+            Keep::Gemmini => [tiles.i, tiles.j].map(|outer| outer * tiles.k <= RESIDENT_TILES),
+            Keep::Nothing => [false, false],
+            Keep::Recent => [true, true],
+        }
     }
 
     /// The loop nest for a shape, as text.
@@ -426,7 +455,12 @@ impl fmt::Display for LoopNest<'_> {
         let Tile { i: last_i, j: last_j, k: last_k } =
             Tile { i: blocks.i - (tiles.i - 1) * i, j: blocks.j - (tiles.j - 1) * j, k: blocks.k - (tiles.k - 1) * k };
         let rows = (schedule.tile.operand_blocks() * dim, schedule.tile.result_blocks() * dim);
-        writeln!(f, "      # {} scratchpad rows, {} accumulator rows", rows.0, rows.1)?;
+        let kept = match schedule.keep {
+            Keep::Gemmini => "",
+            Keep::Nothing => ", nothing kept",
+            Keep::Recent => ", the last tiles kept",
+        };
+        writeln!(f, "      # {} scratchpad rows, {} accumulator rows{kept}", rows.0, rows.1)?;
         match (schedule.emission, schedule.dataflow) {
             (Emission::Unroller, _) => {
                 writeln!(f, "      loop_ws i={i} j={j} k={k}  # last: {last_i} {last_j} {last_k}")

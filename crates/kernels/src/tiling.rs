@@ -6,7 +6,7 @@ use pollux_isa::{LocalAddr, StreamItem};
 
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
-use crate::schedule::{Axis, Schedule, Tile};
+use crate::schedule::{Axis, Keep, Schedule, Tile};
 use crate::view::View;
 
 /// One tile's part of a product, in blocks of DIM.
@@ -42,6 +42,37 @@ pub(crate) fn steps(schedule: &Schedule, blocks: &Tile) -> impl Iterator<Item = 
             })
         })
     })
+}
+
+/// The places that one operand's tiles have in the scratchpad, and which tile each of them holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Places<K, P> {
+    places: Vec<(P, Option<K>)>,
+    current: usize,
+    keep: Keep,
+}
+
+impl<K: PartialEq, P: Copy> Places<K, P> {
+    /// Empty places, used in turn.
+    pub fn new(places: impl IntoIterator<Item = P>, keep: Keep) -> Self {
+        let places: Vec<_> = places.into_iter().map(|place| (place, None)).collect();
+        Self { current: places.len() - 1, places, keep }
+    }
+
+    /// The place of a tile, and whether it must be loaded there. A load never goes where the tile used last is, if there is
+    /// more than one place: its computes may not even have been issued.
+    pub fn of(&mut self, tile: K) -> (P, bool) {
+        let next = (self.current + 1) % self.places.len();
+        let holds = |place: &usize| self.places[*place].1.as_ref() == Some(&tile);
+        let kept = match self.keep {
+            Keep::Nothing => None,
+            Keep::Gemmini => Some(self.current).filter(holds),
+            Keep::Recent => [self.current, next].into_iter().find(holds),
+        };
+        self.current = kept.unwrap_or(next);
+        self.places[self.current].1 = Some(tile);
+        (self.places[self.current].0, kept.is_none())
+    }
 }
 
 /// Elements of block `index` of an extent.
@@ -81,6 +112,19 @@ pub(crate) fn interleave(left: Vec<StreamItem>, right: Vec<StreamItem>) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_that_are_kept_are_not_loaded_again() {
+        let loads = |keep, places: usize, tiles: &[usize]| {
+            let mut places = Places::new(0..places, keep);
+            tiles.iter().map(|tile| places.of(*tile)).collect::<Vec<_>>()
+        };
+        let tiles = [7, 7, 8, 7, 9];
+        assert_eq!(loads(Keep::Nothing, 2, &tiles), [(0, true), (1, true), (0, true), (1, true), (0, true)]);
+        assert_eq!(loads(Keep::Gemmini, 2, &tiles), [(0, true), (0, false), (1, true), (0, true), (1, true)]);
+        assert_eq!(loads(Keep::Recent, 2, &tiles), [(0, true), (0, false), (1, true), (0, false), (1, true)]);
+        assert_eq!(loads(Keep::Recent, 1, &tiles), [(0, true), (0, false), (0, true), (0, true), (0, true)]);
+    }
 
     #[test]
     fn streams_are_merged_evenly_and_each_keeps_its_order() {

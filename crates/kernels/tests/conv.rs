@@ -8,8 +8,8 @@ use common::{Dense, Random, assert_same_buffers, read_i8, run, run_cycles, to_i8
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
 use pollux_kernels::{
-    AveragePoolShape, Conv, ConvSchedule, ConvShape, Emission, GlobalAverage, Pool, ProgramBuilder, TrainingOptions,
-    WeightLayout,
+    AveragePoolShape, Conv, ConvAxis, ConvSchedule, ConvShape, Emission, GlobalAverage, Keep, Pool, ProgramBuilder,
+    TrainingOptions, WeightLayout,
 };
 use proptest::prelude::*;
 
@@ -269,6 +269,12 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     })
 }
 
+fn orders() -> impl Strategy<Value = [ConvAxis; 7]> {
+    let outer = Just(ConvAxis::ALL[..4].to_vec()).prop_shuffle();
+    let sums = Just(ConvAxis::ALL[4..].to_vec()).prop_shuffle();
+    (outer, sums).prop_map(|(outer, sums)| std::array::from_fn(|i| if i < 4 { outer[i] } else { sums[i - 4] }))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, max_global_rejects: 10_000, ..ProptestConfig::default() })]
 
@@ -280,6 +286,9 @@ proptest! {
         relu in any::<bool>(),
         gap in prop::sample::select(vec![0usize, 0, 5]),
         split in 0usize..4,
+        tile in prop::option::weighted(0.5, (prop::array::uniform7(1usize..24), orders())),
+        keep in prop::sample::select(vec![Keep::Gemmini, Keep::Nothing, Keep::Recent]),
+        single in any::<bool>(),
         by_commands in any::<bool>(),
         seed in any::<u64>(),
     ) {
@@ -292,7 +301,17 @@ proptest! {
             3 => schedule.out_channels = schedule.out_channels.min(config.dim() as usize),
             _ => {}
         }
-        let commands = ConvSchedule { emission: Emission::Commands, ..schedule };
+        if let Some((sizes, order)) = tile {
+            let whole = ConvSchedule::extents(&shape);
+            let [batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels] =
+                std::array::from_fn(|axis| sizes[axis].clamp(1, whole[axis].max(1)));
+            let out_channels = if shape.depthwise { 1 } else { out_channels };
+            let ConvSchedule { emission, double_buffer, .. } = schedule;
+            schedule = ConvSchedule {
+                batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels, emission, order, keep, double_buffer,
+            };
+        }
+        let commands = ConvSchedule { emission: Emission::Commands, double_buffer: !single, ..schedule };
         if by_commands && commands.check(&config, &shape).is_ok() {
             schedule = commands;
         }

@@ -9,7 +9,7 @@ use common::{
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::ExpVariant;
-use pollux_kernels::{Activation, Axis, Bias, Dataflow, Emission, Matmul, ProgramBuilder, Schedule, Tile, View};
+use pollux_kernels::{Activation, Axis, Bias, Dataflow, Emission, Keep, Matmul, ProgramBuilder, Schedule, Tile, View};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +31,7 @@ struct Case {
     /// Tile sizes; reduced to the shape.
     tile: [usize; 3],
     double_buffer: bool,
+    keep: Keep,
     addend: Addend,
     transposes: [bool; 2],
     full: bool,
@@ -82,6 +83,7 @@ impl Case {
             double_buffer,
             emission: self.emission,
             normalization: Default::default(),
+            keep: self.keep,
         }
     }
 }
@@ -183,6 +185,7 @@ fn cases() -> impl Strategy<Value = Case> {
         orders(),
         prop::array::uniform3(1usize..6),
         any::<bool>(),
+        prop::sample::select(vec![Keep::Gemmini, Keep::Gemmini, Keep::Nothing, Keep::Recent]),
     );
     let what = (
         prop::sample::select(addends.to_vec()),
@@ -193,7 +196,7 @@ fn cases() -> impl Strategy<Value = Case> {
         any::<u64>(),
     );
     (0..configs().len(), prop::array::uniform3(1usize..=5), prop::array::uniform3(0usize..16), how, what).prop_map(
-        |(config, blocks, ragged, (form, order, tile, double_buffer), what)| {
+        |(config, blocks, ragged, (form, order, tile, double_buffer, keep), what)| {
             let config = configs()[config].clone();
             let dim = config.dim() as usize;
             let (addend, transposes, full, activation, gap, seed) = what;
@@ -206,6 +209,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 order,
                 tile,
                 double_buffer,
+                keep,
                 addend,
                 transposes,
                 full,
@@ -246,6 +250,7 @@ fn an_output_stationary_product_that_waits_is_not_disturbed_by_a_flush() {
         order: Schedule::DEFAULT_ORDER,
         tile: [2, 2, 2],
         double_buffer: false,
+        keep: Keep::Gemmini,
         addend: Addend::None,
         transposes: [true, false],
         full: false,

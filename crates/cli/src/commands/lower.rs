@@ -5,12 +5,14 @@ use std::path::Path;
 use clap::{Args, Subcommand, ValueEnum};
 use pollux_asm::{ElementType, Program, disassemble};
 use pollux_compiler::list::OperationList;
+use pollux_compiler::plan::OperationPlan;
 use pollux_compiler::random::Random;
 use pollux_compiler::size;
 use pollux_compiler::{CompileError, Compiled, Plan};
 use pollux_isa::ValidConfig;
 use pollux_isa::config::ExpVariant;
 use pollux_kernels::{Activation, Bias, Dataflow, Emission, Matmul, ProgramBuilder, Schedule, Statistics, View};
+use pollux_mapper::Mapping;
 use pollux_model::layer::SoftmaxConstants;
 use pollux_model::layer_reference::{layer_norm_row, scale_to_int8, softmax_row};
 use serde_json::{Value, json};
@@ -87,6 +89,9 @@ struct MatmulArguments {
     /// Columns of A, rows of B, 1 to 1048576.
     #[arg(long, value_name = "SIZE", value_parser = values::size::<u32>())]
     k: u32,
+    /// A schedule (TOML), as `pollux map matmul -o` writes it; by default what Gemmini's own software does.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dataflow", "emission"])]
+    schedule: Option<InputPath>,
     /// What stays in the array.
     #[arg(long, default_value = "ws")]
     dataflow: DataflowName,
@@ -133,6 +138,9 @@ struct ListArguments {
     /// The list (TOML): products, convolutions, residual additions, averages, norms, encoder layers.
     #[arg(value_name = "FILE")]
     file: InputPath,
+    /// A schedule (TOML), as `pollux map -o` writes it, for all products or all convolutions of the list.
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<InputPath>,
     /// Configuration: a name or a file; by default the list's.
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
@@ -180,7 +188,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             deliver(arguments.target.output.as_deref(), &lowered.program, &lowered.statistics, "", out)
         }
         Operation::List(arguments) => {
-            let compiled = list(&arguments.file, arguments.config.as_ref(), &Plan::default())?;
+            let plan = plan_with_schedule(Plan::default(), arguments.schedule.as_ref())?;
+            let compiled = list(&arguments.file, arguments.config.as_ref(), &plan)?;
             deliver(arguments.output.as_deref(), &compiled.program, &compiled.statistics(), "", out)
         }
     }
@@ -231,6 +240,31 @@ fn deliver(
     Ok(Outcome::Agrees)
 }
 
+/// A product's schedule from a file.
+fn product_schedule(file: &Path) -> Result<Schedule, Failure> {
+    match super::map::read_schedule(file)? {
+        Mapping::Matmul(schedule) => Ok(schedule),
+        Mapping::Conv(_) => Err(Failure::Input(format!(
+            "{}: the schedule of a convolution: a product has a [schedule]",
+            file.display()
+        ))),
+    }
+}
+
+/// A plan with a schedule from a file for every product, or for every convolution.
+pub fn plan_with_schedule(plan: Plan, file: Option<&InputPath>) -> Result<Plan, Failure> {
+    let Some(file) = file else { return Ok(plan) };
+    let mut plan = plan;
+    let (operation, part) = match super::map::read_schedule(file)? {
+        Mapping::Matmul(schedule) => (OperationPlan { schedule: Some(schedule), ..OperationPlan::default() }, "matmul"),
+        Mapping::Conv(schedule) => (OperationPlan { convolution: Some(schedule), ..OperationPlan::default() }, "conv"),
+    };
+    if plan.operations.insert(part.to_owned(), operation).is_some() {
+        return Err(Failure::Usage(format!("the plan has choices for `{part}`, and so has --schedule: leave out one")));
+    }
+    Ok(plan)
+}
+
 /// A product with its data.
 struct Product {
     config: ValidConfig,
@@ -260,7 +294,8 @@ impl Product {
     fn new(arguments: &MatmulArguments, config: ValidConfig) -> Result<Self, Failure> {
         let [m, n, k] = [arguments.m, arguments.n, arguments.k].map(|extent| extent as usize);
         let by_commands = matches!(arguments.dataflow, DataflowName::Os)
-            || matches!(arguments.emission, Some(EmissionName::Commands));
+            || matches!(arguments.emission, Some(EmissionName::Commands))
+            || arguments.schedule.is_some();
         let bytes = size::product_bytes([m, n, k], by_commands, config.dim() as usize);
         size::check(&format!("a product of {m} x {k} by {k} x {n}"), bytes).map_err(Failure::input)?;
         let normalizes = matches!(arguments.activation, ActivationName::Layernorm | ActivationName::Softmax);
@@ -318,7 +353,10 @@ impl Product {
             DataflowName::Os => Dataflow::Os,
         };
         let shape = matmul.shape();
-        let mut schedule = Schedule::auto(&self.config, &shape, dataflow).map_err(Failure::input)?;
+        let mut schedule = match &arguments.schedule {
+            Some(file) => product_schedule(file)?,
+            None => Schedule::auto(&self.config, &shape, dataflow).map_err(Failure::input)?,
+        };
         if let Some(emission) = arguments.emission {
             schedule.emission = match emission {
                 EmissionName::Unroller => Emission::Unroller,

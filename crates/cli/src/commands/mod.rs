@@ -10,6 +10,7 @@ pub mod import;
 pub mod isa;
 pub mod lower;
 pub mod man;
+pub mod map;
 pub mod model;
 pub mod quantize;
 pub mod report;

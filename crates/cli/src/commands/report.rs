@@ -15,7 +15,7 @@ use pollux_kernels::Mask;
 use pollux_sim::replay::ReplayOptions;
 use serde::Serialize;
 
-use super::lower::list;
+use super::lower::{list, plan_with_schedule};
 use super::model::graph::{self, GraphArguments};
 use super::model::{
     LoweringArguments, QuantisationArguments, SimulationArguments, failure, note_left_out, required, with_progress,
@@ -65,6 +65,9 @@ pub struct Arguments {
     /// Instead of a model: a list of operations (TOML), as in `pollux lower list`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape"])]
     list: Option<InputPath>,
+    /// A schedule (TOML), as `pollux map -o` writes it, for all products or all convolutions of a list.
+    #[arg(long, value_name = "FILE", requires = "list")]
+    schedule: Option<InputPath>,
     /// Tokens for a Transformer's shape, 1 to 8192.
     #[arg(long, value_name = "N", default_value_t = 128, conflicts_with_all = ["model", "list"], value_parser = clap::value_parser!(u32).range(1..=8192))]
     tokens: u32,
@@ -160,7 +163,8 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Sub
 
 fn of_list(arguments: &Arguments, file: &Path) -> Result<Subjected, Failure> {
     Subject::List.check(&file.display().to_string(), &arguments.given)?;
-    let compiled = list(file, arguments.lowering.config_name(), &arguments.lowering.plan()?)?;
+    let plan = plan_with_schedule(arguments.lowering.plan()?, arguments.schedule.as_ref())?;
+    let compiled = list(file, arguments.lowering.config_name(), &plan)?;
     Ok((file.display().to_string(), compiled))
 }
 

@@ -14,6 +14,8 @@ use crate::activation::Activation;
 use crate::allocator::LocalAllocator;
 use crate::builder::{Operand, ProgramBuilder};
 use crate::error::KernelError;
+use crate::schedule::Keep;
+use crate::tiling::Places;
 use crate::view::View;
 
 const CHANNEL_INPUT: u8 = 0;
@@ -42,28 +44,6 @@ pub(super) fn lower(conv: &Conv, builder: &mut ProgramBuilder, schedule: &ConvSc
     tiles(shape, schedule).iter().try_for_each(|tile| kernel.tile(builder, tile))
 }
 
-/// Two places of an operand, and which part of it is in the one used last.
-struct Places<const N: usize> {
-    places: [LocalAddr; 2],
-    holds: Option<[usize; N]>,
-}
-
-impl<const N: usize> Places<N> {
-    fn new(memory: &mut LocalAllocator, name: &str, rows: usize) -> Result<Self, KernelError> {
-        Ok(Self { places: [memory.allocate(name, rows)?, memory.allocate(name, rows)?], holds: None })
-    }
-
-    /// The place of the part that begins there, and whether it has yet to be loaded.
-    fn of(&mut self, part: [usize; N]) -> (LocalAddr, bool) {
-        let load = self.holds != Some(part);
-        if load {
-            self.places.swap(0, 1);
-            self.holds = Some(part);
-        }
-        (self.places[0], load)
-    }
-}
-
 struct Kernel<'a> {
     conv: &'a Conv,
     shape: &'a ConvShape,
@@ -73,9 +53,9 @@ struct Kernel<'a> {
     step: usize,
     /// Blocks of channels that one load moves.
     group: usize,
-    input: Places<6>,
-    weights: Places<4>,
-    output: Places<4>,
+    input: Places<[usize; 6], LocalAddr>,
+    weights: Places<[usize; 4], LocalAddr>,
+    output: Places<[usize; 4], LocalAddr>,
 }
 
 /// A tile with its places; addresses are relative to the operand's first row.
@@ -114,6 +94,10 @@ impl<'a> Kernel<'a> {
     ) -> Result<Self, KernelError> {
         let config = builder.config();
         let rows = schedule.rows_needed(config, &conv.shape);
+        let copies = if schedule.double_buffer { 2 } else { 1 };
+        let places = |memory: &mut LocalAllocator, name: &str, rows: usize| {
+            (0..copies).map(|_| memory.allocate(name, rows)).collect::<Result<Vec<_>, KernelError>>()
+        };
         let mut scratchpad = LocalAllocator::scratchpad(config, builder.operation());
         let mut accumulator = LocalAllocator::accumulator(config, builder.operation());
         Ok(Self {
@@ -123,9 +107,10 @@ impl<'a> Kernel<'a> {
             dim: builder.dim(),
             step,
             group: config.max_block_len() as usize,
-            input: Places::new(&mut scratchpad, "input", rows.input)?,
-            weights: Places::new(&mut scratchpad, "weights", rows.weights)?,
-            output: Places::new(&mut accumulator, "output", rows.accumulator)?,
+            input: Places::new(places(&mut scratchpad, "input", rows.input)?, schedule.keep),
+            weights: Places::new(places(&mut scratchpad, "weights", rows.weights)?, schedule.keep),
+            // The sums of a tile go on in the place in which they began.
+            output: Places::new(places(&mut accumulator, "output", rows.accumulator)?, Keep::Gemmini),
         })
     }
 

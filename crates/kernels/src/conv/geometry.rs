@@ -47,27 +47,22 @@ pub(super) fn parts(extent: usize, size: usize) -> impl Iterator<Item = Part> + 
     })
 }
 
-/// Images, rows, columns, output channels, kernel rows and columns, input channels; the last fastest. A depthwise
-/// convolution has no loop over input channels.
+/// The tiles in the schedule's order.
 pub(super) fn tiles(shape: &ConvShape, s: &ConvSchedule) -> Vec<Tile> {
-    let [rows, cols] = shape.pooled_pixels();
-    let inputs = if shape.depthwise { 1 } else { shape.in_channels };
-    let mut tiles = Vec::new();
-    for b in parts(shape.batch, s.batch) {
-        for row in parts(rows, s.rows) {
-            for col in parts(cols, s.cols) {
-                for och in parts(shape.out_channels, s.out_channels) {
-                    for krow in parts(shape.kernel, s.kernel_rows) {
-                        for kcol in parts(shape.kernel, s.kernel_cols) {
-                            let tile = |ich| Tile { b, row, col, och, krow, kcol, ich };
-                            tiles.extend(parts(inputs, s.in_channels).map(tile));
-                        }
-                    }
-                }
-            }
-        }
+    let extents = ConvSchedule::extents(shape);
+    let mut tiles = vec![[Part { start: 0, len: 0, last: false }; 7]];
+    for axis in s.order {
+        let parts = parts(extents[axis as usize], s.get(axis));
+        let inner = |tile: [Part; 7]| {
+            parts.clone().map(move |part| {
+                let mut tile = tile;
+                tile[axis as usize] = part;
+                tile
+            })
+        };
+        tiles = tiles.into_iter().flat_map(inner).collect();
     }
-    tiles
+    tiles.into_iter().map(|[b, row, col, och, krow, kcol, ich]| Tile { b, row, col, och, krow, kcol, ich }).collect()
 }
 
 /// Where a tile's input lies along one axis.

@@ -13,7 +13,7 @@ use pollux_asm::program::ElementType;
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
 use crate::schedule::Emission;
-pub use schedule::{ConvSchedule, ConvScheduleError};
+pub use schedule::{ConvAxis, ConvSchedule, ConvScheduleError};
 pub use shape::{Conv, ConvShape, Pool, TrainingOptions, WeightLayout};
 
 impl Conv {

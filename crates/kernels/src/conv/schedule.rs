@@ -7,16 +7,77 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::shape::{ConvShape, WeightLayout};
-use crate::schedule::Emission;
+use crate::schedule::{Emission, Keep};
 
 /// Largest value of the pooled store's fields for window, step and pads (2 bits) and for rows and columns (8 bits).
 const MAX_POOL_WINDOW: usize = 3;
 const MAX_POOL_EXTENT: usize = 255;
+/// Tiles up to which an operand is kept in the scratchpad over the whole convolution: one for each half.
+const RESIDENT_TILES: usize = 2;
 /// Largest extent that the unroller's registers hold.
 const MAX_EXTENT: usize = u16::MAX as usize;
 
-/// Size of a tile. Loops go over images, rows, columns, output channels, kernel rows, kernel columns and input
-/// channels, the last fastest; each tile is one LOOP_CONV_WS, or many single commands.
+/// A loop over tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvAxis {
+    /// Images.
+    Batch,
+    /// Rows of the (pooled) output.
+    Rows,
+    /// Columns of the (pooled) output.
+    Cols,
+    /// Output channels.
+    OutChannels,
+    /// Kernel rows.
+    KernelRows,
+    /// Kernel columns.
+    KernelCols,
+    /// Input channels.
+    InChannels,
+}
+
+impl ConvAxis {
+    /// All of them, in the order of Gemmini's software.
+    pub const ALL: [Self; 7] =
+        [Self::Batch, Self::Rows, Self::Cols, Self::OutChannels, Self::KernelRows, Self::KernelCols, Self::InChannels];
+
+    /// Whether it is summed over.
+    pub fn is_reduction(self) -> bool {
+        matches!(self, Self::KernelRows | Self::KernelCols | Self::InChannels)
+    }
+
+    /// The field of [`ConvSchedule`] that has the tile's size.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Rows => "rows",
+            Self::Cols => "cols",
+            Self::OutChannels => "out_channels",
+            Self::KernelRows => "kernel_rows",
+            Self::KernelCols => "kernel_cols",
+            Self::InChannels => "in_channels",
+        }
+    }
+}
+
+fn default_order() -> [ConvAxis; 7] {
+    ConvAxis::ALL
+}
+
+fn is_default_order(order: &[ConvAxis; 7]) -> bool {
+    *order == ConvAxis::ALL
+}
+
+fn default_true() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+/// Size of a tile, and the loops over tiles; each tile is one LOOP_CONV_WS, or many single commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvSchedule {
@@ -37,6 +98,16 @@ pub struct ConvSchedule {
     /// How a tile becomes commands. Single commands can do plain convolutions only: no pooling, no dilated input, not
     /// depthwise, the usual layouts.
     pub emission: Emission,
+    /// Loops over tiles, outermost first: those that are summed over are the last three. The default is the order of
+    /// Gemmini's software, that of [`ConvAxis::ALL`].
+    #[serde(default = "default_order", skip_serializing_if = "is_default_order")]
+    pub order: [ConvAxis; 7],
+    /// What stays in the scratchpad from tile to tile.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
+    /// Whether each tile uses only half of the local memories, so that the next one is loaded meanwhile.
+    #[serde(default = "default_true", skip_serializing_if = "is_true")]
+    pub double_buffer: bool,
 }
 
 /// Positions in the search's list of sizes.
@@ -104,8 +175,53 @@ impl ConvSchedule {
     }
 
     fn of([batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels]: [usize; 7]) -> Self {
-        let emission = Emission::Unroller;
-        Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels, emission }
+        Self {
+            batch,
+            rows,
+            cols,
+            out_channels,
+            kernel_rows,
+            kernel_cols,
+            in_channels,
+            emission: Emission::Unroller,
+            order: ConvAxis::ALL,
+            keep: Keep::Gemmini,
+            double_buffer: true,
+        }
+    }
+
+    /// Size of the tile along an axis.
+    pub fn get(&self, axis: ConvAxis) -> usize {
+        self.sizes()[axis as usize]
+    }
+
+    /// Extent of the whole convolution along each axis of [`ConvAxis::ALL`]; a depthwise one has one channel a tile.
+    pub fn extents(shape: &ConvShape) -> [usize; 7] {
+        let mut extents = Self::whole(shape).sizes();
+        if shape.depthwise {
+            extents[OUT_CHANNELS] = shape.out_channels;
+        }
+        extents
+    }
+
+    /// Tiles along each axis of [`ConvAxis::ALL`].
+    pub fn tiles(&self, shape: &ConvShape) -> [usize; 7] {
+        let (extents, sizes) = (Self::extents(shape), self.sizes());
+        std::array::from_fn(|axis| extents[axis].div_ceil(sizes[axis].max(1)))
+    }
+
+    /// Whether the unroller keeps tiles of the input, and whether it keeps those of the weights, in the scratchpad.
+    pub(crate) fn reuse(&self, shape: &ConvShape) -> [bool; 2] {
+        if shape.depthwise {
+            return [false, false];
+        }
+        let [batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels] = self.tiles(shape);
+        let inner = kernel_rows * kernel_cols * in_channels;
+        match self.keep {
+            Keep::Gemmini => [batch * rows * cols, out_channels].map(|outer| outer * inner <= RESIDENT_TILES),
+            Keep::Nothing => [false, false],
+            Keep::Recent => [true, true],
+        }
     }
 
     /// Rows of the local memories that a tile takes (`tiled_conv_total_spad_rows`).
@@ -142,8 +258,13 @@ impl ConvSchedule {
     /// The first broken rule.
     pub fn check(&self, config: &GemminiConfig, shape: &ConvShape) -> Result<(), ConvScheduleError> {
         check_shape(config, shape, self.emission)?;
-        let names = ["batch", "rows", "cols", "out_channels", "kernel_rows", "kernel_cols", "in_channels"];
-        for ((name, size), limit) in names.into_iter().zip(self.sizes()).zip(Self::whole(shape).sizes()) {
+        self.check_order()?;
+        if self.emission == Emission::Unroller && !self.double_buffer {
+            return Err(ConvScheduleError::UnrollerNeedsHalves);
+        }
+        for ((name, size), limit) in
+            ConvAxis::ALL.map(ConvAxis::name).into_iter().zip(self.sizes()).zip(Self::whole(shape).sizes())
+        {
             if limit == 0 || limit > MAX_EXTENT {
                 return Err(ConvScheduleError::Extent { name, extent: limit });
             }
@@ -152,7 +273,8 @@ impl ConvSchedule {
             }
         }
         let rows = self.rows_needed(config, shape);
-        let [scratchpad, accumulator] = [config.sp_rows(), config.acc_rows()].map(|rows| rows as usize / 2);
+        let parts = if self.double_buffer { 2 } else { 1 };
+        let [scratchpad, accumulator] = [config.sp_rows(), config.acc_rows()].map(|rows| rows as usize / parts);
         if rows.scratchpad() > scratchpad {
             return Err(ConvScheduleError::Scratchpad { needed: rows.scratchpad(), available: scratchpad });
         }
@@ -168,6 +290,16 @@ impl ConvSchedule {
             }
         }
         Ok(())
+    }
+
+    fn check_order(&self) -> Result<(), ConvScheduleError> {
+        if ConvAxis::ALL.iter().any(|axis| !self.order.contains(axis)) {
+            return Err(ConvScheduleError::Order);
+        }
+        match self.order[..4].iter().find(|axis| axis.is_reduction()) {
+            Some(axis) => Err(ConvScheduleError::SumsInnermost { axis: axis.name() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -238,13 +370,22 @@ impl LocalRows {
     }
 }
 
+/// The loops of [`ConvAxis::ALL`] as text.
+const LOOPS: [&str; 7] = ["b0", "row0", "col0", "och0", "krow0", "kcol0", "ich0"];
+
 impl fmt::Display for ConvSchedule {
     /// The loop nest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch, rows, cols, out_channels, kernel_rows, kernel_cols, in_channels, emission } = self;
-        writeln!(f, "for b0 step {batch}, row0 step {rows}, col0 step {cols}, och0 step {out_channels}:")?;
-        writeln!(f, "  for krow0 step {kernel_rows}, kcol0 step {kernel_cols}, ich0 step {in_channels}:")?;
-        match emission {
+        let step = |axis: &ConvAxis| format!("{} step {}", LOOPS[*axis as usize], self.get(*axis));
+        let steps = |axes: &[ConvAxis]| axes.iter().map(step).collect::<Vec<_>>().join(", ");
+        writeln!(f, "for {}:", steps(&self.order[..4]))?;
+        writeln!(f, "  for {}:", steps(&self.order[4..]))?;
+        match self.keep {
+            Keep::Gemmini => {}
+            Keep::Nothing => writeln!(f, "    # nothing kept")?,
+            Keep::Recent => writeln!(f, "    # the last tiles kept")?,
+        }
+        match self.emission {
             Emission::Unroller => writeln!(f, "    loop_conv_ws"),
             Emission::Commands => {
                 writeln!(f, "    for och, krow, kcol, ich:  preload")?;
@@ -272,6 +413,24 @@ pub enum ConvScheduleError {
              depthwise kernels and the layouts of training"
     )]
     NotPlain,
+    /// A loop is missing.
+    #[error(
+        "the loop order must name each of batch, rows, cols, out_channels, kernel_rows, kernel_cols and in_channels once"
+    )]
+    Order,
+    /// A tile's sums are finished before those of the next.
+    #[error(
+        "the loop over {axis} is summed over: kernel_rows, kernel_cols and in_channels must be the three innermost loops"
+    )]
+    SumsInnermost {
+        /// Loop too far outside.
+        axis: &'static str,
+    },
+    /// The unroller alternates between halves of the memories.
+    #[error(
+        "the unroller alternates between the halves of the local memories: choose double buffering, or emission commands"
+    )]
+    UnrollerNeedsHalves,
     /// A size that must not be zero is.
     #[error("kernel, stride, dilation, pool size and pool stride must be at least 1")]
     Zero,
@@ -300,7 +459,7 @@ pub enum ConvScheduleError {
     Scratchpad {
         /// Rows needed.
         needed: usize,
-        /// Half of the memory.
+        /// Rows available, half of the memory with double buffering.
         available: usize,
     },
     /// The output does not fit.
@@ -308,7 +467,7 @@ pub enum ConvScheduleError {
     Accumulator {
         /// Rows needed.
         needed: usize,
-        /// Half of the memory.
+        /// Rows available, half of the memory with double buffering.
         available: usize,
     },
     /// More padding than kernel.

@@ -13,9 +13,7 @@ use super::shape::{Conv, ConvShape, WeightLayout};
 use crate::activation::Activation;
 use crate::builder::ProgramBuilder;
 use crate::error::KernelError;
-
-/// Tiles up to which an operand is kept in the scratchpad over the whole convolution: one for each half.
-const RESIDENT_TILES: usize = 2;
+use crate::matmul::unroller::{Half, Halves};
 
 /// Stands for the bias where there is none: not null, so that zeros are loaded. The software's value.
 const NO_BIAS_ADDRESS: u64 = 1;
@@ -37,8 +35,22 @@ pub(super) fn lower(conv: &Conv, builder: &mut ProgramBuilder, schedule: &ConvSc
         relu6_shift: 0,
         c_stride: shape.input_dilation as u16,
     }))?;
-    let kernel = Kernel::new(conv, builder, schedule);
-    tiles(shape, schedule).iter().try_for_each(|tile| kernel.emit(builder, tile))
+    let kernel = Kernel::new(conv, builder);
+    let [input, weights] = schedule.reuse(shape);
+    let (mut inputs, mut weights) = (Halves::new(input), Halves::new(weights));
+    tiles(shape, schedule).iter().try_for_each(|tile| {
+        let sums = [tile.krow.start, tile.kcol.start, tile.ich.start];
+        let input = inputs.of(([tile.b.start, tile.row.start, tile.col.start], sums));
+        let weights = weights.of((tile.och.start, sums));
+        kernel.emit(builder, &Placed { tile, input, weights })
+    })
+}
+
+/// A tile with the halves of its operands.
+struct Placed<'a> {
+    tile: &'a Tile,
+    input: Half,
+    weights: Half,
 }
 
 struct Kernel<'a> {
@@ -46,31 +58,16 @@ struct Kernel<'a> {
     shape: &'a ConvShape,
     dim: usize,
     first_layer: bool,
-    input_reuse: bool,
-    weight_reuse: bool,
 }
 
 impl<'a> Kernel<'a> {
-    fn new(conv: &'a Conv, builder: &ProgramBuilder, schedule: &ConvSchedule) -> Self {
-        let shape = &conv.shape;
-        let [rows, cols] = shape.pooled_pixels();
-        let inner = shape.in_channels.div_ceil(schedule.in_channels)
-            * shape.kernel.div_ceil(schedule.kernel_rows)
-            * shape.kernel.div_ceil(schedule.kernel_cols);
-        let images = shape.batch.div_ceil(schedule.batch) * rows.div_ceil(schedule.rows) * cols.div_ceil(schedule.cols);
-        let weight_tiles = inner * shape.out_channels.div_ceil(schedule.out_channels);
-        Self {
-            conv,
-            shape,
-            dim: builder.dim(),
-            first_layer: builder.config().has_first_layer_optimizations,
-            input_reuse: !shape.depthwise && inner * images <= RESIDENT_TILES,
-            weight_reuse: !shape.depthwise && weight_tiles <= RESIDENT_TILES,
-        }
+    fn new(conv: &'a Conv, builder: &ProgramBuilder) -> Self {
+        let first_layer = builder.config().has_first_layer_optimizations;
+        Self { conv, shape: &conv.shape, dim: builder.dim(), first_layer }
     }
 
-    fn emit(&self, builder: &mut ProgramBuilder, tile: &Tile) -> Result<(), KernelError> {
-        let shape = self.shape;
+    fn emit(&self, builder: &mut ProgramBuilder, placed: &Placed<'_>) -> Result<(), KernelError> {
+        let (shape, tile) = (self.shape, placed.tile);
         let [rows, cols] = Window::of(shape, tile);
         if !(rows.has_products(shape) && cols.has_products(shape)) {
             return Err(KernelError::Parameter {
@@ -78,13 +75,13 @@ impl<'a> Kernel<'a> {
                 what: "a tile's input is all padding, or zeros between dilated pixels: choose larger tiles".to_owned(),
             });
         }
-        self.configs(tile, &rows, &cols).into_iter().try_for_each(|command| builder.emit(command))?;
-        self.count(builder, tile, &rows, &cols);
+        self.configs(placed, &rows, &cols).into_iter().try_for_each(|command| builder.emit(command))?;
+        self.count(builder, placed, &rows, &cols);
         Ok(())
     }
 
-    fn configs(&self, tile: &Tile, rows: &Window, cols: &Window) -> [Command; 7] {
-        let (shape, conv) = (self.shape, self.conv);
+    fn configs(&self, placed: &Placed<'_>, rows: &Window, cols: &Window) -> [Command; 7] {
+        let (shape, conv, tile) = (self.shape, self.conv, placed.tile);
         let ([out_rows, out_cols], [pooled_rows, pooled_cols]) = (shape.out_pixels(), shape.pooled_pixels());
         let pool = shape.pooling();
         // The layouts of training have no use for strides; the software gives the channels.
@@ -94,8 +91,8 @@ impl<'a> Kernel<'a> {
             _ => shape.out_channels,
         };
         let in_stride = if shape.options.input_chwn { shape.in_channels } else { conv.input.stride };
-        let [weights, output] = [self.weight_address(tile), self.output_address(tile)];
-        let [bias, input] = [self.bias_address(tile), self.input_address(tile, rows, cols)];
+        let [weights, output] = [self.weight_address(placed), self.output_address(tile)];
+        let [bias, input] = [self.bias_address(tile), self.input_address(placed, rows, cols)];
         [
             Command::LoopConvConfig1(LoopConvConfig1 {
                 batch_size: shape.batch as u16,
@@ -143,18 +140,12 @@ impl<'a> Kernel<'a> {
             }),
             Command::LoopConvConfig5(LoopConvConfig5 { weights, output }),
             Command::LoopConvConfig6(LoopConvConfig6 { bias, input }),
-            Command::LoopConvWs(self.run(tile)),
+            Command::LoopConvWs(self.run(placed, cols)),
         ]
     }
 
-    fn run(&self, tile: &Tile) -> LoopConvWs {
+    fn run(&self, placed: &Placed<'_>, cols: &Window) -> LoopConvWs {
         let shape = self.shape;
-        let half = |reuse: bool, first: bool| match (reuse, first) {
-            (false, _) => 0,
-            (true, true) => 1,
-            (true, false) => 2,
-        };
-        let inner = tile.ich.start + tile.krow.start + tile.kcol.start;
         LoopConvWs {
             no_bias: self.conv.bias.is_none(),
             wrot180: shape.options.rotate_kernel,
@@ -163,9 +154,9 @@ impl<'a> Kernel<'a> {
             trans_weight_0132: shape.options.weights == WeightLayout::Hwoi,
             trans_input_3120: shape.options.input_chwn,
             dw: shape.depthwise,
-            max_pixels_per_row: self.pixels_per_row(tile),
-            b_spad_id: half(self.weight_reuse, inner + tile.och.start == 0),
-            a_spad_id: half(self.input_reuse, inner + tile.b.start + tile.row.start + tile.col.start == 0),
+            max_pixels_per_row: self.pixels_per_row(placed.tile, cols),
+            b_spad_id: placed.weights.0,
+            a_spad_id: placed.input.0,
             no_pool: shape.pool.is_none(),
             downsample: downsample(shape),
             input_dilated: shape.input_dilation == 2,
@@ -174,23 +165,41 @@ impl<'a> Kernel<'a> {
     }
 
     /// Neighbouring pixels of few channels share a row of the array, if nothing is in the way.
-    fn pixels_per_row(&self, tile: &Tile) -> u8 {
+    fn pixels_per_row(&self, tile: &Tile, cols: &Window) -> u8 {
         let shape = self.shape;
         let options = &shape.options;
         let transposed = options.output_hwnc || options.input_chwn || options.weights != WeightLayout::Hwio;
         let plain = !(transposed || options.rotate_kernel || downsample(shape))
             && shape.input_dilation == 1
             && shape.kernel_dilation == 1;
-        match self.first_layer && plain && tile.ich.len <= self.dim {
-            true => (self.dim / tile.ich.len).min(tile.kcol.len) as u8,
-            false => 1,
+        if !(self.first_layer && plain && tile.ich.len <= self.dim) {
+            return 1;
         }
+        let pixels = (self.dim / tile.ich.len).min(tile.kcol.len);
+        if self.is_guarded(cols, pixels) { pixels as u8 } else { 1 }
+    }
+
+    /// Whether the reservation station keeps every compute behind the last load of its pixels. It takes a load of n pixels to be
+    /// p - 1 rows before where it is if p pixels share a row (`ReservationStation.scala`), so a compute that only reads the last
+    /// p - 1 of its rows would not wait for it. Loads before the last come back earlier.
+    fn is_guarded(&self, cols: &Window, pixels: usize) -> bool {
+        let inside = cols.pads[0]..cols.inputs.saturating_sub(cols.pads[1]);
+        let Some(last_load) = inside.clone().step_by(self.dim).next_back() else { return true };
+        let guarded_to = (inside.end + 1).saturating_sub(pixels);
+        (0..cols.outputs).step_by(self.dim).all(|output| {
+            let outputs = self.dim.min(cols.outputs - output);
+            (0..cols.kernel).step_by(pixels).all(|kernel| {
+                let first = output * self.shape.stride + kernel;
+                let last = first + (outputs - 1) * self.shape.stride + pixels.min(cols.kernel - kernel) - 1;
+                first < guarded_to || first >= inside.end || last < last_load
+            })
+        })
     }
 
     /// 0 if the weights are in the scratchpad already.
-    fn weight_address(&self, tile: &Tile) -> u64 {
-        let (shape, view) = (self.shape, &self.conv.weights);
-        if self.weight_reuse && tile.b.start + tile.row.start + tile.col.start > 0 {
+    fn weight_address(&self, placed: &Placed<'_>) -> u64 {
+        let (shape, view, tile) = (self.shape, &self.conv.weights, placed.tile);
+        if !placed.weights.1 {
             return 0;
         }
         let turned =
@@ -234,9 +243,9 @@ impl<'a> Kernel<'a> {
     }
 
     /// 0 if the input is in the scratchpad already.
-    fn input_address(&self, tile: &Tile, rows: &Window, cols: &Window) -> u64 {
-        let (shape, view) = (self.shape, &self.conv.input);
-        if self.input_reuse && tile.och.start > 0 {
+    fn input_address(&self, placed: &Placed<'_>, rows: &Window, cols: &Window) -> u64 {
+        let (shape, view, tile) = (self.shape, &self.conv.input, placed.tile);
+        if !placed.input.1 {
             return 0;
         }
         // First pixel inside the image, in pixels of memory.
@@ -252,7 +261,8 @@ impl<'a> Kernel<'a> {
     }
 
     /// Bytes of whole operands and multiply-accumulates of the tile, products with zeros of the padding included.
-    fn count(&self, builder: &mut ProgramBuilder, tile: &Tile, rows: &Window, cols: &Window) {
+    fn count(&self, builder: &mut ProgramBuilder, placed: &Placed<'_>, rows: &Window, cols: &Window) {
+        let tile = placed.tile;
         let kernel = tile.krow.len * tile.kcol.len;
         let outputs = tile.b.len * rows.outputs * cols.outputs;
         builder.count(|s| {
@@ -260,10 +270,10 @@ impl<'a> Kernel<'a> {
             if tile.is_last() {
                 s.bytes_out += (tile.b.len * tile.row.len * tile.col.len * tile.och.len) as u64;
             }
-            if !(self.weight_reuse && tile.b.start + tile.row.start + tile.col.start > 0) {
+            if placed.weights.1 {
                 s.bytes_in += (kernel * tile.ich.len * tile.och.len) as u64;
             }
-            if !(self.input_reuse && tile.och.start > 0) {
+            if placed.input.1 {
                 let pixels = self.pixels_loaded(rows) * self.pixels_loaded(cols);
                 s.bytes_in += (pixels * tile.b.len * tile.ich.len) as u64;
             }

@@ -11,7 +11,7 @@ use crate::builder::{Operand, ProgramBuilder};
 use crate::error::KernelError;
 use crate::normalize::{NormalizedRows, store_normalized};
 use crate::schedule::{Axis, Dataflow, MatmulShape, Schedule, Tile};
-use crate::tiling::{TileStep, block_len, load_blocks, steps};
+use crate::tiling::{Places, TileStep, block_len, load_blocks, steps};
 use crate::view::View;
 
 pub(super) fn lower(matmul: &Matmul, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
@@ -20,29 +20,6 @@ pub(super) fn lower(matmul: &Matmul, builder: &mut ProgramBuilder, schedule: &Sc
         kernel.tile(builder, &step)?;
     }
     Ok(())
-}
-
-/// The places of one operand's tiles, used in turn, and what the current one holds.
-struct Places {
-    places: Vec<LocalAddr>,
-    current: usize,
-    holds: Option<(usize, usize)>,
-}
-
-impl Places {
-    fn new(places: Vec<LocalAddr>) -> Self {
-        Self { current: places.len() - 1, places, holds: None }
-    }
-
-    /// The place of a tile, and whether it must be loaded there.
-    fn of(&mut self, tile: (usize, usize)) -> (LocalAddr, bool) {
-        let load = self.holds != Some(tile);
-        if load {
-            self.current = (self.current + 1) % self.places.len();
-            self.holds = Some(tile);
-        }
-        (self.places[self.current], load)
-    }
 }
 
 struct Kernel<'a> {
@@ -55,8 +32,8 @@ struct Kernel<'a> {
     /// Blocks that one load or store of int8 moves, and one load of the addend.
     group: usize,
     d_group: usize,
-    a: Places,
-    b: Places,
+    a: Places<(usize, usize), LocalAddr>,
+    b: Places<(usize, usize), LocalAddr>,
     c: Vec<LocalAddr>,
     /// Tiles of C begun so far, if K is innermost.
     c_begun: usize,
@@ -97,7 +74,7 @@ impl<'a> Kernel<'a> {
         let c = places(&mut accumulator, "C", i * j * dim, c_copies)?;
         let group = config.max_block_len() as usize;
         let d_group = if matmul.bias.is_low() { group } else { config.max_block_len_acc() as usize };
-        let (a, b) = (Places::new(a), Places::new(b));
+        let (a, b) = (Places::new(a, schedule.keep), Places::new(b, schedule.keep));
         Ok(Self { matmul, shape, schedule, layout: config.layout(), dim, blocks, group, d_group, a, b, c, c_begun: 0 })
     }
 

@@ -2,7 +2,7 @@
 
 mod commands;
 mod product;
-mod unroller;
+pub(crate) mod unroller;
 
 use pollux_asm::program::ElementType;
 

@@ -5,17 +5,45 @@ use pollux_isa::fields::{LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, Loo
 use super::product::Matmul;
 use crate::builder::{LoopMatmul, ProgramBuilder};
 use crate::error::KernelError;
-use crate::schedule::{MatmulShape, Schedule, Tile};
-use crate::tiling::{TileStep, steps};
+use crate::schedule::{Keep, MatmulShape, Schedule, Tile};
+use crate::tiling::{Places, TileStep, steps};
 use crate::view::View;
 
 pub(super) fn lower(matmul: &Matmul, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
-    let unroller = Unroller::new(matmul, builder, schedule);
+    let unroller = Unroller::new(matmul, builder);
+    let [mut a, mut b] = schedule.reuse(&schedule.tiles(builder.config(), &unroller.shape)).map(Halves::new);
     for step in steps(schedule, &unroller.blocks) {
-        builder.loop_ws(&unroller.command(&step))?;
-        unroller.count(builder, &step);
+        let placed =
+            Placed { a: a.of((step.i.start, step.k.start)), b: b.of((step.k.start, step.j.start)), step: &step };
+        builder.loop_ws(&unroller.command(&placed))?;
+        unroller.count(builder, &placed);
     }
     Ok(())
+}
+
+/// In which half of the scratchpad an operand is (0 lets the hardware alternate), and whether it is loaded.
+pub(crate) type Half = (u8, bool);
+
+/// The halves of one operand's tiles.
+pub(crate) struct Halves<K>(Option<Places<K, u8>>);
+
+impl<K: PartialEq> Halves<K> {
+    /// Tiles that are kept, or loaded for each loop.
+    pub fn new(kept: bool) -> Self {
+        Self(kept.then(|| Places::new([1, 2], Keep::Recent)))
+    }
+
+    /// The half of a tile.
+    pub fn of(&mut self, tile: K) -> Half {
+        self.0.as_mut().map_or((0, true), |places| places.of(tile))
+    }
+}
+
+/// One tile with the halves of its operands.
+struct Placed<'a> {
+    step: &'a TileStep,
+    a: Half,
+    b: Half,
 }
 
 struct Unroller<'a> {
@@ -23,36 +51,16 @@ struct Unroller<'a> {
     shape: MatmulShape,
     dim: usize,
     blocks: Tile,
-    a_reuse: bool,
-    b_reuse: bool,
 }
 
 impl<'a> Unroller<'a> {
-    fn new(matmul: &'a Matmul, builder: &ProgramBuilder, schedule: &Schedule) -> Self {
+    fn new(matmul: &'a Matmul, builder: &ProgramBuilder) -> Self {
         let (shape, dim) = (matmul.shape(), builder.dim());
-        let (a_reuse, b_reuse) = schedule.reuse(&schedule.tiles(builder.config(), &shape));
-        Self { matmul, shape, dim, blocks: shape.blocks(dim), a_reuse, b_reuse }
+        Self { matmul, shape, dim, blocks: shape.blocks(dim) }
     }
 
-    /// Which half of the scratchpad: 0 lets the hardware alternate.
-    fn spad_id(reuse: bool, first: bool) -> u8 {
-        match (reuse, first) {
-            (false, _) => 0,
-            (true, true) => 1,
-            (true, false) => 2,
-        }
-    }
-
-    fn loads_a(&self, step: &TileStep) -> bool {
-        !(self.a_reuse && step.j.start > 0)
-    }
-
-    fn loads_b(&self, step: &TileStep) -> bool {
-        !(self.b_reuse && step.i.start > 0)
-    }
-
-    fn command(&self, step: &TileStep) -> LoopMatmul {
-        let (m, dim) = (self.matmul, self.dim);
+    fn command(&self, placed: &Placed<'_>) -> LoopMatmul {
+        let (m, dim, step) = (self.matmul, self.dim, placed.step);
         let d = m.bias.view().filter(|_| step.first_k);
         let [i, j, k] = [step.i.start, step.j.start, step.k.start].map(|block| block * dim);
         let (a, b) = self.operands([i, j, k]);
@@ -66,7 +74,7 @@ impl<'a> Unroller<'a> {
                 j: step.j.len() as u16,
                 k: step.k.len() as u16,
             },
-            ab: LoopWsAddrsAb { a: if self.loads_a(step) { a } else { 0 }, b: if self.loads_b(step) { b } else { 0 } },
+            ab: LoopWsAddrsAb { a: if placed.a.1 { a } else { 0 }, b: if placed.b.1 { b } else { 0 } },
             dc: LoopWsAddrsDc {
                 d: d.map_or(0, |view| view.at(if view.stride == 0 { 0 } else { i }, j)),
                 c: if step.last_k { m.c.at(i, j) } else { 0 },
@@ -78,8 +86,8 @@ impl<'a> Unroller<'a> {
                 full_c: m.is_full(),
                 low_d: m.bias.is_low(),
                 act: m.activation.code(),
-                b_spad_id: Self::spad_id(self.b_reuse, step.j.start + step.k.start == 0),
-                a_spad_id: Self::spad_id(self.a_reuse, step.i.start + step.k.start == 0),
+                b_spad_id: placed.b.0,
+                a_spad_id: placed.a.0,
                 a_transpose: m.a_transpose,
                 b_transpose: m.b_transpose,
                 is_resadd: false,
@@ -102,8 +110,8 @@ impl<'a> Unroller<'a> {
     }
 
     /// The loop's work. B is fetched in whole blocks of rows, past the end of the matrix in the last block.
-    fn count(&self, builder: &mut ProgramBuilder, step: &TileStep) {
-        let m = self.matmul;
+    fn count(&self, builder: &mut ProgramBuilder, placed: &Placed<'_>) {
+        let (m, step) = (self.matmul, placed.step);
         let extent = |blocks: &std::ops::Range<usize>, extent: usize| {
             (blocks.end * self.dim).min(extent) - blocks.start * self.dim
         };
@@ -113,8 +121,8 @@ impl<'a> Unroller<'a> {
         let d = m.bias.view().filter(|_| step.first_k);
         builder.count(|s| {
             s.macs += (i * j * k) as u64;
-            s.bytes_in += if self.loads_a(step) { (i * k) as u64 } else { 0 };
-            s.bytes_in += if self.loads_b(step) { (b_rows * b_cols) as u64 } else { 0 };
+            s.bytes_in += if placed.a.1 { (i * k) as u64 } else { 0 };
+            s.bytes_in += if placed.b.1 { (b_rows * b_cols) as u64 } else { 0 };
             s.bytes_in += d.map_or(0, |view| {
                 // One row is fetched for each block of rows when it repeats.
                 let rows = if view.stride == 0 { step.i.len() } else { i };
@@ -122,7 +130,7 @@ impl<'a> Unroller<'a> {
             });
             s.bytes_out += if step.last_k { (i * j) as u64 * m.c.element.size() } else { 0 };
         });
-        if self.loads_b(step) {
+        if placed.b.1 {
             let (first_row, first_col) = if m.b_transpose {
                 (step.j.start * self.dim, step.k.start * self.dim)
             } else {

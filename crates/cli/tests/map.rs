@@ -1,0 +1,130 @@
+//! `pollux map`: searches, imports, evaluations, and schedules that the other commands take.
+
+mod common;
+
+use common::{Run, Workspace};
+use serde_json::Value;
+
+fn succeeds(run: Run) -> Run {
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    run
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("a number: {value}"))
+}
+
+const PRODUCT: &str = "--m 48 --n 64 --k 80";
+const SMALL: &str = "--emission unroller --budget 1";
+
+#[test]
+fn the_mapping_found_runs_with_the_cycles_that_were_promised() {
+    let workspace = Workspace::new();
+    let document = succeeds(workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} -o s.toml --json"))).json();
+    let cycles = number(&document["cycles"]);
+    assert!(cycles <= number(&document["default_cycles"]));
+    assert!(number(&document["lower_bound_cycles"]) <= cycles);
+    assert!(document["energy_pj"].as_f64().unwrap() > 0.0 && document["edp"].as_f64().unwrap() > 0.0);
+    assert!(number(&document["evaluated"]) >= number(&document["simulated"]));
+    assert!(document["schedule"]["schedule"]["tile"]["i"].is_u64() && document["proved_optimal"].is_boolean());
+    // The same product with data, through `lower` and `run`.
+    succeeds(workspace.pollux(&format!("lower matmul {PRODUCT} --config default16 --schedule s.toml -o mm.pbin")));
+    let run = succeeds(workspace.pollux("run mm.pbin --cycles --expect --json")).json();
+    assert_eq!(number(&run["busy_falls"]), cycles);
+    // The same twice, and with other numbers of threads.
+    let again = succeeds(workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} --jobs 3 --json"))).json();
+    assert_eq!(again, document);
+}
+
+#[test]
+fn lists_take_schedules_too() {
+    let workspace = Workspace::new();
+    workspace.write(
+        "s.toml",
+        "[schedule]\ndataflow = 'ws'\ntile = { i = 1, j = 2, k = 3 }\norder = ['j', 'i', 'k']\n\
+        double_buffer = true\nemission = 'unroller'\nkeep = 'recent'\n",
+    );
+    let list = "config = 'default16'\n[[matmul]]\ni = 64\nj = 96\nk = 80\nmagnitude = 5\nscale = [0.01]\n";
+    workspace.write("list.toml", list);
+    let cycles = |line: &str| number(&succeeds(workspace.pollux(line)).json()["total"]["cycles"]);
+    let (own, given) =
+        (cycles("report --list list.toml --json"), cycles("report --list list.toml --schedule s.toml --json"));
+    assert_ne!(own, given);
+    succeeds(workspace.pollux("lower list list.toml --schedule s.toml -o list.pbin"));
+    succeeds(workspace.pollux("run list.pbin --cycles --expect"));
+    // A convolution's schedule, and a plan that says something else.
+    workspace.write(
+        "conv.toml",
+        "[convolution]\nbatch = 1\nrows = 1\ncols = 1\nout_channels = 1\nkernel_rows = 1\n\
+        kernel_cols = 1\nin_channels = 1\nemission = 'unroller'\n",
+    );
+    let wrong = workspace.pollux(&format!("lower matmul {PRODUCT} --schedule conv.toml"));
+    assert_eq!(wrong.code, 3);
+    assert!(wrong.stderr.contains("a product has a [schedule]"), "{}", wrong.stderr);
+    workspace.write("bad.toml", "[schedule]\ndataflow = 'ws'\ntiles = 1\n");
+    let wrong = workspace.pollux(&format!("lower matmul {PRODUCT} --schedule bad.toml"));
+    assert!(wrong.stderr.contains("bad.toml: line 3: unknown field `tiles`"), "{}", wrong.stderr);
+}
+
+#[test]
+fn mappings_of_other_tools_come_in_and_go_out() {
+    let workspace = Workspace::new();
+    let example = "crates/mapper/tests/data/example.yaml";
+    let document = succeeds(workspace.pollux(&format!("map import {example} -o out.yaml --json"))).json();
+    assert!(number(&document["cycles"]) > 8192);
+    // Out and in again: the same schedule, in each form.
+    workspace.write("problem.yaml", "problem:\n  instance: {P: 256, K: 128, C: 64}\n");
+    for name in ["out.yaml", "again.yaml", "map.txt", "string.dosa", "schedule.toml"] {
+        let from = if name == "out.yaml" { example.to_owned() } else { "out.yaml --problem problem.yaml".to_owned() };
+        succeeds(workspace.pollux(&format!("map import {from} -o {name}")));
+        let again = succeeds(workspace.pollux(&format!("map import {name} --problem problem.yaml --json"))).json();
+        assert_eq!(again["schedule"], document["schedule"], "{name}");
+        assert_eq!(again["cycles"], document["cycles"], "{name}");
+    }
+    assert_eq!(workspace.read("out.yaml"), workspace.read("again.yaml"));
+    workspace.write("net.csv", "Layer, M, N, K,\nfc1, 32, 48, 64,\nfc2, 16, 16, 48,\n");
+    let layers = succeeds(workspace.pollux("map import net.csv --json")).json();
+    assert_eq!(layers["layers"].as_array().map(Vec::len), Some(2));
+    workspace.write("broken.yaml", "mapping:\n- {target: DRAM, type: temporal, factors: P=two}\n");
+    let wrong = workspace.pollux("map import broken.yaml");
+    assert_eq!(wrong.code, 3);
+    assert!(wrong.stderr.contains("broken.yaml: line 2: DRAM (temporal), factors: `P=two`"), "{}", wrong.stderr);
+    workspace.write("alone.dosa", "L3[WIO] K8 - L2[WI] N1 K16X - L1[O] K2 C4 P8 C16X - L0[W] P16\n");
+    let wrong = workspace.pollux("map import alone.dosa");
+    assert!(wrong.stderr.contains("give its sizes with --problem FILE"), "{}", wrong.stderr);
+}
+
+#[test]
+fn models_are_compared_with_the_emulator() {
+    let workspace = Workspace::new();
+    let line = "map evaluate --samples 2 --operation matmul --emission unroller --json";
+    let document = succeeds(workspace.pollux(line)).json();
+    let models = document["models"].as_array().expect("models");
+    let mape = |index: usize| models[index]["mape"].as_f64().expect("a number");
+    // Roofline, Timeloop-like, refined.
+    assert!(mape(2) < mape(1) && mape(2) < mape(0) && mape(2) < 15.0, "{models:#?}");
+    assert!(document["bound_of_cycles"].as_f64().is_some_and(|part| part > 0.3 && part <= 1.0));
+}
+
+#[test]
+fn bad_requests_are_refused_with_a_remedy() {
+    let workspace = Workspace::new();
+    let refused = |line: &str, code: i32, what: &str| {
+        let run = workspace.pollux(line);
+        assert_eq!(run.code, code, "{line}: {}{}", run.stdout, run.stderr);
+        assert!(run.stderr.contains(what), "{line}: {}", run.stderr);
+    };
+    refused(
+        "map conv --rows 2 --cols 2 --channels 4 --out-channels 4 --kernel 5",
+        3,
+        "choose a larger image or padding",
+    );
+    refused("map matmul --m 1048576 --n 1048576 --k 16", 3, "bytes of operands");
+    refused("map matmul --m 16 --n 16 --k 16 --energy-table nothing", 3, "nothing");
+    refused(
+        "map matmul --m 16 --n 16 --k 16 --dataflow os --emission unroller",
+        3,
+        "choose another emission, dataflow",
+    );
+    refused("map conv --rows 8 --cols 8 --channels 4 --out-channels 4 --kernel 3 --depthwise", 2, "--out-channels");
+}

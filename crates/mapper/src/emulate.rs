@@ -1,0 +1,98 @@
+//! The last word on a mapping: its program on the cycle-level emulator.
+
+use pollux_asm::Program;
+use pollux_isa::{StreamItem, ValidConfig};
+use pollux_kernels::KernelError;
+use pollux_memory::Memory;
+use pollux_sim::counts::{CountingObserver, EventCounts};
+use pollux_sim::memory::MemoryModel;
+use pollux_sim::observer::{Cycle, NoObserver, Observer};
+use pollux_sim::runner::Runner;
+use pollux_sim::simulation::RunError;
+use thiserror::Error;
+
+use crate::mapping::Mapping;
+use crate::problem::Problem;
+
+/// What stands around the accelerator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Surroundings {
+    /// Memory system.
+    pub memory: MemoryModel,
+    /// Cycles from one command of the host to the next, at least.
+    pub interval: u64,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { memory: MemoryModel::default(), interval: 1 }
+    }
+}
+
+/// Why a mapping could not be run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EmulationError {
+    /// It cannot be emitted.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The run did not come to its end.
+    #[error("{0}")]
+    Run(RunError),
+}
+
+impl EmulationError {
+    /// Whether the run was stopped at its limit.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Run(RunError::Limit { .. }))
+    }
+}
+
+/// Cycles of a mapping from the first command until the accelerator is idle; at most `limit`.
+///
+/// # Errors
+/// A mapping that cannot be emitted, or a run that does not come to its end.
+pub fn cycles(
+    config: &ValidConfig,
+    problem: &Problem,
+    mapping: &Mapping,
+    around: &Surroundings,
+    limit: Cycle,
+) -> Result<Cycle, EmulationError> {
+    let program = mapping.program(config, problem)?;
+    let (cycles, ..) = run(config, &program, around, limit, &mut NoObserver)?;
+    Ok(cycles)
+}
+
+/// The same with what the emulator counts.
+///
+/// # Errors
+/// As [`cycles`].
+pub fn counted(
+    config: &ValidConfig,
+    problem: &Problem,
+    mapping: &Mapping,
+    around: &Surroundings,
+    limit: Cycle,
+) -> Result<(Cycle, EventCounts), EmulationError> {
+    let program = mapping.program(config, problem)?;
+    let mut counter = CountingObserver::default();
+    let (cycles, ..) = run(config, &program, around, limit, &mut counter)?;
+    Ok((cycles, counter.total()))
+}
+
+/// Runs a program; cycles and memory at the end.
+fn run(
+    config: &ValidConfig,
+    program: &Program,
+    around: &Surroundings,
+    limit: Cycle,
+    observer: &mut impl Observer,
+) -> Result<(Cycle, Memory), EmulationError> {
+    let items: Vec<StreamItem> = program.items.clone();
+    let mut runner = Runner::new(config).memory(around.memory).interval(around.interval).limit(limit);
+    match runner.run(items, Memory::new(), observer) {
+        Ok(outcome) => Ok((outcome.summary.busy_falls, outcome.memory)),
+        Err(stopped) => Err(EmulationError::Run(stopped.error)),
+    }
+}
