@@ -113,7 +113,7 @@ fn tokens_generated_by_replay_are_the_same_in_the_same_cycles_and_cost_less_than
         let found = passes(decoder(CycleSetup { replay, ..CycleSetup::default() }).replayed());
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!((&found.scores, found.cycles), (&expected.scores, expected.cycles));
-            let [found, expected] = [found, expected].map(|pass| &pass.report().unwrap().operations.clone());
+            let [found, expected] = [found, expected].map(|pass| pass.report().unwrap().operations.clone());
             assert_eq!(found, expected);
         }
         let replayed: Vec<u64> = found.iter().map(|pass| pass.reports[0].replayed_cycles).collect();

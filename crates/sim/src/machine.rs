@@ -109,7 +109,7 @@ impl<V: Values> Canonical for Machine<V> {
         execute.canonical(canon);
         store.canonical(canon);
         scratchpad.canonical(canon);
-        canon.set_translating(scratchpad.translates());
+        canon.set_looking(scratchpad.looks());
         tlb.canonical(canon);
         port.canonical(canon);
         was_busy.canonical(canon);

@@ -2,7 +2,7 @@
 //!
 //! What Gemmini does in a cycle depends on its control state and its commands, not on the numbers it computes ([`Timing`] has the
 //! compiler check that). Programs repeat: the next tile, the next head, the next layer. So at chosen moments, the *boundaries*, the
-//! control state is brought into a [canonical form](crate::parts::canonical). If this form was seen before and the same commands follow,
+//! control state is brought into a canonical form (`parts/canonical.rs`). If this form was seen before and the same commands follow,
 //! the cycles, the traffic and the state at the end follow too, and are taken from a table.
 //!
 //! ```text
@@ -23,7 +23,7 @@
 //! A segment is a fact about the accelerator: from this state, with these commands, if these operands share these pages or do not, so
 //! many cycles pass until that state. Nothing in it is a guess, and `--check-replay` simulates a sample of the hops to prove it.
 //!
-//! [`Timing`]: crate::parts::values::Timing
+//! [`Timing`]: crate::values::Timing
 
 mod driver;
 mod kept;

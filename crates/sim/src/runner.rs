@@ -236,8 +236,9 @@ impl<V: Run> Runner<'_, V> {
 /// How machines with and without values are run.
 pub trait Run: Values {
     /// Runs.
-    #[doc(hidden)]
-    #[expect(clippy::missing_errors_doc, reason = "see Runner::run_host")]
+    ///
+    /// # Errors
+    /// As [`Runner::run_host`].
     fn run_host<O: Observer>(
         runner: &mut Runner<'_, Self>,
         host: impl Host,

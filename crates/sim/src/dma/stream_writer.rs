@@ -233,6 +233,11 @@ impl<V: Values> StreamWriter<V> {
         self.asked || self.tlb_q.is_some() || self.translate_q.is_some() || self.shadow.is_some()
     }
 
+    /// A beat waits behind the TLB, and is held up if the page register does not hold its page.
+    pub(crate) fn looks(&self) -> bool {
+        self.translate_q.is_some()
+    }
+
     /// Beats of a burst are still to be sent.
     fn in_burst(&self) -> bool {
         self.state == State::WritingBeats

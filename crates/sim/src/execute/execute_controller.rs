@@ -63,8 +63,8 @@ pub struct ExecuteController<V: Values = Full> {
     /// OS: a flush must toggle the registers, as the last preload has a destination.
     pub(crate) in_prop_flush: bool,
     pub(crate) counters: RowCounters,
-    pub(crate) requests: PassRequests,
     pub(crate) control_queue: MultiHeadedQueue<ControlSignals>,
+    pub(crate) requests: PassRequests,
     #[canon(skip = "constant")]
     pub(crate) control_queue_depth: usize,
     pub(crate) mesh: MeshWithDelays<V>,

@@ -104,8 +104,11 @@ impl Canonical for LoopConv {
             slot.canonical_but(overwritten, canon);
         }
         head.canonical(canon);
-        (ld_bias.canonical(canon), ld_input.canonical(canon), ld_weights.canonical(canon));
-        (ex.canonical(canon), st.canonical(canon));
+        ld_bias.canonical(canon);
+        ld_input.canonical(canon);
+        ld_weights.canonical(canon);
+        ex.canonical(canon);
+        st.canonical(canon);
         pipelines.canonical(canon);
         in_flight.canonical(canon);
         acc_starts.canonical(canon);

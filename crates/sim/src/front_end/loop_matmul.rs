@@ -128,8 +128,12 @@ impl Canonical for LoopMatmul {
         }
         head.canonical(canon);
         is_resadd.canonical(canon);
-        (ld_a.canonical(canon), ld_b.canonical(canon), ld_d.canonical(canon));
-        (ex.canonical(canon), st.canonical(canon), st_spad.canonical(canon));
+        ld_a.canonical(canon);
+        ld_b.canonical(canon);
+        ld_d.canonical(canon);
+        ex.canonical(canon);
+        st.canonical(canon);
+        st_spad.canonical(canon);
         let loop_ids = [ld_a.req.loop_id, ld_b.req.loop_id, ld_d.req.loop_id, ex.req.loop_id];
         loop_ids.canonical(canon);
         [st.req.loop_id, st_spad.req.loop_id].canonical(canon);

@@ -90,9 +90,9 @@ pub struct Scratchpad<V: Values = Full> {
 
 /// State from outside.
 impl<V: Values> Scratchpad<V> {
-    /// Which of the TLB's clients, writer and reader, have something to translate.
-    pub(crate) fn translates(&self) -> [bool; 2] {
-        [self.writer.translates(), self.reader.translates()]
+    /// Which of the TLB's clients, writer and reader, look at its answer without having asked.
+    pub(crate) fn looks(&self) -> [bool; 2] {
+        [self.writer.looks(), false]
     }
 
     /// The block of a valid configuration, idle, all memories 0.

@@ -54,12 +54,14 @@ pub(crate) struct Canon {
     ages: [[u8; ENTRIES]; 3],
     /// The operands met so far.
     operands: Vec<OperandTag>,
-    /// Clients of the TLB that have something to translate.
-    translates: [bool; 2],
+    /// Clients of the TLB that look at the answer, whether they have asked or not.
+    looks: [bool; 2],
+    /// What is being written stands in a register whose contents are over: it is still seen, but reports to nobody.
+    over: bool,
+    /// The slots of pass requests that entries of the control queue name, and whether the entries are valid.
+    requests: Vec<(u8, bool)>,
     /// Number of the newest matrix product and how many there are.
     matrix: (u8, u8),
-    /// Slot of the newest pass request and how many there are.
-    request: (u8, u8),
     /// The loop commands that are on their way to the unrollers.
     ahead: LoopsAhead,
     survey: Option<Box<Survey>>,
@@ -105,9 +107,10 @@ impl Default for Canon {
             now: 0,
             ages: [[0; ENTRIES]; 3],
             operands: Vec::new(),
-            translates: [true; 2],
+            looks: [true; 2],
+            over: false,
+            requests: Vec::new(),
             matrix: (0, 1),
-            request: (0, 1),
             ahead: LoopsAhead::default(),
             survey: None,
         }
@@ -198,9 +201,14 @@ impl Canon {
         self.matrix = (newest, count);
     }
 
-    /// Pass requests stand in `count` slots and `newest` is the last one.
-    pub fn set_request(&mut self, newest: u8, count: u8) {
-        self.request = (newest, count);
+    /// What is written from now on stands in registers whose contents are over, or are not.
+    pub fn set_over(&mut self, over: bool) {
+        self.over = over;
+    }
+
+    /// The slots of pass requests that were named, and whether by valid entries.
+    pub fn take_requests(&mut self) -> Vec<(u8, bool)> {
+        std::mem::take(&mut self.requests)
     }
 }
 
@@ -218,14 +226,14 @@ impl Canon {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Which of the TLB's clients have something to translate.
-    pub fn set_translating(&mut self, translates: [bool; 2]) {
-        self.translates = translates;
+    /// Which of the TLB's clients look at the answer without having asked.
+    pub fn set_looking(&mut self, looks: [bool; 2]) {
+        self.looks = looks;
     }
 
-    /// Whether a client of the TLB has something to translate.
-    pub fn translates(&self, client: usize) -> bool {
-        self.translates[client]
+    /// Whether a client of the TLB looks at the answer without having asked.
+    pub fn looks(&self, client: usize) -> bool {
+        self.looks[client]
     }
 
     /// A cycle, by its distance from now; all that are over are the same.
@@ -260,7 +268,9 @@ impl Canon {
     #[inline]
     pub fn entry(&mut self, unit: Unit, index: u8) {
         self.byte(unit as u8);
-        self.byte(self.ages[unit as usize][usize::from(index)]);
+        // An entry that is over may have been given to another command.
+        let age = if self.over { 0 } else { self.ages[unit as usize][usize::from(index)] };
+        self.byte(age);
     }
 
     /// A set of entries of the reservation station, one bit each.
@@ -289,10 +299,9 @@ impl Canon {
         canon.phase(*period);
     }
 
-    /// The slot of a pass request.
+    /// The slot of a pass request, which is written with the requests.
     pub fn request(slot: &u8, canon: &mut Self) {
-        let (newest, count) = canon.request;
-        canon.byte((newest + count - slot) % count);
+        canon.requests.push((*slot, !canon.over));
     }
 }
 

@@ -78,7 +78,11 @@ impl<T: Canonical + Clone> Canonical for MultiHeadedQueue<T> {
         len.canonical(canon);
         // An empty queue and a full one have the pointers in one place.
         debug_assert_eq!(wrapping_add(self.read, *len, registers.len()), *write % registers.len());
-        (0..registers.len()).for_each(|i| self.bits(i).canonical(canon));
+        for i in 0..registers.len() {
+            canon.set_over(i >= *len);
+            self.bits(i).canonical(canon);
+        }
+        canon.set_over(false);
     }
 }
 

@@ -480,9 +480,10 @@ impl Canonical for FrontendTlb {
             self;
         for (i, client) in clients.iter().enumerate() {
             let Client { request, needs_tlb: _, last: _, hit, paddr: _ } = client;
-            if canon.translates(i) {
-                request.canonical(canon);
-                (!request.valid && *hit).canonical(canon);
+            request.valid.then_some(*request).canonical(canon);
+            // Only a beat of the writer that waits for its turn is held up by an answer that it has not asked for.
+            if canon.looks(i) && !request.valid {
+                hit.canonical(canon);
             }
         }
         let both = self.shared() && clients.iter().all(|client| client.needs_tlb);

@@ -61,17 +61,23 @@ pub(crate) struct PassRequests {
     pub(crate) newest: u8,
 }
 
-/// By age. Entries of the control queue name their slots by [`Canon::request`].
+/// By age, after the entries of the control queue that name them. The requests of valid entries are still to be made.
 impl Canonical for PassRequests {
     fn canonical(&self, canon: &mut Canon) {
         let Self { slots, newest } = self;
         let (newest, count) = (usize::from(*newest), slots.len());
-        canon.set_request(newest as u8, count as u8);
+        let named = canon.take_requests();
+        for (slot, _) in &named {
+            canon.byte(((newest + count - usize::from(*slot)) % count) as u8);
+        }
         for age in 0..count {
-            let (request, tag) = &slots[(newest + count - age) % count];
+            let slot = (newest + count - age) % count;
+            let (request, tag) = &slots[slot];
+            canon.set_over(!named.contains(&(slot as u8, true)));
             request.canonical(canon);
             tag.canonical(canon);
         }
+        canon.set_over(false);
     }
 }
 
