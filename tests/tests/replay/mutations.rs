@@ -2,6 +2,7 @@
 //! finds out. Those of which no program here shows it are listed, with the reason.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -25,7 +26,7 @@ fn programs() -> Vec<(Setting, Vec<Vec<StreamItem>>)> {
     let programs = |(i, (name, memory, interval)): (usize, (&str, MemoryModel, u64))| {
         let config = GemminiConfig::by_name(name).expect("a configuration");
         let setting = Setting { config, memory, interval };
-        let programs = (0..12).map(|seed| {
+        let programs = (0..6).map(|seed| {
             let random = &mut Random::new(1000 * i as u64 + seed);
             let once = program(&setting.config, seed % 2 == 0, &genes(random)).items;
             repeated(&once, random)
@@ -50,10 +51,12 @@ fn a_field_that_is_left_out_is_missed() {
     let is_missed = |field: &'static str, fields: &mut BTreeSet<&'static str>| {
         programs.iter().zip(&plain).any(|((setting, programs), plain)| {
             let table = &mut ReplayTable::new();
-            let differs = programs
-                .iter()
-                .zip(plain)
-                .any(|(items, plain)| end(setting.run(items, Some((options(field), table)))) != *plain);
+            let mut differs = |items: &[StreamItem], plain| {
+                // In a state that no machine is ever in, arithmetic may fail.
+                let run = catch_unwind(AssertUnwindSafe(|| setting.run(items, Some((options(field), &mut *table)))));
+                run.map_or(true, |result| end(result) != *plain)
+            };
+            let differs = programs.iter().zip(plain).any(|(items, plain)| differs(items, plain));
             fields.extend(table.fields());
             differs
         })
