@@ -17,9 +17,9 @@ use pollux_model::quantise::QuantiseOptions;
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::replay::ReplayOptions;
 
-/// Two equal layers.
+/// Layers that are alike.
 fn encoder() -> Compiled {
-    let shape = Shape { layers: 2, ..Shape::by_name("minilm-l6").unwrap() };
+    let shape = Shape { layers: 4, ..Shape::by_name("minilm-l6").unwrap() };
     let (layers, input) = (synthetic::encoder(&shape, 16, 1).unwrap(), synthetic::input(&shape, 16, 2));
     let config = GemminiConfig::norm16();
     let (plan, none) = (Plan::default(), TokenCounts::new());
@@ -46,7 +46,7 @@ fn layers_that_come_again_are_replayed_with_the_same_cycles() {
         assert_eq!((plain.summary.replayed, plain.replay), (0, None));
         let run = time(&compiled, setup);
         assert_eq!(figures(&run), figures(&plain), "{memory}");
-        assert!(run.summary.replayed > run.cycles / 4, "{memory}: {} of {}", run.summary.replayed, run.cycles);
+        assert!(run.summary.replayed > run.cycles / 5, "{memory}: {} of {}", run.summary.replayed, run.cycles);
         assert!(run.summary.simulated < plain.summary.simulated);
         // Both are what the same run gives again, whichever thread is first.
         assert_eq!(time(&compiled, setup).summary, run.summary);
@@ -113,7 +113,7 @@ fn tokens_generated_by_replay_are_the_same_in_the_same_cycles_and_cost_less_than
         let found = passes(decoder(CycleSetup { replay, ..CycleSetup::default() }).replayed());
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!((&found.scores, found.cycles), (&expected.scores, expected.cycles));
-            let [found, expected] = [found, expected].map(|pass| pass.report().unwrap().operations.clone());
+            let [found, expected] = [found, expected].map(|pass| pass.report().unwrap().operations);
             assert_eq!(found, expected);
         }
         let replayed: Vec<u64> = found.iter().map(|pass| pass.reports[0].replayed_cycles).collect();

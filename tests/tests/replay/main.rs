@@ -2,7 +2,6 @@
 //!
 //! `POLLUX_RANDOM_CASES` sets the number of random programs (400 by default), `POLLUX_RANDOM_SEED` the seed.
 
-mod mutations;
 mod random;
 mod relocation;
 
