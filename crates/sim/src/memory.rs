@@ -87,9 +87,9 @@ pub(crate) trait ReplayableMemory: MemorySystem<Timing> + Canonical + Clone {
     fn shift(&mut self, from: Cycle, to: Cycle);
 }
 
-/// `cycle` at the same distance from `to` as from `from`. What is over before stays over.
+/// `cycle` at the same distance from `to` as from `from`, be it before or after.
 fn shifted(cycle: Cycle, from: Cycle, to: Cycle) -> Cycle {
-    if cycle > from { to.saturating_add(cycle - from) } else { cycle.min(to) }
+    if to >= from { cycle.saturating_add(to - from) } else { cycle.saturating_sub(from - to) }
 }
 
 /// A response on its way.
@@ -107,29 +107,35 @@ struct Response {
 }
 
 /// Performs accepted beats on the bytes and holds the responses until they are taken.
-#[derive(Clone, Debug, Canonical)]
+#[derive(Clone, Debug)]
 struct ResponseQueue<V: Values> {
-    #[canon(skip = "values")]
     memory: Memory,
-    #[canon(skip = "constant")]
     beat_bytes: u32,
     /// A beat is first offered in a multiple of this number of cycles.
-    #[canon(via = Canon::period)]
     d_period: u64,
     responses: VecDeque<Response>,
     /// Bytes of the responses, and the slots that no response has.
-    #[canon(skip = "values")]
     bytes: Vec<[V::Of<u8>; MAX_TRANSFER_BYTES]>,
-    #[canon(skip = "where values are")]
     free_slots: Vec<u32>,
     /// Beats of the first response that have been taken.
     taken: u32,
     /// Cycle after the last take.
-    #[canon(via = Canon::cycle)]
     free: Cycle,
     /// The next beat, made at the clock edge so that offering it is a copy.
-    #[canon(skip = "made of the first response")]
     next: DBeat<V>,
+}
+
+/// What is over is over, but for the first response: with a period it may be due already and not offered yet.
+impl<V: Values> Canonical for ResponseQueue<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { memory: _, beat_bytes: _, d_period, responses, bytes: _, free_slots: _, taken, free, next: _ } =
+            self;
+        canon.phase(*d_period);
+        responses.canonical(canon);
+        taken.canonical(canon);
+        canon.time(*free);
+        canon.time(self.offered().unwrap_or(0));
+    }
 }
 
 impl<V: Values> ResponseQueue<V> {

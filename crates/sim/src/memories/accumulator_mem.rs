@@ -95,20 +95,37 @@ pub struct WriteAddress {
 #[derive(Clone, Copy, Debug, Default, Canonical)]
 struct PipelinedWrite {
     valid: bool,
+    #[canon(valid_if = is_valid)]
     accumulate: bool,
+    #[canon(valid_if = is_valid)]
     row: BankRow,
     /// Byte enables, if some byte of the row is not enabled.
+    #[canon(valid_if = is_valid)]
     partial: Option<ByteMask>,
+}
+
+impl PipelinedWrite {
+    fn is_valid(&self) -> bool {
+        self.valid
+    }
 }
 
 /// A finished write that waits for its sub-bank's port (`W_Q_Entry`).
 #[derive(Clone, Debug, Canonical)]
 struct QueuedWrite<V: Values> {
     valid: bool,
+    #[canon(valid_if = is_valid)]
     row: BankRow,
     #[canon(skip = "values")]
     data: AccLanes<V>,
+    #[canon(valid_if = is_valid)]
     partial: Option<ByteMask>,
+}
+
+impl<V: Values> QueuedWrite<V> {
+    fn is_valid(&self) -> bool {
+        self.valid
+    }
 }
 
 /// Write queue of one sub-bank, a ring. A write that finds it full replaces the oldest one, which is then lost: the hardware

@@ -198,7 +198,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     /// The known segment that comes next and the place to which it leads, unless it goes beyond the limit.
     fn known(&self, place: &Place, limit: Cycle) -> Option<(Segment, Option<Place>)> {
         let ahead = &self.script[self.sim.host.at()..];
-        let Known { segment, operands, pages } =
+        let Known { segment, items, operands, pages } =
             self.table.find(place.node, &place.operands, &self.surroundings(place), ahead)?;
         self.sim.cycle().checked_add(segment.passed.cycles).filter(|end| *end < limit)?;
         let end = match &segment.end {
@@ -208,7 +208,8 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
                 Some(Place { node: *node, operands, pages })
             }
         };
-        Some((segment.clone(), end))
+        // As many items as there are here.
+        Some((Segment { items, ..segment.clone() }, end))
     }
 
     fn surroundings(&self, place: &Place) -> Surroundings {

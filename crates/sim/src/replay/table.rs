@@ -93,8 +93,8 @@ impl Segment {
 
     /// Two recordings of one segment. What the page registers were asked follows from the rest.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let Self { items, passed, marks, pages: _, end } = self;
-        *items == other.items && *passed == other.passed && *marks == other.marks && *end == other.end
+        let Self { items: _, passed, marks, pages: _, end } = self;
+        *passed == other.passed && *marks == other.marks && *end == other.end
     }
 
     fn bytes(&self) -> usize {
@@ -134,6 +134,8 @@ pub(crate) struct Table<M> {
 /// A known segment where it applies: with the operands that it may name and the page registers at its end.
 pub(super) struct Known<'t> {
     pub segment: &'t Segment,
+    /// Items of this script up to its end: others may have more or fewer that take no time.
+    pub items: usize,
     pub operands: Vec<u64>,
     pub pages: PageRegisters,
 }
@@ -273,9 +275,9 @@ impl<M> Table<M> {
         for (i, item) in script.iter().enumerate() {
             if i > 0 && matches!(item, ScriptItem::Command(_)) {
                 if let Some(known) = self.segments.get(&name)
-                    && let Some((i, pages)) = fits(known, &bases)
+                    && let Some((fit, pages)) = fits(known, &bases)
                 {
-                    return Some(Known { segment: &known[i], operands: bases, pages });
+                    return Some(Known { segment: &known[fit], items: i, operands: bases, pages });
                 }
             }
             let Some(item) = item_name(item, at.names, &mut bases) else { continue };
@@ -285,8 +287,8 @@ impl<M> Table<M> {
             }
         }
         let known = self.segments.get(&extend(name, END))?;
-        let (i, pages) = fits(known, &bases)?;
-        Some(Known { segment: &known[i], operands: bases, pages })
+        let (fit, pages) = fits(known, &bases)?;
+        Some(Known { segment: &known[fit], items: script.len(), operands: bases, pages })
     }
 
     /// Adds what follows from a state and these items. `None` if it is known already; the segment that contradicts it, if there is one.
