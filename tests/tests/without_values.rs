@@ -66,7 +66,7 @@ fn assert_equal(group: &str) -> usize {
         let (oracle, divisions) = zero_divisors(&config, &case.items, initial_memory(&case));
         asked += usize::from(!oracle.is_empty());
         let runner = |plain| bench(&case, &config).plain(plain).limit(LIMIT);
-        let without = |plain| runner(plain).without_values().zero_divisors(oracle.clone());
+        let without = |plain| runner(plain).without_values().replay(None).zero_divisors(oracle.clone());
         for plain in [false, true] {
             let ((full, _), expected) = recorded(runner(plain), &case);
             let ((timing, memory), events) = recorded(without(plain), &case);
@@ -184,7 +184,7 @@ fn with_rows(text: &str, rows: [Row; 4], plain: bool) -> ([RunSummary; 3], usize
     let listed = zero.len();
     let items = || program.items.clone();
     let full = end(Runner::new(&program.config).plain(plain).run(items(), memory.clone(), &mut NoObserver));
-    let mut timing = Runner::new(&program.config).plain(plain).without_values();
+    let mut timing = Runner::new(&program.config).plain(plain).without_values().replay(None);
     let untold = end(timing.run(items(), memory.clone(), &mut NoObserver));
     let told = end(timing.zero_divisors(zero).run(items(), memory, &mut NoObserver));
     ([full.0.summary, told.0.summary, untold.0.summary], listed)

@@ -15,6 +15,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `script` | what the host will do, and the commands as they matter to time |
+//! | `names` | commands in the form in which they matter to time |
 //! | `symbolic` | a host whose commands name operands instead of main memory |
 //! | `table` | states, and segments from state to state |
 //! | `kept` | a table that outlives a run |
@@ -27,6 +28,7 @@
 
 mod driver;
 mod kept;
+mod names;
 mod script;
 mod symbolic;
 mod table;

@@ -25,7 +25,7 @@ use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::observation::event::EventBuffer;
 use crate::observation::violation::Violation;
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{IssuedCmd, RobId};
 
@@ -138,6 +138,17 @@ struct Counters {
     wcol: u32,
 }
 
+/// The commands that wait. A configuration has left the station as it was issued, and its entry may have been given to another.
+fn commands(queue: &Queue<(Decoded, Option<RobId>)>, canon: &mut Canon) {
+    canon.byte(queue.iter().count() as u8);
+    for (decoded, entry) in queue.iter() {
+        decoded.canonical(canon);
+        if matches!(decoded, Decoded::Store(_)) {
+            entry.canonical(canon);
+        }
+    }
+}
+
 /// The controller.
 #[derive(Clone, Debug, Canonical)]
 pub struct StoreController {
@@ -149,6 +160,7 @@ pub struct StoreController {
     dim: u32,
     #[canon(skip = "constant")]
     amount_mask: u32,
+    #[canon(via = commands)]
     queue: Queue<(Decoded, Option<RobId>)>,
     settings: Settings,
     mode: Mode,

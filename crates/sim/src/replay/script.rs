@@ -1,7 +1,7 @@
 //! What a host will do, as far as time depends on it.
 
 use pollux_isa::table::Class;
-use pollux_isa::{GemminiConfig, RoccCommand, funct};
+use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
 
 use crate::host::ScriptItem;
 use crate::port::operand_space::{PAGE, REACH};
@@ -11,7 +11,7 @@ use crate::port::operand_space::{PAGE, REACH};
 pub(super) fn is_replayable(config: &GemminiConfig, script: &[ScriptItem]) -> bool {
     let mut reach = Reach::new(config);
     script.iter().all(|item| match item {
-        ScriptItem::Command(cmd) => reach.keeps(cmd),
+        ScriptItem::Command(cmd) => reach.keeps(config, cmd),
         _ => true,
     })
 }
@@ -55,19 +55,15 @@ impl Reach {
     }
 
     /// True if the operands of this command, and of all before it, stay within reach.
-    fn keeps(&mut self, cmd: &RoccCommand) -> bool {
-        let (rs1, rs2) = (cmd.rs1, cmd.rs2);
-        let addresses = cmd.dram_registers().into_iter().zip([rs1, rs2]);
+    fn keeps(&mut self, config: &GemminiConfig, cmd: &RoccCommand) -> bool {
+        let addresses = cmd.dram_registers().into_iter().zip([cmd.rs1, cmd.rs2]);
         // A counter's value is an answer that the host may act upon.
         if cmd.funct == funct::COUNTER_OP || addresses.into_iter().any(|(is, address)| is && address >= 1 << 40) {
             return false;
         }
-        self.note(
-            cmd.funct,
-            cmd,
-            [0, 16, 32, 48].map(|lsb| rs1 >> lsb & 0xffff),
-            [0, 16, 32, 48].map(|lsb| rs2 >> lsb & 0xffff),
-        );
+        if let Some(command) = Command::from_rocc(config, *cmd) {
+            self.note(&command);
+        }
         let product = |factors: &[u64]| factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor));
         let matrix = product(&[self.loop_rows, self.loop_stride, ELEMENT_BYTES]);
         let images = product(&[self.images, self.image_rows, self.image_columns, self.channels, ELEMENT_BYTES]);
@@ -75,40 +71,38 @@ impl Reach {
         self.moves.max(matrix).max(images).max(weights) <= REACH - PAGE
     }
 
-    /// Notes the quarters of the two registers (`fields.rs` of the ISA has their meaning).
-    fn note(&mut self, function: u8, cmd: &RoccCommand, a: [u64; 4], b: [u64; 4]) {
-        let raise = |bound: &mut u64, values: &[u64]| {
-            *bound = values.iter().map(|value| value + 1).fold(*bound, u64::max);
+    fn note(&mut self, command: &Command) {
+        let raise = |bound: &mut u64, values: &[u16]| {
+            *bound = values.iter().map(|value| u64::from(*value) + 1).fold(*bound, u64::max);
         };
-        match function {
-            funct::CONFIG_CMD => match cmd.class() {
-                Some(Class::Load) => self.moves = self.moves.max(cmd.rs2.saturating_mul(MOVE_ROWS)),
-                Some(Class::Store) if cmd.subtype() == 2 => {
-                    let rows = if cmd.rs1 >> 4 & 3 == 0 { MOVE_ROWS } else { POOLED_PIXELS };
-                    self.moves = self.moves.max((cmd.rs2 & u64::from(u32::MAX)).saturating_mul(rows));
-                }
-                _ => {}
-            },
-            funct::LOOP_WS_CONFIG_BOUNDS => raise(&mut self.loop_rows, &[b[0], b[1], b[2]].map(|n| (n + 1) * self.dim)),
-            funct::LOOP_WS_CONFIG_STRIDES_AB | funct::LOOP_WS_CONFIG_STRIDES_DC => {
-                self.loop_stride = self.loop_stride.max(cmd.rs1).max(cmd.rs2);
+        match command {
+            Command::ConfigLd(c) => self.moves = self.moves.max(c.stride.saturating_mul(MOVE_ROWS)),
+            Command::ConfigSt(c) => {
+                let rows = if c.pool_stride == 0 { MOVE_ROWS } else { POOLED_PIXELS };
+                self.moves = self.moves.max(u64::from(c.stride).saturating_mul(rows));
             }
-            funct::LOOP_CONV_WS_CONFIG_1 => {
-                raise(&mut self.images, &[a[0]]);
-                raise(&mut self.image_rows, &[a[1], b[0], b[1]]);
-                raise(&mut self.image_columns, &[b[2]]);
-                raise(&mut self.channels, &[a[2], a[3]]);
+            Command::LoopWsBounds(c) => {
+                let blocks = u64::from(c.i.max(c.j).max(c.k)) + 1;
+                self.loop_rows = self.loop_rows.max(blocks * self.dim);
             }
-            funct::LOOP_CONV_WS_CONFIG_2 => {
-                raise(&mut self.images, &[b[3]]);
-                raise(&mut self.image_columns, &[a[2]]);
-                raise(&mut self.kernel, &[a[3]]);
+            Command::LoopWsStridesAb(c) => self.loop_stride = self.loop_stride.max(c.a_stride).max(c.b_stride),
+            Command::LoopWsStridesDc(c) => self.loop_stride = self.loop_stride.max(c.d_stride).max(c.c_stride),
+            Command::LoopConvConfig1(c) => {
+                raise(&mut self.images, &[c.batch_size]);
+                raise(&mut self.image_rows, &[c.in_row_dim, c.out_row_dim, c.pool_out_row_dim]);
+                raise(&mut self.image_columns, &[c.out_col_dim]);
+                raise(&mut self.channels, &[c.in_channels, c.out_channels]);
             }
-            funct::LOOP_CONV_WS_CONFIG_3 => {
-                raise(&mut self.image_columns, &[b[0]]);
-                raise(&mut self.kernel, &[a[2], a[3]]);
+            Command::LoopConvConfig2(c) => {
+                raise(&mut self.images, &[c.batches]);
+                raise(&mut self.image_columns, &[c.pool_out_col_dim]);
+                raise(&mut self.kernel, &[c.kernel_dim]);
             }
-            funct::LOOP_CONV_WS_CONFIG_4 => raise(&mut self.channels, &[b[1], b[2], b[3]]),
+            Command::LoopConvConfig3(c) => {
+                raise(&mut self.image_columns, &[c.in_col_dim]);
+                raise(&mut self.kernel, &[c.krows, c.kcols]);
+            }
+            Command::LoopConvConfig4(c) => raise(&mut self.channels, &[c.out_stride, c.weight_stride, c.in_stride]),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pollux_isa::RoccCommand;
 use pollux_memory::Memory;
 
-use super::table::Names;
+use super::names::{Names, without_places};
 use crate::host::{Host, ScriptItem};
 use crate::port::operand_space::{self, OPERANDS, OperandTag, PAGE_REGISTERS};
 
@@ -57,19 +57,6 @@ pub(crate) struct SymbolicHost<H> {
     command: Option<RoccCommand>,
     /// Where the host's writes go: they are values, which nobody looks at.
     writes: Memory,
-}
-
-/// The command as it matters to time, with operands that `place` gives their addresses. A zero is no address.
-pub(super) fn without_places(cmd: &RoccCommand, names: Names, mut place: impl FnMut(u64) -> u64) -> RoccCommand {
-    let mut cmd = cmd.without_values(names.identity);
-    let [first, second] = cmd.dram_registers();
-    if first && cmd.rs1 != 0 {
-        cmd.rs1 = place(cmd.rs1);
-    }
-    if second && cmd.rs2 != 0 {
-        cmd.rs2 = place(cmd.rs2);
-    }
-    cmd
 }
 
 impl<H: Host> SymbolicHost<H> {

@@ -15,7 +15,7 @@ use crate::observation::event::Cycle;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules, PageStep};
-use crate::replay::symbolic::without_places;
+use crate::replay::names::{Names, without_places};
 use crate::simulation::Passed;
 
 /// How a run is replayed.
@@ -150,15 +150,6 @@ pub(super) struct Surroundings {
     pub pages: PageRegisters,
     pub rules: PageRules,
     pub names: Names,
-}
-
-/// How commands are brought to the form in which they matter to time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Names {
-    /// Bits of the identity scale of loads.
-    pub identity: Option<u32>,
-    /// Bytes of the largest request.
-    pub request: u64,
 }
 
 /// A name with another item behind it.

@@ -1,0 +1,71 @@
+//! The translation's state apart from where the operands lie, and how it is brought to another place (`crate::replay`).
+
+use super::{CLIENTS, Client, FrontendTlb, PageRegister};
+use crate::parts::canonical::{Canon, Canonical};
+use crate::port::operand_space;
+use crate::port::pages::{PageRegisters, PageRules};
+
+/// Without translation the TLB proper has no state, and the page registers and the arbiter are kept beside the state
+/// (`port/pages.rs`). Nobody looks at the answer to a client that translates nothing.
+impl Canonical for FrontendTlb {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, lookups: _, operands: _ } =
+            self;
+        for (i, client) in clients.iter().enumerate() {
+            let Client { request, needs_tlb: _, last: _, hit, paddr: _ } = client;
+            request.valid.then_some(*request).canonical(canon);
+            // Only a beat of the writer that waits for its turn is held up by an answer that it has not asked for.
+            if canon.looks(i) && !request.valid {
+                hit.canonical(canon);
+            }
+        }
+        let both = self.shared() && clients.iter().all(|client| client.needs_tlb);
+        both.then(|| self.arbitrate()).canonical(canon);
+        interrupt.canonical(canon);
+    }
+}
+
+/// Bringing a state to another place.
+impl FrontendTlb {
+    /// The page registers and the arbiter.
+    pub(crate) fn set_pages(&mut self, pages: &PageRegisters) {
+        for (i, client) in self.clients.iter_mut().enumerate() {
+            // A page on its way has arrived, unless the access was made in the last cycle.
+            let last = if client.request.valid { pages.last[i] } else { pages.coming[i].or(pages.last[i]) };
+            let tag = operand_space::PAGE_REGISTERS[i];
+            let vaddr = operand_space::place(tag, 0, operand_space::PAGE);
+            client.last = PageRegister { valid: last.is_some() && self.page_registers, vaddr, paddr: 0 };
+            self.operands.set(tag, last.unwrap_or(0) * operand_space::PAGE);
+            if client.request.valid {
+                client.hit = pages.hit[i];
+                client.needs_tlb = !pages.hit[i];
+            }
+        }
+        // A grant between two that both asked in the last cycle is yet to be made here.
+        let both = self.clients.iter().all(|client| client.needs_tlb);
+        self.last_grant = if both { pages.grant_before } else { pages.last_grant };
+    }
+
+    /// Whether the page registers and the arbiter are in this state.
+    pub(crate) fn holds_pages(&self, pages: &PageRegisters) -> bool {
+        let holds = |(i, client): (usize, &Client)| {
+            let last = if client.request.valid { pages.last[i] } else { pages.coming[i].or(pages.last[i]) };
+            let held = client.last.valid.then(|| self.operands.page(client.last.vaddr));
+            held == last && (!client.request.valid || client.hit == pages.hit[i])
+        };
+        // While both ask, the grant is yet to come here.
+        let settled = self.clients.iter().any(|client| !client.needs_tlb);
+        self.clients.iter().enumerate().all(holds) && (!settled || !self.shared() || self.grants(pages))
+    }
+
+    /// The last grant, or the one that comes now.
+    fn grants(&self, pages: &PageRegisters) -> bool {
+        let coming = (0..CLIENTS).find(|&i| self.clients[i].needs_tlb);
+        coming.unwrap_or(self.last_grant) == pages.last_grant
+    }
+
+    /// How the page registers work.
+    pub(crate) fn page_rules(&self) -> PageRules {
+        PageRules { registers: self.page_registers, shared: self.shared() }
+    }
+}
