@@ -354,7 +354,7 @@ impl MemoryPort {
 
     /// Adds to the traffic.
     pub(crate) fn add_traffic(&mut self, traffic: &PortTraffic) {
-        self.traffic = self.traffic + *traffic;
+        self.traffic += *traffic;
     }
 
     /// Has the traffic of another port.

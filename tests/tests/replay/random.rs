@@ -49,7 +49,7 @@ impl Setting {
         let mut totals = None;
         let mut check = |options: ReplayOptions, table: &mut ReplayTable| {
             let result = self.run(items, Some((options, table)));
-            let outcome = result.as_ref().map_or_else(|stopped| &stopped.outcome, |outcome| outcome);
+            let outcome = result.as_ref().unwrap_or_else(|stopped| &stopped.outcome);
             totals = outcome.replay;
             assert_eq!(outcome.summary.replayed, totals.map_or(0, |totals| totals.replayed));
             assert_eq!(end(result), plain, "{options:?}");

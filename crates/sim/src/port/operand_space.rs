@@ -47,7 +47,7 @@ pub(crate) fn split(address: u64) -> (OperandTag, u64) {
 
 /// The address at which a machine sees operand `tag`, whose first byte is at `address`. `request` is a power of two of bytes.
 pub(crate) fn place(tag: OperandTag, address: u64, request: u64) -> u64 {
-    u64::from(tag) << DISTANCE_BITS | MIDDLE | address % request
+    (u64::from(tag) << DISTANCE_BITS) | MIDDLE | (address % request)
 }
 
 /// Where an operand lies whose first byte is at `address`: the beginning of its first request.

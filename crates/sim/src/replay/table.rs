@@ -264,12 +264,12 @@ impl<M> Table<M> {
         let mut name = self.nodes[node as usize].key;
         let mut bases = operands.to_vec();
         for (i, item) in script.iter().enumerate() {
-            if i > 0 && matches!(item, ScriptItem::Command(_)) {
-                if let Some(known) = self.segments.get(&name)
-                    && let Some((fit, pages)) = fits(known, &bases)
-                {
-                    return Some(Known { segment: &known[fit], items: i, operands: bases, pages });
-                }
+            if i > 0
+                && matches!(item, ScriptItem::Command(_))
+                && let Some(known) = self.segments.get(&name)
+                && let Some((fit, pages)) = fits(known, &bases)
+            {
+                return Some(Known { segment: &known[fit], items: i, operands: bases, pages });
             }
             let Some(item) = item_name(item, at.names, &mut bases) else { continue };
             name = extend(name, item);
