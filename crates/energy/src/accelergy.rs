@@ -12,7 +12,7 @@
 //! | `RowRegisters` | `move`: all registers of the array, for a row |
 //! | `AccumulatorAdder` | `add` |
 //! | `FloatMultiplier` | none: area only |
-//! | `MvinScaler`, `Normalizer`, `Readout`, `Control` | the actions of [`Prices`](crate::Prices) |
+//! | `MvinScaler`, `Normalizer`, `Readout`, `Control` | the actions of [`Prices`] |
 //!
 //! `update`, which Timeloop charges for accumulating writes, must cost what `write` does: Pollux counts the read and the write of an
 //! accumulating write apart. The bits of an access stand in the argument `width`, as Pollux writes it, or are given: Accelergy's

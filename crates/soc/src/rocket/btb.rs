@@ -46,7 +46,7 @@ pub struct BtbResp {
     pub bridx: u8,
     /// Where it goes.
     pub target: u64,
-    /// The entry; [`ENTRIES`] if there is none.
+    /// The entry; `ENTRIES` if there is none.
     pub entry: usize,
     /// History table.
     pub bht: BhtResp,
@@ -74,7 +74,7 @@ pub struct BtbUpdate {
     pub pc: u64,
     /// Address of the instruction's last half word.
     pub br_pc: u64,
-    /// The entry that was used, or [`ENTRIES`].
+    /// The entry that was used, or `ENTRIES`.
     pub entry: usize,
     /// The entry is to be valid.
     pub is_valid: bool,
