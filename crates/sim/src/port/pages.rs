@@ -60,6 +60,11 @@ pub(crate) enum PageStep {
 }
 
 impl PageRegisters {
+    /// The page in a client's register: one on its way has arrived, unless the client asked for it in the last cycle.
+    pub(crate) fn register(&self, client: usize, asked: bool) -> Option<u64> {
+        if asked { self.last[client] } else { self.coming[client].or(self.last[client]) }
+    }
+
     /// What is in the registers after the events of a segment, and the steps with the answers as they are now. `source` tells where the
     /// operand of a question comes from and where it lies; questions about operands that nobody needs any more are left out.
     pub fn record(

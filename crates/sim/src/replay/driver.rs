@@ -208,8 +208,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
                 Some(Place { node: *node, operands, pages })
             }
         };
-        // As many items as there are here.
-        Some((Segment { items, ..segment.clone() }, end))
+        // As many items as there are here, and without the questions, which have their answers.
+        let Segment { passed, ref marks, end: ref known, .. } = *segment;
+        Some((Segment { items, passed, marks: marks.clone(), pages: Box::default(), end: known.clone() }, end))
     }
 
     fn surroundings(&self, place: &Place) -> Surroundings {

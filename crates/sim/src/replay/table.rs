@@ -127,8 +127,6 @@ pub(crate) struct Table<M> {
     limit: usize,
     /// Fields of the canonical form, if they were listed.
     pub fields: BTreeSet<&'static str>,
-    /// How often the table was emptied.
-    pub emptied: u64,
 }
 
 /// A known segment where it applies: with the operands that it may name and the page registers at its end.
@@ -201,7 +199,6 @@ impl<M> Table<M> {
             bytes: 0,
             limit,
             fields: BTreeSet::new(),
-            emptied: 0,
         }
     }
 
@@ -221,7 +218,7 @@ impl<M> Table<M> {
     pub fn keep_within_limit(&mut self) -> bool {
         let full = self.bytes > self.limit;
         if full {
-            *self = Self { emptied: self.emptied + 1, ..Self::new(self.limit) };
+            *self = Self { fields: std::mem::take(&mut self.fields), ..Self::new(self.limit) };
         }
         full
     }

@@ -30,8 +30,7 @@ impl FrontendTlb {
     /// The page registers and the arbiter.
     pub(crate) fn set_pages(&mut self, pages: &PageRegisters) {
         for (i, client) in self.clients.iter_mut().enumerate() {
-            // A page on its way has arrived, unless the access was made in the last cycle.
-            let last = if client.request.valid { pages.last[i] } else { pages.coming[i].or(pages.last[i]) };
+            let last = pages.register(i, client.request.valid);
             let tag = operand_space::PAGE_REGISTERS[i];
             let vaddr = operand_space::place(tag, 0, operand_space::PAGE);
             client.last = PageRegister { valid: last.is_some() && self.page_registers, vaddr, paddr: 0 };
@@ -49,7 +48,7 @@ impl FrontendTlb {
     /// Whether the page registers and the arbiter are in this state.
     pub(crate) fn holds_pages(&self, pages: &PageRegisters) -> bool {
         let holds = |(i, client): (usize, &Client)| {
-            let last = if client.request.valid { pages.last[i] } else { pages.coming[i].or(pages.last[i]) };
+            let last = pages.register(i, client.request.valid);
             let held = client.last.valid.then(|| self.operands.page(client.last.vaddr));
             held == last && (!client.request.valid || client.hit == pages.hit[i])
         };
