@@ -4,10 +4,12 @@
 mod common;
 mod problems;
 
+use pollux_isa::GemminiConfig;
+use pollux_kernels::{ConvShape, Pool};
 use pollux_mapper::counts::of_program;
 use pollux_mapper::model::{Costs, Machine, ProductCosts};
 use pollux_mapper::random::Random;
-use pollux_mapper::{Limits, Mapping, Mapspace, Problem, Surroundings, emulate};
+use pollux_mapper::{ConvProblem, Limits, Mapping, Mapspace, Problem, Surroundings, emulate};
 use pollux_sim::memory::{BandwidthParameters, DramL2Parameters, DramParameters, MemoryModel};
 use problems::{Build, problems};
 use proptest::prelude::*;
@@ -60,4 +62,26 @@ proptest! {
             prop_assert_eq!(counts, of_program(&program).unwrap(), "{}, {}", problem, mapping);
         }
     }
+}
+
+/// Five channels on an array of four: a tile of four, whose kernel elements go through one by one, and one of a single channel, whose
+/// elements go through side by side.
+#[test]
+fn a_last_tile_of_few_channels_takes_several_kernel_elements_at_once() {
+    let config = GemminiConfig::small4().validated().unwrap();
+    let pool = Some(Pool { size: 2, stride: 2, padding: 0 });
+    let shape = ConvShape { padding: 1, pool, ..ConvShape::new(2, [6, 8, 5], 33, 3) };
+    let problem = Problem::Conv(ConvProblem { shape, bias: false });
+    let around = Surroundings::default();
+    let costs = Costs::new(&config, &problem, &around);
+    let space = Mapspace::new(&config, &problem, &Limits::default());
+    let mut split = 0;
+    for seed in 0..60 {
+        let mapping = space.sample_mapping(&mut Random::new(seed)).expect("a mapping");
+        let Mapping::Conv(schedule) = &mapping else { panic!("a convolution's") };
+        split += u32::from(schedule.in_channels == 4);
+        let cycles = emulate::cycles(&config, &problem, &mapping, &around, u64::MAX).unwrap();
+        assert!(costs.bound(&mapping) <= cycles, "{mapping}: {} > {cycles}", costs.bound(&mapping));
+    }
+    assert!(split > 10, "{split} of 60 have a tile of one channel");
 }

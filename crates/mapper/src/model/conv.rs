@@ -154,10 +154,15 @@ impl ConvCosts {
         let filters = kernel * kernel * input(|row| row.channels) * loads[1] as f64;
         let outputs = batch * along_rows(|s| s.outputs) / row_parts * along_cols(|s| s.outputs) / col_parts;
         let spatial = images * (tiles[1] * tiles[2]) as f64;
-        // Matrices of weights that go through the array for all pixels of a tile: at least DIM rows, and one for each pixel.
-        let packed = cols.iter().flatten().map(|span| self.pixels_per_row(s, span)).fold(1.0, f64::max);
-        let matrices =
-            output(|row| row.blocks) * kernel * (kernel / packed).ceil().max(col_parts) * input(|row| row.blocks);
+        // Matrices of weights that go through the array for all pixels of a tile: at least DIM rows, and one for each pixel. The last
+        // tile of few channels may take more kernel elements at once than the others.
+        let along_kernel = |row: &Row| {
+            let packed = cols.iter().flatten().map(|span| self.pixels_per_row(s, row, span)).fold(1.0, f64::max);
+            (kernel / packed).ceil().max(col_parts) * row.blocks
+        };
+        let [others, last] = &self.input[blocks(s.in_channels)];
+        let along_input = (in_tiles - 1.0) * along_kernel(others) + along_kernel(last);
+        let matrices = output(|row| row.blocks) * kernel * along_input;
         let mesh_rows = matrices * outputs.max(spatial * self.machine.dim as f64);
         let stored = batch * (self.extents[1] * self.extents[2]) as f64;
         let reads = pixels * input(|row| row.least[0]) + filters * weights(|row| row.least[0]);
@@ -250,7 +255,7 @@ impl ConvCosts {
             let bias = machine.load(1.0, 1.0, 4.0).max(in_chunk);
             cost.load += images * chunks * groups * if self.problem.bias { bias } else { zeros };
         }
-        let pixels = self.pixels_per_row(s, cols);
+        let pixels = self.pixels_per_row(s, input, cols);
         if loads[0] {
             // Loads of DIM pixels, and those of the rest of a row.
             let load = |along: f64| {
@@ -301,13 +306,13 @@ impl ConvCosts {
         rows.max(LEAST_ROWS as f64).max((rows + self.machine.array_latency as f64 + 1.0) / tags)
     }
 
-    fn pixels_per_row(&self, s: &ConvSchedule, cols: &Span) -> f64 {
-        let shape = &self.problem.shape;
-        let channels = if shape.depthwise { 1 } else { s.in_channels };
-        if s.emission == Emission::Commands || channels > self.machine.dim || shape.kernel_dilation != 1 {
+    /// Kernel elements beside each other in a row of the array, for a tile's input channels (`max_pixels_per_row` of `LOOP_CONV_WS`).
+    fn pixels_per_row(&self, s: &ConvSchedule, input: &Row, cols: &Span) -> f64 {
+        let dim = self.machine.dim as f64;
+        if s.emission == Emission::Commands || input.channels > dim || self.problem.shape.kernel_dilation != 1 {
             return 1.0;
         }
-        ((self.machine.dim / channels) as f64).min(cols.kernel).max(1.0)
+        (dim / input.channels).floor().min(cols.kernel).max(1.0)
     }
 }
 
