@@ -1,7 +1,7 @@
 //! The last word on a mapping: its program on the cycle-level emulator.
 
 use pollux_asm::Program;
-use pollux_isa::{StreamItem, ValidConfig};
+use pollux_isa::ValidConfig;
 use pollux_kernels::KernelError;
 use pollux_memory::Memory;
 use pollux_sim::counts::{CountingObserver, EventCounts};
@@ -60,8 +60,7 @@ pub fn cycles(
     limit: Cycle,
 ) -> Result<Cycle, EmulationError> {
     let program = mapping.program(config, problem)?;
-    let (cycles, ..) = run(config, &program, around, limit, &mut NoObserver)?;
-    Ok(cycles)
+    run(config, &program, around, limit, &mut NoObserver)
 }
 
 /// The same with what the emulator counts.
@@ -77,22 +76,21 @@ pub fn counted(
 ) -> Result<(Cycle, EventCounts), EmulationError> {
     let program = mapping.program(config, problem)?;
     let mut counter = CountingObserver::default();
-    let (cycles, ..) = run(config, &program, around, limit, &mut counter)?;
+    let cycles = run(config, &program, around, limit, &mut counter)?;
     Ok((cycles, counter.total()))
 }
 
-/// Runs a program; cycles and memory at the end.
+/// Runs a program by replay, without its values: no divisor of a normalization is zero.
 fn run(
     config: &ValidConfig,
     program: &Program,
     around: &Surroundings,
     limit: Cycle,
     observer: &mut impl Observer,
-) -> Result<(Cycle, Memory), EmulationError> {
-    let items: Vec<StreamItem> = program.items.clone();
-    let mut runner = Runner::new(config).memory(around.memory).interval(around.interval).limit(limit);
-    match runner.run(items, Memory::new(), observer) {
-        Ok(outcome) => Ok((outcome.summary.busy_falls, outcome.memory)),
+) -> Result<Cycle, EmulationError> {
+    let runner = Runner::new(config).memory(around.memory).interval(around.interval).limit(limit);
+    match runner.without_values().run(program.items.clone(), Memory::new(), observer) {
+        Ok(outcome) => Ok(outcome.summary.busy_falls),
         Err(stopped) => Err(EmulationError::Run(stopped.error)),
     }
 }

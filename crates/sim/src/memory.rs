@@ -76,9 +76,51 @@ pub trait MemorySystem<V: Values = Full> {
     fn memory_mut(&mut self) -> &mut Memory;
 
     /// The bytes after a run.
-    fn into_memory(self) -> Memory
+    fn into_memory(mut self) -> Memory
     where
-        Self: Sized;
+        Self: Sized,
+    {
+        std::mem::replace(self.memory_mut(), Memory::new())
+    }
+}
+
+/// Any memory: one machine is built for all of them.
+impl<V: Values> MemorySystem<V> for Box<dyn MemorySystem<V>> {
+    fn advance(&mut self, cycle: Cycle) {
+        (**self).advance(cycle);
+    }
+
+    fn a_ready(&self, cycle: Cycle) -> bool {
+        (**self).a_ready(cycle)
+    }
+
+    fn accept(&mut self, cycle: Cycle, beat: &ABeat<V>) {
+        (**self).accept(cycle, beat);
+    }
+
+    fn d_front(&self, cycle: Cycle) -> Option<DBeat<V>> {
+        (**self).d_front(cycle)
+    }
+
+    fn take_d(&mut self, cycle: Cycle) {
+        (**self).take_d(cycle);
+    }
+
+    fn next_event(&self, cycle: Cycle, a_valid: bool) -> Option<Cycle> {
+        (**self).next_event(cycle, a_valid)
+    }
+
+    fn busy(&self) -> bool {
+        (**self).busy()
+    }
+
+    fn memory(&self) -> &Memory {
+        (**self).memory()
+    }
+
+    fn memory_mut(&mut self) -> &mut Memory {
+        (**self).memory_mut()
+    }
 }
 
 /// A memory whose times depend on its state and on when requests come, but not on their addresses.

@@ -35,6 +35,6 @@ mod table;
 
 pub(crate) use driver::{Replayer, script_of};
 pub use kept::ReplayTable;
-pub(crate) use kept::Tables;
+pub(crate) use kept::{RunsOf, Tables};
 pub(crate) use table::Table;
 pub use table::{ReplayOptions, ReplayTotals};

@@ -16,7 +16,7 @@ use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
 use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
 use crate::port::frontend_tlb::Translation;
-use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, Table, Tables, script_of};
+use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, RunsOf, Table, Tables, script_of};
 use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
 
 /// Everything around a run: translation, memory system, issue interval, limit, and who watches it; with the values that are
@@ -212,8 +212,9 @@ impl<V: Run> Runner<'_, V> {
     ) -> Result<Outcome<V>, Box<Stopped<V>>> {
         let items = items.into();
         if let Some(processor) = self.processor {
+            // Replay does not know the processor's queue.
             let host = RunAheadHost::new(items, processor, self.interval, &mut memory);
-            return self.run_host(host, memory, observer);
+            return self.simulate_behind_any(host, memory, observer);
         }
         let host = StreamHost::new(items, self.interval, &mut memory);
         self.run_host(host, memory, observer)
@@ -265,10 +266,8 @@ impl Run for Timing {
         memory: Memory,
         observer: &mut O,
     ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
-        // A stretch that is replayed has no events to be counted, and replay does not know the processor's queue.
+        // A stretch that is replayed has no events to be told of.
         let replayable = !observer.wants_events()
-            && !observer.wants_counts()
-            && runner.processor.is_none()
             && !O::ACTIVITY
             && !runner.plain
             && runner.translation == Translation::Bare
@@ -297,8 +296,14 @@ impl Runner<'_, Timing> {
         table: &mut ReplayTable,
     ) -> Result<Outcome<Timing>, Box<Stopped<Timing>>> {
         let beat_bytes = self.config.beat_bytes() as usize;
+        let runs = RunsOf {
+            config: self.config.clone(),
+            memory: self.memory,
+            interval: self.interval,
+            counted: observer.wants_counts(),
+        };
         // The machine's memory is a stand-in, which is copied with every state: the real one is not looked at.
-        match (self.memory, table.of(self.config, &self.memory, self.interval, options.table_bytes)) {
+        match (self.memory, table.of(&runs, options.table_bytes)) {
             (MemoryModel::Bench(p), Tables::Bench(table)) => {
                 let port = BenchMemory::with_values(p, beat_bytes, Memory::new());
                 self.replay_behind(host, script, port, memory, observer, options, table)
@@ -325,6 +330,9 @@ impl Runner<'_, Timing> {
         let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
         let mut replayer = Replayer::new(self.config, (host, script), table, options, |host| {
             let mut simulation = Simulation::with_machine(machine, host, port, false);
+            if observer.wants_counts() {
+                simulation.count_events(self.config);
+            }
             simulation.watchdog = self.watchdog;
             simulation
         });
@@ -353,13 +361,29 @@ impl<V: Values> Runner<'_, V> {
             MemoryModel::Bandwidth(p) => {
                 self.simulate(host, BandwidthMemory::with_values(p, beat_bytes, memory), observer)
             }
-            MemoryModel::Dram(p) => self.simulate(host, DramL2Memory::with_values(p, beat_bytes, memory), observer),
-            MemoryModel::FireSim(p) => self.simulate(host, FireSimMemory::with_values(p, beat_bytes, memory), observer),
-            MemoryModel::L2(p) => match p.refuses(self.config) {
-                None => self.simulate(host, p.build(beat_bytes, memory), observer),
-                Some(reason) => Err(self.refused(reason, memory)),
-            },
+            _ => self.simulate_behind_any(host, memory, observer),
         }
+    }
+
+    /// Runs that are not as frequent share one machine for all memories, which is built once.
+    fn simulate_behind_any(
+        &mut self,
+        host: impl Host,
+        memory: Memory,
+        observer: &mut impl Observer,
+    ) -> Result<Outcome<V>, Box<Stopped<V>>> {
+        let beat_bytes = self.config.beat_bytes() as usize;
+        let port: Box<dyn MemorySystem<V>> = match self.memory {
+            MemoryModel::Bench(p) => Box::new(BenchMemory::with_values(p, beat_bytes, memory)),
+            MemoryModel::Bandwidth(p) => Box::new(BandwidthMemory::with_values(p, beat_bytes, memory)),
+            MemoryModel::Dram(p) => Box::new(DramL2Memory::with_values(p, beat_bytes, memory)),
+            MemoryModel::FireSim(p) => Box::new(FireSimMemory::with_values(p, beat_bytes, memory)),
+            MemoryModel::L2(p) => match p.refuses(self.config) {
+                None => Box::new(p.build(beat_bytes, memory)),
+                Some(reason) => return Err(self.refused(reason, memory)),
+            },
+        };
+        self.simulate(host, port, observer)
     }
 
     /// A run that does not begin.

@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
 use crate::observation::counts::EventCounts;
-use crate::observation::event::{Cycle, EventBuffer};
+use crate::observation::event::{Counting, Cycle, EventBuffer};
 use crate::observation::observer::{CountedOperation, Observer};
 use crate::observation::violation::{Violated, Violations};
 use crate::parts::values::{Full, Values};
@@ -321,7 +321,7 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
     }
 
     /// Tells the observer what has been counted since it was told last.
-    fn tell_counts(&mut self, observer: &mut impl Observer) {
+    pub(crate) fn tell_counts(&mut self, observer: &mut impl Observer) {
         if self.events.counts().is_none() || self.cycle == self.told.0 {
             return;
         }
@@ -456,7 +456,13 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         self.machine.front.cmd_ready() && self.host.present().is_some()
     }
 
-    /// Lets cycles pass in which is known what happens. The machine keeps its state, but for the totals.
+    /// What the counting of the next events depends on, if they are counted.
+    pub(crate) fn counting(&self) -> Option<Counting> {
+        self.events.counting()
+    }
+
+    /// Lets cycles pass in which is known what happens, and of which the observer is told what was counted. The machine keeps its
+    /// state, but for the totals.
     pub(crate) fn pass(&mut self, passed: &Passed) {
         if let Some(falls) = passed.busy_falls {
             self.summary.busy_falls = self.cycle + falls;
@@ -464,13 +470,18 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         self.cycle += passed.cycles;
         self.summary.busy_cycles += passed.busy_cycles;
         self.summary.replayed += passed.cycles;
+        self.told.0 = self.cycle;
         self.machine.add_totals(passed.commands, passed.divisions, &passed.traffic);
     }
 
-    /// Goes on with another machine and memory. The totals stay what they are.
-    pub(crate) fn install(&mut self, mut machine: Machine<V>, memory: M) {
+    /// Goes on with another machine and memory, and with what was counted up to there. The totals stay what they are.
+    pub(crate) fn install(&mut self, mut machine: Machine<V>, memory: M, counting: Option<&Counting>) {
         machine.take_totals(&self.machine);
         self.machine = machine;
+        self.events.resume(counting);
+        if let Some(&events) = self.events.counts() {
+            self.told.1 = events + self.machine.unit_counts();
+        }
         self.memory = memory;
         self.acceleration = Acceleration::default();
         self.mark = self.host.mark();

@@ -2,12 +2,14 @@
 //!
 //! `POLLUX_RANDOM_CASES` sets the number of random programs (400 by default), `POLLUX_RANDOM_SEED` the seed.
 
+mod mutations;
 mod random;
 mod relocation;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use pollux_sim::counts::CountingObserver;
 use pollux_sim::observer::NoObserver;
 use pollux_sim::replay::{ReplayOptions, ReplayTable};
 use pollux_sim::runner::{Outcome, Stopped};
@@ -33,7 +35,7 @@ fn end(result: Result<Outcome<Timing>, Box<Stopped<Timing>>>) -> (RunSummary, Op
 fn golden_cases_in_one_table() {
     let every = ReplayOptions { every_command: true, check: 1.0, ..ReplayOptions::default() };
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let mut tables: BTreeMap<String, ReplayTable> = BTreeMap::new();
+    let [mut tables, mut counting]: [BTreeMap<String, ReplayTable>; 2] = Default::default();
     let (mut checked, mut cases, mut states) = (0, 0, 0);
     for folder in GoldenCase::find(&golden).expect("the cases are part of the project") {
         let case = GoldenCase::read(&folder).expect("a golden case");
@@ -50,6 +52,19 @@ fn golden_cases_in_one_table() {
             (checked, states) = (checked + totals.checked, states.max(totals.states));
             drop(runner);
             assert_eq!(end(result), plain, "{} {options:?}", folder.display());
+        }
+        let mut counted = [None, Some(every), Some(ReplayOptions { check: 0.0, ..every })].map(|options| {
+            let table = counting.entry(format!("{config:?} {memory:?}")).or_default();
+            let mut observer = CountingObserver::default();
+            let mut runner = runner().replay(options).replay_table(table);
+            let result = runner.run(case.items.clone(), initial_memory(&case), &mut observer);
+            drop(runner);
+            assert_eq!(end(result), plain, "{} {options:?}, counted", folder.display());
+            observer.operations().to_vec()
+        });
+        let simulated = std::mem::take(&mut counted[0]);
+        for replayed in &counted[1..] {
+            assert_eq!(*replayed, simulated, "{}: counts by operation", folder.display());
         }
         cases += 1;
     }

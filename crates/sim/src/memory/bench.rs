@@ -97,10 +97,6 @@ impl<V: Values> MemorySystem<V> for BenchMemory<V> {
     fn memory_mut(&mut self) -> &mut Memory {
         &mut self.queue.memory
     }
-
-    fn into_memory(self) -> Memory {
-        self.queue.memory
-    }
 }
 
 #[cfg(test)]

@@ -334,10 +334,6 @@ impl<V: Values> MemorySystem<V> for DramL2Memory<V> {
     fn memory_mut(&mut self) -> &mut Memory {
         &mut self.queue.memory
     }
-
-    fn into_memory(self) -> Memory {
-        self.queue.memory
-    }
 }
 
 #[cfg(test)]

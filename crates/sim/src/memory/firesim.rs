@@ -285,10 +285,6 @@ impl<V: Values> MemorySystem<V> for FireSimMemory<V> {
     fn memory_mut(&mut self) -> &mut Memory {
         &mut self.queue.memory
     }
-
-    fn into_memory(self) -> Memory {
-        self.queue.memory
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use pollux_isa::{Command, GemminiConfig, RoccCommand};
 use serde::Serialize;
 
 use crate::observation::counts::EventCounts;
-use crate::observation::report::macs::MacCounter;
+use crate::observation::report::macs::{Issued, MacCounter};
 use crate::observation::violation::{Violation, Violations};
 
 /// A clock cycle, counted from the end of reset.
@@ -153,6 +153,20 @@ impl EventBuffer {
         self.counter.as_ref().map(|counter| counter.counts())
     }
 
+    /// What the counting of the next events depends on, if they are counted.
+    pub(crate) fn counting(&self) -> Option<Counting> {
+        let counter = self.counter.as_ref()?;
+        Some(Counting { issued: counter.macs.issued(), execute: counter.execute.as_slice().into() })
+    }
+
+    /// Goes on where another count was; the counts stay what they are.
+    pub(crate) fn resume(&mut self, counting: Option<&Counting>) {
+        if let (Some(counter), Some(counting)) = (&mut self.counter, counting) {
+            counter.macs.resume(counting.issued);
+            counter.execute.copy_from_slice(&counting.execute);
+        }
+    }
+
     /// A cycle begins.
     #[inline]
     pub(crate) fn begin(&mut self, cycle: Cycle) {
@@ -233,6 +247,14 @@ impl EventBuffer {
         }
         self.events.clear();
     }
+}
+
+/// What counting depends on beside the events: commands that were told of earlier.
+#[derive(Clone, Debug)]
+pub(crate) struct Counting {
+    pub issued: Issued,
+    /// Execute commands that wait for their issue, by entry.
+    execute: Box<[RoccCommand]>,
 }
 
 /// Counts events as they occur. What has no events is left 0.

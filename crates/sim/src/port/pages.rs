@@ -4,7 +4,7 @@
 //! cycle: then the arbiter in front of the TLB grants the one that it did not grant last, and the other has to ask again. So the
 //! registers and the arbiter's last grant decide little, but they depend on where every operand really lies. They are not part of a
 //! state; a segment holds the questions to the registers instead, and whoever replays it asks them again, with the operands of his own.
-//! If an answer that matters is another one, the segment does not apply.
+//! If an answer that matters is another one, the segment does not apply. If events are counted, each answer does.
 
 use crate::port::operand_space::{self, PageEvent, PageQuestion, Source};
 
@@ -37,6 +37,8 @@ pub(crate) struct PageRules {
     pub registers: bool,
     /// The clients share a TLB, with an arbiter in front of it.
     pub shared: bool,
+    /// Requests at the TLB are counted: each answer matters, not only to time.
+    pub counted: bool,
 }
 
 /// An answer that time depends on.
@@ -44,7 +46,7 @@ pub(crate) struct PageRules {
 pub(crate) enum Answer {
     /// None does.
     Indifferent,
-    /// A client that does not ask looks whether the register holds its page.
+    /// Whether the register holds the page: a client looks that does not ask, or it is counted.
     Looked(bool),
     /// Both ask; not both have to go to the TLB.
     Passed,
@@ -121,8 +123,13 @@ impl PageRegisters {
         if !question.asks {
             return Answer::Looked(hit);
         }
+        let answer = match question.together {
+            _ if rules.counted => Answer::Looked(hit),
+            true => Answer::Passed,
+            false => Answer::Indifferent,
+        };
         if hit {
-            return if question.together { Answer::Passed } else { Answer::Indifferent };
+            return answer;
         }
         self.coming[client] = Some(page);
         if question.together && writer_missed && rules.shared {
@@ -134,7 +141,7 @@ impl PageRegisters {
             (self.writer_missed, self.grant_before) = (true, self.last_grant);
         }
         self.last_grant = client;
-        if question.together { Answer::Passed } else { Answer::Indifferent }
+        answer
     }
 
     fn flush(&mut self, asks: [bool; CLIENTS]) {

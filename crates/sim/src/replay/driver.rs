@@ -9,13 +9,14 @@ use super::names::Names;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    End, Known, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table, command_name,
+    End, Kept, Known, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
+    command_name,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
-use crate::observation::observer::Observer;
+use crate::observation::observer::{CountedOperation, Observer};
 use crate::parts::canonical::{Canon, Canonical, Survey};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, Source};
@@ -50,6 +51,14 @@ struct Start {
     summary: RunSummary,
     /// Marks passed before.
     marks: usize,
+}
+
+impl Start {
+    /// An operation's counts as a segment from here keeps them.
+    fn from_here(&self, operation: &CountedOperation) -> CountedOperation {
+        let mark = operation.mark.map_or(0, |mark| mark + 1) - self.marks;
+        CountedOperation { mark: Some(mark), start: operation.start - self.summary.cycles, ..*operation }
+    }
 }
 
 /// A program that is run by replay.
@@ -95,7 +104,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         };
         let mut sim = simulation(SymbolicHost::new(host, script.clone(), names));
         sim.machine.tlb.operands = OperandSpace::with_operands();
-        let rules = sim.machine.tlb.page_rules();
+        let rules = PageRules { counted: sim.counting().is_some(), ..sim.machine.tlb.page_rules() };
         Self {
             sim,
             table,
@@ -134,7 +143,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<RunSummary, RunError> {
         self.table.keep_within_limit();
-        if self.simulate(observer, limit, watch, None)? == Halt::Finished {
+        let halt = self.simulate(observer, limit, watch, None);
+        self.sim.tell_counts(observer);
+        if halt? == Halt::Finished {
             return Ok(self.sim.summary());
         }
         let mut place = self.arrive(PageRegisters::default())?;
@@ -209,8 +220,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             }
         };
         // As many items as there are here, and without the questions, which have their answers.
-        let Segment { passed, ref marks, end: ref known, .. } = *segment;
-        Some((Segment { items, passed, marks: marks.clone(), pages: Box::default(), end: known.clone() }, end))
+        let Segment { passed, ref marks, ref counted, end: ref known, .. } = *segment;
+        let (marks, counted, known) = (marks.clone(), counted.clone(), known.clone());
+        Some((Segment { items, passed, marks, counted, pages: Box::default(), end: known }, end))
     }
 
     fn surroundings(&self, place: &Place) -> Surroundings {
@@ -220,8 +232,17 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     /// Lets a known segment pass.
     fn pass(&mut self, segment: &Segment, observer: &mut impl Observer) {
         let start = self.start();
-        for &(cycle, mark) in &segment.marks {
-            observer.mark(start.summary.cycles + cycle, start.marks + mark);
+        let cycles = start.summary.cycles;
+        let mut marks = segment.marks.iter().peekable();
+        for operation in &segment.counted {
+            while let Some(&(cycle, mark)) = marks.next_if(|(cycle, _)| *cycle <= operation.start) {
+                observer.mark(cycles + cycle, start.marks + mark);
+            }
+            let mark = (start.marks + operation.mark.unwrap_or(0)).checked_sub(1);
+            observer.counted(&CountedOperation { mark, start: cycles + operation.start, ..*operation });
+        }
+        for &(cycle, mark) in marks {
+            observer.mark(cycles + cycle, start.marks + mark);
         }
         self.sim.pass(&segment.passed);
         self.sim.host.jump(start.item + segment.items);
@@ -289,7 +310,11 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             return format!("other totals: {:?} instead of {:?}", found.passed, known.passed);
         }
         if before == now {
-            return if sources == others { "other marks or items".into() } else { "other operands at its end".into() };
+            return if sources == others {
+                "other marks, counts or items".into()
+            } else {
+                "other operands at its end".into()
+            };
         }
         let form = |canon: &mut Canon, node: &Node<M>| {
             canon.begin(node.cycle);
@@ -327,9 +352,10 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         // The registers may name operands whose numbers are given to others now.
         self.sim.machine.tlb.set_pages(&place.pages);
         self.sim.machine.tlb.operands.take_events();
-        let mut recorder = Recorder { observer, marks: Vec::new() };
-        let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)))?;
-        let marks = recorder.marks;
+        let mut recorder = Recorder { observer, marks: Vec::new(), counted: Vec::new() };
+        let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)));
+        self.sim.tell_counts(&mut recorder);
+        let (halt, Recorder { marks, counted, .. }) = (halt?, recorder);
 
         let sources = self.sources(place);
         let events = self.sim.machine.tlb.operands.take_events();
@@ -355,6 +381,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             items: self.sim.host.at() - start.item,
             passed: Passed::between(&start.summary, &now),
             marks: marks.iter().map(|&(cycle, mark)| (cycle - start.summary.cycles, mark - start.marks)).collect(),
+            counted: counted.iter().map(|operation| start.from_here(operation)).collect(),
             pages,
             end,
         };
@@ -403,6 +430,9 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         canon.set_pending(groups.pending(sim.host.at()), groups.complete);
         sim.machine.canonical(canon);
         sim.memory.canonical(canon);
+        if let Some(counting) = sim.counting() {
+            counting.issued.canonical(canon);
+        }
         if let Some(survey) = canon.surveyed() {
             table.fields.extend(survey.fields);
         }
@@ -411,7 +441,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let space = std::mem::take(&mut sim.machine.tlb.operands);
         let operands = tags.iter().map(|&tag| space.base(tag)).collect();
         let node = table.intern(canon.key(), canon.bytes(), options.check > 0.0, || {
-            (sim.machine.clone(), sim.memory.clone(), cycle, tags.as_slice().into())
+            let (machine, memory) = (sim.machine.clone(), sim.memory.clone());
+            Kept { machine, memory, cycle, operands: tags.as_slice().into(), counting: sim.counting() }
         });
         sim.machine.tlb.operands = space;
         match node {
@@ -433,7 +464,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let mut machine = node.machine.clone();
         machine.tlb.operands = space;
         machine.tlb.set_pages(&place.pages);
-        self.sim.install(machine, memory);
+        self.sim.install(machine, memory, node.counting.as_ref());
     }
 
     /// By number: where an operand comes from, and where it lies.
@@ -496,6 +527,7 @@ fn may_be_boundary(
 struct Recorder<'o, O> {
     observer: &'o mut O,
     marks: Vec<(Cycle, usize)>,
+    counted: Vec<CountedOperation>,
 }
 
 impl<O: Observer> Observer for Recorder<'_, O> {
@@ -516,5 +548,14 @@ impl<O: Observer> Observer for Recorder<'_, O> {
     fn mark(&mut self, cycle: Cycle, mark: usize) {
         self.marks.push((cycle, mark));
         self.observer.mark(cycle, mark);
+    }
+
+    fn wants_counts(&self) -> bool {
+        self.observer.wants_counts()
+    }
+
+    fn counted(&mut self, operation: &CountedOperation) {
+        self.counted.push(*operation);
+        self.observer.counted(operation);
     }
 }

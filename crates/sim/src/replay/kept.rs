@@ -9,8 +9,17 @@ use crate::parts::values::Timing;
 /// Situations that were simulated, for the next run of the same configuration behind the same memory.
 #[derive(Debug, Default)]
 pub struct ReplayTable {
-    of: Option<(ValidConfig, MemoryModel, u64)>,
+    of: Option<RunsOf>,
     tables: Option<Tables>,
+}
+
+/// Runs that can share a table: of this configuration behind this memory, with this issue interval, and whether events are counted.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RunsOf {
+    pub config: ValidConfig,
+    pub memory: MemoryModel,
+    pub interval: u64,
+    pub counted: bool,
 }
 
 /// The table, by the kind of memory.
@@ -46,23 +55,22 @@ impl ReplayTable {
         }
     }
 
-    /// The table for runs of this configuration behind this memory with this issue interval; emptied if it was one for others.
-    pub(crate) fn of(
-        &mut self,
-        config: &ValidConfig,
-        memory: &MemoryModel,
-        interval: u64,
-        limit: usize,
-    ) -> &mut Tables {
-        let same = self.of.as_ref().is_some_and(|of| of.0 == *config && of.1 == *memory && of.2 == interval);
-        if !same {
-            self.of = Some((config.clone(), *memory, interval));
+    /// The table for these runs; emptied if it was one for others.
+    pub(crate) fn of(&mut self, runs: &RunsOf, limit: usize) -> &mut Tables {
+        if self.of.as_ref() != Some(runs) {
+            self.of = Some(runs.clone());
             self.tables = None;
         }
-        self.tables.get_or_insert_with(|| match memory {
+        let tables = self.tables.get_or_insert_with(|| match runs.memory {
             MemoryModel::Bench(_) => Tables::Bench(Table::new(limit)),
             MemoryModel::Bandwidth(_) => Tables::Bandwidth(Table::new(limit)),
             MemoryModel::Dram(_) | MemoryModel::FireSim(_) | MemoryModel::L2(_) => Tables::None,
-        })
+        });
+        match tables {
+            Tables::Bench(table) => table.set_limit(limit),
+            Tables::Bandwidth(table) => table.set_limit(limit),
+            Tables::None => {}
+        }
+        tables
     }
 }

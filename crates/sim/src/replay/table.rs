@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::host::ScriptItem;
 use crate::machine::Machine;
-use crate::observation::event::Cycle;
+use crate::observation::event::{Counting, Cycle};
+use crate::observation::observer::CountedOperation;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules, PageStep};
@@ -70,6 +71,8 @@ pub(super) struct Segment {
     pub passed: Passed,
     /// Marks that the host comes to: cycle from the start, and how many marks stand before it in the segment.
     pub marks: Box<[(Cycle, usize)]>,
+    /// What is counted between them, if it is: `start` from the start of the segment, and as `mark` how many marks stand before it there.
+    pub counted: Box<[CountedOperation]>,
     /// What the page registers were asked, and the answers that must be the same.
     pub pages: Box<[PageStep]>,
     pub end: End,
@@ -93,12 +96,12 @@ impl Segment {
 
     /// Two recordings of one segment. What the page registers were asked follows from the rest.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let Self { items: _, passed, marks, pages: _, end } = self;
-        *passed == other.passed && *marks == other.marks && *end == other.end
+        let Self { items: _, passed, marks, counted, pages: _, end } = self;
+        *passed == other.passed && *marks == other.marks && *counted == other.counted && *end == other.end
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.pages) + size_of_val(&*self.marks) + 64
+        size_of::<Self>() + size_of_val(&*self.pages) + size_of_val(&*self.marks) + size_of_val(&*self.counted) + 64
     }
 }
 
@@ -114,6 +117,17 @@ pub(super) struct Node<M> {
     pub cycle: Cycle,
     /// The numbers that the machine has for its operands, in their order.
     pub operands: Box<[OperandTag]>,
+    /// What the counting of its next events depends on, if they are counted.
+    pub counting: Option<Counting>,
+}
+
+/// A machine to be kept as a [`Node`].
+pub(super) struct Kept<M> {
+    pub machine: Machine<Timing>,
+    pub memory: M,
+    pub cycle: Cycle,
+    pub operands: Box<[OperandTag]>,
+    pub counting: Option<Counting>,
 }
 
 /// States and segments of one configuration behind one memory.
@@ -214,6 +228,11 @@ impl<M> Table<M> {
         &self.nodes[id as usize]
     }
 
+    /// Bytes that it may take from now on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Empties the table if it has grown beyond its limit. What was a state before is none then.
     pub fn keep_within_limit(&mut self) -> bool {
         let full = self.bytes > self.limit;
@@ -229,7 +248,7 @@ impl<M> Table<M> {
         key: u128,
         form: &[u8],
         compares: bool,
-        make: impl FnOnce() -> (Machine<Timing>, M, Cycle, Box<[OperandTag]>),
+        make: impl FnOnce() -> Kept<M>,
     ) -> Result<NodeId, Collision> {
         if let Some(&id) = self.by_key.get(&key) {
             return match &self.nodes[id as usize].form {
@@ -238,11 +257,11 @@ impl<M> Table<M> {
             };
         }
         let id = self.nodes.len() as NodeId;
-        let (machine, memory, cycle, operands) = make();
+        let Kept { machine, memory, cycle, operands, counting } = make();
         // A machine without values is about as large as its form, several times over: queues are allocated for their capacity.
         self.bytes += size_of::<Node<M>>() + 4 * form.len();
         let form = compares.then(|| form.into());
-        self.nodes.push(Node { key, form, machine, memory, cycle, operands });
+        self.nodes.push(Node { key, form, machine, memory, cycle, operands, counting });
         self.by_key.insert(key, id);
         Ok(id)
     }

@@ -369,8 +369,4 @@ impl<M: MemorySystem<V>, V: Values> MemorySystem<V> for Uncore<M, V> {
     fn memory_mut(&mut self) -> &mut Memory {
         self.memory.memory_mut()
     }
-
-    fn into_memory(self) -> Memory {
-        self.memory.into_memory()
-    }
 }

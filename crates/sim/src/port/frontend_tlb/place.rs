@@ -65,6 +65,6 @@ impl FrontendTlb {
 
     /// How the page registers work.
     pub(crate) fn page_rules(&self) -> PageRules {
-        PageRules { registers: self.page_registers, shared: self.shared() }
+        PageRules { registers: self.page_registers, shared: self.shared(), counted: false }
     }
 }

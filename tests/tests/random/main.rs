@@ -1,0 +1,5 @@
+//! What is true of random programs.
+
+mod configurations;
+mod illegal;
+mod programs;
