@@ -116,6 +116,12 @@ impl FrontEnd {
         self.raw.enq_ready(false)
     }
 
+    /// The blocks of weights that the unrollers' execute parts stand at.
+    #[inline]
+    pub(crate) fn weight_blocks(&self) -> [[u16; 4]; 2] {
+        [self.matmul.weight_block(), self.conv.as_ref().map_or([0; 4], LoopConv::weight_block)]
+    }
+
     /// The command offered to a controller.
     #[inline]
     pub fn issue(&self, unit: Unit) -> Option<IssuedCmd> {

@@ -51,7 +51,7 @@ fn a_field_that_is_left_out_is_missed() {
     let is_missed = |field: &'static str, fields: &mut BTreeSet<&'static str>| {
         programs.iter().zip(&plain).any(|((setting, programs), plain)| {
             let table = &mut ReplayTable::new();
-            let mut differs = |items: &[StreamItem], plain| {
+            let mut differs = |items: &[StreamItem], plain: &_| {
                 // In a state that no machine is ever in, arithmetic may fail.
                 let run = catch_unwind(AssertUnwindSafe(|| setting.run(items, Some((options(field), &mut *table)))));
                 run.map_or(true, |result| end(result) != *plain)

@@ -116,6 +116,13 @@ impl Canonical for LoopConv {
 }
 
 impl LoopConv {
+    /// The block of weights that the execute part stands at.
+    #[inline]
+    pub(crate) fn weight_block(&self) -> [u16; 4] {
+        let KernelPosition { krow, kcol, kch, och } = self.ex.kernel;
+        [krow, kcol, kch, och]
+    }
+
     /// Commands that wait at the input, oldest first.
     pub(crate) fn queued(&self) -> impl Iterator<Item = &GemminiCmd> {
         self.input.iter()

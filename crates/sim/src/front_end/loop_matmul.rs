@@ -143,6 +143,13 @@ impl Canonical for LoopMatmul {
 }
 
 impl LoopMatmul {
+    /// The block of weights that the execute part stands at.
+    #[inline]
+    pub(crate) fn weight_block(&self) -> [u16; 4] {
+        let ExecuteUnit { j, k, .. } = self.ex;
+        [j, k, 0, 0]
+    }
+
     /// Commands that wait at the input, oldest first.
     pub(crate) fn queued(&self) -> impl Iterator<Item = &GemminiCmd> {
         self.input.iter()

@@ -23,7 +23,7 @@ use crate::memories::accumulator_mem::{AccumulatorReadResp, ReadoutRequest, iexp
 use crate::memories::normalizer::NormalizedOutput;
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::observation::event::Port;
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};
@@ -50,13 +50,19 @@ enum Units<V: Values> {
 }
 
 /// A build with fewer units than columns.
-#[derive(Clone, Debug, Canonical)]
+#[derive(Clone, Debug)]
 struct SharedUnits<V: Values> {
     units: ScaleUnits,
     /// Row of each entry, and whether its activation needs a norm unit.
     rows: [Option<(AccumulatorScaleResp<V>, bool)>; ENTRIES],
-    #[canon(skip = "constant")]
     policy: [u8; 1 << ENTRIES],
+}
+
+impl<V: Values> Canonical for SharedUnits<V> {
+    fn canonical(&self, canon: &mut Canon) {
+        let Self { units, rows, policy: _ } = self;
+        units.canonical_with(rows, canon);
+    }
 }
 
 /// The unit.
@@ -90,11 +96,9 @@ impl<V: Values> AccumulatorScale<V> {
         let units = match config.acc_scale_args.map(|args| args.units) {
             Some(UnitCount::Count(count)) => {
                 let others = (count as usize).saturating_sub(NORM_UNITS);
-                Units::Shared(Box::new(SharedUnits {
-                    units: ScaleUnits::grouped(NORM_UNITS, others, dim, latency as usize),
-                    rows: [None; ENTRIES],
-                    policy: assignment_policy(count),
-                }))
+                let policy = assignment_policy(count);
+                let units = ScaleUnits::grouped(NORM_UNITS, others, dim, latency as usize, &policy);
+                Units::Shared(Box::new(SharedUnits { units, rows: [None; ENTRIES], policy }))
             }
             Some(UnitCount::PerColumn) | None => Units::PerColumn(Pipeline::new(latency)),
         };

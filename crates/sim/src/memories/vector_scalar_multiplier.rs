@@ -22,7 +22,7 @@
 use pollux_isa::config::{ScaleArgs, ScaleUnits as UnitCount};
 
 use crate::memories::scale_units::{ENTRIES, ScaleUnits};
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
 use crate::parts::row::ByteMask;
@@ -99,11 +99,22 @@ pub struct VectorScalarMultiplierResp<R> {
 /// Multiplies the first `dim` elements of a row.
 pub type ScaleRow<R> = fn(row: &mut R, dim: usize, scale: u32);
 
-#[derive(Clone, Debug, Canonical)]
+#[derive(Clone, Debug)]
 enum Scaler<R> {
     Wire,
     PerColumn(Pipeline<VectorScalarMultiplierResp<R>>),
     Shared { units: ScaleUnits, rows: [Option<VectorScalarMultiplierResp<R>>; ENTRIES], identity: u32 },
+}
+
+impl<R: Canonical> Canonical for Scaler<R> {
+    fn canonical(&self, canon: &mut Canon) {
+        match self {
+            Self::Wire => {}
+            Self::PerColumn(pipeline) => pipeline.canonical(canon),
+            Self::Shared { units, rows, identity: _ } if canon.scaled_loads() => units.canonical_with(rows, canon),
+            Self::Shared { units, rows, identity: _ } => units.canonical_of_whole(rows, canon),
+        }
+    }
 }
 
 /// Queue, input register and scaler. `R` is the row type of the path.

@@ -64,6 +64,8 @@ pub(crate) struct Canon {
     matrix: (u8, u8),
     /// The loop commands that are on their way to the unrollers.
     ahead: LoopsAhead,
+    /// Loads may have a scale other than the identity.
+    scaled_loads: bool,
     survey: Option<Box<Survey>>,
 }
 
@@ -112,6 +114,7 @@ impl Default for Canon {
             requests: Vec::new(),
             matrix: (0, 1),
             ahead: LoopsAhead::default(),
+            scaled_loads: true,
             survey: None,
         }
     }
@@ -141,6 +144,16 @@ impl Canon {
     /// The cycle of the state.
     pub fn now(&self) -> Cycle {
         self.now
+    }
+
+    /// Whether any load of the program, before or after this state, may have a scale other than the identity.
+    pub fn set_scaled_loads(&mut self, scaled: bool) {
+        self.scaled_loads = scaled;
+    }
+
+    /// Whether any load may have a scale other than the identity.
+    pub fn scaled_loads(&self) -> bool {
+        self.scaled_loads
     }
 
     /// Watches the fields from now on.

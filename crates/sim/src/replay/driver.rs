@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pollux_isa::ValidConfig;
 
 use super::names::Names;
-use super::script::{LoopGroups, belongs_to_loop, is_replayable, starts_loop};
+use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
     End, Kept, Known, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
@@ -30,6 +30,8 @@ const SHORTEST: u64 = 100;
 const LEVELS: (u32, u32) = (3, 4);
 /// After so many boundaries without a known segment half of the boundaries at single commands are given up.
 const PATIENCE: u32 = 16;
+/// Cycles between two boundaries inside an unrolled loop, at least. Each state takes some 20 KiB.
+const LOOP_SPACING: u64 = 2000;
 /// Hops between two looks of who watches a run.
 const WATCH_HOPS: u64 = 1 << 12;
 
@@ -51,6 +53,13 @@ struct Start {
     summary: RunSummary,
     /// Marks passed before.
     marks: usize,
+}
+
+/// Where a known segment ends.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    item: usize,
+    cycle: Cycle,
 }
 
 impl Start {
@@ -102,6 +111,8 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             identity: config.mvin_scale_args.as_ref().map(|args| args.identity.to_bits()),
             request: u64::from(config.dma_maxbytes.max(config.beat_bytes())).next_power_of_two(),
         };
+        let mut canon = Canon::default();
+        canon.set_scaled_loads(scales_loads(config, &script, names.identity));
         let mut sim = simulation(SymbolicHost::new(host, script.clone(), names));
         sim.machine.tlb.operands = OperandSpace::with_operands();
         let rules = PageRules { counted: sim.counting().is_some(), ..sim.machine.tlb.page_rules() };
@@ -113,7 +124,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             options,
             names,
             rules,
-            canon: Canon::default(),
+            canon,
             tags: Vec::new(),
             totals: ReplayTotals::default(),
             level: LEVELS.0,
@@ -284,7 +295,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
         debug_assert_eq!(self.table.node(place.node).operands.len(), place.operands.len());
-        let until = self.sim.host.at() + known.items;
+        let until = Until { item: self.sim.host.at() + known.items, cycle: self.sim.cycle() + known.passed.cycles };
         let (found, end) = self.segment(place, observer, limit, watch, Some(until))?;
         self.totals.checked += 1;
         match found {
@@ -335,14 +346,14 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
 
 /// Simulating.
 impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
-    /// Simulates to a boundary, or to item `until`, and tells what happened and where that leads. What breaks a rule of the RTL is not told.
+    /// Simulates to a boundary, or to a known one, and tells what happened and where that leads. What breaks a rule of the RTL is not told.
     fn segment(
         &mut self,
         place: &Place,
         observer: &mut impl Observer,
         limit: Cycle,
         watch: &mut Watch<'_>,
-        until: Option<usize>,
+        until: Option<Until>,
     ) -> Result<(Option<Segment>, Option<Place>), RunError> {
         let start = self.start();
         self.sim.host.begin(self.tags.iter().copied());
@@ -388,32 +399,43 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         Ok((Some(segment), place))
     }
 
-    /// Simulates to a boundary: the first one after item `from`, or that at item `until`; without a segment to the first command.
+    /// Simulates to a boundary: the first one after item `from`, or a known one; without a segment to the first command.
     fn simulate(
         &mut self,
         observer: &mut impl Observer,
         limit: Cycle,
         watch: &mut Watch<'_>,
-        segment: Option<(usize, Option<usize>)>,
+        segment: Option<(usize, Option<Until>)>,
     ) -> Result<Halt, RunError> {
         let (from, until) = segment.map_or((None, None), |(from, until)| (Some(from), until));
         let Self { sim, script, options, names, level, .. } = self;
         let begin = sim.cycle();
+        let spacing = if options.every_command { SHORTEST } else { LOOP_SPACING };
+        let mut block = None;
         // The item that was judged last, and the judgement.
         let mut judged = (usize::MAX, false);
         sim.advance(observer, limit, watch, |sim| {
             tell_operands(sim);
             let at = sim.host.at();
+            if let Some(until) = until {
+                return at >= until.item && sim.cycle() >= until.cycle;
+            }
+            if from.is_some() && sim.cycle() - begin >= spacing && waits(sim, script.get(at)) {
+                let before = block.replace(sim.machine.front.weight_blocks());
+                if before.is_some() && before != block {
+                    return true;
+                }
+            }
             if judged.0 != at {
                 let boundary = match from {
                     // Whatever comes first: nothing has happened yet.
                     None => matches!(script.get(at), Some(ScriptItem::Command(_))),
-                    Some(from) => from != at && may_be_boundary(script, at, until, options, *names, *level),
+                    Some(from) => from != at && may_be_boundary(script, at, options, *names, *level),
                 };
                 judged = (at, boundary);
             }
             let crowded = from.is_some() && sim.host.operands.len() >= MOST_NEW && from != Some(at);
-            let long = from.is_none() || until.is_some() || options.every_command || sim.cycle() - begin >= SHORTEST;
+            let long = from.is_none() || options.every_command || sim.cycle() - begin >= SHORTEST;
             (judged.1 && long || crowded) && sim.accepts_command()
         })
     }
@@ -424,6 +446,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         sim.settle();
         let cycle = sim.cycle();
         canon.begin(cycle);
+        canon.scaled_loads().canonical(canon);
         if let Some(field) = options.drop_field {
             canon.survey(Survey { dropped: Some(field), ..Survey::default() });
         }
@@ -506,19 +529,21 @@ fn tell_operands<H: Host, M: ReplayableMemory>(sim: &mut Simulation<SymbolicHost
     }
 }
 
-/// Whether a boundary may be where the command of an item is accepted.
-fn may_be_boundary(
-    script: &[ScriptItem],
-    at: usize,
-    until: Option<usize>,
-    options: &ReplayOptions,
-    names: Names,
-    level: u32,
+/// Whether the host waits with its next item until the accelerator has made room, or is idle: it has no state then but its place.
+fn waits<H: Host, M: ReplayableMemory>(
+    sim: &Simulation<SymbolicHost<H>, M, Timing>,
+    next: Option<&ScriptItem>,
 ) -> bool {
-    let Some(ScriptItem::Command(cmd)) = script.get(at) else { return false };
-    if let Some(until) = until {
-        return at == until;
+    match next {
+        Some(ScriptItem::Command(_)) => sim.host.present().is_some() && !sim.machine.front.cmd_ready(),
+        Some(ScriptItem::Fence | ScriptItem::Work(_)) => sim.host.idle_cycles().is_none(),
+        _ => false,
     }
+}
+
+/// Whether a boundary may be where the command of an item is accepted.
+fn may_be_boundary(script: &[ScriptItem], at: usize, options: &ReplayOptions, names: Names, level: u32) -> bool {
+    let Some(ScriptItem::Command(cmd)) = script.get(at) else { return false };
     let chosen = || !belongs_to_loop(cmd) && command_name(cmd, names).trailing_zeros() >= level;
     options.every_command || starts_loop(cmd) || chosen()
 }

@@ -117,6 +117,29 @@ pub(super) struct LoopGroups {
     pub complete: [bool; 2],
 }
 
+/// Whether any load of a script may have a scale other than this one, which passes rows on as they are.
+pub(super) fn scales_loads(config: &GemminiConfig, script: &[ScriptItem], identity: Option<u32>) -> bool {
+    let Some(identity) = identity else { return false };
+    // Channels that have been given this scale. The unroller of convolutions configures those that it loads by.
+    let mut channels = [false; 3];
+    script.iter().any(|item| {
+        let ScriptItem::Command(cmd) = item else { return false };
+        match (cmd.funct, Command::from_rocc(config, *cmd)) {
+            (_, Some(Command::ConfigLd(c))) => {
+                if let Some(channel) = channels.get_mut(usize::from(c.state_id)) {
+                    *channel = true;
+                }
+                c.scale.0 != identity
+            }
+            (funct::LOAD_CMD, _) => !channels[0],
+            (funct::LOAD2_CMD, _) => !channels[1],
+            (funct::LOAD3_CMD, _) => !channels[2],
+            (funct::LOOP_WS, _) => channels != [true; 3],
+            _ => false,
+        }
+    })
+}
+
 /// The functions that configure a loop, and the one that starts it.
 const GROUPS: [(u32, u8); 2] = [
     (

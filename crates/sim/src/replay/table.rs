@@ -203,6 +203,11 @@ pub(super) fn command_name(cmd: &RoccCommand, names: Names) -> u128 {
 /// Behind the last item.
 const END: u128 = u128::MAX;
 
+/// The name of a stretch of an unrolled loop in which the host waits with this item, from a state of this name.
+fn waiting_name(name: u128, next: Option<&ScriptItem>) -> u128 {
+    extend(name, END - 1 - u128::from(matches!(next, Some(ScriptItem::Command(_)))))
+}
+
 impl<M> Table<M> {
     pub fn new(limit: usize) -> Self {
         Self {
@@ -279,9 +284,14 @@ impl<M> Table<M> {
         };
         let mut name = self.nodes[node as usize].key;
         let mut bases = operands.to_vec();
+        if let Some(known) = self.segments.get(&waiting_name(name, script.first()))
+            && let Some((fit, pages)) = fits(known, &bases)
+        {
+            return Some(Known { segment: &known[fit], items: 0, operands: bases, pages });
+        }
         for (i, item) in script.iter().enumerate() {
             if i > 0
-                && matches!(item, ScriptItem::Command(_))
+                && !matches!(item, ScriptItem::Nothing | ScriptItem::Mark)
                 && let Some(known) = self.segments.get(&name)
                 && let Some((fit, pages)) = fits(known, &bases)
             {
@@ -318,6 +328,8 @@ impl<M> Table<M> {
         }
         if segment.end == End::Finished {
             name = extend(name, END);
+        } else if segment.items == 0 {
+            name = waiting_name(name, script.first());
         }
         let known = self.segments.entry(name).or_default();
         match known.iter().find(|s| s.applies(at, &bases).is_some()) {
