@@ -112,7 +112,7 @@ fn programs_without_an_end_are_stopped_with_what_everybody_waits_for() {
         FENCE,
         0x0000_006f,
     ];
-    assert!(matches!(self::ending(&stuck).0, Ending::Board(_)), "it is illegal");
+    assert!(matches!(ending(&stuck).0, Ending::Board(_)), "it is illegal");
     let mut soc = system_with(&stuck, Policy::all(Action::Ignore));
     let ending = soc.run(LIMIT);
     let text = soc.describe(&ending);
