@@ -557,7 +557,7 @@ fn a_file_says_which_fields_it_gives() {
     assert!(header.fields_read().contains(&"sp_capacity") && header.fields_assumed().contains(&"acc_banks"));
     let whole = ConfigFile::parse(&GemminiConfig::default16().to_toml_string().unwrap()).unwrap();
     // An optional field that is absent is absent from the hardware, and the present layout need not be said.
-    assert_eq!(whole.fields_assumed(), ["acc_sub_banks", "mvin_scale_acc_args", "command_layout"]);
+    assert_eq!(whole.fields_assumed(), ["acc_sub_banks", "mvin_scale_acc_args", "command_layout", "revision"]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub struct CycleArguments {
     /// `bandwidth[:latency=,bytes=,cycles=,outstanding=]`,
     /// `dram[:type=ddr3|lpddr3,clock_mhz=,outstanding=,l2_kib=,l2_ways=,l2_hit=]`,
     /// `firesim[:l2_kib=,l2_ways=,l2_hit=,l2_requests=,bus_bytes=,llc_kib=,llc_ways=,llc_port=,llc_misses=]` or
-    /// `l2[:l2_kib=,l2_ways=,latency=,bytes=,warm=]`.
+    /// `l2[:l2_kib=,l2_ways=,type=fixed|ddr3|lpddr3|firesim,latency=,bytes=,warm=]`.
     #[arg(long, value_name = "KIND", default_value = "bench", requires = "cycles")]
     pub memory: MemoryModel,
     /// Cycles from one command of the host to the next, at least.

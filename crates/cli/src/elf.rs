@@ -1,13 +1,14 @@
 //! Programs for the RISC-V core: ELF files.
 //!
 //! * [`arguments`]: options that only they have;
-//! * [`run`]: running one, with its console and its files;
+//! * [`run`]: running one, with its console and its files; [`cycles`]: the same on the whole system, with its cycles;
 //! * [`profile`]: instructions and commands by function;
 //! * [`spike_log`]: logs in the forms of riscv-isa-sim;
 //! * [`listing`]: its code, or the commands of a run, as text;
 //! * [`recording`]: its commands as a program for the accelerator alone.
 
 pub mod arguments;
+pub mod cycles;
 pub mod listing;
 pub mod profile;
 pub mod recording;

@@ -39,6 +39,11 @@ impl Given {
         if flags.is_empty() { Ok(()) } else { Err(Failure::Usage(format!("{}: {reason}", flags.join(", ")))) }
     }
 
+    /// An argument is given.
+    pub fn has(&self, argument: &str) -> bool {
+        self.0.iter().any(|id| id == argument)
+    }
+
     /// The flags of those of the arguments that are given.
     fn flags(&self, arguments: &[&str]) -> Vec<String> {
         let given = arguments.iter().filter(|argument| self.0.iter().any(|id| id == *argument));

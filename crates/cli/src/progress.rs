@@ -81,6 +81,11 @@ impl Cycles {
         self.bar.set_message(counted(cycle, "cycle"));
     }
 
+    /// Takes the line away while something else is printed.
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
     /// The run is over.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

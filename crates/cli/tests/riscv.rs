@@ -199,3 +199,115 @@ fn the_examples_build_with_the_compiler() {
     make("clean");
     assert_eq!(make("run").matches(": 0 wrong elements").count(), 2);
 }
+
+const PLAIN: &str = "";
+
+/// A run of a committed program on the whole system.
+fn with_cycles(workspace: &Workspace, program: &str, options: &str) -> Value {
+    let run = workspace.pollux(&format!("run programs/riscv/{program}.elf --cycles --json {options}"));
+    assert_eq!(run.code, 0, "{program} {options}: {}", run.stderr);
+    run.json()
+}
+
+#[test]
+fn programs_do_on_the_whole_system_what_they_do_without_time() {
+    let workspace = Workspace::new();
+    let without_digits = |text: &Value| text.as_str().expect("text").replace(|c: char| c.is_ascii_digit(), "");
+    for program in ["copy", "matmul"] {
+        let values = workspace.pollux(&format!("run programs/riscv/{program}.elf --json")).json();
+        let cycles = with_cycles(&workspace, program, PLAIN);
+        for field in ["exit_code", "commands", "config"] {
+            assert_eq!(cycles[field], values[field], "{program}: {field}");
+        }
+        assert_eq!(without_digits(&cycles["stdout"]), without_digits(&values["stdout"]), "{program}");
+        let number = |field: &str| cycles[field].as_u64().expect("a number");
+        assert!(number("cycles") > number("instructions") && number("instructions") > 1000, "{cycles}");
+        assert!((1..number("cycles")).contains(&number("gemmini_busy_cycles")), "{cycles}");
+        assert_eq!(cycles["model"], "cycles");
+    }
+    // The console goes to the standard output as the program writes it, what Pollux says to the standard error.
+    let run = workspace.pollux("run programs/riscv/matmul.elf --cycles");
+    assert_eq!(run.code, 0);
+    assert!(run.stdout.starts_with("matmul: 0 wrong elements\ncycles: "), "{}", run.stdout);
+    assert!(run.stderr.starts_with("exit code 0, ") && run.stderr.contains("Gemmini busy in "), "{}", run.stderr);
+}
+
+#[test]
+fn the_memory_behind_the_l2_can_be_chosen() {
+    let workspace = Workspace::new();
+    let cycles = |options: &str| with_cycles(&workspace, "copy", options)["cycles"].as_u64().expect("a number");
+    let default = cycles(PLAIN);
+    assert_eq!(cycles("--memory l2:latency=40,bytes=8"), default);
+    assert!(cycles("--memory l2:warm=1") < default && default < cycles("--memory l2:latency=100"));
+    let [ddr3, lpddr3, firesim] = ["ddr3", "lpddr3", "firesim"].map(|kind| cycles(&format!("--memory l2:type={kind}")));
+    assert!(ddr3 < lpddr3 && ddr3 != default && firesim != default, "{ddr3} {lpddr3} {firesim}");
+    let document = with_cycles(&workspace, "copy", "--memory l2:type=firesim,llc_kib=1024");
+    assert_eq!(document["memory"], "l2:type=firesim,llc_kib=1024");
+}
+
+#[test]
+fn cycles_are_counted_by_function() {
+    let workspace = Workspace::new();
+    let document = with_cycles(&workspace, "matmul", "--symbols");
+    let functions = document["symbols"].as_array().expect("functions");
+    let total = |field: &str| functions.iter().filter_map(|f| f[field].as_u64()).sum::<u64>();
+    let number = |field: &str| document[field].as_u64().expect("a number");
+    assert_eq!((total("instructions"), total("commands")), (number("instructions"), 8));
+    assert_eq!(total("cycles"), number("cycles"));
+    assert_eq!(functions[0]["function"], "wrong", "the busiest comes first");
+}
+
+#[test]
+fn a_run_with_cycles_is_stopped_at_its_limit_with_what_everybody_waits_for() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("run programs/riscv/copy.elf --cycles --limit 2500");
+    assert_eq!(run.code, 4);
+    for part in ["after 2500 cycles, at pc main+0x", "\n  core: ", "\n  Gemmini: ", "raise the limit"] {
+        assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+    }
+    let document = workspace.pollux("run programs/riscv/copy.elf --cycles --limit 2500 --json").json();
+    assert_eq!((&document["exit_code"], &document["simulated_cycles"]), (&json!(4), &json!(2500)));
+}
+
+#[test]
+fn what_is_wrong_with_a_program_is_said_with_cycles_too() {
+    let workspace = Workspace::new();
+    let run = workspace.pollux("run programs/riscv/matmul.elf --cycles --config small4");
+    assert!(run.code == 3 && run.stderr.contains("compiled for DIM = 16"), "{}", run.stderr);
+    let run = workspace.pollux("run programs/riscv/copy.elf --cycles --params small4");
+    assert_eq!(run.code, 4);
+    assert!(run.stderr.contains("pc main+0x") && run.stderr.contains("compiled for a larger array"), "{}", run.stderr);
+    let run = workspace.pollux("run programs/riscv/copy.elf --cycles --config dim32");
+    assert_eq!(run.code, 0);
+    assert!(run.stderr.contains("warning: every config_ld says block_stride = 16"), "{}", run.stderr);
+    // A request to memory has more bytes than a line of the L2.
+    workspace.write("wide.toml", "base = \"default16\"\ndma_maxbytes = 128\ndma_buswidth = 128\n");
+    let run = workspace.pollux("run programs/riscv/copy.elf --cycles --config wide.toml");
+    assert!(run.code == 3 && run.stderr.contains("dma_maxbytes"), "{}", run.stderr);
+}
+
+#[test]
+fn options_that_mean_nothing_on_the_whole_system_are_refused() {
+    let workspace = Workspace::new();
+    for (options, reason) in [
+        ("--memory bench", "choose `l2`"),
+        ("--memory l2:latency=1,type=ddr3", "`latency` is no parameter"),
+        ("--no-values", "needs them"),
+        ("--interval 2", "sends each command"),
+        ("--processor rocket", "sends each command"),
+        ("--page-walk 9", "physical addresses"),
+        ("--trace x.csv", "pollux import"),
+        ("--commands x.csv", "pollux import"),
+        ("--report text", "pollux import"),
+        ("--energy horowitz45-lpddr4", "pollux import"),
+        ("--no-replay", "nothing is replayed"),
+        ("--instructions 5", "--limit counts cycles"),
+        ("--spike-log x.log", "without --cycles"),
+        ("--misaligned", "traps"),
+        ("--expect", "no buffers"),
+    ] {
+        let run = workspace.pollux(&format!("run programs/riscv/copy.elf --cycles {options}"));
+        assert_eq!(run.code, 2, "{options}: {}", run.stderr);
+        assert!(run.stderr.contains(reason), "{options}: {}", run.stderr);
+    }
+}

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use pollux_isa::config::LOAD_STATES;
 use pollux_isa::fields::{ConfigLd, ConfigSt, MoveOperands};
+use pollux_isa::legality::Checker;
 use pollux_isa::stream::StreamItem;
-use pollux_isa::{AddressLayout, Command, GemminiConfig, RoccCommand};
+use pollux_isa::{AddressLayout, Command, GemminiConfig, RoccCommand, ValidConfig};
 use pollux_memory::RangeSet;
 
 use crate::machine::DRAM_MASK;
@@ -277,29 +278,96 @@ impl StreamChecker<'_> {
     }
 
     fn command(&mut self, unroller: &mut Unroller, command: &RoccCommand) -> Result<(), ExecError> {
-        let Some(decoded) = Command::from_rocc(self.config, *command) else { return self.primitive(None, command) };
-        match unroller.accept(&decoded) {
-            Accepted::PassedThrough => self.primitive(Some(&decoded), command),
-            Accepted::Configured | Accepted::NeverCompletes => Ok(()),
-            Accepted::Loop(unrolled) => {
-                // No legal loop is longer; the models say what they make of one.
-                let limit = self.monitor.max_loop_commands() as usize;
-                for (step, unrolled) in (0..).zip(unrolled.take(limit)) {
-                    self.monitor.begin_step(step, unrolled.command);
-                    self.primitive(Some(&unrolled.command), command)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn primitive(&mut self, command: Option<&Command>, host: &RoccCommand) -> Result<(), ExecError> {
         let Self { config, mapped, walk, races, monitor } = self;
-        walk.command(config, command, host, &mut |rows| {
+        rows_of(config, unroller, walk, monitor, command, &mut |rows, monitor| {
             report_rows(config.paddr_bits, mapped, rows, monitor)?;
             races.access(rows, monitor);
             Ok(())
         })
+    }
+}
+
+/// Gives the rows that a command of the host touches, loops unrolled, to `visit`.
+fn rows_of(
+    config: &GemminiConfig,
+    unroller: &mut Unroller,
+    walk: &mut AccessWalk,
+    monitor: &mut Monitor,
+    command: &RoccCommand,
+    visit: &mut impl FnMut(MemoryRows, &mut Monitor) -> Result<(), ExecError>,
+) -> Result<(), ExecError> {
+    let mut primitive = |primitive: Option<&Command>, monitor: &mut Monitor| {
+        walk.command(config, primitive, command, &mut |rows| visit(rows, monitor))
+    };
+    let Some(decoded) = Command::from_rocc(config, *command) else { return primitive(None, monitor) };
+    match unroller.accept(&decoded) {
+        Accepted::PassedThrough => primitive(Some(&decoded), monitor),
+        Accepted::Configured | Accepted::NeverCompletes => Ok(()),
+        Accepted::Loop(unrolled) => {
+            // No legal loop is longer; the models say what they make of one.
+            let limit = monitor.max_loop_commands() as usize;
+            for (step, unrolled) in (0..).zip(unrolled.take(limit)) {
+                monitor.begin_step(step, unrolled.command);
+                primitive(Some(&unrolled.command), monitor)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Checks a stream command by command as it is sent: what is illegal, and accesses to main memory that is not there. A model with
+/// time asks it, as nobody knows what comes next. Rows never written and races need more than that.
+#[derive(Clone, Debug)]
+pub struct CommandMonitor {
+    config: ValidConfig,
+    mapped: RangeSet,
+    checker: Checker,
+    unroller: Unroller,
+    walk: AccessWalk,
+    monitor: Monitor,
+    commands: u64,
+}
+
+impl CommandMonitor {
+    /// A stream from reset on, for a program with memory at these addresses.
+    pub fn new(config: ValidConfig, mapped: RangeSet, policy: Policy) -> Self {
+        Self {
+            checker: Checker::new(&config),
+            unroller: Unroller::new(&config),
+            walk: AccessWalk::new(&config),
+            monitor: Monitor::new(policy),
+            config,
+            mapped,
+            commands: 0,
+        }
+    }
+
+    /// Checks the next command.
+    ///
+    /// # Errors
+    /// What the policy makes an error.
+    pub fn check(&mut self, command: &RoccCommand) -> Result<(), ExecError> {
+        let Self { config, mapped, checker, unroller, walk, monitor, commands } = self;
+        monitor.begin_command(*commands, *command);
+        *commands += 1;
+        if monitor.checks_legality() {
+            for illegality in checker.check(*command) {
+                monitor.report(Issue::Illegal(illegality))?;
+            }
+        }
+        rows_of(config, unroller, walk, monitor, command, &mut |rows, monitor| {
+            report_rows(config.paddr_bits, mapped, rows, monitor)
+        })
+    }
+
+    /// What the policy made warnings, the first of them.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        self.monitor.warnings()
+    }
+
+    /// The number of all warnings.
+    pub fn warning_count(&self) -> u64 {
+        self.monitor.warning_count()
     }
 }
 

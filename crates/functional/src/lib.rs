@@ -8,7 +8,7 @@
 //! * [`unroll`]: LOOP_WS and LOOP_CONV_WS as sequences of primitive commands (usable without the model);
 //! * [`local_memory`]: scratchpad and accumulator;
 //! * `load_controller`, `execute_controller`, `store_controller`: what the three command classes do;
-//! * [`accesses`]: which bytes of main memory commands touch, and whether they may ([`check_accesses`]);
+//! * [`accesses`]: which bytes of main memory commands touch, and whether they may ([`check_accesses`], [`CommandMonitor`]);
 //! * [`counts`]: multiply-accumulates, bytes, commands and the normalizer's divisions.
 //!
 //! ```
@@ -39,7 +39,7 @@ pub mod policy;
 mod store_controller;
 pub mod unroll;
 
-pub use accesses::{AccessWalk, AccessWarnings, MemoryRows, check_accesses};
+pub use accesses::{AccessWalk, AccessWarnings, CommandMonitor, MemoryRows, check_accesses};
 pub use counts::{CommandCounts, Counts, Divisions};
 pub use local_memory::LocalMemory;
 pub use model::FunctionalModel;

@@ -2,61 +2,32 @@
 
 use std::ops::Range;
 
-use pollux_functional::{Action, ExecError, FunctionalModel, Policy};
-use pollux_isa::config::Opcode;
-use pollux_isa::{Command, LayoutTranslator, RoccCommand, RoccInstruction, ValidConfig};
+use pollux_functional::{Action, FunctionalModel, Policy};
+use pollux_isa::{Command, RoccCommand, RoccInstruction, ValidConfig};
 use pollux_memory::Memory;
-use thiserror::Error;
 
 use crate::bus::{AccessFault, Bus, NoAccelerator};
 use crate::counters::Counters;
-use crate::evidence::Evidence;
-use crate::htif::{HostError, Htif};
+use crate::htif::Htif;
+use crate::port::{BoardError, CommandPort};
 use crate::ram::RamPort;
 use crate::recording::Recorder;
 
 /// Memory of a machine that nothing else is said about: 2 GiB from 0x8000_0000 on, as in riscv-isa-sim.
 pub const DEFAULT_RAM: Range<u64> = 0x8000_0000..0x1_0000_0000;
 
-/// Why the board stops the core.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum BoardError {
-    /// Gemmini does not define the command.
-    #[error(transparent)]
-    Gemmini(#[from] ExecError),
-    /// The program is for an older Gemmini.
-    #[error(
-        "loop_conv_ws_config_4 has input and weight strides of 0, as programs for a Gemmini before June 2023 send it: their loop commands have another layout; set command_layout = \"march_2023\" in the configuration (a TOML file with base = \"default16\")"
-    )]
-    Older,
-    /// The core waits for what never comes.
-    #[error(
-        "the instruction asks for a result of function {0} (xd is set), which has none: the core would wait for ever; only the counter (126) has one"
-    )]
-    NoResult(u8),
-    /// The host does not know the request.
-    #[error(transparent)]
-    Host(#[from] HostError),
-}
-
 /// Memory, accelerator and host around a core. A command is done when the core has sent it.
 #[derive(Debug, Clone)]
 pub struct Board {
     ram: RamPort,
     gemmini: FunctionalModel,
-    opcode: Opcode,
     counters: Counters,
-    /// Behind it commands have the present layout.
-    layout: LayoutTranslator,
+    /// The way of commands to the accelerator.
+    pub(crate) port: CommandPort,
     /// The host's side of the program.
     pub htif: Htif,
     /// The command stream so far, if it is recorded.
     pub(crate) recorder: Option<Recorder>,
-    /// The last command.
-    pub(crate) last_command: Option<RoccCommand>,
-    pub(crate) evidence: Evidence,
-    /// Whether illegal commands are errors.
-    is_strict: bool,
     pub(crate) error: Option<BoardError>,
     /// The core is to stop: the program has ended, or there is an error.
     stops: bool,
@@ -68,15 +39,11 @@ impl Board {
         memory.map(ram.clone());
         Self {
             ram: RamPort::new(ram),
-            opcode: config.opcodes,
             counters: Counters::new(&config),
-            layout: LayoutTranslator::new(&config),
+            port: CommandPort::new(&config, policy.illegal == Action::Error),
             gemmini: FunctionalModel::with_policy(config, memory, policy),
             htif,
             recorder: None,
-            last_command: None,
-            evidence: Evidence::default(),
-            is_strict: policy.illegal == Action::Error,
             error: None,
             stops: false,
         }
@@ -125,27 +92,22 @@ impl Bus for Board {
     }
 
     fn rocc(&mut self, instruction: RoccInstruction, command: RoccCommand) -> Result<Option<u64>, NoAccelerator> {
-        if instruction.opcode != self.opcode {
-            return Err(NoAccelerator);
-        }
-        let command = self.layout.translate(command);
-        self.last_command = Some(command);
+        let sent = self.port.send(instruction, command)?;
+        let command = sent.command;
         if let Some(recorder) = &mut self.recorder {
             recorder.command(command, self.gemmini.memory());
         }
-        let decoded = Command::from_rocc(self.gemmini.config(), command);
-        decoded.iter().for_each(|command| self.evidence.note(command));
-        if self.evidence.is_older() && self.is_strict {
-            self.stop(BoardError::Older);
-        } else if let Err(error) = self.gemmini.execute(&command) {
-            self.stop(error.into());
+        let checked = self.port.check(instruction, &sent);
+        // A program for an older Gemmini should not be blamed for what its commands mean in the present layout.
+        let executed = match checked {
+            Err(BoardError::Older) => Ok(()),
+            _ => self.gemmini.execute(&command),
+        };
+        if let Err(error) = executed.map_err(BoardError::from).and(checked) {
+            self.stop(error);
         }
-        Ok(match decoded {
+        Ok(match sent.decoded {
             Some(Command::Counter(access)) => Some(self.counters.access(access, self.gemmini.counts())),
-            _ if instruction.xd => {
-                self.stop(BoardError::NoResult(command.funct));
-                None
-            }
             _ => None,
         })
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use object::elf::{EM_RISCV, ET_EXEC, FileHeader32, FileHeader64, PT_INTERP, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SymbolKind};
+use pollux_isa::GemminiConfig;
 use pollux_memory::Memory;
 use thiserror::Error;
 
@@ -181,6 +182,19 @@ impl Elf {
             memory.write(*address, bytes);
         }
         Ok(())
+    }
+
+    /// Checks that the program is for this array, if it says for which.
+    ///
+    /// # Errors
+    /// It is for another one.
+    pub fn check_dim(&self, config: &GemminiConfig) -> Result<(), ElfError> {
+        match self.dim {
+            Some(program) if u32::from(program) != config.dim() => {
+                Err(ElfError::Dim { program, config: config.name.clone(), dim: config.dim() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Names of addresses.

@@ -7,6 +7,7 @@ use crate::code::Code;
 use crate::csr::Csrs;
 use crate::execute::Next;
 use crate::instruction::{Instruction, Register};
+use crate::table::Op;
 use crate::trap::{Exception, Trap};
 
 /// What a load or store does with an address that is no multiple of its size.
@@ -143,13 +144,27 @@ impl Hart {
         self.code.fetch(self.pc, bus).copied().map_err(|exception| trap(self.pc, exception))
     }
 
+    /// The next instruction is a jump to itself: the program never goes on, as nothing interrupts.
+    pub fn jumps_to_itself(&mut self, bus: &mut impl Bus) -> bool {
+        self.fetch(bus).is_ok_and(|instruction| instruction.op == Op::Jal && instruction.imm == 0)
+    }
+
     /// Executes one instruction and says what it did.
     ///
     /// # Errors
     /// What the instruction raised; nothing has changed. [`Hart::enter`] goes to the program's handler.
     pub fn step(&mut self, bus: &mut impl Bus) -> Result<Retired, Trap> {
-        let pc = self.pc;
         let instruction = self.fetch(bus)?;
+        self.step_fetched(instruction, bus)
+    }
+
+    /// The same with an instruction that was fetched from `pc` before: a pipeline executes what it has fetched, whatever
+    /// is there now.
+    ///
+    /// # Errors
+    /// What the instruction raised; nothing has changed.
+    pub fn step_fetched(&mut self, instruction: Instruction, bus: &mut impl Bus) -> Result<Retired, Trap> {
+        let pc = self.pc;
         let registers = instruction.registers();
         let operands = registers.sources.map(|source| source.map_or(0, |register| self.register(register)));
         let mut observed = Observed { bus, access: None, rocc: None, is_answered: false };
@@ -187,6 +202,12 @@ impl Hart {
             }
         }
         Ok(limit)
+    }
+
+    /// The program has a handler for an exception, and it is not the handler that raises it.
+    pub fn handles(&self, trap: &Trap) -> bool {
+        let handler = self.csrs.mtvec & !3;
+        handler != 0 && trap.pc != handler
     }
 
     /// Goes to the handler that `mtvec` names.

@@ -12,7 +12,7 @@
 //! * [`listing`] and [`log`]: a program file as text, and what a core did, in the forms of riscv-isa-sim;
 //! * [`elf`]: program files; [`htif`]: the host's side; [`ram`]: the way to main memory;
 //! * [`machine`]: a core with memory, Gemmini's functional model and host, running a program without time ([`Machine`]), on
-//!   a [`board`]; `counters`: Gemmini's counters there; `evidence`: what commands say about the array that a program is for; `recording`: its command stream as a program.
+//!   a [`board`], with its command [`port`]; `counters`: Gemmini's counters there; `evidence`: what commands say about the array that a program is for; `recording`: its command stream as a program.
 //!
 //! The core itself has no time: a timing model follows instruction by instruction what [`Hart::step`] says.
 
@@ -32,6 +32,7 @@ pub mod instruction;
 pub mod listing;
 pub mod log;
 pub mod machine;
+pub mod port;
 pub mod ram;
 mod recording;
 pub mod table;
@@ -43,7 +44,8 @@ pub use elf::{Elf, ElfError, HostWords, Symbols};
 pub use hart::{Hart, MemoryAccess, Misaligned, Retired, Rocc};
 pub use htif::{HostError, Htif};
 pub use instruction::{Instruction, Register, Registers};
-pub use machine::{Machine, Setup, Stop};
+pub use machine::{Machine, Setup, Stop, trap_text, unhandled_text};
+pub use port::{BoardError, CommandPort};
 pub use ram::RamPort;
 pub use table::{Class, Op};
 pub use trap::{Cause, Trap};

@@ -4,18 +4,17 @@ use std::fmt;
 use std::ops::Range;
 
 use pollux_asm::Program;
-use pollux_functional::{Issue, Policy};
-use pollux_isa::legality::Illegality;
-use pollux_isa::{DecodeError, ValidConfig};
+use pollux_functional::Policy;
+use pollux_isa::ValidConfig;
 use pollux_memory::Memory;
 
-use crate::board::{Board, BoardError, DEFAULT_RAM};
+use crate::board::{Board, DEFAULT_RAM};
 use crate::bus::Bus as _;
 use crate::elf::{Elf, ElfError, Symbols};
 use crate::hart::{Hart, Misaligned, Retired};
 use crate::htif::Htif;
+use crate::port::BoardError;
 use crate::recording::Recorder;
-use crate::table::Op;
 use crate::trap::Trap;
 
 /// How a machine is set up.
@@ -82,10 +81,7 @@ impl Machine {
     /// # Errors
     /// The program does not fit the memory, or is for another array.
     pub fn new(setup: Setup, elf: &Elf) -> Result<Self, ElfError> {
-        let dim = setup.config.dim();
-        if let Some(program) = elf.dim.filter(|program| u32::from(*program) != dim) {
-            return Err(ElfError::Dim { program, config: setup.config.name.clone(), dim });
-        }
+        elf.check_dim(&setup.config)?;
         let mut memory = Memory::new();
         elf.load(&setup.ram, &mut memory)?;
         let mut htif = Htif::new(elf.host);
@@ -119,7 +115,7 @@ impl Machine {
 
     /// Why the program seems to be compiled for a smaller array than the configuration has.
     pub fn size_hint(&self) -> Option<String> {
-        self.board.evidence.hint(self.board.gemmini().config())
+        self.board.port.size_hint()
     }
 
     /// Names of addresses.
@@ -175,8 +171,7 @@ impl Machine {
 
     /// Enters the program's handler, if there is one.
     fn trap(&mut self, trap: Trap) -> Result<(), Stop> {
-        let handler = self.hart.csrs.mtvec & !3;
-        if handler == 0 || trap.pc == handler {
+        if !self.hart.handles(&trap) {
             return Err(Stop::Trap(trap));
         }
         self.traps += 1;
@@ -186,21 +181,12 @@ impl Machine {
     }
 
     fn jumps_to_itself(&mut self) -> bool {
-        let next = self.hart.fetch(&mut self.board);
-        next.is_ok_and(|instruction| instruction.op == Op::Jal && instruction.imm == 0)
+        self.hart.jumps_to_itself(&mut self.board)
     }
 
     /// The board's error with its place: the instruction before `pc`, which neither jumps nor is compressed.
     fn explain(&self, error: &BoardError) -> String {
-        let pc = self.hart.pc.wrapping_sub(4);
-        let place = self.symbols.place(pc);
-        match error {
-            BoardError::Host(_) | BoardError::NoResult(_) | BoardError::Older => format!("pc {place}: {error}"),
-            BoardError::Gemmini(error) => {
-                let hint = dim_hint(self.board.gemmini().config(), &error.0.issue);
-                format!("pc {place}: {error}{}", hint.unwrap_or_default())
-            }
-        }
+        error.explain(&self.symbols.place(self.hart.pc.wrapping_sub(4)), self.board.gemmini().config())
     }
 
     /// What a stop means, with its place in the program.
@@ -210,14 +196,7 @@ impl Machine {
         match stop {
             Stop::Exit(code) => format!("exit code {code}"),
             Stop::Error(message) => message.clone(),
-            Stop::Trap(trap) => {
-                let what = TrapText { trap, symbols: &self.symbols };
-                if self.hart.csrs.mtvec == 0 {
-                    format!("{what}; the program has no trap handler (mtvec is 0)")
-                } else {
-                    format!("{what}, in the program's own trap handler")
-                }
-            }
+            Stop::Trap(trap) => unhandled_text(trap, self.hart.csrs.mtvec != 0, &self.symbols),
             Stop::Endless => format!(
                 "the program jumps to itself for ever at pc {pc}, after {instructions} instructions{}",
                 self.standing()
@@ -234,13 +213,13 @@ impl Machine {
     fn standing(&self) -> String {
         let commands = self.board.gemmini().counts().host_commands;
         let trap = self.last_trap.map(|trap| {
-            let what = TrapText { trap: &trap, symbols: &self.symbols };
+            let what = trap_text(&trap, &self.symbols);
             format!("; its trap handler was entered {} times, last for: {what}", self.traps)
         });
-        let gemmini = match &self.board.last_command {
+        let gemmini = match self.board.port.last() {
             None => "; Gemmini has had no command and waits for none".to_owned(),
             Some(command) => {
-                let name = pollux_isa::table::lookup(*command).map_or("unknown", |spec| spec.mnemonic);
+                let name = pollux_isa::table::lookup(command).map_or("unknown", |spec| spec.mnemonic);
                 format!("; Gemmini has done all its {commands} commands (the last is {name}) and waits for the core")
             }
         };
@@ -249,8 +228,23 @@ impl Machine {
 
     /// The last exception that the program handled, for people.
     pub fn trap_text(&self, trap: &Trap) -> String {
-        TrapText { trap, symbols: &self.symbols }.to_string()
+        trap_text(trap, &self.symbols)
     }
+}
+
+/// An exception that ended a run, for people; whether the program has a handler.
+pub fn unhandled_text(trap: &Trap, has_handler: bool, symbols: &Symbols) -> String {
+    let what = trap_text(trap, symbols);
+    if has_handler {
+        format!("{what}, in the program's own trap handler")
+    } else {
+        format!("{what}; the program has no trap handler (mtvec is 0)")
+    }
+}
+
+/// An exception with its place and what is usually behind it, for people.
+pub fn trap_text(trap: &Trap, symbols: &Symbols) -> String {
+    TrapText { trap, symbols }.to_string()
 }
 
 /// A trap with its place and what is usually behind it.
@@ -295,19 +289,4 @@ fn illegal_text(word: u32) -> String {
             format!("`{}`: {reason}", instruction.text(0))
         }
     }
-}
-
-/// If a command's extents do not fit DIM, the program was probably compiled for another one.
-fn dim_hint(config: &ValidConfig, issue: &Issue) -> Option<String> {
-    let Issue::Illegal(Illegality::Undecodable(DecodeError::Field(error))) = issue else { return None };
-    let is_extent = ["rows", "cols"].iter().any(|suffix| error.field.ends_with(suffix));
-    let is_padding = error.field.starts_with("pad_");
-    (is_extent || is_padding).then(|| {
-        format!(
-            "\nthe configuration `{}` has DIM = {}; the program was probably compiled for a larger array: give its \
-             configuration with --config, or its header with --params gemmini_params.h",
-            config.name,
-            config.dim()
-        )
-    })
 }

@@ -77,6 +77,10 @@ impl<V: Values> Acceleration<V> {
         events: &mut EventBuffer,
         activity: Option<&mut Activity>,
     ) -> Step {
+        if machine.scratchpad.has_registers {
+            // What is known about rows holds for queues.
+            return machine.step(cycle, cmd, memory, events, activity);
+        }
         events.begin(cycle);
         // Wires.
         let busy = machine.front.busy(machine.scratchpad.busy());

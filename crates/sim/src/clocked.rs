@@ -49,6 +49,12 @@ impl ClockedMachine {
         self.last
     }
 
+    /// What every block that holds work waits for, a line each.
+    pub fn waiting_for(&mut self) -> Vec<String> {
+        self.acceleration.catch_up(&mut self.machine, &mut self.events);
+        self.machine.waiting_for()
+    }
+
     /// Rules of the RTL that were broken.
     pub fn violations(&self) -> Vec<crate::violation::Violated> {
         self.events.violations().iter().collect()

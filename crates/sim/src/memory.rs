@@ -10,6 +10,8 @@
 //! * [`FireSimMemory`]: an L2 and a last-level cache with miss limits and random victims in front of DRAM, as in FireSim's
 //!   measurements.
 //!
+//! * [`OuterMemory`]: what stands behind a clocked L2 ([`crate::uncore`]).
+//!
 //! [`MemoryModel`] is any of them as a value, with a text form.
 //!
 //! [`MemoryPort`] stands between the accelerator and any of them: it numbers requests, makes the `req` and `rsp` events
@@ -19,14 +21,18 @@ mod bandwidth;
 mod bench;
 mod dram;
 mod firesim;
+mod last_level_cache;
 mod model;
+mod outer;
 
 pub use crate::observation::counts::PortTraffic;
 pub use bandwidth::{BandwidthMemory, BandwidthParameters};
 pub use bench::{BenchMemory, BenchParameters};
 pub use dram::{CacheParameters, DramL2Memory, DramL2Parameters, DramParameters};
 pub use firesim::{FireSimMemory, FireSimParameters};
+pub use last_level_cache::LastLevelParameters;
 pub use model::{MemoryModel, ParseMemoryError};
+pub use outer::{ChannelParameters, LineMemory, OuterMemory, OuterParameters};
 
 use std::collections::VecDeque;
 

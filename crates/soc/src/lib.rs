@@ -5,13 +5,18 @@
 //! | [`rocket`] | the core: pipeline, frontend, caches |
 //! | [`tile`] | how its caches share a port |
 //! | [`rocc`] | the way of commands |
+//! | `board` | what else the core is connected to: memory's bytes, the way of commands, the host |
 //! | [`soc`] | core, L2, memory and Gemmini together |
+//! | [`ending`] | why a run ended, and where everything stood |
 //!
 //! The L2 and the bus are in [`pollux_sim::uncore`], as command streams without a core use them, too.
 
+mod board;
+pub mod ending;
 pub mod rocc;
 pub mod rocket;
 pub mod soc;
 pub mod tile;
 
-pub use soc::{Ending, Soc, SocSetup};
+pub use ending::Ending;
+pub use soc::{LeftPipeline, Soc, SocSetup};

@@ -31,6 +31,11 @@ impl CommandRouter {
         self.queue.front().map(|(command, _)| *command)
     }
 
+    /// A command whose result the core waits for has been sent.
+    pub fn owes_result(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
     /// The result for the core.
     pub fn result(&self) -> Option<(u8, u64)> {
         self.results.front().copied()

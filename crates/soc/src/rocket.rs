@@ -13,4 +13,4 @@ pub mod icache;
 pub mod lfsr;
 pub mod mul_div;
 
-pub use self::core::{CoreCounters, CoreError, Rocket};
+pub use self::core::{CoreCounters, Rocket, Unhandled};

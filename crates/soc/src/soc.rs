@@ -14,20 +14,24 @@
 
 use std::ops::Range;
 
-use pollux_isa::config::Opcode;
-use pollux_isa::{RoccCommand, RoccInstruction, ValidConfig};
+use pollux_functional::{Action, CommandMonitor, Diagnostic, Policy};
+use pollux_isa::{RoccCommand, ValidConfig};
 use pollux_memory::Memory;
-use pollux_riscv::{AccessFault, Bus, Elf, ElfError, Hart, HostWords, Htif, NoAccelerator, RamPort};
+use pollux_riscv::{BoardError, CommandPort, Elf, ElfError, Hart, Htif, RamPort, Symbols};
 use pollux_sim::clocked::ClockedMachine;
 use pollux_sim::machine::Translation;
 use pollux_sim::memory::MemorySystem;
 
+use crate::board::{Board, Env};
+use crate::ending::Ending;
 use crate::rocc::CommandRouter;
-use crate::rocket::environment::Environment;
-use crate::rocket::{CoreError, Rocket};
+use crate::rocket::{Rocket, Unhandled};
 use crate::tile::TileBus;
 use pollux_sim::uncore::hierarchy::Uncore;
 use pollux_sim::uncore::l2::InclusiveCacheParameters;
+
+/// Cycles between two looks whether the program jumps to itself.
+const ENDLESS_INTERVAL: u64 = 1 << 16;
 
 /// How a system is set up.
 #[derive(Debug, Clone)]
@@ -36,16 +40,23 @@ pub struct SocSetup {
     pub config: ValidConfig,
     /// The L2.
     pub l2: InclusiveCacheParameters,
+    /// The program is in the L2 before the first cycle, as far as it fits.
+    pub warm: bool,
     /// Addresses with memory.
     pub ram: Range<u64>,
     /// Cycles until the host answers.
     pub host_latency: u64,
+    /// What to do about commands that the hardware does not define.
+    pub policy: Policy,
+    /// Arguments of the program, its name first.
+    pub arguments: Vec<String>,
 }
 
 impl SocSetup {
     /// A system with this accelerator and L2, whose host answers after 20 cycles, as the one did that recordings were made with.
     pub fn new(config: ValidConfig, ram: Range<u64>, l2: InclusiveCacheParameters) -> Self {
-        Self { config, l2, ram, host_latency: 20 }
+        let (policy, arguments) = (Policy::default(), Vec::new());
+        Self { config, l2, warm: false, ram, host_latency: 20, policy, arguments }
     }
 }
 
@@ -58,16 +69,27 @@ pub struct SentCommand {
     pub command: RoccCommand,
 }
 
+/// An instruction that left the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftPipeline {
+    /// When.
+    pub cycle: u64,
+    /// Its address.
+    pub pc: u64,
+    /// It sent a command to Gemmini.
+    pub is_command: bool,
+}
+
 /// What a run has seen.
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
-    /// Commands, if they are recorded.
-    pub commands: Vec<SentCommand>,
-    /// Stretches [start, end) in which Gemmini is busy.
-    pub busy: Vec<(u64, u64)>,
+    /// Commands, if they are to be recorded.
+    pub commands: Option<Vec<SentCommand>>,
+    /// Stretches [start, end) in which Gemmini is busy, if they are to be recorded.
+    pub busy: Option<Vec<(u64, u64)>>,
     /// Cycles in which it is.
     pub busy_cycles: u64,
-    /// What the program has written.
+    /// What the program has written and nobody has taken.
     pub console: Vec<u8>,
     /// Cycle of the first instruction's commit.
     pub entry: Option<u64>,
@@ -75,45 +97,16 @@ pub struct Observations {
     pub end: u64,
 }
 
-/// Why a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// The program has ended with this code.
-    Exit(u64),
-    /// The limit of cycles.
-    Limit,
-    /// The core cannot go on.
-    Core(CoreError),
-    /// The host does not know a request.
-    Host(String),
-}
-
-/// What the core is connected to besides its port.
-#[derive(Debug, Clone)]
-struct Board {
-    ram: RamPort,
-    htif: Htif,
-    host_words: Option<HostWords>,
-    opcode: Opcode,
-    router: CommandRouter,
-    /// What the core sends in this cycle.
-    command: Option<(RoccCommand, Option<u8>)>,
-    result_taken: bool,
-    gemmini_busy: bool,
-    cycle: u64,
-    /// The host looks at its words in this cycle.
-    host_at: Option<u64>,
-    host_called: bool,
-}
-
 /// The system. A clone is a snapshot.
 #[derive(Debug, Clone)]
 pub struct Soc<M> {
-    core: Rocket,
+    pub(crate) core: Rocket,
     tile_bus: TileBus,
-    uncore: Uncore<M>,
-    gemmini: ClockedMachine,
-    board: Board,
+    pub(crate) uncore: Uncore<M>,
+    pub(crate) gemmini: ClockedMachine,
+    pub(crate) board: Board,
+    config: ValidConfig,
+    symbols: Symbols,
     host_latency: u64,
     cycle: u64,
     was_busy: bool,
@@ -128,19 +121,27 @@ impl<M: MemorySystem> Soc<M> {
     /// L2 from its bytes.
     ///
     /// # Errors
-    /// The program does not fit the memory.
+    /// The program does not fit the memory, or is for another array.
     pub fn new(setup: SocSetup, elf: &Elf, start: u64, memory: impl FnOnce(Memory) -> M) -> Result<Self, ElfError> {
+        elf.check_dim(&setup.config)?;
         let mut bytes = Memory::new();
         elf.load(&setup.ram, &mut bytes)?;
         bytes.map(setup.ram.clone());
-        let beat_bytes = setup.config.beat_bytes();
-        let uncore = Uncore::new(setup.l2, beat_bytes, memory(bytes));
+        let SocSetup { config, l2, warm, ram, host_latency, policy, arguments } = setup;
+        let monitor = CommandMonitor::new(config.clone(), bytes.mapped().clone(), policy);
+        let mut uncore = Uncore::new(l2, config.beat_bytes(), memory(bytes));
+        if warm {
+            uncore.warm();
+        }
         let line_beats = uncore.l2().geometry().line_beats();
+        let mut htif = Htif::new(elf.host);
+        htif.arguments = arguments;
         let board = Board {
-            ram: RamPort::new(setup.ram),
-            htif: Htif::new(elf.host),
+            ram: RamPort::new(ram),
+            htif,
             host_words: elf.host,
-            opcode: setup.config.opcodes,
+            port: CommandPort::new(&config, policy.illegal == Action::Error),
+            monitor,
             router: CommandRouter::default(),
             command: None,
             result_taken: false,
@@ -148,14 +149,17 @@ impl<M: MemorySystem> Soc<M> {
             cycle: 0,
             host_at: None,
             host_called: false,
+            error: None,
         };
         Ok(Self {
             core: Rocket::new(Hart::new(elf.entry, 0), line_beats),
             tile_bus: TileBus::default(),
             uncore,
-            gemmini: ClockedMachine::new(&setup.config, Translation::Bare),
+            gemmini: ClockedMachine::new(&config, Translation::Bare),
             board,
-            host_latency: setup.host_latency,
+            config,
+            symbols: elf.symbols().clone(),
+            host_latency,
             cycle: start,
             was_busy: false,
             plain: false,
@@ -168,9 +172,44 @@ impl<M: MemorySystem> Soc<M> {
         &self.core
     }
 
+    /// The core's registers, to be changed before the first cycle.
+    pub fn hart_mut(&mut self) -> &mut Hart {
+        &mut self.core.hart
+    }
+
     /// The memory side.
     pub fn uncore(&self) -> &Uncore<M> {
         &self.uncore
+    }
+
+    /// Gemmini.
+    pub fn gemmini(&self) -> &ClockedMachine {
+        &self.gemmini
+    }
+
+    /// Gemmini's configuration.
+    pub fn config(&self) -> &ValidConfig {
+        &self.config
+    }
+
+    /// Names of addresses.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// What the policy made warnings of: the first of them, and the number of all.
+    pub fn warnings(&self) -> (&[Diagnostic], u64) {
+        (self.board.monitor.warnings(), self.board.monitor.warning_count())
+    }
+
+    /// Why the program seems to be compiled for a smaller array than the configuration has.
+    pub fn size_hint(&self) -> Option<String> {
+        self.board.port.size_hint()
+    }
+
+    /// Cycles from the first instruction to the last one.
+    pub fn program_cycles(&self) -> u64 {
+        self.observations.entry.map_or(0, |entry| self.observations.end - entry)
     }
 
     /// The cycle that comes next.
@@ -181,11 +220,41 @@ impl<M: MemorySystem> Soc<M> {
     /// Runs to the program's end, or to a cycle.
     pub fn run(&mut self, limit: u64) -> Ending {
         while self.cycle < limit {
-            if let Some(ending) = self.step() {
+            if let Some(ending) = self.step().or_else(|| self.endless()) {
                 return ending;
             }
         }
         Ending::Limit
+    }
+
+    /// Like [`Soc::run`]; `watch` is told of each instruction that leaves the pipeline.
+    pub fn run_watched(&mut self, limit: u64, watch: &mut dyn FnMut(LeftPipeline)) -> Ending {
+        while self.cycle < limit {
+            let (cycle, before) = (self.cycle, self.core.counters);
+            let ending = self.step();
+            let after = &self.core.counters;
+            if after.instret != before.instret {
+                watch(LeftPipeline {
+                    cycle,
+                    pc: self.core.last_retired(),
+                    is_command: after.commands != before.commands,
+                });
+            }
+            if let Some(ending) = ending.or_else(|| self.endless()) {
+                return ending;
+            }
+        }
+        Ending::Limit
+    }
+
+    /// Now and then: the program jumps to itself.
+    fn endless(&mut self) -> Option<Ending> {
+        (self.cycle.is_multiple_of(ENDLESS_INTERVAL) && self.jumps_to_itself()).then_some(Ending::Endless)
+    }
+
+    fn jumps_to_itself(&mut self) -> bool {
+        let mut env = Env { memory: self.uncore.memory_mut(), board: &mut self.board };
+        self.core.hart.jumps_to_itself(&mut env)
     }
 
     /// One clock cycle.
@@ -196,12 +265,19 @@ impl<M: MemorySystem> Soc<M> {
         let response = self.gemmini.response();
         let step = self.gemmini.step(cycle, command, &mut self.uncore);
         if let Some(command) = command.filter(|_| step.accepted) {
-            self.observations.commands.push(SentCommand { accepted: cycle, command });
+            let sent = SentCommand { accepted: cycle, command };
+            self.observations.commands.iter_mut().for_each(|commands| commands.push(sent));
         }
         self.observe(cycle, step.busy);
         self.board.gemmini_busy = step.busy;
-        if let Err(error) = self.step_core(cycle) {
-            return Some(Ending::Core(error));
+        match self.step_core(cycle) {
+            Ok(true) => {}
+            Ok(false) if !step.progress && self.stands() => return Some(Ending::Deadlock),
+            Ok(false) => {}
+            Err(Unhandled(trap)) => return Some(Ending::Trap(trap)),
+        }
+        if let Some(error) = self.board.error.take() {
+            return Some(Ending::Board(error));
         }
         let command = self.board.command.take();
         let taken = std::mem::take(&mut self.board.result_taken);
@@ -210,7 +286,13 @@ impl<M: MemorySystem> Soc<M> {
         self.serve_host(cycle)
     }
 
-    fn step_core(&mut self, cycle: u64) -> Result<(), CoreError> {
+    /// Core, buses and host wait for Gemmini alone.
+    fn stands(&self) -> bool {
+        self.core.waits_for_outside() && self.uncore.idle() && self.board.stands()
+    }
+
+    /// Steps the core; false if it sleeps.
+    fn step_core(&mut self, cycle: u64) -> Result<bool, Unhandled> {
         let port = self.uncore.tile();
         let quiet = port.b.is_empty() && port.d.is_empty();
         let (dcache, icache) = self.core.requests();
@@ -218,7 +300,7 @@ impl<M: MemorySystem> Soc<M> {
         let before = self.core.counters.instret;
         let mut env = Env { memory: self.uncore.memory_mut(), board: &mut self.board };
         if !self.plain && self.core.sleep(cycle, quiet, &env) {
-            return Ok(());
+            return Ok(false);
         }
         let outputs = self.core.step(cycle, &inputs, &mut env)?;
         if self.core.counters.instret != before {
@@ -227,16 +309,17 @@ impl<M: MemorySystem> Soc<M> {
         }
         let tile = self.tile_bus.tick(&inputs, &outputs);
         self.uncore.drive_tile(tile);
-        Ok(())
+        Ok(true)
     }
 
     fn observe(&mut self, cycle: u64, busy: bool) {
         let seen = &mut self.observations;
         seen.busy_cycles += u64::from(busy);
-        if busy && !self.was_busy {
-            seen.busy.push((cycle, cycle + 1));
-        } else if busy && let Some(stretch) = seen.busy.last_mut() {
-            stretch.1 = cycle + 1;
+        if let Some(stretches) = seen.busy.as_mut().filter(|_| busy) {
+            match stretches.last_mut().filter(|_| self.was_busy) {
+                Some(stretch) => stretch.1 = cycle + 1,
+                None => stretches.push((cycle, cycle + 1)),
+            }
         }
         self.was_busy = busy;
     }
@@ -265,74 +348,9 @@ impl<M: MemorySystem> Soc<M> {
     fn answer_host(&mut self) -> Option<Ending> {
         let board = &mut self.board;
         if let Err(error) = board.htif.serve(self.uncore.memory_mut()) {
-            return Some(Ending::Host(error.to_string()));
+            return Some(Ending::Board(BoardError::Host(error)));
         }
         self.observations.console.extend(board.htif.take_console());
         board.htif.exit_code().map(Ending::Exit)
-    }
-}
-
-/// The core's surroundings while it is stepped.
-struct Env<'a> {
-    memory: &'a mut Memory,
-    board: &'a mut Board,
-}
-
-impl Bus for Env<'_> {
-    fn load(&mut self, address: u64, bytes: u64) -> Result<u64, AccessFault> {
-        self.board.ram.load(self.memory, address, bytes)
-    }
-
-    fn store(&mut self, address: u64, bytes: u64, value: u64) -> Result<(), AccessFault> {
-        self.board.ram.store(self.memory, address, bytes, value)?;
-        self.board.host_called |= self.board.htif.concerns(address, bytes);
-        Ok(())
-    }
-
-    fn rocc(&mut self, instruction: RoccInstruction, command: RoccCommand) -> Result<Option<u64>, NoAccelerator> {
-        if instruction.opcode != self.board.opcode {
-            return Err(NoAccelerator);
-        }
-        self.board.command = Some((command, instruction.xd.then_some(instruction.rd)));
-        Ok(None)
-    }
-
-    fn fence(&mut self) {}
-
-    /// The counter is three cycles behind: it starts at reset's end.
-    fn cycle(&self, _: u64) -> u64 {
-        self.board.cycle.wrapping_sub(3)
-    }
-}
-
-impl Environment for Env<'_> {
-    fn fetch_word(&mut self, address: u64) -> u32 {
-        self.board.ram.load(self.memory, address, 4).unwrap_or(0) as u32
-    }
-
-    fn rocc_ready(&self) -> bool {
-        self.board.router.ready()
-    }
-
-    fn rocc_busy(&self) -> bool {
-        self.board.gemmini_busy || self.board.router.busy()
-    }
-
-    fn has_rocc_result(&self) -> bool {
-        self.board.router.result().is_some()
-    }
-
-    fn rocc_result(&mut self) -> Option<(u8, u64)> {
-        let result = self.board.router.result()?;
-        self.board.result_taken = true;
-        Some(result)
-    }
-
-    fn is_host_word(&self, address: u64, bytes: u64) -> bool {
-        self.board.htif.concerns(address, bytes)
-    }
-
-    fn set_cycle(&mut self, cycle: u64) {
-        self.board.cycle = cycle;
     }
 }

@@ -22,6 +22,7 @@ fn system(program: &str, plain: bool) -> Soc<BandwidthMemory> {
     let parameters = BandwidthParameters { latency: 40, bytes: 8, cycles: 1, outstanding: u64::MAX };
     let mut soc = Soc::new(setup, &elf(program), 0, |bytes| BandwidthMemory::new(parameters, 8, bytes)).unwrap();
     soc.plain = plain;
+    soc.observations.busy = Some(Vec::new());
     soc
 }
 

@@ -16,7 +16,9 @@ use types::Setting;
 pub use error::{ConfigError, Reason, Source};
 pub use file::ConfigFile;
 pub use rules::limits;
-pub use types::{Capacity, CommandLayout, Dataflow, ExpVariant, Multiplicand, Opcode, SInt, ScaleArgs, ScaleUnits};
+pub use types::{
+    Capacity, CommandLayout, Dataflow, ExpVariant, Multiplicand, Opcode, Revision, SInt, ScaleArgs, ScaleUnits,
+};
 pub use valid::ValidConfig;
 
 /// Width of addresses and strides in the command path (`coreMaxAddrBits` of a Rocket core with Sv39 virtual memory).
@@ -217,10 +219,13 @@ gemmini_config! {
     /// generator field but a difference between revisions.
     #[serde(default, skip_serializing_if = "CommandLayout::is_current")]
     command_layout: CommandLayout = CommandLayout::Current;
+    /// Whose registers the hardware has. Not a generator field but a difference between revisions.
+    #[serde(default, skip_serializing_if = "Revision::is_current")]
+    revision: Revision = Revision::Current;
 }
 
 /// Fields that came after the first binary programs: they count in the digest only where they differ from the default.
-const ADDED_FIELDS: [&str; 3] = ["paddr_bits", "as_published", "command_layout"];
+const ADDED_FIELDS: [&str; 4] = ["paddr_bits", "as_published", "command_layout", "revision"];
 
 const fn default_paddr_bits() -> u32 {
     32

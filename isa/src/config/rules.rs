@@ -4,7 +4,7 @@
 //! rocket-chip cannot build; each names the line of Gemmini at commit 8c3f992 at which elaboration stops.
 
 use super::error::Source::{self, Generator, Hardware, Lossy, Model};
-use super::{Capacity, Dataflow, GemminiConfig, ScaleArgs, ScaleUnits};
+use super::{Capacity, Dataflow, GemminiConfig, Revision, ScaleArgs, ScaleUnits};
 use crate::local_addr::METADATA_BITS;
 
 /// Sizes that the cycle emulator's registers are made for.
@@ -23,6 +23,8 @@ pub mod limits {
     pub const REQUESTS: u32 = 64;
     /// Entries of the translation buffer.
     pub const TLB_ENTRIES: u32 = 128;
+    /// Registers behind a scratchpad bank, in the revision that has them: a mask has a bit for each.
+    pub const SPAD_REGISTERS: u32 = 32;
 }
 
 /// Multipliers of the accumulator's scaling unit that are built for normalizations (`num_units_with_norm`,
@@ -463,6 +465,10 @@ const MODELS: &[Rule] = &[
             ("tlb_size", c.tlb_size, limits::TLB_ENTRIES),
             ("paddr_bits", c.paddr_bits, super::CORE_MAX_ADDR_BITS),
         ])
+    }),
+    rule(Model, |c| {
+        let registers = if c.revision == Revision::March2023 { c.spad_read_delay } else { 0 };
+        above([("spad_read_delay", registers, limits::SPAD_REGISTERS)])
     }),
     rule(Model, |c| odd([("dma_maxbytes", c.dma_maxbytes)])),
     rule(Model, |c| {

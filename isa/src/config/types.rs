@@ -145,6 +145,39 @@ pub enum CommandLayout {
     March2023,
 }
 
+/// Whose registers the hardware has, where a difference costs cycles. Values are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revision {
+    /// Those of commit 8c3f992.
+    #[default]
+    Current,
+    /// Those of March to May 2023 (commit 7c16dcf). Three things came later:
+    ///
+    /// * queues behind the scratchpad's banks, in place of `spad_read_delay` registers, which each row passes one by one
+    ///   (`Scratchpad.scala`, dffcfd1);
+    /// * a queue of two in front of the scalers of loads (`VectorScalarMultiplier.scala`, 08cfde9);
+    /// * stores that wait for the completion of those before, not only for their issue (`ReservationStation.scala`, dffcfd1).
+    #[serde(rename = "march_2023")]
+    March2023,
+}
+
+impl Revision {
+    /// Whether it is the one that configurations need not say.
+    pub(crate) fn is_current(&self) -> bool {
+        *self == Self::Current
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Revision::Current => "current",
+            Revision::March2023 => "march_2023",
+        })
+    }
+}
+
 impl fmt::Display for Opcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let index = Self::ALL.iter().position(|o| o == self).unwrap_or_default();
@@ -290,7 +323,7 @@ macro_rules! settings {
     )* };
 }
 
-settings!(bool, u32, u64, Opcode, SInt, Dataflow, Capacity, ScaleArgs, ExpVariant, CommandLayout);
+settings!(bool, u32, u64, Opcode, SInt, Dataflow, Capacity, ScaleArgs, ExpVariant, CommandLayout, Revision);
 
 impl<T: Setting> Setting for Option<T> {
     fn text(&self) -> String {

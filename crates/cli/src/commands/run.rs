@@ -33,6 +33,7 @@ Examples:
   pollux run matmul.pbin --cycles --no-values
   pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv
   pollux run programs/riscv/matmul.elf              a RISC-V program, with its commands to Gemmini
+  pollux run programs/riscv/matmul.elf --cycles     the same on Rocket, caches, L2 and Gemmini
   pollux run prog.elf --params gemmini_params.h --symbols";
 
 /// Buffers up to this size can be dumped.
@@ -43,7 +44,8 @@ const MAX_DUMP_BYTES: u64 = 1 << 30;
 /// The functional model executes one command after the other; with --cycles the emulator runs the whole accelerator
 /// clock by clock. Results are compared with the expected contents of buffers, if the program has any.
 /// An ELF file is a bare-metal program for the RISC-V core (RV64IMAFDC), which sends its commands to Gemmini; its console
-/// is printed, and exit code 1 says that its own was not 0.
+/// is printed, and exit code 1 says that its own was not 0. With --cycles the emulator runs the whole system: Rocket,
+/// caches, L2, memory and Gemmini.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -142,21 +144,24 @@ impl Arguments {
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     check_forms(arguments, out)?;
-    let replay = arguments.replay.options(arguments.setup.memory, arguments.obstacle_to_replay())?;
     let out = &out.or_json(arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
     if let Some(program) = elf::open(&arguments.file)? {
         arguments
             .given
             .refuse(&["expect", "dump"], "a program for the core has no buffers: it checks its results itself")?;
-        arguments.given.refuse(
-            &["cycles"],
-            "the time of the core is not modelled yet: `pollux import` makes a program of its commands that runs with --cycles",
-        )?;
+        if arguments.cycles {
+            let CycleArguments { memory, limit, .. } = arguments.setup;
+            let memory = elf::cycles::memory(&arguments.given, memory)?;
+            let (policy, options) = (arguments.policy, &arguments.elf);
+            let setup = elf::cycles::Setup { config, policy, memory, limit, options };
+            return elf::cycles::execute(&program, &arguments.file, &setup, out);
+        }
         let setup = elf::run::Setup { config, policy: arguments.policy, options: &arguments.elf };
         return elf::run::execute(&program, &arguments.file, &setup, out);
     }
     arguments.given.refuse(elf::arguments::IDS, "only an ELF file has a core that this is for")?;
+    let replay = arguments.replay.options(arguments.setup.memory, arguments.obstacle_to_replay())?;
     let program = progress::during(out, "reading", || program_file::load(&arguments.file, config.as_ref()))?;
     let dumps = arguments.dump.iter().map(|dump| Ok((dump, find(&program, &dump.buffer)?)));
     let dumps: Vec<(&Dump, &Buffer)> = dumps.collect::<Result<_, Failure>>()?;

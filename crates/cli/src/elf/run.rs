@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pollux_functional::Policy;
+use pollux_functional::{Diagnostic, Policy};
 use pollux_isa::ValidConfig;
 use pollux_riscv::{DEFAULT_RAM, Elf, Machine, Misaligned, Stop};
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ const OBSERVED_SLICE: u64 = 1 << 16;
 const SHOWN_WARNINGS: usize = 20;
 
 /// Exit code of the usual start code for an exception.
-const EXCEPTION: u64 = 1337;
+pub const EXCEPTION: u64 = 1337;
 
 /// What `pollux run` says about a run.
 pub struct Setup<'a> {
@@ -66,9 +66,7 @@ impl Setup<'_> {
 /// The program does not end, or not well; a file cannot be written.
 pub fn execute(elf: &Elf, path: &Path, setup: &Setup<'_>, out: &Output) -> Result<Outcome, Failure> {
     let mut machine = setup.machine(elf, path)?;
-    if elf.host.is_none() {
-        out.note("warning: the program has no symbol `tohost`: it can neither print nor end");
-    }
+    note_without_host(elf, out);
     let log_path = setup.options.spike_log.as_deref();
     let form = Form { text: false, commits: true };
     let mut observers = Observers {
@@ -94,6 +92,13 @@ pub fn execute(elf: &Elf, path: &Path, setup: &Setup<'_>, out: &Output) -> Resul
     out.json(&document)?;
     out.note(&summary(&machine, code));
     Ok(Outcome::of(code == 0))
+}
+
+/// Warns of a program without a host.
+pub fn note_without_host(elf: &Elf, out: &Output) {
+    if elf.host.is_none() {
+        out.note("warning: the program has no symbol `tohost`: it can neither print nor end");
+    }
 }
 
 /// The last line for people, beside what the program printed.
@@ -180,14 +185,20 @@ fn show(
     Ok(())
 }
 
-/// Warnings of a run, for people.
-pub fn warnings(machine: &Machine, stop: &Stop) -> Vec<String> {
-    let gemmini = machine.board.gemmini();
-    let mut lines: Vec<String> = gemmini.warnings().iter().take(SHOWN_WARNINGS).map(ToString::to_string).collect();
-    let more = gemmini.warning_count() - lines.len() as u64;
+/// The first of so many warnings, for people.
+pub fn shown(kept: &[Diagnostic], count: u64) -> Vec<String> {
+    let mut lines: Vec<String> = kept.iter().take(SHOWN_WARNINGS).map(ToString::to_string).collect();
+    let more = count - lines.len() as u64;
     if more > 0 {
         lines.push(format!("and {more} more like these"));
     }
+    lines
+}
+
+/// Warnings of a run, for people.
+pub fn warnings(machine: &Machine, stop: &Stop) -> Vec<String> {
+    let gemmini = machine.board.gemmini();
+    let mut lines = shown(gemmini.warnings(), gemmini.warning_count());
     lines.extend(machine.size_hint());
     if let (Stop::Exit(EXCEPTION), (_, Some(trap))) = (stop, machine.traps()) {
         lines.push(format!("the program's trap handler ended it, for: {}", machine.trap_text(&trap)));

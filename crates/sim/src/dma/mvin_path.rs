@@ -17,6 +17,7 @@
 //! | bank writes | out | [`MvinPath::heads`] | [`MvinTaken`]: the banks' priorities |
 //! | `dma.read.resp` | out | [`MvinPath::response`]: the last row of a packet is written | none: one a cycle |
 
+use pollux_isa::config::{Revision, ScaleArgs};
 use pollux_isa::{AddressLayout, GemminiConfig, LocalAddr};
 use pollux_numerics::{acc_scale, mvin_scale_row};
 
@@ -25,7 +26,7 @@ use crate::dma::pixel_repeater::{PixelRepeater, PixelRepeaterHead, PixelRepeater
 use crate::dma::stream_reader::{StreamReadRequest, StreamReadResponse, StreamReader};
 use crate::dma::zero_writer::{ZeroWriter, ZeroWriterReq};
 use crate::memories::vector_scalar_multiplier::{
-    MvinTag, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
+    MvinTag, ScaleRow, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
 use crate::observation::counts::MvinCounts;
 use crate::parts::canonical::Canonical;
@@ -126,6 +127,15 @@ fn scale_acc_row<V: Values>(row: &mut AccLanes<V>, dim: usize, scale: u32) {
     V::update(&mut row.0[..dim], |row, _| row.iter_mut().for_each(|element| *element = acc_scale(*element, scale)));
 }
 
+fn scaler<R: Copy>(
+    config: &GemminiConfig,
+    args: Option<ScaleArgs>,
+    scale_row: ScaleRow<R>,
+) -> VectorScalarMultiplier<R> {
+    let scaler = VectorScalarMultiplier::new(args, config.dim() as usize, scale_row);
+    if config.revision == Revision::March2023 { scaler.without_queue() } else { scaler }
+}
+
 impl<V: Values> MvinPath<V> {
     /// The path of a configuration, empty.
     pub fn new(config: &GemminiConfig) -> Self {
@@ -137,8 +147,8 @@ impl<V: Values> MvinPath<V> {
             input_bytes: config.input_type.bytes(),
             acc_bytes: config.acc_type.bytes(),
             read_issue: Queue::pipe(config.spad_read_delay as usize + 1),
-            narrow: VectorScalarMultiplier::new(config.mvin_scale_args, dim as usize, scale_spad_row),
-            wide: VectorScalarMultiplier::new(config.mvin_scale_acc_args, dim as usize, scale_acc_row),
+            narrow: scaler(config, config.mvin_scale_args, scale_spad_row),
+            wide: scaler(config, config.mvin_scale_acc_args, scale_acc_row),
             repeater: PixelRepeater::new(dim, layout, passthrough),
             zero_writer: ZeroWriter::new(dim, max_cols, layout),
             zero_repeater: PixelRepeater::new(dim, layout, passthrough),
@@ -225,10 +235,14 @@ impl<V: Values> MvinPath<V> {
         })
     }
 
-    /// Whether the reader's row is taken (`reader.io.resp.ready`); `wide` says which way it goes.
+    /// Whether the reader's row is taken (`reader.io.resp.ready`); `wide` says which way it goes, `taken` which rows leave.
     #[inline]
-    pub fn resp_ready(&self, wide: bool) -> bool {
-        if wide { self.wide.req_ready() } else { self.narrow.req_ready() }
+    pub fn resp_ready(&self, wide: bool, taken: MvinTaken) -> bool {
+        if wide {
+            self.wide.req_ready(taken.wide)
+        } else {
+            self.narrow.req_ready(self.repeater.req_ready(taken.narrow) && self.narrow.resp().is_some())
+        }
     }
 
     /// The row request at the reader.

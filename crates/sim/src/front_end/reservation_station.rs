@@ -20,6 +20,7 @@ mod shadow_config;
 #[cfg(test)]
 mod tests;
 
+use pollux_isa::config::Revision;
 use pollux_isa::table::Class;
 use pollux_isa::{GemminiConfig, RoccCommand, funct};
 
@@ -81,6 +82,8 @@ pub struct ReservationStation {
     shadow: ShadowConfig,
     /// A PRELOAD was allocated and no COMPUTE since.
     solitary_preload: bool,
+    /// A store waits for the issue of those before it, as in an older revision, not for their completion.
+    stores_overlap: bool,
     allocated: u64,
 }
 
@@ -88,7 +91,7 @@ pub struct ReservationStation {
 impl Canonical for ReservationStation {
     fn canonical(&self, canon: &mut Canon) {
         // `allocated` numbers the commands, and only their order counts.
-        let Self { tables, shadow, solitary_preload, allocated: _ } = self;
+        let Self { tables, shadow, solitary_preload, stores_overlap: _, allocated: _ } = self;
         for (unit, table) in UNITS.into_iter().zip(tables) {
             canon.set_ages(unit, table.by_age().into_iter());
         }
@@ -109,6 +112,7 @@ impl ReservationStation {
             ],
             shadow: ShadowConfig::new(config),
             solitary_preload: false,
+            stores_overlap: config.revision == Revision::March2023,
             allocated: 0,
         }
     }
@@ -294,7 +298,7 @@ impl ReservationStation {
                             writes && a_meets(&e.opa)
                         }
                     }),
-                    st.valid,
+                    if self.stores_overlap { st.unissued } else { st.valid },
                 ]
             }
         }
@@ -308,7 +312,7 @@ impl ReservationStation {
         events.push(Event::Issue { seq, unit, entry: index });
         if complete_on_issue {
             self.complete(id, departures, events);
-        } else if unit != Unit::St {
+        } else if unit != Unit::St || self.stores_overlap {
             // The same class waits for the issue, the others for the completion; stores wait for the completion too.
             table.clear_deps(unit, index);
         }

@@ -37,6 +37,7 @@ mod spad_banks;
 mod tests;
 pub(crate) mod wires;
 
+use pollux_isa::config::Revision;
 use pollux_isa::{AddressLayout, GemminiConfig};
 
 use self::wires::{BankStates, BankWrites, OutputsTaken, ScratchpadInputs, ScratchpadWires};
@@ -72,6 +73,9 @@ pub struct Scratchpad<V: Values = Full> {
     /// All scratchpad banks and all accumulator banks.
     #[canon(skip = "constant")]
     pub(crate) all_banks: (BankSet, BankSet),
+    /// Rows read from the scratchpad pass registers, as in an older revision.
+    #[canon(skip = "constant")]
+    pub(crate) has_registers: bool,
     #[canon(skip = "constant")]
     pub(crate) spad_single_ported: bool,
     /// Sub-banks of a single-ported accumulator bank, else 0.
@@ -101,7 +105,9 @@ impl<V: Values> Scratchpad<V> {
         let parameters = DmaParameters::new(config);
         let delay = config.spad_read_delay as usize;
         let spad_rows = config.sp_bank_entries() as usize;
-        let spad_bank = ScratchpadBank::new(spad_rows, dim, delay);
+        let has_registers = config.revision == Revision::March2023;
+        let spad_bank = if has_registers { ScratchpadBank::with_registers } else { ScratchpadBank::new };
+        let spad_bank = spad_bank(spad_rows, dim, delay);
         let acc_sub_banks = if config.acc_singleported { config.acc_sub_banks.unwrap_or(1) } else { 0 };
         let (rows, latency) = (config.acc_bank_entries() as usize, config.acc_latency as usize);
         let acc_bank = AccumulatorMem::new(rows, dim, latency, acc_sub_banks as usize);
@@ -111,6 +117,7 @@ impl<V: Values> Scratchpad<V> {
             spad_banks: vec![spad_bank; config.sp_banks as usize],
             acc_banks: vec![acc_bank; config.acc_banks as usize],
             states: BankStates::default(),
+            has_registers,
             all_banks: (BankSet::first(config.sp_banks), BankSet::first(config.acc_banks)),
             spad_single_ported: config.sp_singleported,
             acc_sub_banks,
@@ -256,7 +263,7 @@ impl<V: Values> Scratchpad<V> {
             self.mvin_bank_writes(&wires.heads, &mut wires.writes, &mut wires.taken);
             wires.load_response = self.mvin.response(&wires.heads, wires.taken);
         }
-        wires.resp_taken = self.reader.resp_is_wide().is_some_and(|wide| self.mvin.resp_ready(wide));
+        wires.resp_taken = self.reader.resp_is_wide().is_some_and(|wide| self.mvin.resp_ready(wide, wires.taken));
         let (a_ready, d) = (self.tilelink.a_ready(DmaClient::Reader), self.tilelink.d(DmaClient::Reader));
         wires.reader = self.reader.wires(tlb, a_ready, d, wires.resp_taken);
         wires.tlb_requests[TLB_READER] = wires.reader.tlb_request;

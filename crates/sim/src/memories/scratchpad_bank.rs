@@ -11,6 +11,9 @@
 //! Behind it stand two queues Q(`spad_read_delay`, pipe), for the execute controller (`ex_read_pipe`) and for the DMA
 //! (`dma_read_pipe`). A row moves from the output register to the queue of who asked for it by a count: its
 //! data is put where it will stand in the queue as it is read.
+//!
+//! An older revision has as many registers in a row there (`Pipeline.scala`). They hold as many rows, stall like the queue, and close
+//! gaps, so that a row is seen at the end after so many cycles, if no other is in front of it, instead of after one.
 
 use crate::observation::event::Port;
 use crate::parts::banks::BankRow;
@@ -40,12 +43,20 @@ pub(crate) struct RowQueue<V: Values> {
     #[canon(skip = "where values are")]
     pub(crate) head: usize,
     pub(crate) len: usize,
+    /// Rows on their way through registers: bit i is one that is at their end after i + 1 more clock edges.
+    arriving: u32,
 }
 
 impl<V: Values> RowQueue<V> {
     fn new(depth: usize) -> Self {
         let slots = (depth + 1).next_power_of_two();
-        Self { slots: vec![SpadLanes::default(); slots], mask: slots - 1, head: 0, len: 0 }
+        Self { slots: vec![SpadLanes::default(); slots], mask: slots - 1, head: 0, len: 0, arriving: 0 }
+    }
+
+    /// No row can be seen at the output.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len == self.arriving.count_ones() as usize
     }
 
     /// What stands at the queue's output: its head, or, of an empty one, what the hardware's memory of `depth` slots holds where
@@ -76,33 +87,41 @@ pub struct ScratchpadBank<V: Values = Full> {
     pub(crate) queues: [RowQueue<V>; 2],
     #[canon(skip = "constant")]
     pub(crate) depth: usize,
+    /// Cycles that a row takes to the output of an empty queue, beyond one: 0, or of registers one less than there are.
+    #[canon(skip = "constant")]
+    transit: u32,
 }
 
 impl<V: Values> ScratchpadBank<V> {
     /// A bank of `rows` rows of `dim` bytes, all 0, with row queues of `depth` entries.
     pub fn new(rows: usize, dim: usize, depth: usize) -> Self {
         let queues = [RowQueue::new(depth), RowQueue::new(depth)];
-        Self { memory: vec![V::Of::default(); rows * dim], dim, out: None, queues, depth }
+        Self { memory: vec![V::Of::default(); rows * dim], dim, out: None, queues, depth, transit: 0 }
+    }
+
+    /// The same with `depth` registers in a row in place of each queue, at most 32.
+    pub fn with_registers(rows: usize, dim: usize, depth: usize) -> Self {
+        Self { transit: depth as u32 - 1, ..Self::new(rows, dim, depth) }
     }
 
     /// Head of the queue of rows for a port.
     #[inline]
     pub fn row_for(&self, port: Port) -> Option<&SpadLanes<V>> {
         let queue = &self.queues[port as usize];
-        if queue.len == 0 { None } else { Some(&queue.slots[queue.head & queue.mask]) }
+        if queue.is_empty() { None } else { Some(&queue.slots[queue.head & queue.mask]) }
     }
 
     /// Output of the queue of rows for a port, whether it is valid (`resp.valid`, `resp.bits.data`) or not.
     #[inline]
     pub fn shown_to(&self, port: Port) -> (bool, &SpadLanes<V>) {
         let queue = &self.queues[port as usize];
-        (queue.len > 0, queue.shown(self.depth))
+        (!queue.is_empty(), queue.shown(self.depth))
     }
 
     /// True if the queue of rows for a port is empty.
     #[inline]
     pub fn is_empty(&self, port: Port) -> bool {
-        self.queues[port as usize].len == 0
+        self.queues[port as usize].is_empty()
     }
 
     /// The bytes of a row, for views and end-state checks.
@@ -115,9 +134,17 @@ impl<V: Values> ScratchpadBank<V> {
     #[inline]
     pub fn pop(&mut self, port: Port) {
         let queue = &mut self.queues[port as usize];
-        debug_assert!(queue.len > 0, "no row to take");
+        debug_assert!(!queue.is_empty(), "no row to take");
         queue.head = (queue.head + 1) & queue.mask;
         queue.len -= 1;
+    }
+
+    /// Clock edge, between the first and the second: rows pass registers. True if any did.
+    #[inline]
+    pub fn pass_registers(&mut self) -> bool {
+        let moved = self.queues.iter().any(|queue| queue.arriving != 0);
+        self.queues.iter_mut().for_each(|queue| queue.arriving >>= 1);
+        moved
     }
 
     /// Clock edge, second: the row in the output register goes into the queue of who asked for it. Returns him, and whether his
@@ -128,6 +155,7 @@ impl<V: Values> ScratchpadBank<V> {
         let queue = &mut self.queues[port as usize];
         debug_assert!(queue.len < self.depth, "push into a full queue: its wires were not honoured");
         queue.len += 1;
+        queue.arriving |= (1 << self.transit) >> 1;
         Some((port, queue.len == self.depth))
     }
 
@@ -201,6 +229,32 @@ mod tests {
         bank.leave();
         rows.extend(bank.row_for(Port::Ex).map(|row| row.0[0]));
         assert_eq!(rows, [0, 2, 1, 3]);
+    }
+
+    #[test]
+    fn a_row_passes_one_register_a_cycle_and_closes_gaps() {
+        let mut bank = ScratchpadBank::with_registers(8, 4, 4);
+        let edge = |bank: &mut ScratchpadBank, pops: bool, row: Option<u32>| {
+            if pops {
+                bank.pop(Port::Ex);
+            }
+            bank.pass_registers();
+            let full = bank.leave().is_some_and(|(_, full)| full);
+            row.into_iter().for_each(|row| bank.read(BankRow(row), Port::Ex));
+            full
+        };
+        // Read in cycle 0, at the output register in cycle 1, behind four registers in cycle 5; the second row right behind it.
+        let mut seen = Vec::new();
+        for (cycle, row) in [Some(0), None, Some(1), None, None, None, None, None].into_iter().enumerate() {
+            seen.extend(bank.row_for(Port::Ex).map(|_| cycle));
+            assert!(!edge(&mut bank, false, row));
+        }
+        assert_eq!(seen, [5, 6, 7]);
+        // The first leaves: the second is there at once, as it has come up to it.
+        edge(&mut bank, true, None);
+        assert!(bank.row_for(Port::Ex).is_some());
+        edge(&mut bank, true, None);
+        assert!(bank.is_empty(Port::Ex) && !bank.pass_registers());
     }
 
     #[test]

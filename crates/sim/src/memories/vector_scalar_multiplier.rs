@@ -1,4 +1,5 @@
-//! Scaling and repetition of loaded rows (`VectorScalarMultiplier.scala`), with the two-entry queue in front of it.
+//! Scaling and repetition of loaded rows (`VectorScalarMultiplier.scala`), with the two-entry queue in front of it, which an older
+//! revision lacks.
 //!
 //! ```text
 //! reader --> Q(2) --> in --> scaler --> resp
@@ -121,6 +122,9 @@ impl<R: Canonical> Canonical for Scaler<R> {
 #[derive(Clone, Debug, Canonical)]
 pub struct VectorScalarMultiplier<R> {
     in_q: Queue<VectorScalarMultiplierReq<R>>,
+    /// Without the queue rows go straight to the register.
+    #[canon(skip = "constant")]
+    has_queue: bool,
     /// The register `in`; its `repeats` counts down.
     input: Option<VectorScalarMultiplierReq<R>>,
     scaler: Scaler<R>,
@@ -145,7 +149,14 @@ impl<R: Copy> VectorScalarMultiplier<R> {
                 identity: identity.to_bits(),
             },
         };
-        Self { in_q: Queue::plain(IN_QUEUE_DEPTH), input: None, scaler, scale_row, dim, multiplied: 0 }
+        let in_q = Queue::plain(IN_QUEUE_DEPTH);
+        Self { in_q, has_queue: true, input: None, scaler, scale_row, dim, multiplied: 0 }
+    }
+
+    /// The same without the queue in front, as in an older revision.
+    #[must_use]
+    pub fn without_queue(self) -> Self {
+        Self { has_queue: false, ..self }
     }
 
     /// Rows multiplied so far.
@@ -153,10 +164,23 @@ impl<R: Copy> VectorScalarMultiplier<R> {
         self.multiplied
     }
 
-    /// `req.ready` of the queue in front.
+    /// `req.ready` of the queue in front, or else of the input register, where the output leaves iff `resp_taken`.
     #[inline]
-    pub fn req_ready(&self) -> bool {
-        self.in_q.enq_ready(false)
+    pub fn req_ready(&self, resp_taken: bool) -> bool {
+        if self.has_queue {
+            return self.in_q.enq_ready(false);
+        }
+        self.input.as_ref().is_none_or(|input| input.repeats == 0 && self.consumes(resp_taken))
+    }
+
+    /// The scaler takes a copy of the row in the input register (`in_fire`).
+    fn consumes(&self, resp_taken: bool) -> bool {
+        match &self.scaler {
+            Scaler::Wire => resp_taken,
+            Scaler::PerColumn(pipeline) => pipeline.in_ready(resp_taken),
+            // The hardware looks at the entry's valid bit alone, even if the row in it leaves in this cycle.
+            Scaler::Shared { units, .. } => !units.is_valid(units.tail()),
+        }
     }
 
     /// True if no row is inside.
@@ -190,8 +214,10 @@ impl<R: Copy> VectorScalarMultiplier<R> {
         let (consumed, scaler_moved) = self.tick_scaler(resp_taken);
         let refilled = self.tick_input(consumed);
         let accepted = req.is_some();
-        if let Some(req) = req {
-            self.in_q.push(req);
+        match req {
+            Some(req) if self.has_queue => self.in_q.push(req),
+            Some(req) => self.input = Some(req),
+            None => {}
         }
         accepted || refilled || consumed || scaler_moved
     }
@@ -215,7 +241,7 @@ impl<R: Copy> VectorScalarMultiplier<R> {
             }
             Scaler::Shared { units, rows, identity } => {
                 let tail = units.tail();
-                // The hardware looks at the entry's valid bit alone, even if the row in it leaves in this cycle.
+                // As in `consumes`.
                 let row = self.input.as_ref().filter(|_| !units.is_valid(tail));
                 let whole = row.map(|input| input.scale == *identity);
                 if let (Some(input), Some(whole)) = (row, whole) {
@@ -301,7 +327,7 @@ mod tests {
         for cycle in 0..400 {
             let resp = vsm.resp().map(|r| (cycle, r.copy, r.last, r.row.0[0]));
             out.extend(resp);
-            let req = vsm.req_ready().then(|| waiting.next().copied()).flatten();
+            let req = vsm.req_ready(resp.is_some()).then(|| waiting.next().copied()).flatten();
             let _ = vsm.tick(req, resp.is_some());
         }
         assert!(vsm.is_empty());
@@ -313,6 +339,17 @@ mod tests {
         let mut vsm = VectorScalarMultiplier::new(args(UnitCount::Count(4)), 16, scale);
         // Queue, input register, entry: one register each.
         assert_eq!(run(&mut vsm, &[request(8, ONE, 0)]), [(3, 0, true, 8)]);
+    }
+
+    #[test]
+    fn without_the_queue_a_row_is_out_a_cycle_sooner_and_rows_follow_each_other_all_the_same() {
+        for arguments in [args(UnitCount::Count(4)), args(UnitCount::PerColumn), None] {
+            let rows: Vec<_> = (0..6).map(|value| request(value, ONE, u16::from(value == 3))).collect();
+            let times = |mut vsm: VectorScalarMultiplier<SpadLanes>| run(&mut vsm, &rows);
+            let new = || VectorScalarMultiplier::new(arguments, 16, scale);
+            let sooner = times(new()).into_iter().map(|(cycle, copy, last, lane)| (cycle - 1, copy, last, lane));
+            assert_eq!(times(new().without_queue()), sooner.collect::<Vec<_>>(), "{arguments:?}");
+        }
     }
 
     #[test]

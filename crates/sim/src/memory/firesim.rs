@@ -5,15 +5,15 @@
 //! ```
 //!
 //! The L2 has a bounded number of requests under way, hits included, and a random victim (SiFive's inclusive cache). Lines pass the
-//! memory bus one after the other. The last-level cache (FASED's `LastLevelCache.scala`) has one port, which each line of the L2
-//! occupies, a bounded number of misses under way, and a random victim. Dirty victims are written back. A Put that covers a whole line
+//! memory bus one after the other. The last-level cache is that of `last_level_cache.rs`. Dirty victims are written back. A Put that covers a whole line
 //! needs no fill, one of a part of a line does. Requests are scheduled in the order of their acceptance, and are answered in the
 //! order in which they are done. Victims come from a generator with a fixed seed: a run can be repeated.
 //! Only Gemmini's own traffic is modelled.
 
 use pollux_memory::Memory;
 
-use super::dram::{Dram, DramParameters, Picoseconds};
+use super::dram::{DramParameters, Picoseconds};
+use super::last_level_cache::{LastLevelCache, LastLevelParameters, Lookup, RandomCache};
 use super::{MemorySystem, ResponseQueue};
 use crate::observation::event::{Cycle, ReqKind};
 use crate::parts::values::{Full, Values};
@@ -21,8 +21,6 @@ use crate::port::tilelink::{ABeat, DBeat};
 
 /// Bytes of a line of the L2.
 const L2_LINE: u64 = 64;
-/// Bytes of a DRAM burst (8 transfers of 64 bits).
-const BURST: u64 = 64;
 
 /// Parameters of [`FireSimMemory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,83 +73,17 @@ impl Default for FireSimParameters {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Line {
-    valid: bool,
-    dirty: bool,
-    tag: u64,
-    /// When the line's fill is over, in picoseconds.
-    filled: Picoseconds,
-}
-
-/// A line that was looked up.
-struct Lookup {
-    index: usize,
-    hit: bool,
-    /// Address of the dirty line that had to go.
-    evicted: Option<u64>,
-}
-
-/// A cache with random victims; what its accesses cost is its owner's business.
-#[derive(Clone, Debug)]
-struct Cache {
-    lines: Vec<Line>,
-    sets: u64,
-    ways: u64,
-    line_bytes: u64,
-    /// State of the generator of victims (xorshift64).
-    random: u64,
-    accesses: u64,
-    misses: u64,
-}
-
-impl Cache {
-    fn new(kib: u64, ways: u64, line_bytes: u64) -> Self {
-        let ways = ways.max(1);
-        let sets = (kib * 1024 / line_bytes / ways).max(1);
-        let lines = vec![Line::default(); (sets * ways) as usize];
-        Self { lines, sets, ways, line_bytes, random: 0x9e37_79b9_7f4a_7c15, accesses: 0, misses: 0 }
-    }
-
-    /// Looks a line up; a miss takes the place of a victim.
-    fn look_up(&mut self, address: u64, write: bool) -> Lookup {
-        self.accesses += 1;
-        let number = address / self.line_bytes;
-        let first = (number % self.sets * self.ways) as usize;
-        let set = &mut self.lines[first..first + self.ways as usize];
-        if let Some(way) = set.iter().position(|line| line.valid && line.tag == number) {
-            set[way].dirty |= write;
-            return Lookup { index: first + way, hit: true, evicted: None };
-        }
-        self.misses += 1;
-        let way = set.iter().position(|line| !line.valid).unwrap_or_else(|| {
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            (self.random % self.ways) as usize
-        });
-        let victim = std::mem::replace(&mut set[way], Line { valid: true, dirty: write, tag: number, filled: 0 });
-        let evicted = (victim.valid && victim.dirty).then_some(victim.tag * self.line_bytes);
-        Lookup { index: first + way, hit: false, evicted }
-    }
-}
-
 /// The model.
 #[derive(Clone, Debug)]
 pub struct FireSimMemory<V: Values = Full> {
     parameters: FireSimParameters,
-    l2: Cache,
-    llc: Cache,
-    dram: Dram,
+    l2: RandomCache,
+    llc: LastLevelCache,
     queue: ResponseQueue<V>,
     /// Picoseconds of an accelerator cycle.
     period: Picoseconds,
     /// When the memory bus is free towards the L2.
     bus: Picoseconds,
-    /// When the port of the last-level cache is free.
-    port: Picoseconds,
-    /// When each of its misses is over.
-    misses: Vec<Picoseconds>,
     outstanding: u64,
     in_burst: bool,
 }
@@ -169,18 +101,22 @@ impl<V: Values> FireSimMemory<V> {
         let parameters = FireSimParameters {
             l2_requests: parameters.l2_requests.max(1),
             bus_bytes: parameters.bus_bytes.max(1),
-            llc_line: parameters.llc_line.max(L2_LINE),
             ..parameters
         };
+        let period = (1_000_000 / Picoseconds::from(parameters.clock_mhz.max(1))).max(1);
+        let llc = LastLevelParameters {
+            kib: parameters.llc_kib,
+            ways: parameters.llc_ways,
+            line: parameters.llc_line,
+            port: parameters.llc_port,
+            misses: parameters.llc_misses,
+        };
         Self {
-            l2: Cache::new(parameters.l2_kib, parameters.l2_ways, L2_LINE),
-            llc: Cache::new(parameters.llc_kib, parameters.llc_ways, parameters.llc_line),
-            dram: Dram::new(parameters.dram),
+            l2: RandomCache::new(parameters.l2_kib, parameters.l2_ways, L2_LINE),
+            llc: LastLevelCache::new(llc, parameters.dram, period, L2_LINE),
             queue: ResponseQueue::new(memory, beat_bytes, 1),
-            period: (1_000_000 / Picoseconds::from(parameters.clock_mhz.max(1))).max(1),
+            period,
             bus: 0,
-            port: 0,
-            misses: vec![0; parameters.llc_misses.max(1) as usize],
             outstanding: 0,
             in_burst: false,
             parameters,
@@ -189,33 +125,6 @@ impl<V: Values> FireSimMemory<V> {
 
     fn cycles(&self, cycles: u64) -> Picoseconds {
         Picoseconds::from(cycles) * self.period
-    }
-
-    /// A line of the L2 at the last-level cache; returns when its data is there.
-    fn last_level(&mut self, address: u64, write: bool, asked: Picoseconds) -> Picoseconds {
-        let start = asked.max(self.port);
-        self.port = start + self.cycles(self.parameters.llc_port);
-        let through = self.port;
-        let Lookup { index, hit, evicted } = self.llc.look_up(address, write);
-        if hit {
-            return through.max(self.llc.lines[index].filled);
-        }
-        let slot = (0..self.misses.len()).min_by_key(|slot| self.misses[*slot]).unwrap_or(0);
-        let begin = start.max(self.misses[slot]);
-        let line = address / self.parameters.llc_line * self.parameters.llc_line;
-        let filled = self.bursts(line, false, begin);
-        self.misses[slot] = filled;
-        self.llc.lines[index].filled = filled;
-        if let Some(victim) = evicted {
-            self.bursts(victim, true, begin);
-        }
-        through.max(filled)
-    }
-
-    /// A line of the last-level cache at the DRAM.
-    fn bursts(&mut self, line: u64, write: bool, now: Picoseconds) -> Picoseconds {
-        let bursts = (line..line + self.parameters.llc_line).step_by(BURST as usize);
-        bursts.map(|address| self.dram.access(address, write, now)).max().unwrap_or(now)
     }
 
     /// A line at the L2; `fetch` says whether a miss has to read it. Returns when it is there.
@@ -228,14 +137,14 @@ impl<V: Values> FireSimMemory<V> {
         let transfer = self.cycles(L2_LINE.div_ceil(self.parameters.bus_bytes));
         let mut filled = found;
         if fetch {
-            let there = self.last_level(address, false, found);
+            let there = self.llc.access(address, false, found);
             self.bus = there.max(self.bus) + transfer;
             filled = self.bus;
         }
         self.l2.lines[index].filled = filled;
         if let Some(victim) = evicted {
             // The other direction of the bus, which only write-backs use.
-            self.last_level(victim, true, found + transfer);
+            self.llc.access(victim, true, found + transfer);
         }
         filled
     }
@@ -329,16 +238,16 @@ mod tests {
         assert_eq!(read(&mut m, 200, 0), 9, "in the L2");
         // The other half of the line of the last-level cache: its port, and the bus.
         assert_eq!(read(&mut m, 300, 64), 9 + 9 + 8, "in the last-level cache");
-        assert_eq!((m.l2.accesses, m.l2.misses, m.llc.accesses, m.llc.misses), (3, 2, 2, 1));
+        assert_eq!((m.l2.accesses, m.l2.misses, m.llc.cache.accesses, m.llc.cache.misses), (3, 2, 2, 1));
     }
 
     #[test]
     fn a_part_of_a_line_is_fetched_and_a_whole_one_is_not() {
         let mut m = memory(FireSimParameters::default());
         assert_eq!(latency(&mut m, 100, &beat(ReqKind::PutFull, 0, 64)), 9);
-        assert_eq!(m.llc.accesses, 0);
+        assert_eq!(m.llc.cache.accesses, 0);
         assert_eq!(latency(&mut m, 200, &beat(ReqKind::PutFull, 4096, 16)), 9 + 14 + 14 + 8 + 8);
-        assert_eq!(m.llc.accesses, 1);
+        assert_eq!(m.llc.cache.accesses, 1);
     }
 
     #[test]
@@ -390,11 +299,11 @@ mod tests {
         latency(&mut m, 0, &beat(ReqKind::PutFull, 0, 64));
         read(&mut m, 1000, 1024);
         assert_eq!(
-            (m.llc.accesses, m.dram.statistics().0),
+            (m.llc.cache.accesses, m.llc.dram.statistics().0),
             (2, 4),
             "the fill and the write-back, two lines of two bursts"
         );
         read(&mut m, 2000, 2048);
-        assert_eq!(m.dram.statistics().0, 8, "a fill, and the dirty line that it replaces");
+        assert_eq!(m.llc.dram.statistics().0, 8, "a fill, and the dirty line that it replaces");
     }
 }

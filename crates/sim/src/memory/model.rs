@@ -7,7 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{BandwidthParameters, BenchParameters, DramL2Parameters, DramParameters, FireSimParameters};
+use super::{
+    BandwidthParameters, BenchParameters, ChannelParameters, DramL2Parameters, DramParameters, FireSimParameters,
+    LastLevelParameters, OuterParameters,
+};
 use crate::uncore::hierarchy::L2Parameters;
 
 /// A memory system and its parameters.
@@ -34,7 +37,7 @@ pub enum MemoryModel {
     Dram(DramL2Parameters),
     /// An L2 and a last-level cache in front of DRAM, as in FireSim's measurements.
     FireSim(FireSimParameters),
-    /// SiFive's inclusive cache, clocked, in front of a memory with latency and bandwidth.
+    /// SiFive's inclusive cache, clocked, in front of a fixed memory, DRAM, or a last-level cache with DRAM.
     L2(L2Parameters),
 }
 
@@ -91,6 +94,26 @@ fn timings(p: &mut DramParameters) -> Vec<Named<'_>> {
         ("t_rfc", &mut p.t_rfc, TIMING),
         ("t_controller", &mut p.t_controller, TIMING),
     ]
+}
+
+/// What can be chosen of a DRAM channel.
+fn channel(ChannelParameters { dram, clock_mhz }: &mut ChannelParameters) -> impl Iterator<Item = Named<'_>> {
+    std::iter::once(("clock_mhz", clock_mhz, CLOCK_MHZ)).chain(timings(dram))
+}
+
+/// What can be chosen of the memory behind an L2.
+#[rustfmt::skip]
+fn outer(p: &mut OuterParameters) -> Vec<Named<'_>> {
+    match p {
+        OuterParameters::Fixed { latency, bytes } => vec![("latency", latency, ANY), ("bytes", bytes, POSITIVE)],
+        OuterParameters::Dram(parameters) => channel(parameters).collect(),
+        OuterParameters::LastLevel(LastLevelParameters { kib, ways, line: _, port, misses }, parameters) => vec![
+            ("llc_kib", kib, CACHE_KIB),
+            ("llc_ways", ways, CACHE_WAYS),
+            ("llc_port", port, CYCLES),
+            ("llc_misses", misses, MISSES),
+        ].into_iter().chain(channel(parameters)).collect(),
+    }
 }
 
 /// The names of the DRAM types.
@@ -157,10 +180,7 @@ impl MemoryModel {
             Self::L2(p) => [
                 ("l2_kib", &mut p.cache.kib, CACHE_KIB),
                 ("l2_ways", &mut p.cache.ways, L2_WAYS),
-                ("latency", &mut p.latency, ANY),
-                ("bytes", &mut p.bytes, POSITIVE),
-                ("warm", &mut p.warm, FLAG),
-            ].map(parameter).into(),
+            ].into_iter().chain(outer(&mut p.outer)).chain([("warm", &mut p.warm, FLAG)]).map(parameter).collect(),
         }
     }
 
@@ -171,11 +191,23 @@ impl MemoryModel {
             p.dram = named.ok_or(format!("`{value}` is no type of DRAM: choose ddr3 or lpddr3"))?.1;
             return Ok(());
         }
+        if let (Self::L2(p), "type") = (&mut *self, key) {
+            let named = OuterParameters::TYPES.into_iter().find(|(name, _)| *name == value);
+            let unknown = || {
+                let names = OuterParameters::TYPES.map(|(name, _)| name);
+                format!(
+                    "`{value}` is no memory behind an L2: choose {}, {}, {} or {}",
+                    names[0], names[1], names[2], names[3]
+                )
+            };
+            p.outer = named.ok_or_else(unknown)?.1();
+            return Ok(());
+        }
         let kind = self.kind();
         let mut parameters = self.parameters();
         let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.key == key) else {
             let keys: Vec<_> = parameters.iter().map(|parameter| parameter.key).collect();
-            let typed = if kind == "dram" { "type, " } else { "" };
+            let typed = if ["dram", "l2"].contains(&kind) { "type, " } else { "" };
             let (last, first) = keys.split_last().expect("every kind has parameters");
             return Err(format!("`{key}` is no parameter: {kind} has {typed}{} and {last}", first.join(", ")));
         };
@@ -234,6 +266,13 @@ impl fmt::Display for MemoryModel {
             options.push(format!("type={name}"));
             base.dram = dram;
         }
+        if let (Self::L2(p), Self::L2(base)) = (self, &mut base)
+            && let Some((name, outer)) =
+                OuterParameters::TYPES.into_iter().skip(1).find(|(name, _)| *name == p.outer.type_name())
+        {
+            options.push(format!("type={name}"));
+            base.outer = outer();
+        }
         let mut this = *self;
         for (own, default) in this.parameters().into_iter().zip(base.parameters()) {
             if own.value != default.value {
@@ -286,15 +325,26 @@ mod tests {
         assert_eq!(error("dram:l2_kib=99999999999"), "l2_kib must be at most 262144");
         assert_eq!(error("dram:type=hbm"), "`hbm` is no type of DRAM: choose ddr3 or lpddr3");
         assert_eq!(error("dram:fast"), "`fast` is not KEY=VALUE");
+        assert_eq!(error("l2:type=hbm"), "`hbm` is no memory behind an L2: choose fixed, ddr3, lpddr3 or firesim");
+        // A fixed memory has no clock, DRAM no fixed latency.
+        assert!(
+            error("l2:clock_mhz=500")
+                .starts_with("`clock_mhz` is no parameter: l2 has type, l2_kib, l2_ways, latency, ")
+        );
+        assert!(error("l2:latency=5,type=ddr3").starts_with("`latency` is no parameter: l2 has type, l2_kib, "));
         assert!(error("dram:fast=1").starts_with("`fast` is no parameter: dram has type, clock_mhz, "));
     }
 
     /// Any memory system: a kind with any permitted value for any of its parameters.
     fn any_model() -> impl Strategy<Value = MemoryModel> {
         let types = prop::sample::select(&DRAM_TYPES[..]);
+        let outers = prop::sample::select(&OuterParameters::TYPES[..]);
         let values = prop::collection::vec(prop::option::of(any::<u64>()), 32);
-        (prop::sample::select(MemoryModel::kinds().to_vec()), types, values).prop_map(
-            |(mut model, (_, dram), values)| {
+        (prop::sample::select(MemoryModel::kinds().to_vec()), types, outers, values).prop_map(
+            |(mut model, (_, dram), (_, outer), values)| {
+                if let MemoryModel::L2(p) = &mut model {
+                    p.outer = outer();
+                }
                 if let MemoryModel::Dram(p) = &mut model {
                     p.dram = dram;
                 }

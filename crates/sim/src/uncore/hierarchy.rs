@@ -8,9 +8,7 @@
 //!
 //! The buffers are those of the tile's crossing (`SynchronousCrossing`, `BufferParams.default`).
 
-use crate::memory::{
-    ABeat, BandwidthMemory, BandwidthParameters, Cycle, DBeat, MAX_TRANSFER_BYTES, MemorySystem, ReqKind,
-};
+use crate::memory::{ABeat, Cycle, DBeat, MAX_TRANSFER_BYTES, MemorySystem, OuterMemory, OuterParameters, ReqKind};
 use crate::parts::values::{Full, Values};
 use pollux_isa::ValidConfig;
 use pollux_memory::{Memory, PAGE_BYTES};
@@ -25,15 +23,13 @@ const CORE: usize = 0;
 const GEMMINI: usize = 1;
 const HOST: usize = 2;
 
-/// What can be chosen about the system behind Gemmini's port, without a core.
+/// What can be chosen about the system behind Gemmini's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L2Parameters {
     /// The L2.
     pub cache: InclusiveCacheParameters,
-    /// Cycles from a read's request to memory to its first beat.
-    pub latency: u64,
-    /// Bytes that memory moves in a cycle; no more than a word passes its port.
-    pub bytes: u64,
+    /// The memory behind it.
+    pub outer: OuterParameters,
     /// 1: what memory holds before the run is in the L2, as far as it fits. 0: the L2 is empty.
     pub warm: u64,
 }
@@ -41,7 +37,7 @@ pub struct L2Parameters {
 /// 512 KiB in front of a memory of 40 cycles and 8 bytes a cycle, empty.
 impl Default for L2Parameters {
     fn default() -> Self {
-        Self { cache: InclusiveCacheParameters::default(), latency: 40, bytes: WORD_BYTES, warm: 0 }
+        Self { cache: InclusiveCacheParameters::default(), outer: OuterParameters::default(), warm: 0 }
     }
 }
 
@@ -64,12 +60,14 @@ impl L2Parameters {
         })
     }
 
+    /// The memory behind the L2.
+    pub fn memory<V: Values>(&self, bytes: Memory) -> OuterMemory<V> {
+        OuterMemory::new(self.outer, WORD_BYTES as usize, bytes)
+    }
+
     /// The system in front of these bytes.
-    pub fn build<V: Values>(&self, beat_bytes: usize, bytes: Memory) -> Uncore<BandwidthMemory<V>, V> {
-        let parameters =
-            BandwidthParameters { latency: self.latency, bytes: self.bytes, cycles: 1, outstanding: u64::MAX };
-        let memory = BandwidthMemory::with_values(parameters, WORD_BYTES as usize, bytes);
-        let mut uncore = Uncore::new(self.cache, beat_bytes as u32, memory);
+    pub fn build<V: Values>(&self, beat_bytes: usize, bytes: Memory) -> Uncore<OuterMemory<V>, V> {
+        let mut uncore = Uncore::new(self.cache, beat_bytes as u32, self.memory(bytes));
         if self.warm != 0 {
             uncore.warm();
         }
@@ -176,7 +174,7 @@ impl<M: MemorySystem<V>, V: Values> Uncore<M, V> {
     }
 
     /// Puts everything that memory holds into the L2, as far as it fits.
-    fn warm(&mut self) {
+    pub fn warm(&mut self) {
         let mut pages: Vec<u64> = self.memory.memory().pages().map(|(address, _)| address).collect();
         pages.sort_unstable();
         for page in pages {

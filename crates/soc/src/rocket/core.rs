@@ -8,7 +8,7 @@ use pollux_riscv::{Hart, Instruction, MemoryAccess, Register, Retired, Trap};
 
 use super::btb::{BhtUpdate, BtbResp, BtbUpdate, Cfi};
 use super::dcache::{Access, DCache, DCacheInputs, DCacheWires};
-use super::decode::{Decoded, Flow, Unit};
+use super::decode::{Decoded, Flow, NOP, Unit};
 use super::environment::Environment;
 use super::fpu::Fpu;
 use super::frontend::{Frontend, FrontendInputs, Packet};
@@ -16,8 +16,6 @@ use super::ibuf::{Fetched, IBuf};
 use super::mul_div::MulDiv;
 use pollux_sim::uncore::tilelink::{BeatA, BeatB, BeatC, BeatD};
 
-/// What stands for an instruction that has to be fetched again.
-const NOP: u32 = 0x13;
 /// Instructions whose signals are at hand.
 const DECODED: usize = 1 << 12;
 
@@ -62,6 +60,8 @@ pub struct CoreCounters {
     pub commands: u64,
     /// Jumps and branches that went another way than predicted.
     pub mispredicts: u64,
+    /// Exceptions that the program's handler has taken.
+    pub traps: u64,
 }
 
 /// Signals between the core and its port to the L2.
@@ -120,6 +120,10 @@ pub struct Rocket {
     scoreboard: u32,
     /// Nothing changes until something from outside does, or the divider is through: what is known about the next cycles.
     asleep: Option<Sleep>,
+    /// The last exception for which the program's handler was entered.
+    last_trap: Option<Trap>,
+    /// Address of the instruction that left the pipeline last.
+    last_retired: u64,
     reg_fence: bool,
     dcache_blocked: bool,
     rocc_blocked: bool,
@@ -128,13 +132,10 @@ pub struct Rocket {
     pub counters: CoreCounters,
 }
 
-/// Why the core cannot go on.
+/// An exception for which the program has no handler, or which its handler itself raises: the core cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CoreError {
-    /// An exception.
-    #[error("{0}")]
-    Trap(Trap),
-}
+#[error("{0}")]
+pub struct Unhandled(pub Trap);
 
 /// What a core sleeps on.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +146,17 @@ struct Sleep {
     rocc_ready: bool,
     /// A fence waits.
     fence: bool,
+}
+
+/// What leaves the pipeline.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    /// An instruction.
+    valid: bool,
+    /// An exception.
+    traps: bool,
+    /// What is behind it has to be fetched anew.
+    turns: bool,
 }
 
 /// Writeback in a cycle.
@@ -178,6 +190,8 @@ struct MemoryStage {
     /// It goes on to be repeated.
     replay: bool,
     retired: Option<Retired>,
+    /// It has raised an exception, which is taken in writeback.
+    traps: bool,
     /// What should follow it.
     next: u64,
     /// What follows is killed, as it is something else.
@@ -206,7 +220,6 @@ struct DecodeStage {
     decoded: Option<Decoded>,
     stalls: bool,
     load_use: bool,
-    illegal: bool,
     /// Its instruction goes on.
     issues: bool,
     /// It goes on to be fetched again.
@@ -233,6 +246,8 @@ impl Rocket {
             fpu: Fpu::default(),
             scoreboard: 0,
             asleep: None,
+            last_trap: None,
+            last_retired: 0,
             reg_fence: false,
             dcache_blocked: false,
             rocc_blocked: false,
@@ -264,15 +279,25 @@ impl Rocket {
         self.hart.pc
     }
 
-    fn decode(&mut self, pc: u64, word: u32) -> Option<Decoded> {
+    /// Exceptions for which the program's handler was entered: the last one.
+    pub fn last_trap(&self) -> Option<Trap> {
+        self.last_trap
+    }
+
+    /// Address of the instruction that left the pipeline last.
+    pub fn last_retired(&self) -> u64 {
+        self.last_retired
+    }
+
+    fn decode(&mut self, pc: u64, word: u32) -> Decoded {
         let word = if word & 3 == 3 { word } else { word & 0xffff };
         let slot = &mut self.decoded[(pc >> 1) as usize & (DECODED - 1)];
         match slot {
-            Some((known, decoded)) if *known == word => Some(*decoded),
+            Some((known, decoded)) if *known == word => *decoded,
             _ => {
-                let decoded = Decoded::new(Instruction::decode(word)?);
+                let decoded = Instruction::decode(word).map_or_else(Decoded::illegal, Decoded::new);
                 *slot = Some((word, decoded));
-                Some(decoded)
+                decoded
             }
         }
     }
@@ -289,6 +314,11 @@ impl Rocket {
         }
         self.counters.fence_wait += u64::from(sleep.fence);
         true
+    }
+
+    /// It sleeps, and only something from outside can wake it.
+    pub fn waits_for_outside(&self) -> bool {
+        self.asleep.is_some() && self.mul_div.ready()
     }
 
     /// Registers that hold instructions in decode.
@@ -317,10 +347,10 @@ impl Rocket {
         cycle: u64,
         port: &PortInputs,
         env: &mut E,
-    ) -> Result<PortOutputs, CoreError> {
+    ) -> Result<PortOutputs, Unhandled> {
         let (empty, held_by) = (self.is_empty(), self.held_by());
         let wb = self.writeback(cycle, env)?;
-        let mut mem = self.memory(&wb, env)?;
+        let mut mem = self.memory(&wb, env);
         let word = self.frontend.word_address().map_or(0, |address| env.fetch_word(address));
         let front = self.frontend.front(word);
         let fetched = self.ibuf.fetched(front.as_ref());
@@ -329,9 +359,6 @@ impl Rocket {
         let take_pc = wb.take_pc || mem.turns;
         let ex = self.execute_stage(port, &wb, &mem, take_pc);
         let id = self.decode_stage(cycle, port, fetched, &wb, &ex, take_pc, env);
-        if id.illegal && empty && !take_pc {
-            self.hart.step(env).map_err(CoreError::Trap)?;
-        }
         let outputs = self.outputs(port, &ex);
         self.tick_frontend(port, &wb, &mem, &id, take_pc, front.as_ref(), word);
         self.tick_units(cycle, port, &wb, &mem, &ex, &id);
@@ -347,7 +374,7 @@ impl Rocket {
     }
 
     /// Writeback: what leaves the pipeline, and what has to be repeated (lines 595 to 650).
-    fn writeback<E: Environment>(&mut self, cycle: u64, env: &mut E) -> Result<Writeback, CoreError> {
+    fn writeback<E: Environment>(&mut self, cycle: u64, env: &mut E) -> Result<Writeback, Unhandled> {
         let response = self.dcache.response();
         let slot = self.wb;
         let is = |unit| slot.is_some_and(|slot: Slot| slot.is(unit));
@@ -355,38 +382,39 @@ impl Rocket {
         let rocc_offered = is(Unit::Rocc) && !replay_common;
         let rocc_ready = env.rocc_ready();
         let replay = replay_common || rocc_offered && !rocc_ready;
-        let valid = slot.is_some_and(|slot| slot.valid) && !replay;
-        let flushes = valid && slot.is_some_and(|slot| slot.decoded.flush);
-        let misses = slot.is_some_and(|slot| slot.memory()) && !response.valid;
-        let wxd = slot.is_some_and(|slot| slot.valid && slot.decoded.wxd);
         self.counters.rocc_blocked += u64::from(rocc_offered && !rocc_ready);
+        let mut left = Left::default();
         if replay {
             if let Some(retired) = self.wb_retired.take() {
                 self.repeat(retired);
             }
-        } else if valid {
-            self.commit(cycle, env)?;
+        } else if let Some(slot) = slot.filter(|slot| slot.valid) {
+            left = self.commit(&slot, cycle, env)?;
         }
+        let misses = slot.is_some_and(|slot| slot.memory()) && !response.valid && !left.traps;
+        let wxd = slot.is_some_and(|slot| slot.valid && slot.decoded.wxd) && !left.traps;
         let result = self.long_latency_result(cycle, wxd, env);
-        let flush_icache = valid && is(Unit::FenceI);
+        let flush_icache = left.valid && is(Unit::FenceI);
         let nack = response.nack;
-        let take_pc = replay || flushes;
         // A flush goes on where the program does.
         let redirect = slot.map_or(0, |slot| if replay { slot.pc } else { self.hart.pc });
+        let take_pc = replay || left.turns;
+        let valid = left.valid;
         Ok(Writeback { valid, take_pc, redirect, misses, nack, wxd, rocc_offered, rocc_ready, result, flush_icache })
     }
 
     /// The memory stage: the instruction in it is executed, unless it is killed or has to be repeated.
-    fn memory<E: Environment>(&mut self, wb: &Writeback, env: &mut E) -> Result<MemoryStage, CoreError> {
+    fn memory<E: Environment>(&mut self, wb: &Writeback, env: &mut E) -> MemoryStage {
         let valid = self.mem.is_some_and(|slot| slot.valid);
         let nack = self.mem.is_some_and(|slot| slot.valid && slot.decoded.fp) && self.fpu.nack_mem();
         let killed = wb.take_pc || !valid;
         let lives = !killed && !nack;
-        let retired = if lives { self.execute(env)? } else { None };
+        let executed = if lives { self.execute(env) } else { Ok(None) };
+        let (traps, retired) = (executed.is_err(), executed.unwrap_or(None));
         let sequential = self.mem.map_or(0, |slot| slot.pc.wrapping_add(slot.decoded.bytes()));
         let next = retired.map_or(sequential, |retired| retired.next_pc);
         let replay = !wb.take_pc && (self.mem.is_some_and(|slot| slot.replay) || valid && nack);
-        Ok(MemoryStage { lives, killed, replay, retired, next, turns: false })
+        MemoryStage { lives, killed, replay, retired, traps, next, turns: false }
     }
 
     /// What follows the instruction in the memory stage is not what should (`mem_wrong_npc`).
@@ -407,7 +435,7 @@ impl Rocket {
         let inputs = DCacheInputs {
             request,
             s1: in_memory.and_then(|slot| self.access(&slot, mem.retired.as_ref())),
-            s1_kill: !mem.lives,
+            s1_kill: !mem.lives || mem.traps,
             a_fire: dcache_a.is_some() && port.dcache_a_ready,
             c_fire: c.is_some() && port.c_ready,
             b: port.b,
@@ -436,7 +464,7 @@ impl Rocket {
         env: &E,
     ) -> DecodeStage {
         let seen = fetched.word.map(|word| if fetched.replay { NOP } else { word }).or(fetched.partial);
-        let decoded = seen.and_then(|word| self.decode(fetched.pc, word));
+        let decoded = seen.map(|word| self.decode(fetched.pc, word));
         let grant = port.dcache_d.is_some_and(|beat| beat.last);
         let (mut stalls, mut load_use) = (false, false);
         if let Some(decoded) = &decoded {
@@ -444,11 +472,10 @@ impl Rocket {
             let requests = ex.inputs.request.is_some();
             stalls |= self.unit_stalls(cycle, decoded, grant, wb.wxd, requests, env.rocc_busy());
         }
-        let illegal = fetched.word.is_some() && decoded.is_none();
         let free = fetched.word.is_some() && !take_pc;
-        let issues = free && !fetched.replay && !stalls && !illegal;
+        let issues = free && !fetched.replay && !stalls;
         let takes = self.ibuf.takes(&fetched, !stalls) && !take_pc;
-        DecodeStage { fetched, decoded, stalls, load_use, illegal, issues, refetches: free && fetched.replay, takes }
+        DecodeStage { fetched, decoded, stalls, load_use, issues, refetches: free && fetched.replay, takes }
     }
 
     fn outputs(&mut self, port: &PortInputs, ex: &ExecuteStage) -> PortOutputs {
@@ -511,7 +538,7 @@ impl Rocket {
         self.tick_mul_div(cycle, ex.starts, ex.lives, mem.killed);
         let pipe = id.decoded.filter(|decoded| id.issues && decoded.fp);
         let pipe = pipe.map(|decoded| (decoded.fp_pipe, decoded.f_destination));
-        self.fpu.tick(cycle, pipe, !ex.lives, mem.killed, wb.valid);
+        self.fpu.tick(cycle, pipe, !ex.lives, mem.killed || mem.traps, wb.valid);
         self.tick_scoreboards(wb.valid, wb.misses, wb.result);
         self.reg_fence &= mem_busy;
         self.reg_fence |= id.issues && id.decoded.is_some_and(|decoded| decoded.unit == Unit::Fence);
@@ -537,11 +564,14 @@ impl Rocket {
     }
 
     /// Executes the instruction in the memory stage, unless it waits for writeback.
-    fn execute<E: Environment>(&mut self, env: &mut E) -> Result<Option<Retired>, CoreError> {
+    ///
+    /// # Errors
+    /// What it raises; nothing has changed, and it will raise the same in writeback.
+    fn execute<E: Environment>(&mut self, env: &mut E) -> Result<Option<Retired>, Trap> {
         let Some(slot) = self.mem else {
             return Ok(None);
         };
-        if matches!(slot.decoded.unit, Unit::Rocc | Unit::Csr | Unit::Fence | Unit::FenceI) {
+        if matches!(slot.decoded.unit, Unit::Rocc | Unit::Csr | Unit::Fence | Unit::FenceI | Unit::Illegal) {
             return Ok(None);
         }
         if let Some(retired) = self.repeated.take() {
@@ -558,8 +588,8 @@ impl Rocket {
             let destination = slot.decoded.instruction.registers().destination;
             self.overwritten = destination.map(|register| (register, self.hart.register(register)));
         }
-        let retired = self.hart.step(env).map_err(CoreError::Trap)?;
-        debug_assert_eq!(retired.pc, slot.pc, "the pipeline is on the program's way");
+        debug_assert_eq!(self.hart.pc, slot.pc, "the pipeline is on the program's way");
+        let retired = self.hart.step_fetched(slot.decoded.instruction, env)?;
         if slot.decoded.unit == Unit::MulDiv {
             self.mul_div.set_operands(slot.decoded.instruction.op, retired.operands[0], retired.operands[1]);
         }
@@ -581,15 +611,33 @@ impl Rocket {
         self.hart.csrs.instret -= 1;
     }
 
-    /// The instruction in writeback leaves the pipeline.
-    fn commit<E: Environment>(&mut self, cycle: u64, env: &mut E) -> Result<(), CoreError> {
-        self.counters.instret += 1;
-        if self.wb_retired.take().is_some() {
-            return Ok(());
+    /// The instruction in writeback leaves the pipeline, or raises its exception.
+    fn commit<E: Environment>(&mut self, slot: &Slot, cycle: u64, env: &mut E) -> Result<Left, Unhandled> {
+        if self.wb_retired.take().is_none() {
+            env.set_cycle(cycle);
+            let executed = match slot.decoded.unit {
+                // Raises what is wrong with the word, or with its address.
+                Unit::Illegal => self.hart.step(env),
+                _ => self.hart.step_fetched(slot.decoded.instruction, env),
+            };
+            match executed {
+                Ok(retired) => self.counters.commands += u64::from(retired.rocc.is_some()),
+                Err(trap) => return self.trap(trap).map(|()| Left { valid: false, traps: true, turns: true }),
+            }
         }
-        env.set_cycle(cycle);
-        let retired = self.hart.step(env).map_err(CoreError::Trap)?;
-        self.counters.commands += u64::from(retired.rocc.is_some());
+        self.counters.instret += 1;
+        self.last_retired = slot.pc;
+        Ok(Left { valid: true, traps: false, turns: slot.decoded.flush || slot.decoded.unit == Unit::Illegal })
+    }
+
+    /// Enters the program's handler, if there is one.
+    fn trap(&mut self, trap: Trap) -> Result<(), Unhandled> {
+        if !self.hart.handles(&trap) {
+            return Err(Unhandled(trap));
+        }
+        self.counters.traps += 1;
+        self.last_trap = Some(trap);
+        self.hart.enter(trap);
         Ok(())
     }
 
@@ -685,7 +733,7 @@ impl Rocket {
                 let number = decoded.instruction.imm as u32 & 0xfff;
                 (1..=3).contains(&number) && !self.fpu.flags_ready()
             }
-            Unit::None => false,
+            Unit::None | Unit::Illegal => false,
         }
     }
 
@@ -702,7 +750,7 @@ impl Rocket {
         let taken = retired.is_some_and(Retired::is_taken);
         let (is_cfi, is_branch) = (flow != Flow::Next, flow == Flow::Branch);
         let cfi_taken = is_cfi && (!is_branch || taken);
-        let br_pc = slot.pc + if slot.decoded.rvc() { 0 } else { 2 };
+        let br_pc = slot.pc.wrapping_add(if slot.decoded.rvc() { 0 } else { 2 });
         let pc = br_pc & !3;
         let jumps = is_cfi && !is_branch;
         let cfi = if jumps && instruction.rd & 1 == 1 {

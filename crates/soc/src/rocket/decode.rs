@@ -2,6 +2,9 @@
 
 use pollux_riscv::{Class, Instruction, Op, Register};
 
+/// `addi x0, x0, 0`: what stands for an instruction that has to be fetched again, or is none.
+pub const NOP: u32 = 0x13;
+
 /// Which unit an instruction occupies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -26,6 +29,8 @@ pub enum Unit {
     Fence,
     /// `fence.i`.
     FenceI,
+    /// None, as the word is no instruction: it raises an exception.
+    Illegal,
 }
 
 /// The floating-point pipe of an instruction (`FPU.scala`), with its latency.
@@ -136,6 +141,12 @@ impl Decoded {
             slow_ex: late || is_memory || flow == Flow::Jalr,
             slow_mem: late || slow_load,
         }
+    }
+
+    /// The signals of a word that is no instruction.
+    pub fn illegal() -> Self {
+        let nop = Instruction::decode(NOP).expect("an instruction");
+        Self { unit: Unit::Illegal, wxd: false, ..Self::new(nop) }
     }
 
     /// Bytes.

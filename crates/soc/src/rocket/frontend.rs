@@ -214,12 +214,12 @@ impl Frontend {
         let (Kind::Branch(offset) | Kind::Jump(offset)) = kind else {
             return self.indirect(scan, base, idx, kind);
         };
-        let start = (base + 2 * u64::from(idx)).wrapping_sub(if rvc { 0 } else { 2 });
+        let start = base.wrapping_add(2 * u64::from(idx)).wrapping_sub(if rvc { 0 } else { 2 });
         let is_branch = matches!(kind, Kind::Branch(_));
         let predicted = !is_branch || self.s2_btb.bht.taken;
         scan.branch |= is_branch;
         if !is_branch && !rvc && bits >> 7 & 1 == 1 {
-            scan.ras = Some(Some(base + 2 * u64::from(idx) + 2));
+            scan.ras = Some(Some(base.wrapping_add(2 * u64::from(idx) + 2)));
             scan.cfi = Cfi::Call;
         } else {
             scan.cfi = if is_branch { Cfi::Branch } else { Cfi::Jump };
@@ -247,7 +247,7 @@ impl Frontend {
         if ret {
             scan.ras = Some(None);
         } else if call {
-            scan.ras = Some(Some(base + 2 * u64::from(idx) + 2));
+            scan.ras = Some(Some(base.wrapping_add(2 * u64::from(idx) + 2)));
         }
         match self.btb.ras_head().filter(|_| ret) {
             Some(head) => {
@@ -270,7 +270,7 @@ impl Frontend {
         let s1_btb = self.btb.lookup(self.s1_pc);
 
         // What is fetched next: lines 84 to 90, 200 and 240.
-        let mut next = (self.s1_pc & !3) + 4;
+        let mut next = (self.s1_pc & !3).wrapping_add(4);
         if s1_btb.valid && s1_btb.taken {
             next = s1_btb.target;
         }

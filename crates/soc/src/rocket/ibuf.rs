@@ -99,7 +99,7 @@ impl IBuf {
                 let available = if packet.btb.taken { packet.btb.bridx + 1 } else { 2 } - from;
                 if available > fetched.used {
                     let at = from + fetched.used;
-                    let pc = packet.pc & !3 | (packet.pc + 2 * u64::from(fetched.used)) & 3;
+                    let pc = packet.pc & !3 | packet.pc.wrapping_add(2 * u64::from(fetched.used)) & 3;
                     self.left = Some(((packet.data >> (16 * at)) as u16, pc, *packet));
                 }
             }

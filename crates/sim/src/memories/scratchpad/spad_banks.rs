@@ -21,11 +21,27 @@ impl<V: Values> Scratchpad<V> {
     ) -> bool {
         let ex_reads = inputs.reads.spad_valid & wires.spad_read_ready;
         let moves = ex_reads | inputs.pops | wires.outputs.spad | wires.writes.spad_banks;
-        if moves.is_empty() && wires.mvout_read.is_none() && wires.mvout.spad_row.is_none() {
+        let moves = !moves.is_empty() || wires.mvout_read.is_some() || wires.mvout.spad_row.is_some();
+        if !moves && !self.has_registers {
             return false;
         }
-        self.tick_active_spad_banks(wires, inputs, ex_reads, events);
-        true
+        self.pop_rows(inputs.pops, wires.mvout.spad_row);
+        let passes = self.has_registers && self.pass_registers();
+        if moves {
+            self.tick_active_spad_banks(wires, inputs, ex_reads, events);
+        }
+        moves || passes
+    }
+
+    /// Rows pass the registers behind the banks.
+    fn pass_registers(&mut self) -> bool {
+        let mut passes = false;
+        for bank in self.all_banks.0 {
+            let rows = &mut self.spad_banks[bank.index()];
+            passes |= rows.pass_registers();
+            self.states.dma_rows.set(bank, !rows.is_empty(Port::Dma));
+        }
+        passes
     }
 
     fn tick_active_spad_banks(
@@ -35,7 +51,6 @@ impl<V: Values> Scratchpad<V> {
         ex_reads: BankSet,
         events: &mut EventBuffer,
     ) {
-        self.pop_rows(inputs.pops, wires.mvout.spad_row);
         self.leave_outputs(wires.outputs.spad);
         if !wires.writes.spad_banks.is_empty() {
             self.write_spad_banks(wires, inputs.ex_write, events);
@@ -74,7 +89,9 @@ impl<V: Values> Scratchpad<V> {
     #[inline]
     fn leave_outputs(&mut self, banks: BankSet) {
         let to_dma = self.states.spad_out[Port::Dma as usize] & banks;
-        self.states.dma_rows |= to_dma;
+        if !self.has_registers {
+            self.states.dma_rows |= to_dma;
+        }
         for bank in banks {
             if let Some((port, true)) = self.spad_banks[bank.index()].leave() {
                 self.states.rows_full[port as usize].insert(bank);

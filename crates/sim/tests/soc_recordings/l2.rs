@@ -1,30 +1,14 @@
-//! The L2 against recordings of the RTL (`tests/golden/soc`): Gemmini's requests come when they came there, and every beat has to be
+//! The L2: Gemmini's requests come when they came there, and every beat has to be
 //! accepted and answered in the cycle in which it was.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Read;
-use std::path::Path;
 
-use flate2::read::GzDecoder;
 use pollux_memory::Memory;
-use pollux_sim::memory::{ABeat, BandwidthMemory, MAX_BEAT_BYTES, MemorySystem, ReqKind};
+use pollux_sim::memory::{ABeat, MAX_BEAT_BYTES, MemorySystem, OuterMemory, ReqKind};
 use pollux_sim::uncore::hierarchy::{L2Parameters, TileInputs, Uncore};
 use pollux_sim::uncore::tilelink::{AOp, BeatA, Client, LINE_BYTES, Source};
 
-const BEAT_BYTES: u32 = 16;
-
-/// The fields of each line of a recording's file.
-fn rows(program: &str, file: &str) -> Vec<Vec<String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/soc").join(program).join(file);
-    let bytes = std::fs::read(&path).unwrap();
-    let mut text = String::new();
-    GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
-    text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
-}
-
-fn hex(text: &str) -> u64 {
-    u64::from_str_radix(text, 16).unwrap()
-}
+use super::{BEAT_BYTES, decimal, hex, rows};
 
 /// A beat on channel A as it was recorded.
 struct Sent {
@@ -52,7 +36,7 @@ impl Recording {
             Self { sent: VecDeque::new(), answers: HashMap::new(), core: VecDeque::new(), reads: Vec::new() };
         let mut beats: HashMap<u16, u32> = HashMap::new();
         for row in rows(program, "tl.csv.gz") {
-            let (cycle, source) = (row[0].parse::<u64>().unwrap(), row[4].parse().unwrap());
+            let (cycle, source) = (decimal(&row[0]), row[4].parse().unwrap());
             if cycle >= until {
                 continue;
             }
@@ -73,9 +57,9 @@ impl Recording {
             let address = hex(&row[5]) & !(u64::from(size) - 1);
             let data = [0; MAX_BEAT_BYTES];
             let beat = ABeat { kind, source, address, size, beat, last, mask: 0xffff, data };
-            recording.sent.push_back(Sent { cycle, offered: cycle - row[6].parse::<u64>().unwrap(), beat });
+            recording.sent.push_back(Sent { cycle, offered: cycle - decimal(&row[6]), beat });
         }
-        let read = |row: &Vec<String>| (row[1] == "R").then(|| (row[0].parse::<u64>().unwrap(), hex(&row[3])));
+        let read = |row: &Vec<String>| (row[1] == "R").then(|| (decimal(&row[0]), hex(&row[3])));
         recording.reads = rows(program, "axi.csv.gz").iter().filter_map(read).filter(|read| read.0 < until).collect();
         // What Gemmini has not asked for shortly before is the core's.
         let asked = |&(cycle, line): &(u64, u64)| {
@@ -92,7 +76,7 @@ const CORE_TO_MEMORY: u64 = 4;
 
 /// Replays a recording; the beats whose cycle is another one, as text, and the reads of memory.
 fn replay(recording: &mut Recording, until: u64) -> (Vec<String>, Vec<(u64, u64)>) {
-    let mut uncore: Uncore<BandwidthMemory> = L2Parameters::default().build(BEAT_BYTES as usize, Memory::new());
+    let mut uncore: Uncore<OuterMemory> = L2Parameters::default().build(BEAT_BYTES as usize, Memory::new());
     let (mut wrong, mut reads) = (Vec::new(), Vec::new());
     for now in 0..until {
         uncore.advance(now);
