@@ -218,6 +218,36 @@ impl Search<'_> {
     }
 }
 
+/// The best mappings by the analytical model, best first, at most one for each tile and `count` in all. Those for which `wanted` says no
+/// are left out.
+pub fn ranked(
+    config: &ValidConfig,
+    problem: &Problem,
+    around: &Surroundings,
+    settings: &Settings<'_>,
+    count: usize,
+    mut wanted: impl FnMut(&Mapping) -> bool,
+) -> Vec<Mapping> {
+    let space = Mapspace::new(config, problem, &settings.limits);
+    let search = Search { space, costs: Costs::new(config, problem, around), around, settings };
+    let gemmini = Mapping::gemmini(config, problem);
+    let whole = exhaustive::is_small(&search).then(|| exhaustive::proposals(&search, f64::INFINITY, PROPOSALS));
+    let proposals = match whole {
+        Some(Ok(all)) => all.proposals,
+        _ => evolution::proposals(&search, &gemmini),
+    };
+    let mut tiles: Vec<Vec<usize>> = Vec::new();
+    let mut best = Vec::new();
+    for proposal in proposals {
+        let tile = crate::space::tile_of(&proposal.mapping);
+        if best.len() < count && !tiles.contains(&tile) && wanted(&proposal.mapping) {
+            tiles.push(tile);
+            best.push(proposal.mapping);
+        }
+    }
+    best
+}
+
 /// Proposals that are kept at most, the best.
 const PROPOSALS: usize = 4096;
 

@@ -1,5 +1,7 @@
 //! `pollux map`
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -28,6 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   pollux map matmul --m 128 --n 768 --k 768
   pollux map conv --rows 14 --cols 14 --channels 64 --out-channels 64 --kernel 3 --padding 1
+  pollux map network --shape bert-base --layers 1 --tokens 128 -o plan.toml
   pollux map import mapping.yaml
   pollux map evaluate --samples 20";
 
@@ -61,7 +64,7 @@ Examples:
 /// that the result does not depend on the machine.
 const CYCLES_A_SECOND: u64 = 2_000_000;
 
-/// Find the best mapping of a product or a convolution: tiles, loop order, dataflow, what stays in the scratchpad.
+/// Find the best mapping of a product, a convolution, a layer or a network: tiles, loop order, dataflow, what stays in the scratchpad.
 ///
 /// A search proposes mappings by an analytical model, the cycle-level emulator has the last word. The result is never slower than
 /// Gemmini's own rule.
@@ -76,6 +79,8 @@ pub struct Arguments {
 enum Command {
     Matmul(MatmulArguments),
     Conv(ConvArguments),
+    Layer(network::LayerArguments),
+    Network(Box<network::NetworkArguments>),
     Import(ImportArguments),
     Evaluate(EvaluateArguments),
 }
@@ -302,6 +307,17 @@ enum OperationName {
     Conv,
 }
 
+impl ObjectiveName {
+    fn value(self) -> Objective {
+        match self {
+            Self::Cycles => Objective::Cycles,
+            Self::Energy => Objective::Energy,
+            Self::Edp => Objective::Edp,
+            Self::Bytes => Objective::Bytes,
+        }
+    }
+}
+
 impl EmissionName {
     fn value(self) -> Emission {
         match self {
@@ -321,6 +337,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             find(&problem, &arguments.search, out)
         }
         Command::Conv(arguments) => find(&convolution(arguments)?, &arguments.search, out),
+        Command::Layer(arguments) => network::layer(arguments, out),
+        Command::Network(arguments) => network::network(arguments, out),
         Command::Import(arguments) => import(arguments, out),
         Command::Evaluate(arguments) => evaluate_models(arguments, out),
     }
@@ -386,12 +404,7 @@ fn check_size(problem: &Problem) -> Result<(), Failure> {
 
 fn settings<'a>(arguments: &SearchArguments, prices: &'a Prices) -> Settings<'a> {
     Settings {
-        objective: match arguments.objective {
-            ObjectiveName::Cycles => Objective::Cycles,
-            ObjectiveName::Energy => Objective::Energy,
-            ObjectiveName::Edp => Objective::Edp,
-            ObjectiveName::Bytes => Objective::Bytes,
-        },
+        objective: arguments.objective.value(),
         method: match arguments.search {
             MethodName::Auto => Method::Auto,
             MethodName::Exhaustive => Method::Exhaustive,
@@ -492,7 +505,7 @@ impl Report<'_> {
             .collect();
         json!({
             "problem": self.problem, "config": self.config.name, "memory": self.around.memory,
-            "objective": settings_objective(self.arguments.objective), "search": method, "seed": self.arguments.seed,
+            "objective": self.arguments.objective.value(), "search": method, "seed": self.arguments.seed,
             "cycles": best_result.map(|r| r.cycles),
             "default_cycles": gemmini.result.map(|r| r.cycles),
             "lower_bound_cycles": lower_bound,
@@ -576,15 +589,6 @@ impl Report<'_> {
             grouped(roof.ceil() as u64),
             named.join(", ")
         )
-    }
-}
-
-fn settings_objective(name: ObjectiveName) -> &'static str {
-    match name {
-        ObjectiveName::Cycles => "cycles",
-        ObjectiveName::Energy => "energy",
-        ObjectiveName::Edp => "edp",
-        ObjectiveName::Bytes => "bytes",
     }
 }
 
