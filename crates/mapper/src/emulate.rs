@@ -7,12 +7,12 @@ use pollux_memory::Memory;
 use pollux_sim::counts::{CountingObserver, EventCounts};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
-use pollux_sim::runner::Runner;
-use pollux_sim::simulation::RunError;
+use pollux_sim::runner::{Run, Runner};
+use pollux_sim::simulation::{RunError, RunSummary};
 use thiserror::Error;
 
 use crate::mapping::Mapping;
-use crate::problem::Problem;
+use crate::problem::{Problem, ReadOut};
 
 /// What stands around the accelerator.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,8 +60,7 @@ pub fn cycles(
     limit: Cycle,
 ) -> Result<Cycle, EmulationError> {
     let program = mapping.program(config, problem)?;
-    let (cycles, ..) = run(config, &program, around, limit, &mut NoObserver)?;
-    Ok(cycles)
+    run(config, problem, &program, around, limit, &mut NoObserver)
 }
 
 /// The same with what the emulator counts.
@@ -77,22 +76,50 @@ pub fn counted(
 ) -> Result<(Cycle, EventCounts), EmulationError> {
     let program = mapping.program(config, problem)?;
     let mut counter = CountingObserver::default();
-    let (cycles, ..) = run(config, &program, around, limit, &mut counter)?;
+    let cycles = run(config, problem, &program, around, limit, &mut counter)?;
     Ok((cycles, counter.total()))
 }
 
-/// Runs a program; cycles and memory at the end.
+/// The same with an observer of its own.
+///
+/// # Errors
+/// As [`cycles`].
+pub fn observed(
+    config: &ValidConfig,
+    problem: &Problem,
+    mapping: &Mapping,
+    around: &Surroundings,
+    observer: &mut impl Observer,
+) -> Result<Cycle, EmulationError> {
+    let program = mapping.program(config, problem)?;
+    run(config, problem, &program, around, Cycle::MAX, observer)
+}
+
+/// Runs a program; its cycles. Only the normalizer's divisions take a time that depends on values: without it none are computed, which is
+/// faster, and what is known is replayed.
 fn run(
     config: &ValidConfig,
+    problem: &Problem,
     program: &Program,
     around: &Surroundings,
     limit: Cycle,
     observer: &mut impl Observer,
-) -> Result<(Cycle, Memory), EmulationError> {
+) -> Result<Cycle, EmulationError> {
     let items: Vec<StreamItem> = program.items.clone();
-    let mut runner = Runner::new(config).memory(around.memory).interval(around.interval).limit(limit);
-    match runner.run(items, Memory::new(), observer) {
-        Ok(outcome) => Ok((outcome.summary.busy_falls, outcome.memory)),
-        Err(stopped) => Err(EmulationError::Run(stopped.error)),
-    }
+    let runner = Runner::new(config).memory(around.memory).interval(around.interval).limit(limit);
+    let normalizes = matches!(problem, Problem::Matmul(matmul) if matmul.read_out == ReadOut::LayerNorm);
+    let summary = match normalizes {
+        true => over(runner, items, observer),
+        false => over(runner.without_values(), items, observer),
+    };
+    summary.map(|summary| summary.busy_falls).map_err(EmulationError::Run)
+}
+
+fn over<V: Run>(
+    mut runner: Runner<'_, V>,
+    items: Vec<StreamItem>,
+    observer: &mut impl Observer,
+) -> Result<RunSummary, RunError> {
+    let outcome = runner.run(items, Memory::new(), observer);
+    outcome.map(|outcome| outcome.summary).map_err(|stopped| stopped.error)
 }

@@ -23,6 +23,7 @@ pub mod random;
 pub mod reuse;
 pub mod search;
 pub mod space;
+pub mod timeline;
 
 pub use counts::Predicted;
 pub use emulate::Surroundings;

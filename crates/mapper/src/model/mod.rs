@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::emulate::Surroundings;
 use crate::mapping::Mapping;
-use crate::problem::Problem;
+use crate::problem::{MatmulProblem, Problem, ReadOut};
 
 /// A model of cycles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -113,6 +113,26 @@ impl Costs {
             (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.least_counts(schedule, self.problem.macs()),
             _ => EventCounts::default(),
         }
+    }
+
+    /// Events that happen in every run of the mapping for certain: what the energy and the bytes of a bound are reckoned from. Those of a
+    /// product that does not normalize are exact; of others only what has to be loaded and stored whatever the tiles.
+    pub fn sure_counts(&self, mapping: &Mapping) -> EventCounts {
+        let mut counts = EventCounts::default();
+        match &self.problem {
+            Problem::Matmul(matmul) if matmul.read_out != ReadOut::LayerNorm => return self.least_counts(mapping),
+            Problem::Matmul(MatmulProblem { m, n, k, .. }) => {
+                counts.memory.read_bytes = (m * k + k * n) as u64;
+                counts.memory.written_bytes = (m * n) as u64;
+            }
+            // Each weight is loaded; a pixel need not be, if the kernel steps over it.
+            Problem::Conv(conv) => {
+                let [_, weights, output] = conv.shape.views().map(|(rows, cols)| (rows * cols) as u64);
+                counts.memory.read_bytes = weights;
+                counts.memory.written_bytes = output;
+            }
+        }
+        counts
     }
 
     /// Cycles that no run of the mapping can do without.
