@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::emulate::{self, EmulationError, Surroundings};
 use crate::mapping::Mapping;
+use crate::model::residual::Residual;
 use crate::model::{Costs, Model};
 use crate::problem::Problem;
 use crate::random::Random;
@@ -117,20 +118,36 @@ pub fn accuracies(
     around: &Surroundings,
     samples: &[Sample],
 ) -> Vec<Accuracy> {
+    accuracies_with(config, problems, around, samples, None)
+}
+
+/// The same, a learned model among them.
+pub fn accuracies_with(
+    config: &ValidConfig,
+    problems: &[Problem],
+    around: &Surroundings,
+    samples: &[Sample],
+    residual: Option<&Residual>,
+) -> Vec<Accuracy> {
     let costs: Vec<Costs> = problems.iter().map(|problem| Costs::new(config, problem, around)).collect();
+    let by = |model: Model, sample: &Sample| match (model, residual) {
+        (Model::Learned, Some(residual)) => residual.cycles(&costs[sample.problem], &sample.mapping),
+        _ => costs[sample.problem].by(model, &sample.mapping),
+    };
     Model::ALL
         .into_iter()
-        .enumerate()
-        .map(|(index, model)| {
+        .chain(residual.map(|_| Model::Learned))
+        .map(|model| {
+            let guesses: Vec<f64> = samples.iter().map(|sample| by(model, sample)).collect();
             let truth = |sample: &Sample| sample.cycles as f64;
-            let guess = |sample: &Sample| sample.models[index];
-            let mut errors: Vec<f64> = samples.iter().map(|s| guess(s) / truth(s) - 1.0).collect();
+            let both = || samples.iter().zip(&guesses);
+            let mut errors: Vec<f64> = both().map(|(s, guess)| guess / truth(s) - 1.0).collect();
             let signed = mean(&errors);
             errors.iter_mut().for_each(|error| *error = error.abs());
             errors.sort_by(f64::total_cmp);
             let p95 = errors.get((errors.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0);
             let pairs = |of: &dyn Fn(&Sample) -> bool| {
-                samples.iter().filter(|s| of(s)).map(|s| (guess(s), truth(s))).collect::<Vec<_>>()
+                both().filter(|(s, _)| of(s)).map(|(s, guess)| (*guess, truth(s))).collect::<Vec<_>>()
             };
             let (mut within, mut regrets) = (Vec::new(), Vec::new());
             for problem in 0..problems.len() {
@@ -143,7 +160,7 @@ pub fn accuracies(
             // The fastest of some times: others may want the core as well.
             let once = |_| {
                 let begin = Instant::now();
-                let sum: f64 = samples.iter().map(|s| costs[s.problem].by(model, &s.mapping)).sum();
+                let sum: f64 = samples.iter().map(|s| by(model, s)).sum();
                 std::hint::black_box(sum);
                 begin.elapsed().as_secs_f64() * 1e6 / samples.len().max(1) as f64
             };

@@ -6,6 +6,7 @@ pub mod classic;
 pub mod conv;
 pub mod machine;
 pub mod product;
+pub mod residual;
 mod tile;
 
 pub use conv::ConvCosts;
@@ -30,10 +31,12 @@ pub enum Model {
     Timeloop,
     /// The refined analytical model: [`Costs::cycles`].
     Analytical,
+    /// The same and what is learned of its errors: [`residual::Residual`].
+    Learned,
 }
 
 impl Model {
-    /// All of them.
+    /// Those that need no training.
     pub const ALL: [Self; 3] = [Self::Roofline, Self::Timeloop, Self::Analytical];
 
     /// Name for people.
@@ -42,6 +45,7 @@ impl Model {
             Self::Roofline => "roofline",
             Self::Timeloop => "Timeloop-like",
             Self::Analytical => "analytical",
+            Self::Learned => "learned",
         }
     }
 }
@@ -93,7 +97,8 @@ impl Costs {
                 classic::roofline(&self.machine, &self.problem, memory.read_bytes + memory.written_bytes)
             }
             Model::Timeloop => classic::timeloop(&self.machine, &self.problem, mapping),
-            Model::Analytical => self.cycles(mapping),
+            // What is learned is in a model of its own.
+            Model::Analytical | Model::Learned => self.cycles(mapping),
         }
     }
 

@@ -70,6 +70,13 @@ impl Stage {
         }
     }
 
+    /// One without choices of its own.
+    #[cfg(test)]
+    pub fn named(name: &str) -> Self {
+        let (matmuls, convolutions) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), matmuls, convolutions, shares: None, normalizes: false, pools: false }
+    }
+
     /// Whether the same choices cost the same.
     fn is_like(&self, other: &Self) -> bool {
         part(&self.name) == part(&other.name)
@@ -88,6 +95,17 @@ pub(super) struct Family {
     /// Stages of each.
     pub len: usize,
     pub candidates: Vec<Candidate>,
+}
+
+#[cfg(test)]
+impl Family {
+    /// Two different choices that have run.
+    pub fn measured(first: usize, len: usize, extras: &[Extra; 2]) -> Self {
+        let candidate = |choice, extra: &Extra| Candidate { extra: Some(*extra), ..Candidate::new(choice) };
+        let choices = [Choice::Host, Choice::SeparatePooling];
+        let candidates = choices.into_iter().zip(extras).map(|(choice, extra)| candidate(choice, extra)).collect();
+        Self { members: vec![first], len, candidates }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -65,6 +65,14 @@ pub(super) struct Measured {
 }
 
 impl Measured {
+    /// Stages that all cost the same.
+    #[cfg(test)]
+    pub fn even(stages: &[Stage], cycles: u64, energy_pj: f64) -> Self {
+        let starts = (0..=stages.len() as u64).map(|stage| stage * cycles).collect();
+        let names = stages.iter().map(|stage| stage.name.clone()).collect();
+        Self { names, starts, counted: vec![(energy_pj, 0); stages.len()], leakage: 0.0 }
+    }
+
     /// Cycles of the run.
     pub fn cycles(&self) -> u64 {
         self.starts[self.names.len()] - self.starts[0]

@@ -133,7 +133,9 @@ fn keep_best(ways: &mut Vec<Way>, objective: Objective) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::choices::Family;
     use super::*;
+    use crate::random::Random;
 
     fn way(cycles: f64, energy_pj: f64) -> Way {
         Way { extra: Extra { cycles, energy_pj, bytes: 0.0 }, from: None, choice: None }
@@ -147,6 +149,64 @@ mod tests {
         assert_eq!(kept, [(1.0, 4.0), (2.0, 2.0), (3.0, 1.0)]);
         keep_best(&mut ways, Objective::Energy);
         assert_eq!((ways.len(), ways[0].extra.cycles), (1, 3.0));
+    }
+
+    /// The least figure of all ways through, each tried.
+    fn tried(families: &Families, stages: usize, at: usize, so_far: Extra, figure: &dyn Fn(&Extra) -> f64) -> f64 {
+        if at == stages {
+            return figure(&so_far);
+        }
+        let mut least = tried(families, stages, at + 1, so_far, figure);
+        for family in families.0.iter().filter(|family| family.members.contains(&at)) {
+            for extra in family.candidates.iter().filter_map(|candidate| candidate.extra) {
+                let sum = Extra {
+                    cycles: so_far.cycles + extra.cycles,
+                    energy_pj: so_far.energy_pj + extra.energy_pj,
+                    bytes: so_far.bytes + extra.bytes,
+                };
+                least = least.min(tried(families, stages, at + family.len, sum, figure));
+            }
+        }
+        least
+    }
+
+    #[test]
+    fn the_cheapest_way_is_that_of_all_ways() {
+        let mut random = Random::new(3);
+        let stages: Vec<Stage> = (0..6).map(|number| Stage::named(&format!("stage{number}"))).collect();
+        let default = Measured::even(&stages, 100, 50.0);
+        for _ in 0..40 {
+            let mut families = Families::default();
+            for (first, len) in [(0, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3), (2, 2), (3, 3)] {
+                let mut extra = || Extra {
+                    cycles: random.below(60) as f64 - 30.0,
+                    energy_pj: random.below(60) as f64 - 30.0,
+                    bytes: random.below(60) as f64 - 30.0,
+                };
+                let extras = [extra(), extra()];
+                families.0.push(Family::measured(first, len, &extras));
+            }
+            for objective in [Objective::Cycles, Objective::Energy, Objective::Bytes, Objective::Edp] {
+                let figure = |extra: &Extra| match objective {
+                    Objective::Edp => (600.0 + extra.cycles) * (300.0 + extra.energy_pj),
+                    _ => scalar(extra, objective),
+                };
+                let chosen = cheapest(&stages, &families, &default, objective);
+                assert_eq!(chosen.iter().flat_map(Covered::range).collect::<Vec<_>>(), (0..6).collect::<Vec<_>>());
+                let mut sum = Extra::default();
+                for covered in chosen.iter().filter(|covered| covered.choice.is_some()) {
+                    let of = |family: &&Family| family.members == [covered.first] && family.len == covered.len;
+                    let family = families.0.iter().find(of).unwrap();
+                    let candidate = family.candidates.iter().find(|c| Some(&c.choice) == covered.choice.as_ref());
+                    let extra = candidate.unwrap().extra.unwrap();
+                    sum.cycles += extra.cycles;
+                    sum.energy_pj += extra.energy_pj;
+                    sum.bytes += extra.bytes;
+                }
+                let least = tried(&families, 6, 0, Extra::default(), &figure);
+                assert_eq!(figure(&sum), least, "{objective}");
+            }
+        }
     }
 
     #[test]

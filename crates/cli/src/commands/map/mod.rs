@@ -3,6 +3,7 @@
 mod html;
 mod network;
 mod record;
+mod train;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,6 +61,7 @@ const EVALUATE_EXAMPLES: &str = "\
 Examples:
   pollux map evaluate
   pollux map evaluate --samples 100 --memory bandwidth:bytes=8 --json
+  pollux map evaluate --learned learned.json --searches 16
   pollux map evaluate --operation conv --emission unroller";
 
 /// Prices if no table is given.
@@ -87,6 +89,7 @@ enum Command {
     Layer(network::LayerArguments),
     Network(Box<network::NetworkArguments>),
     Import(ImportArguments),
+    Train(train::Arguments),
     Evaluate(EvaluateArguments),
 }
 
@@ -257,6 +260,9 @@ struct EvaluateArguments {
     /// Seed of the samples.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// A learned model, as `pollux map train` writes it, to be tried as well.
+    #[arg(long, value_name = "FILE")]
+    learned: Option<InputPath>,
     /// Compare the searches as well, each with as many emulated cycles as so many runs of Gemmini's own mapping take.
     #[arg(long, value_name = "RUNS", value_parser = values::count::<u32>())]
     searches: Option<u32>,
@@ -355,6 +361,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Command::Layer(arguments) => network::layer(arguments, out),
         Command::Network(arguments) => network::network(arguments, out),
         Command::Import(arguments) => import(arguments, out),
+        Command::Train(arguments) => train::execute(arguments, out),
         Command::Evaluate(arguments) => evaluate_models(arguments, out),
     }
 }
@@ -774,7 +781,8 @@ fn evaluate_models(arguments: &EvaluateArguments, out: &Output) -> Result<Outcom
     let samples = evaluate::samples(&config, &problems, &around, &limits, how, &|runs| bar.inc(runs));
     bar.finish_and_clear();
     let (samples, left_out) = samples.map_err(Failure::input)?;
-    let accuracies = evaluate::accuracies(&config, &problems, &around, &samples);
+    let learned = arguments.learned.as_ref().map(|path| train::read(path, &problems)).transpose()?;
+    let accuracies = evaluate::accuracies_with(&config, &problems, &around, &samples, learned.as_ref());
     let searches =
         arguments.searches.map(|runs| compare_searches(arguments, &problems, &around, runs, out)).transpose()?;
     let tightness: f64 =
@@ -786,7 +794,7 @@ fn evaluate_models(arguments: &EvaluateArguments, out: &Output) -> Result<Outcom
         .collect();
     out.json(&json!({
         "config": config.name, "memory": around.memory, "samples": samples.len(), "left_out": left_out,
-        "models": accuracies, "bound_of_cycles": tightness, "product_spaces": spaces, "searches": searches,
+        "models": accuracies, "training": learned.as_ref().map(|learned| &learned.training), "bound_of_cycles": tightness, "product_spaces": spaces, "searches": searches,
     }))?;
     let heading = ["model", "MAPE, %", "p95, %", "signed, %", "Spearman", "within", "regret, %", "us a mapping"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
