@@ -106,7 +106,8 @@ impl Pricing {
         self.of(report.counted_parts())
     }
 
-    fn of(&self, operations: Vec<(String, u64, EventCounts)>) -> EnergyReport {
+    /// The energy of operations with their cycles and counts.
+    pub fn of(&self, operations: Vec<(String, u64, EventCounts)>) -> EnergyReport {
         let operations = operations.into_iter().map(|(name, cycles, counts)| Counted { name, cycles, counts });
         EnergyReport::new(&self.prices, self.clock, &operations.collect::<Vec<_>>())
     }

@@ -64,7 +64,7 @@ fn lists_take_schedules_too() {
     workspace.write("bad.toml", "[schedule]\ndataflow = 'ws'\ntiles = 1\n");
     let wrong = workspace.pollux(&format!("lower matmul {PRODUCT} --schedule bad.toml"));
     assert!(
-        wrong.stderr.contains("unknown field `tiles`") && wrong.stderr.contains("bad.toml: line "),
+        wrong.stderr.contains("unknown field `tiles`") && wrong.stderr.contains("bad.toml: line 3"),
         "{}",
         wrong.stderr
     );
@@ -131,4 +131,82 @@ fn bad_requests_are_refused_with_a_remedy() {
         "choose another emission, dataflow",
     );
     refused("map conv --rows 8 --cols 8 --channels 4 --out-channels 4 --kernel 3 --depthwise", 2, "--out-channels");
+}
+
+const NETWORK: &str = "config = 'default16'\n[[conv]]\ninput = [9, 9, 20]\nout_channels = 40\nkernel = 3\nmagnitude = 5\n\
+                       [[matmul]]\ni = 50\nj = 70\nk = 90\nmagnitude = 5\nscale = [0.01]\n";
+
+#[test]
+fn a_networks_plan_is_taken_by_reports_and_gives_the_same_results() {
+    let workspace = Workspace::new();
+    workspace.write("list.toml", NETWORK);
+    let document =
+        succeeds(workspace.pollux("map network list.toml --candidates 3 --evaluations 100 -o plan.toml --json")).json();
+    let cycles = number(&document["cycles"]);
+    assert!(
+        cycles <= number(&document["default_cycles"]) && document["operations"].as_array().map(Vec::len) == Some(2)
+    );
+    let report = succeeds(workspace.pollux("report --list list.toml --plan plan.toml --json")).json();
+    assert_eq!(number(&report["total"]["cycles"]), cycles);
+    // A Transformer: query, key and value may be done together, and everything equals the integer reference.
+    let tiny = "crates/model/tests/tiny-bert";
+    let map = format!("map network {tiny} --text 'the cat and the dog' --candidates 3 -o tiny.toml --json");
+    let document = succeeds(workspace.pollux(&map)).json();
+    let run = format!("model run {tiny} --text 'the cat and the dog' --plan tiny.toml --json");
+    let run = succeeds(workspace.pollux(&run)).json();
+    assert_eq!((&run["match"], number(&run["cycles"])), (&Value::Bool(true), number(&document["cycles"])));
+    let layer = "map layer --hidden 48 --heads 3 --ffn 80 --tokens 20 --candidates 2 --objective edp";
+    let text = succeeds(workspace.pollux(layer)).stdout;
+    assert!(text.contains("layer0.scores_softmax") && text.contains("times as fast") && text.contains("uJ"), "{text}");
+    let wrong = workspace.pollux("map network list.toml --tokens 5");
+    assert!(wrong.code == 2, "{}", wrong.stderr);
+    let wrong = workspace.pollux(&format!("map network {tiny}"));
+    assert!(wrong.code == 2 && wrong.stderr.contains("give --text SENTENCE"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_search_leaves_a_page_and_a_record_that_is_taken_up() {
+    let workspace = Workspace::new();
+    let line = format!("map matmul {PRODUCT} {SMALL} --json");
+    let whole = succeeds(workspace.pollux(&line)).json();
+    let first = succeeds(workspace.pollux(&format!("{line} --resume runs.jsonl --html page.html"))).json();
+    assert_eq!(first, whole);
+    let page = String::from_utf8(workspace.read("page.html")).expect("UTF-8");
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert!(page.contains("The best one over time") && !page.contains("<script"));
+    // Interrupted in the middle of a line.
+    let record = String::from_utf8(workspace.read("runs.jsonl")).expect("UTF-8");
+    workspace.write("runs.jsonl", &record[..record.len() / 2]);
+    let again = succeeds(workspace.pollux(&format!("{line} --resume runs.jsonl"))).json();
+    assert_eq!(again, whole);
+    assert_eq!(String::from_utf8(workspace.read("runs.jsonl")).expect("UTF-8"), record);
+    let text = succeeds(workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} --resume runs.jsonl")));
+    assert!(text.stderr.contains("of an earlier search taken up"), "{}", text.stderr);
+    let other = workspace.pollux("map matmul --m 48 --n 64 --k 81 --resume runs.jsonl");
+    assert!(other.code == 3 && other.stderr.contains("runs of another operation"), "{}", other.stderr);
+    workspace.write("mine.txt", "my notes\n");
+    let mine = workspace.pollux(&format!("map matmul {PRODUCT} --resume mine.txt"));
+    assert!(mine.code == 3 && mine.stderr.contains("mine.txt: line 1"), "{}", mine.stderr);
+    assert_eq!(workspace.read("mine.txt"), b"my notes\n");
+}
+
+#[test]
+fn what_is_learned_makes_the_model_better_on_operations_that_it_has_not_seen() {
+    let workspace = Workspace::new();
+    let train = "map train --samples 12 --memory bench -o learned.json --json";
+    let document = succeeds(workspace.pollux(train)).json();
+    assert_eq!(document["training"]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(number(&document["training"]["samples"][0]), 120);
+    let line =
+        "map evaluate --samples 6 --operation matmul --learned learned.json --searches 2 --emission unroller --json";
+    let document = succeeds(workspace.pollux(line)).json();
+    let models = document["models"].as_array().expect("models");
+    assert_eq!(models[3]["model"], "learned");
+    assert!(models[3]["mape"].as_f64().is_some_and(|mape| mape < 12.0), "{models:#?}");
+    let searches = document["searches"].as_array().expect("searches");
+    assert_eq!((searches.len(), &searches[0]["method"]), (5, &Value::from("exhaustive")));
+    assert!(searches.iter().all(|search| search["gain"].as_f64() >= Some(1.0)), "{searches:#?}");
+    workspace.write("broken.json", "{\"version\": 9}");
+    let wrong = workspace.pollux("map evaluate --learned broken.json");
+    assert!(wrong.code == 3 && wrong.stderr.contains("version 9"), "{}", wrong.stderr);
 }

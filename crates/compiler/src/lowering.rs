@@ -5,14 +5,14 @@ use pollux_isa::config::ExpVariant;
 use pollux_isa::{ConfigError, ValidConfig, config};
 use pollux_kernels::diagonal::{PlacedDiagonalSum, PlacedResidualNorm};
 use pollux_kernels::{
-    Activation, ConvSchedule, Dataflow, DiagonalSum, KernelError, Linear, Matmul, PlacedLinear, ProgramBuilder,
-    ResidualNorm, ResidualNormViews, Schedule, View,
+    Activation, Conv, ConvSchedule, Dataflow, DiagonalSum, KernelError, Linear, Matmul, Normalization, PlacedLinear,
+    ProgramBuilder, Residents, ResidualNorm, ResidualNormViews, Schedule, View,
 };
 
 use crate::blockwise::{self, TileMap};
 use crate::error::CompileError;
 use crate::host::HostStep;
-use crate::operation::{Compiled, Operation, OperationClass, ScheduledMatmul};
+use crate::operation::{Compiled, Operation, OperationClass, ScheduledConv, ScheduledMatmul};
 use crate::plan::{Placement, Plan, PlanUse};
 
 /// Collects a model's operations.
@@ -24,6 +24,17 @@ pub struct Lowering {
     plan_use: PlanUse,
     operations: Vec<Operation>,
     layer: Option<usize>,
+    /// The group of products that is being done together, and what is in the scratchpad of their input.
+    together: Option<Together>,
+}
+
+/// Products that are done together so far.
+#[derive(Clone, Debug)]
+struct Together {
+    /// Number in the plan.
+    group: usize,
+    input: View,
+    residents: Residents,
 }
 
 /// Weights in main memory. They have a map of blocks if columns of the input occur again, or if the plan leaves out blocks
@@ -90,7 +101,7 @@ impl Lowering {
     /// The configuration is inconsistent.
     pub fn new(config: impl TryInto<ValidConfig, Error: Into<ConfigError>>, plan: Plan) -> Result<Self, CompileError> {
         let builder = ProgramBuilder::new(config)?;
-        Ok(Self { builder, plan, plan_use: PlanUse::default(), operations: Vec::new(), layer: None })
+        Ok(Self { builder, plan, plan_use: PlanUse::default(), operations: Vec::new(), layer: None, together: None })
     }
 
     /// The configuration.
@@ -105,7 +116,12 @@ impl Lowering {
 
     /// Begins an operation behind a fence: it may use everything before it, and its cycles are its own.
     pub fn begin(&mut self, name: &str, class: OperationClass) {
-        if !self.operations.is_empty() {
+        self.together = None;
+        self.begin_behind(name, class, !self.operations.is_empty());
+    }
+
+    fn begin_behind(&mut self, name: &str, class: OperationClass, fence: bool) {
+        if fence {
             self.builder.fence();
         }
         self.builder.begin(name);
@@ -115,6 +131,10 @@ impl Lowering {
             layer: self.layer,
             class,
             matmuls: Vec::new(),
+            convolutions: Vec::new(),
+            shares: None,
+            normalizes: false,
+            pools: false,
             host: None,
             work: Default::default(),
         });
@@ -166,15 +186,81 @@ impl Lowering {
     /// # Errors
     /// Operands that do not fit together, or an illegal schedule.
     pub fn linear(&mut self, name: &str, weights: &PlacedWeights, input: View, out: View) -> Result<(), CompileError> {
-        self.begin(name, OperationClass::Matmul);
         let matmul = weights.linear.matmul(input, out);
+        if weights.blocks.is_none() && self.plan.group(name).is_some() {
+            return self.grouped(name, &matmul);
+        }
+        self.begin(name, OperationClass::Matmul);
         match &weights.blocks {
             Some(map) => {
                 self.check_blockwise(name, map)?;
                 Ok(blockwise::lower(&mut self.builder, &matmul, map)?)
             }
-            None => self.matmul(&matmul),
+            None => {
+                self.matmul(&matmul)?;
+                self.shares(input);
+                Ok(())
+            }
         }
+    }
+
+    /// The current operation is one plain product of this input.
+    fn shares(&mut self, input: View) {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.shares = Some(input);
+        }
+    }
+
+    /// A product that the plan does together with others of the same input.
+    fn grouped(&mut self, name: &str, matmul: &Matmul) -> Result<(), CompileError> {
+        let Some(group) = self.plan.group(name) else { return Ok(()) };
+        let before = self.together.take().filter(|before| before.group == group && before.input == matmul.a);
+        let fence = before.is_none() && !self.operations.is_empty();
+        self.begin_behind(name, OperationClass::Matmul, fence);
+        let schedule = self.schedule_for(matmul)?;
+        if !Residents::keep(&schedule) {
+            return Err(CompileError::Plan {
+                operation: name.to_owned(),
+                what: "it is done together with others of its input, so its schedule must have emission `unroller` and keep \
+                       `recent`"
+                    .to_owned(),
+            });
+        }
+        if before.is_some() {
+            self.plan_use.together(group);
+        }
+        let mut residents = before.map(|before| before.residents).unwrap_or_default();
+        matmul.lower_beside(&mut self.builder, &schedule, &mut residents)?;
+        self.note_matmul(matmul, schedule);
+        self.shares(matmul.a);
+        self.together = Some(Together { group, input: matmul.a, residents });
+        Ok(())
+    }
+
+    /// The current operation has a product with this schedule.
+    pub fn note_matmul(&mut self, matmul: &Matmul, schedule: Schedule) {
+        let scheduled = ScheduledMatmul { shape: matmul.shape(), schedule };
+        if let Some(operation) = self.operations.last_mut()
+            && !operation.matmuls.contains(&scheduled)
+        {
+            operation.matmuls.push(scheduled);
+        }
+    }
+
+    /// The current operation has a convolution with these tiles.
+    pub fn note_convolution(&mut self, conv: &Conv, schedule: ConvSchedule) {
+        let scheduled = ScheduledConv { shape: conv.shape, schedule };
+        if let Some(operation) = self.operations.last_mut() {
+            operation.pools |= conv.shape.pool.is_some();
+            if !operation.convolutions.contains(&scheduled) {
+                operation.convolutions.push(scheduled);
+            }
+        }
+    }
+
+    /// Whether the plan makes the pooling behind a convolution an operation of its own.
+    pub fn separate_pooling(&mut self, convolution: &str) -> bool {
+        self.plan_use.separate_pooling(&self.plan, convolution)
     }
 
     /// Products by blocks have one way to be done.
@@ -214,12 +300,7 @@ impl Lowering {
     pub fn matmul(&mut self, matmul: &Matmul) -> Result<(), CompileError> {
         let schedule = self.schedule_for(matmul)?;
         matmul.lower(&mut self.builder, &schedule)?;
-        let scheduled = ScheduledMatmul { shape: matmul.shape(), schedule };
-        if let Some(operation) = self.operations.last_mut()
-            && !operation.matmuls.contains(&scheduled)
-        {
-            operation.matmuls.push(scheduled);
-        }
+        self.note_matmul(matmul, schedule);
         Ok(())
     }
 
@@ -229,12 +310,27 @@ impl Lowering {
     /// # Errors
     /// Operands that do not fit together, or an illegal schedule.
     pub fn normalized_matmul(&mut self, matmul: &Matmul, sums: &mut Sums) -> Result<(), CompileError> {
-        if self.plan.schedule(self.builder.operation()).is_some() || self.fuses(matmul) {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.normalizes = true;
+        }
+        let planned = self.plan.schedule(self.builder.operation());
+        let fused = planned.map_or_else(|| self.fuses(matmul), |plan| plan.normalization == Normalization::Fused);
+        if fused {
             return self.matmul(matmul);
         }
         let view = sums.next(&mut self.builder, matmul)?;
-        let dataflow = self.dataflow();
-        Ok(matmul.lower_separately(&mut self.builder, &view, dataflow)?)
+        match self.planned_schedule() {
+            Some(schedule) => {
+                matmul.lower_separately_by(&mut self.builder, &view, &schedule)?;
+                self.note_matmul(matmul, schedule);
+            }
+            None => {
+                let dataflow = self.dataflow();
+                let schedule = matmul.lower_separately(&mut self.builder, &view, dataflow)?;
+                self.note_matmul(matmul, Schedule { normalization: Normalization::Separate, ..schedule });
+            }
+        }
+        Ok(())
     }
 
     fn fuses(&self, matmul: &Matmul) -> bool {
@@ -310,8 +406,9 @@ impl Lowering {
             _ => OperationClass::Nonlinear,
         };
         let activation = &sum.values.activation;
+        let activation_normalizes = activation.normalizes();
         // GELU and plain sums are no normalization: the host does them only if the hardware cannot.
-        let on_host = match activation.normalizes() {
+        let on_host = match activation_normalizes {
             true => self.normalizes_on_host(name, activation, out.cols)?,
             false => !self.has_activation(activation),
         };
@@ -321,6 +418,9 @@ impl Lowering {
             return Ok(());
         }
         self.begin(name, class);
+        if let Some(operation) = self.operations.last_mut() {
+            operation.normalizes = activation_normalizes;
+        }
         Ok(sum.placed.lower(&mut self.builder, &branch, &residual, &out)?)
     }
 
@@ -340,6 +440,9 @@ impl Lowering {
             return Ok(());
         }
         self.begin(name, OperationClass::Nonlinear);
+        if let Some(operation) = self.operations.last_mut() {
+            operation.normalizes = true;
+        }
         Ok(norm.placed.lower(&mut self.builder, views)?)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use pollux_asm::Program;
-use pollux_kernels::{MatmulShape, OperationStatistics, Schedule, Statistics};
+use pollux_kernels::{ConvSchedule, ConvShape, MatmulShape, OperationStatistics, Schedule, Statistics, View};
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostStep;
@@ -49,6 +49,15 @@ pub struct ScheduledMatmul {
     pub schedule: Schedule,
 }
 
+/// A convolution and how it was scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ScheduledConv {
+    /// Size.
+    pub shape: ConvShape,
+    /// Tiles, loops, emission.
+    pub schedule: ConvSchedule,
+}
+
 /// One operation: the commands behind a mark of the program, or a step of the host.
 #[derive(Clone, Debug)]
 pub struct Operation {
@@ -60,6 +69,15 @@ pub struct Operation {
     pub class: OperationClass,
     /// The products that were lowered by a schedule, each different one once.
     pub matmuls: Vec<ScheduledMatmul>,
+    /// The same of convolutions.
+    pub convolutions: Vec<ScheduledConv>,
+    /// The input, if the operation is one plain product: those that follow each other with the same input may be done
+    /// [together](crate::Plan::together).
+    pub shares: Option<View>,
+    /// Where it normalizes may be chosen.
+    pub normalizes: bool,
+    /// It pools, in its stores.
+    pub pools: bool,
     /// What the host does here; such an operation has no commands.
     pub host: Option<HostStep>,
     /// Commands, multiply-accumulates and bytes.

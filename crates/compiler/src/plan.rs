@@ -52,6 +52,9 @@ pub struct OperationPlan {
     /// Where it normalizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalization: Option<Placement>,
+    /// Do the max pooling behind a convolution as an operation of its own, instead of in its stores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separate_pooling: Option<bool>,
 }
 
 impl OperationPlan {
@@ -77,6 +80,10 @@ pub struct Plan {
     pub skip_zero_tiles: bool,
     /// Do all max pooling as operations of their own, instead of in the stores of the convolution before.
     pub separate_pooling: bool,
+    /// Products with one input that follow each other, by their names or parts: no fence stands between them, and what is in the
+    /// scratchpad of their input stays there. Each needs a schedule in the unroller that keeps recent tiles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Vec<String>>,
     /// Exceptions by operation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub operations: BTreeMap<String, OperationPlan>,
@@ -89,6 +96,12 @@ impl Plan {
     /// Text that is no TOML, unknown fields or wrong values; the message has line and column.
     pub fn from_toml(text: &str) -> Result<Self, CompileError> {
         Ok(toml::from_str(text)?)
+    }
+
+    /// The plan as text.
+    pub fn to_toml(&self) -> String {
+        // A plan is made of tables, texts and numbers: nothing that TOML has not.
+        toml::to_string(self).unwrap_or_default()
     }
 
     /// What the plan chooses for an operation, with the name under which it does.
@@ -109,6 +122,12 @@ impl Plan {
         self.choose(operation, |plan| plan.convolution).map(|(_, schedule)| schedule)
     }
 
+    /// The number of the group that an operation is done together with.
+    pub fn group(&self, operation: &str) -> Option<usize> {
+        let named = |name: &String| name == operation || name == part(operation);
+        self.together.iter().position(|group| group.iter().any(named))
+    }
+
     /// Where an operation normalizes.
     pub fn placement(&self, operation: &str) -> Placement {
         self.choose(operation, |plan| plan.normalization).map_or(self.normalization, |(_, placement)| placement)
@@ -121,16 +140,18 @@ enum Choice {
     Schedule,
     Convolution,
     Normalization,
+    Pooling,
 }
 
 impl Choice {
-    const ALL: [Self; 3] = [Self::Schedule, Self::Convolution, Self::Normalization];
+    const ALL: [Self; 4] = [Self::Schedule, Self::Convolution, Self::Normalization, Self::Pooling];
 
     fn is_in(self, plan: &OperationPlan) -> bool {
         match self {
             Self::Schedule => plan.schedule.is_some(),
             Self::Convolution => plan.convolution.is_some(),
             Self::Normalization => plan.normalization.is_some(),
+            Self::Pooling => plan.separate_pooling.is_some(),
         }
     }
 
@@ -143,6 +164,9 @@ impl Choice {
             ),
             Self::Convolution => ("convolution", "it is for convolutions; those that are products have a `schedule`"),
             Self::Normalization => ("normalization", "it is for operations with a softmax or a LayerNorm"),
+            Self::Pooling => {
+                ("separate_pooling", "it is for convolutions whose stores can do the max pooling behind them")
+            }
         }
     }
 }
@@ -153,6 +177,8 @@ pub struct PlanUse {
     operations: BTreeSet<String>,
     /// Names in the plan, with the choice that an operation took.
     taken: BTreeSet<(String, Choice)>,
+    /// Groups of which two members were done together.
+    groups: BTreeSet<usize>,
 }
 
 impl PlanUse {
@@ -177,6 +203,18 @@ impl PlanUse {
         own.unwrap_or(plan.normalization)
     }
 
+    /// Whether the pooling behind a convolution, whose stores could do it, is going to be an operation of its own.
+    pub fn separate_pooling(&mut self, plan: &Plan, operation: &str) -> bool {
+        self.begin(operation);
+        let own = self.take(plan, operation, Choice::Pooling, |plan| plan.separate_pooling);
+        own.unwrap_or(plan.separate_pooling)
+    }
+
+    /// Two members of a group have been done together.
+    pub fn together(&mut self, group: usize) {
+        self.groups.insert(group);
+    }
+
     fn take<T>(
         &mut self,
         plan: &Plan,
@@ -193,6 +231,7 @@ impl PlanUse {
     pub fn extend(&mut self, other: &Self) {
         self.operations.extend(other.operations.iter().cloned());
         self.taken.extend(other.taken.iter().cloned());
+        self.groups.extend(&other.groups);
     }
 
     /// Checks that every name in the plan is that of an operation, and that every choice was taken.
@@ -200,12 +239,15 @@ impl PlanUse {
     /// # Errors
     /// The first that is not.
     pub fn check(&self, plan: &Plan) -> Result<(), CompileError> {
+        plan.together.iter().flatten().try_for_each(|name| self.check_name(name))?;
+        if let Some(idle) = (0..plan.together.len()).find(|group| !self.groups.contains(group)) {
+            let operation = plan.together[idle].join(", ");
+            let what = "the plan's `together` would be ignored: it is for plain products that follow each other and have \
+                        one input";
+            return Err(CompileError::Plan { operation, what: what.to_owned() });
+        }
         for (name, choices) in &plan.operations {
-            if !self.operations.iter().any(|operation| operation == name || part(operation) == name) {
-                let known: BTreeSet<&str> = self.operations.iter().map(|operation| part(operation)).collect();
-                let known = known.into_iter().collect::<Vec<_>>().join(", ");
-                return Err(CompileError::UnknownOperation { name: name.clone(), known });
-            }
+            self.check_name(name)?;
             let idle = |choice: &Choice| choice.is_in(choices) && !self.taken.contains(&(name.clone(), *choice));
             if let Some(choice) = Choice::ALL.into_iter().find(idle) {
                 let (field, purpose) = choice.describe();
@@ -215,10 +257,20 @@ impl PlanUse {
         }
         Ok(())
     }
+
+    /// Checks that an operation has this name, or its part.
+    fn check_name(&self, name: &str) -> Result<(), CompileError> {
+        if self.operations.iter().any(|operation| operation == name || part(operation) == name) {
+            return Ok(());
+        }
+        let known: BTreeSet<&str> = self.operations.iter().map(|operation| part(operation)).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Err(CompileError::UnknownOperation { name: name.to_owned(), known })
+    }
 }
 
 /// `PART` of `layerN.PART`.
-pub(crate) fn part(operation: &str) -> &str {
+pub fn part(operation: &str) -> &str {
     operation.rsplit('.').next().unwrap_or(operation)
 }
 

@@ -6,7 +6,7 @@ use pollux_compiler::parameters;
 use pollux_compiler::plan::{OperationPlan, Placement, Plan};
 use pollux_isa::GemminiConfig;
 use pollux_isa::config::{Capacity, ExpVariant};
-use pollux_kernels::Mask;
+use pollux_kernels::{Axis, Dataflow, Emission, Keep, Mask, Normalization, Schedule, Tile};
 use pollux_model::bert::{BertConfig, BertModel};
 use pollux_model::layer::QuantisedLayer;
 use pollux_model::quantise::{QuantiseOptions, QuantisedModel};
@@ -239,6 +239,83 @@ fn an_impossible_schedule_is_refused_with_the_operation_and_the_rule() {
         message,
         "operation `layer0.value`: the unroller is weight-stationary: choose dataflow ws, or emission commands"
     );
+}
+
+/// Tiles in the unroller that stay in the scratchpad as long as they can.
+fn kept(tile: [usize; 3], order: [Axis; 3]) -> Schedule {
+    let [i, j, k] = tile;
+    Schedule {
+        dataflow: Dataflow::Ws,
+        tile: Tile { i, j, k },
+        order,
+        double_buffer: true,
+        emission: Emission::Unroller,
+        normalization: Normalization::Fused,
+        keep: Keep::Recent,
+    }
+}
+
+fn scheduled(plan: &mut Plan, operation: &str, schedule: Schedule) {
+    plan.operations.insert(operation.into(), OperationPlan { schedule: Some(schedule), ..OperationPlan::default() });
+}
+
+#[test]
+fn groups_that_cannot_be_done_together_are_refused() {
+    let model = tiny(1, QuantiseOptions::default());
+    let input = model.embed_tokens(&[1, 2, 3]).unwrap();
+    let schedule = kept([1, 1, 1], Schedule::DEFAULT_ORDER);
+    let message = |names: &[&str], change: &dyn Fn(&mut Plan)| {
+        let mut plan = Plan { together: vec![names.iter().map(|&name| name.to_owned()).collect()], ..Plan::default() };
+        names.iter().for_each(|name| scheduled(&mut plan, name, schedule));
+        change(&mut plan);
+        compile(GemminiConfig::norm16(), &plan, &model.layers, &input, Mask::Full).map(|_| ()).unwrap_err().to_string()
+    };
+    let alone = message(&["query", "intermediate"], &|_| ());
+    assert!(alone.starts_with("operation `query, intermediate`: the plan's `together` would be ignored"), "{alone}");
+    let other_tile = message(&["query", "key"], &|plan| scheduled(plan, "key", kept([1, 1, 2], schedule.order)));
+    assert_eq!(other_tile, "operation `layer0.key`: products with one A need tiles of the same i and k");
+    let other_keep =
+        message(&["key", "value"], &|plan| scheduled(plan, "value", Schedule { keep: Keep::Gemmini, ..schedule }));
+    assert!(other_keep.starts_with("operation `layer0.value`: it is done together with others"), "{other_keep}");
+    let unknown = message(&["query", "keys"], &|plan| drop(plan.operations.remove("keys")));
+    assert!(unknown.contains("names the operation `keys`"), "{unknown}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, rng_seed: RngSeed::Fixed(3), ..Default::default() })]
+
+    #[test]
+    fn products_that_are_done_together_and_norms_apart_equal_the_reference(
+        tokens in 1usize..70,
+        (i, k, j) in (1usize..4, 1usize..4, [1usize..4, 1usize..4, 1usize..4]),
+        columns_outside in proptest::bool::ANY,
+        members in 2usize..4,
+        separate in proptest::bool::ANY,
+    ) {
+        let model = tiny(2, QuantiseOptions::default());
+        let ids: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % 60).collect();
+        let input = model.embed_tokens(&ids).unwrap();
+        let order = if columns_outside { [Axis::J, Axis::I, Axis::K] } else { Schedule::DEFAULT_ORDER };
+        let names = &["query", "key", "value"][3 - members..];
+        let mut plan = Plan { together: vec![names.iter().map(|&name| name.to_owned()).collect()], ..Plan::default() };
+        let i = i.min(tokens.div_ceil(16));
+        for (name, j) in names.iter().zip(j) {
+            scheduled(&mut plan, name, kept([i, j, k], order));
+        }
+        if separate {
+            let schedule = Schedule { normalization: Normalization::Separate, ..kept([1, 1, 1], order) };
+            scheduled(&mut plan, "scores_softmax", schedule);
+        }
+        let encoder = compiled(&plan, &model.layers, &input);
+        assert_both_models_agree(&encoder);
+        let fences = |plan: &Plan| {
+            let items = compiled(plan, &model.layers, &input).compiled.program.items;
+            items.iter().filter(|item| matches!(item, pollux_isa::StreamItem::Fence)).count()
+        };
+        // One for each two neighbours of a group, in both layers; a separate softmax has one for each of three heads.
+        let more = if separate { 2 * 3 } else { 0 };
+        prop_assert_eq!(fences(&plan) + 2 * (members - 1), fences(&Plan::default()) + more);
+    }
 }
 
 proptest! {

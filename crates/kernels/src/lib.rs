@@ -41,7 +41,7 @@ pub use conv::{Conv, ConvAxis, ConvSchedule, ConvScheduleError, ConvShape, Pool,
 pub use diagonal::{ColumnGroup, DiagonalSum, DiagonalTerm, ResidualNorm, ResidualNormViews};
 pub use error::KernelError;
 pub use linear::{Linear, PlacedLinear};
-pub use matmul::{Bias, Matmul};
+pub use matmul::{Bias, Matmul, Residents};
 pub use max_pool::MaxPoolShape;
 pub use norm::Norm;
 pub use resadd::{ResidualAdd, ResidualAddSchedule};

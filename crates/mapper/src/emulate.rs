@@ -80,6 +80,21 @@ pub fn counted(
     Ok((cycles, counter.total()))
 }
 
+/// The same with an observer of its own.
+///
+/// # Errors
+/// As [`cycles`].
+pub fn observed(
+    config: &ValidConfig,
+    problem: &Problem,
+    mapping: &Mapping,
+    around: &Surroundings,
+    observer: &mut impl Observer,
+) -> Result<Cycle, EmulationError> {
+    let program = mapping.program(config, problem)?;
+    run(config, &program, around, Cycle::MAX, observer)
+}
+
 /// Runs a program by replay, without its values: no divisor of a normalization is zero.
 fn run(
     config: &ValidConfig,

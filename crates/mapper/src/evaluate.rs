@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use crate::emulate::{self, EmulationError, Surroundings};
 use crate::mapping::Mapping;
+use crate::model::residual::Residual;
 use crate::model::{Costs, Model};
 use crate::problem::Problem;
 use crate::random::Random;
+use crate::search::{self, Found, Method, SearchError, Settings};
 use crate::space::{Limits, Mapspace};
 
 /// How often the models' speed is measured.
@@ -116,20 +118,36 @@ pub fn accuracies(
     around: &Surroundings,
     samples: &[Sample],
 ) -> Vec<Accuracy> {
+    accuracies_with(config, problems, around, samples, None)
+}
+
+/// The same, a learned model among them.
+pub fn accuracies_with(
+    config: &ValidConfig,
+    problems: &[Problem],
+    around: &Surroundings,
+    samples: &[Sample],
+    residual: Option<&Residual>,
+) -> Vec<Accuracy> {
     let costs: Vec<Costs> = problems.iter().map(|problem| Costs::new(config, problem, around)).collect();
+    let by = |model: Model, sample: &Sample| match (model, residual) {
+        (Model::Learned, Some(residual)) => residual.cycles(&costs[sample.problem], &sample.mapping),
+        _ => costs[sample.problem].by(model, &sample.mapping),
+    };
     Model::ALL
         .into_iter()
-        .enumerate()
-        .map(|(index, model)| {
+        .chain(residual.map(|_| Model::Learned))
+        .map(|model| {
+            let guesses: Vec<f64> = samples.iter().map(|sample| by(model, sample)).collect();
             let truth = |sample: &Sample| sample.cycles as f64;
-            let guess = |sample: &Sample| sample.models[index];
-            let mut errors: Vec<f64> = samples.iter().map(|s| guess(s) / truth(s) - 1.0).collect();
+            let both = || samples.iter().zip(&guesses);
+            let mut errors: Vec<f64> = both().map(|(s, guess)| guess / truth(s) - 1.0).collect();
             let signed = mean(&errors);
             errors.iter_mut().for_each(|error| *error = error.abs());
             errors.sort_by(f64::total_cmp);
             let p95 = errors.get((errors.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0);
             let pairs = |of: &dyn Fn(&Sample) -> bool| {
-                samples.iter().filter(|s| of(s)).map(|s| (guess(s), truth(s))).collect::<Vec<_>>()
+                both().filter(|(s, _)| of(s)).map(|(s, guess)| (*guess, truth(s))).collect::<Vec<_>>()
             };
             let (mut within, mut regrets) = (Vec::new(), Vec::new());
             for problem in 0..problems.len() {
@@ -142,7 +160,7 @@ pub fn accuracies(
             // The fastest of some times: others may want the core as well.
             let once = |_| {
                 let begin = Instant::now();
-                let sum: f64 = samples.iter().map(|s| costs[s.problem].by(model, &s.mapping)).sum();
+                let sum: f64 = samples.iter().map(|s| by(model, s)).sum();
                 std::hint::black_box(sum);
                 begin.elapsed().as_secs_f64() * 1e6 / samples.len().max(1) as f64
             };
@@ -187,6 +205,82 @@ fn ranks(values: impl Iterator<Item = f64>) -> Vec<f64> {
         from = to;
     }
     ranks
+}
+
+/// How far the searches are from the best that is known, at an equal budget.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SearchRegret {
+    /// The search.
+    pub method: Method,
+    /// Figure of what it finds over that of the best that any of the searches finds, in percent above, the mean over the problems.
+    pub regret: f64,
+    /// The largest.
+    pub worst: f64,
+    /// Problems of which it finds the best.
+    pub best: usize,
+    /// Gemmini's own figure over that of what it finds, the geometric mean.
+    pub gain: f64,
+    /// Mappings that were priced, and that ran on the emulator, the mean over the problems.
+    pub evaluated: f64,
+    /// See `evaluated`.
+    pub simulated: f64,
+}
+
+/// Searches each problem by each method, with as many emulated cycles as `runs` runs of Gemmini's own mapping take. Problems that
+/// Gemmini's own mapping does not fit are left out.
+///
+/// # Errors
+/// A run that fails.
+pub fn searches(
+    config: &ValidConfig,
+    problems: &[Problem],
+    around: &Surroundings,
+    (settings, runs): (&Settings<'_>, u64),
+    watch: &mut dyn FnMut(),
+) -> Result<Vec<SearchRegret>, SearchError> {
+    const METHODS: [Method; 5] =
+        [Method::Exhaustive, Method::Random, Method::Evolutionary, Method::Guided, Method::Integer];
+    let mut found: Vec<Vec<Option<(f64, Found)>>> = Vec::new();
+    for problem in problems {
+        let gemmini = Mapping::gemmini(config, problem);
+        if gemmini.check(config, problem).is_err() {
+            continue;
+        }
+        let cycles = emulate::cycles(config, problem, &gemmini, around, u64::MAX)?;
+        let mut by_method = Vec::new();
+        for method in METHODS {
+            let settings = Settings { method, emulated_cycles: cycles.saturating_mul(runs), ..*settings };
+            let found = match search::search(config, problem, around, &settings, &mut |_| {}) {
+                Err(SearchError::TooLarge { .. }) => None,
+                found => Some(found?),
+            };
+            let value = |found: &Found| found.best.result.map_or(f64::INFINITY, |r| r.value(settings.objective));
+            by_method.push(found.map(|found| (value(&found), found)));
+            watch();
+        }
+        found.push(by_method);
+    }
+    let regret = |index: usize| {
+        let (mut regrets, mut gains, mut evaluated, mut simulated) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for by_method in &found {
+            let least = by_method.iter().flatten().map(|(value, _)| *value).fold(f64::INFINITY, f64::min);
+            let Some((value, own)) = &by_method[index] else { continue };
+            regrets.push(100.0 * (value / least - 1.0));
+            gains.extend(own.gemmini.result.map(|r| (r.value(settings.objective) / value).ln()));
+            evaluated.push(own.evaluated as f64);
+            simulated.push(own.simulated as f64);
+        }
+        SearchRegret {
+            method: METHODS[index],
+            regret: mean(&regrets),
+            worst: regrets.iter().copied().fold(0.0, f64::max),
+            best: regrets.iter().filter(|regret| **regret == 0.0).count(),
+            gain: mean(&gains).exp(),
+            evaluated: mean(&evaluated),
+            simulated: mean(&simulated),
+        }
+    };
+    Ok((0..METHODS.len()).map(regret).collect())
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! * [`emulate`]: the same, and the cycles, from the emulator;
 //! * [`model`]: cycles without a run: three models, and a bound from below;
 //! * [`search`]: the best mapping by an objective: exhaustive, random, evolutionary, guided by what the emulator answers, and as an
-//!   integer program; the finalists always run on the emulator.
+//!   integer program; the finalists always run on the emulator;
+//! * [`network`]: whole layers and networks: a plan for all operations, and which of them are done together.
 
 pub mod counts;
 pub mod emulate;
@@ -16,11 +17,13 @@ pub mod evaluate;
 pub mod formats;
 pub mod mapping;
 pub mod model;
+pub mod network;
 pub mod problem;
 pub mod random;
 pub mod reuse;
 pub mod search;
 pub mod space;
+pub mod timeline;
 
 pub use counts::Predicted;
 pub use emulate::Surroundings;

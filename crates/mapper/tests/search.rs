@@ -1,11 +1,12 @@
 //! The searches against the whole truth: spaces so small that the emulator runs every mapping.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use pollux_energy::{EnergyTable, Prices};
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_kernels::{ConvShape, Dataflow, Emission};
-use pollux_mapper::search::{Found, Method, Objective, Settings, pareto, search};
+use pollux_mapper::search::{Found, Measured, Method, Objective, Record, Settings, pareto, search, search_with};
 use pollux_mapper::{Factors, Limits, Mapping, Mapspace, Problem, Surroundings, emulate};
 
 fn prices(config: &ValidConfig) -> Prices {
@@ -69,6 +70,65 @@ fn the_exhaustive_search_finds_the_best_mapping_and_says_so() {
         assert!(found.lower_bound <= least);
         assert!(found.simulated as usize <= mappings + 1, "{problem}: {} of {mappings}", found.simulated);
     }
+}
+
+#[test]
+fn what_is_proved_holds_for_every_objective() {
+    let config = GemminiConfig::default16().validated().unwrap();
+    let prices = prices(&config);
+    let around = Surroundings::default();
+    for problem in [Problem::matmul(50, 40, 70), Problem::conv(ConvShape::new(1, [5, 4, 20], 24, 2))] {
+        let limits = Limits { factors: Factors::Divisors, emission: Some(Emission::Unroller), dataflow: None };
+        let space = Mapspace::new(&config, &problem, &limits);
+        let mut ran = Vec::new();
+        let _ = space.for_each(|mapping| {
+            if let Ok((cycles, counts)) = emulate::counted(&config, &problem, &mapping, &around, u64::MAX) {
+                ran.push(Measured { cycles, energy_pj: prices.energy_pj(&counts, cycles, 1e9), counts });
+            }
+            ControlFlow::Continue(())
+        });
+        for objective in [Objective::Cycles, Objective::Energy, Objective::Edp, Objective::Bytes] {
+            let found = found(&config, &problem, &Settings { limits, objective, ..settings(&prices) });
+            let value = found.best.result.unwrap().value(objective);
+            let own = found.gemmini.result.unwrap().value(objective);
+            let least = ran.iter().map(|result| result.value(objective)).fold(own, f64::min);
+            assert!(
+                value >= least && (!found.proved_optimal || value == least),
+                "{problem}, {objective}: {value}, {least}"
+            );
+            assert!(found.proved_optimal || matches!(problem, Problem::Conv(_)), "{problem}, {objective}");
+        }
+    }
+}
+
+#[test]
+fn a_search_that_was_interrupted_is_taken_up_with_the_same_result() {
+    let config = GemminiConfig::default16().validated().unwrap();
+    let prices = prices(&config);
+    let (problem, around) = (Problem::matmul(50, 70, 40), Surroundings::default());
+    let settings = Settings { method: Method::Guided, evaluations: 300, emulated_cycles: 200_000, ..settings(&prices) };
+    let whole = found(&config, &problem, &settings);
+    let lines = RefCell::new(Record::heading(&config, &problem, &around));
+    let with = |text: &str| {
+        let write = |line: &str| lines.borrow_mut().push_str(line);
+        let (mut record, _) = Record::read(text, &config, &problem, &around, write).unwrap();
+        search_with(&config, &problem, &around, &settings, &mut record, &mut |_| {}).unwrap()
+    };
+    let heading = lines.borrow().clone();
+    assert_eq!(with(&heading).candidates, whole.candidates);
+    // Half of it, with a line that was not finished.
+    let record = lines.borrow().clone();
+    let cut = &record[..record.len() / 2];
+    lines.borrow_mut().clear();
+    assert_eq!(with(cut).candidates, whole.candidates);
+    let known = cut.lines().count() - 2;
+    assert_eq!(lines.borrow().lines().count() + known, record.lines().count() - 1, "what is known does not run again");
+    let other = Problem::matmul(50, 70, 41);
+    let refused = Record::read(&record, &config, &other, &around, |_| {}).map(|_| ()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "line 1: these are runs of another operation: give another file, or the same operation"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Generation of tokens: greedy, with early exit, or with a little model that proposes.
 
+use pollux_sim::counts::EventCounts;
+
 use super::passes::{Decoder, EarlyExit, PassOptions};
 use crate::error::CompileError;
 use crate::execute::Position;
@@ -24,9 +26,15 @@ pub struct Generation {
     pub logits: Vec<f32>,
     /// Where the prompt's cycles went, if they were simulated.
     pub prefill: Option<Report>,
+    /// Name, cycles and counts of each operation of a layer, summed over layers and passes: of the prompt, and of everything after
+    /// it. Empty if nothing was counted.
+    pub counted: [Vec<CountedPart>; 2],
     /// Where the last token's cycles went; none if the pass was cut into several programs.
     pub last: Option<Report>,
 }
+
+/// An operation's name, cycles and counts.
+pub type CountedPart = (String, u64, EventCounts);
 
 /// Generates tokens greedily, with early exit if given. `progress` is called now and then, with a count of tokens.
 ///
@@ -49,6 +57,7 @@ pub fn generate(
         accepted: 0,
         logits: pass.logits.last().cloned().unwrap_or_default(),
         prefill: pass.report(),
+        counted: [decoder.take_counted(), Vec::new()],
         last: None,
     };
     let tokens = &mut generation.tokens;
@@ -61,6 +70,7 @@ pub fn generate(
         generation.last = pass.report();
         tokens.push(pass.token());
     }
+    generation.counted[1] = decoder.take_counted();
     generation.layers /= (count.max(2) - 1) as f64;
     Ok(generation)
 }
@@ -89,6 +99,7 @@ pub fn generate_big_little(
 ) -> Result<Generation, CompileError> {
     let first = big.forward(prompt)?;
     let second = little.forward(prompt)?;
+    let counted = [big.take_counted(), little.take_counted()].concat();
     let (before, host_before) = (big.cycles + little.cycles, big.host_cycles + little.host_cycles);
     let (mut tokens, mut accepted) = (vec![first.token()], 0);
     while tokens.len() < count {
@@ -117,6 +128,7 @@ pub fn generate_big_little(
         accepted,
         logits: first.logits.last().cloned().unwrap_or_default(),
         prefill: first.report(),
+        counted: [counted, [big.take_counted(), little.take_counted()].concat()],
         last: None,
     })
 }

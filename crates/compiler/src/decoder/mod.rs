@@ -11,6 +11,6 @@ mod passes;
 mod text;
 
 pub use block::BlockBuffers;
-pub use generate::{BigLittle, Generation, generate, generate_big_little};
+pub use generate::{BigLittle, CountedPart, Generation, generate, generate_big_little};
 pub use passes::{CompiledPrompt, Decoder, EarlyExit, Pass, PassOptions, compile_prompt};
 pub use text::DecoderModel;

@@ -15,6 +15,7 @@ use pollux_model::layer::ColumnGroup;
 use pollux_sim::replay::ReplayTable;
 
 use super::block::{BlockBuffers, PlacedBlock, Stream};
+use super::generate::CountedPart;
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Mismatch, Position, run_apart, run_cycles, run_functional};
 use crate::host::read_i32;
@@ -183,6 +184,8 @@ pub struct Decoder {
     pub cycles: u64,
     /// Those of them in which the host worked.
     pub host_cycles: u64,
+    /// Counts by operation of a layer, if they are asked for.
+    counted: Vec<CountedPart>,
 }
 
 impl Decoder {
@@ -203,8 +206,8 @@ impl Decoder {
         let program = base.clone().finish_part()?.program;
         let (memory, kept) = (program.initial_memory(), program.buffers.len());
         base.builder.release_contents();
-        let (situations, length, cycles, host_cycles) = (None, 0, 0, 0);
-        Ok(Self { model, base, placed, stream, memory, kept, setup, situations, length, cycles, host_cycles })
+        let (situations, length, cycles, host_cycles, counted) = (None, 0, 0, 0, Vec::new());
+        Ok(Self { model, base, placed, stream, memory, kept, setup, situations, length, cycles, host_cycles, counted })
     }
 
     /// Passes with a setup then have their results from the functional model, and their cycles by [replay](run_apart): what was
@@ -232,6 +235,11 @@ impl Decoder {
     /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// What was counted by operation of a layer since this was asked last.
+    pub(super) fn take_counted(&mut self) -> Vec<CountedPart> {
+        std::mem::take(&mut self.counted)
     }
 
     /// Forgets all positions from `length` on.
@@ -359,6 +367,7 @@ impl Decoder {
         self.cycles += run.cycles;
         let report = Report::new("pass", compiled, &run);
         self.host_cycles += report.total.host_cycles;
+        crate::report::add_parts(&mut self.counted, report.counted_parts());
         self.memory = run.memory;
         Ok(Some(report))
     }

@@ -56,12 +56,12 @@ struct Placed<'a> {
 impl Network<'_> {
     /// The max pooling behind a convolution that can be part of its stores. The hardware counts padding as 0 there, which
     /// ReLU makes harmless.
-    pub(super) fn pooling_behind(&self, step: &Step, next: Option<&Step>) -> Option<PooledStore> {
+    pub(super) fn pooling_behind(&mut self, step: &Step, next: Option<&Step>) -> Option<PooledStore> {
         let config = self.lowering.config();
         let (IntegerOperation::Conv2d { conv, weights }, Some(next)) = (&step.operation, next) else { return None };
         let IntegerOperation::MaxPool(window) = &next.operation else { return None };
         let readers = self.graph.steps.iter().filter(|other| other.inputs.contains(&step.output)).count();
-        let wanted = !self.plan.separate_pooling && config.has_max_pool && config.has_loop_conv && weights.relu;
+        let wanted = config.has_max_pool && config.has_loop_conv && weights.relu;
         let only_reader = next.inputs == [step.output] && readers == 1;
         if !wanted || !only_reader || self.graph.graph.outputs.contains(&step.output) || conv.groups != 1 {
             return None;
@@ -72,8 +72,8 @@ impl Network<'_> {
         let shape = ConvShape { pool: Some(pool), ..self.plain_shape(step, conv)? };
         let [_, rows, cols, _] = self.image(next.output);
         let legal = ConvSchedule::gemmini_default(config, &shape).check(config, &shape).is_ok();
-        (square.dilation == 1 && shape.pooled_pixels() == [rows, cols] && legal)
-            .then_some(PooledStore { pool, output: next.output })
+        let possible = square.dilation == 1 && shape.pooled_pixels() == [rows, cols] && legal;
+        (possible && !self.lowering.separate_pooling(&step.name)).then_some(PooledStore { pool, output: next.output })
     }
 
     /// The kernel's shape, if it has this padding itself.
@@ -193,7 +193,9 @@ impl Network<'_> {
             let emission = if config.has_loop_conv { Emission::Unroller } else { Emission::Commands };
             ConvSchedule { emission, ..ConvSchedule::gemmini_default(config, &conv.shape) }
         });
-        Ok(conv.lower(&mut self.lowering.builder, &schedule)?)
+        conv.lower(&mut self.lowering.builder, &schedule)?;
+        self.lowering.note_convolution(&conv, schedule);
+        Ok(())
     }
 }
 

@@ -80,7 +80,7 @@ pub fn compile(
     inputs: &Tensors,
 ) -> Result<CompiledGraph, CompileError> {
     let lowering = Lowering::new(config, plan.clone())?;
-    let mut network = Network { lowering, plan, graph, tensors: BTreeMap::new(), operations: BTreeMap::new() };
+    let mut network = Network { lowering, graph, tensors: BTreeMap::new(), operations: BTreeMap::new() };
     for edge in graph.graph.inputs() {
         let (rows, cols) = network.extent(edge);
         let data = inputs.get(&edge).map_or(&[][..], Vec::as_slice);
@@ -112,7 +112,6 @@ struct PooledStore {
 
 struct Network<'a> {
     lowering: Lowering,
-    plan: &'a Plan,
     graph: &'a IntegerGraph,
     tensors: BTreeMap<EdgeId, View>,
     operations: BTreeMap<EdgeId, Range<usize>>,

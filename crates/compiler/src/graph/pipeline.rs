@@ -66,6 +66,14 @@ impl GraphPair {
         Ok(self.float.as_ref().map(|model| evaluate(model, &borrowed(inputs))).transpose()?.unwrap_or_default())
     }
 
+    /// An input in the network's units.
+    ///
+    /// # Errors
+    /// Inputs that do not fit.
+    pub fn quantise_inputs(&self, inputs: &Inputs) -> Result<Tensors, CompileError> {
+        Ok(self.quantised.quantise_inputs(&borrowed(inputs))?)
+    }
+
     /// Lowers the network for an input; the integer reference's tensors are the buffers' expected contents.
     ///
     /// # Errors

@@ -100,7 +100,9 @@ impl<'a> Bench<'a> {
         }
         let default = || Schedule::gemmini_default(self.lowering.config(), &matmul.shape(), dataflow);
         let schedule = planned.unwrap_or_else(default);
-        Ok(matmul.lower(&mut self.lowering.builder, &schedule)?)
+        matmul.lower(&mut self.lowering.builder, &schedule)?;
+        self.lowering.note_matmul(matmul, schedule);
+        Ok(())
     }
 }
 

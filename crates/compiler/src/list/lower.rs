@@ -47,7 +47,8 @@ pub(super) fn matmul(bench: &mut Bench<'_>, spec: &spec::Matmul, with: &Combinat
     }
     let sums = bench.result("sums", (spec.i, spec.j), 0, ElementType::I32)?;
     bench.begin("matmul", class);
-    Ok(matmul.lower_separately(&mut bench.lowering.builder, &sums, with.dataflow)?)
+    matmul.lower_separately(&mut bench.lowering.builder, &sums, with.dataflow)?;
+    Ok(())
 }
 
 fn add_bias(
@@ -116,6 +117,7 @@ pub(super) fn conv(bench: &mut Bench<'_>, spec: &spec::Conv) -> Result<(), Compi
     } else {
         let schedule = conv_schedule(bench, spec)?;
         conv.lower(&mut bench.lowering.builder, &schedule)?;
+        bench.lowering.note_convolution(&conv, schedule);
     }
     bench.expect("output", &output, &convolution(&conv, &input_data, &weight_data, &bias_data.data))
 }

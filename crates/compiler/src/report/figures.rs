@@ -222,17 +222,11 @@ impl Report {
 
     /// The same by operation of a layer, summed over the layers.
     pub fn counted_parts(&self) -> Vec<(String, u64, EventCounts)> {
-        let mut parts: Vec<(String, u64, EventCounts)> = Vec::new();
-        for (name, cycles, counts) in self.counted_operations() {
-            let name = crate::plan::part(&name);
-            match parts.iter_mut().find(|part| part.0 == name) {
-                Some(part) => {
-                    part.1 += cycles;
-                    part.2 += counts;
-                }
-                None => parts.push((name.to_owned(), cycles, counts)),
-            }
-        }
+        let operations = self.counted_operations().into_iter();
+        let of_part =
+            |(name, cycles, counts): (String, u64, EventCounts)| (crate::plan::part(&name).to_owned(), cycles, counts);
+        let mut parts = Vec::new();
+        add_parts(&mut parts, operations.map(of_part).collect());
         parts
     }
 
@@ -289,6 +283,19 @@ impl Report {
                 f.bytes_out,
                 f.intensity
             );
+        }
+    }
+}
+
+/// Adds cycles and counts to those of the same name.
+pub(crate) fn add_parts(parts: &mut Vec<(String, u64, EventCounts)>, more: Vec<(String, u64, EventCounts)>) {
+    for (name, cycles, counts) in more {
+        match parts.iter_mut().find(|part| part.0 == name) {
+            Some(part) => {
+                part.1 += cycles;
+                part.2 += counts;
+            }
+            None => parts.push((name, cycles, counts)),
         }
     }
 }

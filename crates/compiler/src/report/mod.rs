@@ -11,6 +11,7 @@ use pollux_memory::Memory;
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Position, run_cycles, run_functional};
 use crate::operation::Compiled;
+pub(crate) use figures::add_parts;
 pub use figures::{Figures, HostReport, OperationFigures, Report};
 
 /// Runs a compiled model from the program's own memory: on the functional model, or with a setup cycle by cycle and with a

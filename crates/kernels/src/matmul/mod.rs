@@ -14,6 +14,7 @@ use crate::schedule::{Dataflow, Emission, MatmulShape, Normalization, Schedule, 
 use crate::view::View;
 pub use product::{Bias, Matmul};
 pub(crate) use product::{CHANNEL_A, CHANNEL_B, CHANNEL_D};
+pub use unroller::Residents;
 
 impl Matmul {
     /// Emits the product by the first legal schedule of [`Schedule::auto`], weight-stationary if the build has that.
@@ -44,6 +45,15 @@ impl Matmul {
     /// # Errors
     /// Operands that do not fit together, an illegal schedule, or a value that has no encoding.
     pub fn lower(&self, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
+        self.prepare(builder, schedule)?;
+        match schedule.emission {
+            Emission::Unroller => unroller::lower(self, builder, schedule),
+            Emission::Commands => commands::lower(self, builder, schedule),
+        }
+    }
+
+    /// Checks operands and schedule, and configures the hardware.
+    fn prepare(&self, builder: &mut ProgramBuilder, schedule: &Schedule) -> Result<(), KernelError> {
         let shape = self.shape();
         self.check(builder, &shape)?;
         schedule.check(builder.config(), &shape).map_err(|e| illegal(builder, e))?;
@@ -53,11 +63,7 @@ impl Matmul {
                 what: "a separate normalization is an operation of its own: give this one an int32 result".to_owned(),
             });
         }
-        self.configure(builder, schedule)?;
-        match schedule.emission {
-            Emission::Unroller => unroller::lower(self, builder, schedule),
-            Emission::Commands => commands::lower(self, builder, schedule),
-        }
+        self.configure(builder, schedule)
     }
 
     /// Elements from one row of the addend to the next. Without one the software's callers give the result's width.
@@ -75,12 +81,48 @@ impl Matmul {
         builder: &mut ProgramBuilder,
         sums: &View,
         dataflow: Dataflow,
-    ) -> Result<(), KernelError> {
+    ) -> Result<Schedule, KernelError> {
         let product = Self { c: *sums, scale: 1.0, activation: Activation::None, ..*self };
         let schedule = Schedule::auto(builder.config(), &product.shape(), dataflow).map_err(|e| illegal(builder, e))?;
-        product.lower(builder, &schedule)?;
+        self.lower_separately_by(builder, sums, &schedule)?;
+        Ok(schedule)
+    }
+
+    /// The same by a schedule of the product.
+    ///
+    /// # Errors
+    /// As [`Matmul::lower_separately`], or an illegal schedule.
+    pub fn lower_separately_by(
+        &self,
+        builder: &mut ProgramBuilder,
+        sums: &View,
+        schedule: &Schedule,
+    ) -> Result<(), KernelError> {
+        let product = Self { c: *sums, scale: 1.0, activation: Activation::None, ..*self };
+        product.lower(builder, &Schedule { normalization: Normalization::Fused, ..*schedule })?;
         builder.fence();
         Norm { input: *sums, out: self.c, scale: self.scale, activation: self.activation }.lower(builder)
+    }
+
+    /// Emits the product behind others with the same A, without a fence: tiles of A that are in the scratchpad stay there.
+    /// The results must not be operands of each other.
+    ///
+    /// # Errors
+    /// As [`Matmul::lower`], or a schedule that does not keep its tiles ([`Residents::keep`]).
+    pub fn lower_beside(
+        &self,
+        builder: &mut ProgramBuilder,
+        schedule: &Schedule,
+        residents: &mut Residents,
+    ) -> Result<(), KernelError> {
+        self.prepare(builder, schedule)?;
+        if !Residents::keep(schedule) {
+            return Err(KernelError::Parameter {
+                operation: builder.operation().to_owned(),
+                what: "products with one A need the unroller and recent tiles kept".to_owned(),
+            });
+        }
+        unroller::lower_beside(self, builder, schedule, residents)
     }
 
     /// The configuration commands of `tiled_matmul_outer`, in its order.

@@ -1,11 +1,13 @@
 //! Weight-stationary products as LOOP_WS commands, exactly as `tiled_matmul_outer` of Gemmini's software emits them.
 
+use std::ops::Range;
+
 use pollux_isa::fields::{LoopWs, LoopWsAddrsAb, LoopWsAddrsDc, LoopWsBounds, LoopWsStridesAb, LoopWsStridesDc};
 
 use super::product::Matmul;
 use crate::builder::{LoopMatmul, ProgramBuilder};
 use crate::error::KernelError;
-use crate::schedule::{Keep, MatmulShape, Schedule, Tile};
+use crate::schedule::{Emission, Keep, MatmulShape, Schedule, Tile};
 use crate::tiling::{Places, TileStep, steps};
 use crate::view::View;
 
@@ -19,6 +21,64 @@ pub(super) fn lower(matmul: &Matmul, builder: &mut ProgramBuilder, schedule: &Sc
         unroller.count(builder, &placed);
     }
     Ok(())
+}
+
+/// The same behind other products with the same A: tiles that are there are not loaded.
+pub(super) fn lower_beside(
+    matmul: &Matmul,
+    builder: &mut ProgramBuilder,
+    schedule: &Schedule,
+    residents: &mut Residents,
+) -> Result<(), KernelError> {
+    if !residents.fit(&schedule.tile) {
+        return Err(KernelError::Parameter {
+            operation: builder.operation().to_owned(),
+            what: "products with one A need tiles of the same i and k".to_owned(),
+        });
+    }
+    let unroller = Unroller::new(matmul, builder);
+    residents.products += 1;
+    let product = residents.products;
+    for step in steps(schedule, &unroller.blocks) {
+        let a = residents.a.of((step.i.clone(), step.k.clone()));
+        let b = residents.b.of((product, step.k.start, step.j.start));
+        let placed = Placed { a, b, step: &step };
+        builder.loop_ws(&unroller.command(&placed))?;
+        unroller.count(builder, &placed);
+    }
+    Ok(())
+}
+
+/// What products with the same A have left in the scratchpad: the last tiles of A and of B, and the halves that they are in.
+#[derive(Clone, Debug)]
+pub struct Residents {
+    a: Places<(Range<usize>, Range<usize>), u8>,
+    b: Places<(usize, usize, usize), u8>,
+    /// Products so far; each has a B of its own.
+    products: usize,
+    /// Blocks of a tile of A.
+    tile: Option<[usize; 2]>,
+}
+
+impl Default for Residents {
+    fn default() -> Self {
+        Self { a: Places::new([1, 2], Keep::Recent), b: Places::new([1, 2], Keep::Recent), products: 0, tile: None }
+    }
+}
+
+impl Residents {
+    /// Whether a product with this schedule says itself in which halves its tiles are: where the hardware alternates by
+    /// itself, a tile of the product before might still be in use.
+    pub fn keep(schedule: &Schedule) -> bool {
+        schedule.emission == Emission::Unroller && schedule.keep == Keep::Recent
+    }
+
+    /// Whether the product's tiles of A are as large as those before. If not, a tile of B might be loaded over one of A that is
+    /// still in use: a half of the scratchpad has A at its beginning and B at its end.
+    fn fit(&mut self, tile: &Tile) -> bool {
+        let own = [tile.i, tile.k];
+        *self.tile.get_or_insert(own) == own
+    }
 }
 
 /// In which half of the scratchpad an operand is (0 lets the hardware alternate), and whether it is loaded.
@@ -64,7 +124,7 @@ impl<'a> Unroller<'a> {
         let d = m.bias.view().filter(|_| step.first_k);
         let [i, j, k] = [step.i.start, step.j.start, step.k.start].map(|block| block * dim);
         let (a, b) = self.operands([i, j, k]);
-        let pad = |blocks: &std::ops::Range<usize>, extent: usize| (blocks.end * dim).saturating_sub(extent) as u16;
+        let pad = |blocks: &Range<usize>, extent: usize| (blocks.end * dim).saturating_sub(extent) as u16;
         LoopMatmul {
             bounds: LoopWsBounds {
                 pad_i: pad(&step.i, self.shape.i),
@@ -112,9 +172,8 @@ impl<'a> Unroller<'a> {
     /// The loop's work. B is fetched in whole blocks of rows, past the end of the matrix in the last block.
     fn count(&self, builder: &mut ProgramBuilder, placed: &Placed<'_>) {
         let (m, step) = (self.matmul, placed.step);
-        let extent = |blocks: &std::ops::Range<usize>, extent: usize| {
-            (blocks.end * self.dim).min(extent) - blocks.start * self.dim
-        };
+        let extent =
+            |blocks: &Range<usize>, extent: usize| (blocks.end * self.dim).min(extent) - blocks.start * self.dim;
         let (i, j, k) = (extent(&step.i, self.shape.i), extent(&step.j, self.shape.j), extent(&step.k, self.shape.k));
         let (b_rows, b_cols) = if m.b_transpose { (step.j.len(), k) } else { (step.k.len(), j) };
         let b_rows = b_rows * self.dim;

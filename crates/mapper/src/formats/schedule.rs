@@ -9,7 +9,7 @@ use crate::mapping::Mapping;
 /// Text that is no TOML, unknown fields or wrong values; the message has line and column.
 pub fn parse(text: &str) -> Result<Mapping, FormatError> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         FormatError::at(line, error.message().to_owned())
     })
 }

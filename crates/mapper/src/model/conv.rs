@@ -7,7 +7,7 @@ use pollux_sim::counts::EventCounts;
 
 use super::bound::Work;
 use super::machine::Machine;
-use super::tile::{Known, Progress, TileCost, repeat};
+use super::tile::{Known, Progress, TileCost};
 use crate::counts::{LEAST_ROWS, read_row, write_row};
 use crate::problem::ConvProblem;
 use crate::reuse;
@@ -114,8 +114,15 @@ impl ConvCosts {
         let mut progress = Progress::new(2.0 * self.machine.interval + START);
         let mut at = [0; 7];
         let mut known = Known::default();
-        let nest = Nest { schedule, tiles: &tiles, kept };
-        self.nest(&nest, 0, &mut at, &mut progress, &mut known);
+        let nest = Nest::new(schedule, &tiles, &self.extents, kept);
+        // Loops of one iteration change nothing.
+        let mut several = [0; 7];
+        let mut loops = 0;
+        for axis in schedule.order.map(|axis| axis as usize) {
+            several[loops] = axis;
+            loops += usize::from(tiles[axis] > 1);
+        }
+        self.nest(&nest, &several[..loops], &mut at, &mut progress, &mut known);
         progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
     }
 
@@ -210,12 +217,12 @@ impl ConvCosts {
     fn nest(
         &self,
         nest: &Nest<'_>,
-        depth: usize,
+        loops: &[usize],
         at: &mut [usize; 7],
         progress: &mut Progress,
         known: &mut Known<TileCost>,
     ) {
-        let Some(axis) = nest.schedule.order.get(depth) else {
+        let Some((&axis, inside)) = loops.split_first() else {
             // Tiles at like places are alike: at the beginning or the end of a dimension, or not.
             let of_kind = || self.tile_cost(nest.schedule, nest.tiles, at, nest.loads(at));
             let tile = known.get_or_insert_with(nest.kind(at), of_kind);
@@ -223,11 +230,19 @@ impl ConvCosts {
             progress.one_after_the_other(tile, nest.schedule.emission == Emission::Unroller, ahead);
             return;
         };
-        let axis = *axis as usize;
-        repeat(progress, nest.tiles[axis], |progress, index| {
+        // The first tile fills, the last may be another; those between are as the second is.
+        let tiles = nest.tiles[axis];
+        let mut tile = |index: usize, progress: &mut Progress| {
             at[axis] = index;
-            self.nest(nest, depth + 1, at, progress, known);
-        });
+            self.nest(nest, inside, at, progress, known);
+        };
+        tile(0, progress);
+        if tiles > 2 {
+            let before = *progress;
+            tile(1, progress);
+            progress.go_on(&before, (tiles - 3) as f64);
+        }
+        tile(tiles - 1, progress);
     }
 
     fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: [bool; 2]) -> TileCost {
@@ -322,9 +337,21 @@ struct Nest<'a> {
     tiles: &'a [usize; 7],
     /// Axes, as bits, in whose tiles but the first the input, and the weights, are there already.
     kept: [u32; 2],
+    /// Axes, as bits, whose last tile may be another than those before.
+    ends: usize,
 }
 
-impl Nest<'_> {
+impl<'a> Nest<'a> {
+    fn new(schedule: &'a ConvSchedule, tiles: &'a [usize; 7], extents: &[usize; 7], kept: [u32; 2]) -> Self {
+        // Padding is at the ends of rows and columns, stores are at that of what is summed over.
+        let whole = |axis: &ConvAxis| {
+            let outer = matches!(axis, ConvAxis::Batch | ConvAxis::OutChannels);
+            outer && extents[*axis as usize].is_multiple_of(schedule.get(*axis))
+        };
+        let ends = ConvAxis::ALL.iter().filter(|axis| !whole(axis)).fold(0, |bits, axis| bits | 1 << *axis as usize);
+        Self { schedule, tiles, kept, ends }
+    }
+
     /// Whether the input, and whether the weights, are loaded for the tile at this place.
     fn loads(&self, at: &[usize; 7]) -> [bool; 2] {
         self.kept.map(|kept| at.iter().enumerate().all(|(axis, index)| *index == 0 || kept >> axis & 1 == 0))
@@ -333,7 +360,8 @@ impl Nest<'_> {
     /// Places of one kind have tiles of one cost.
     fn kind(&self, at: &[usize; 7]) -> usize {
         use ConvAxis::{InChannels, KernelCols, KernelRows};
-        let last = (0..7).fold(0, |kind, axis| 2 * kind + usize::from(at[axis] + 1 == self.tiles[axis]));
+        let ends = |axis: usize| self.ends >> axis & 1 == 1 && at[axis] + 1 == self.tiles[axis];
+        let last = (0..7).fold(0, |kind, axis| 2 * kind + usize::from(ends(axis)));
         let sums = [KernelRows, KernelCols, InChannels].iter().all(|axis| at[*axis as usize] == 0);
         let [input, weights] = self.loads(at);
         let firsts = [sums, input, weights];

@@ -6,6 +6,7 @@ pub mod classic;
 pub mod conv;
 pub mod machine;
 pub mod product;
+pub mod residual;
 mod tile;
 
 pub use conv::ConvCosts;
@@ -18,7 +19,7 @@ use serde::Serialize;
 
 use crate::emulate::Surroundings;
 use crate::mapping::Mapping;
-use crate::problem::Problem;
+use crate::problem::{MatmulProblem, Problem, ReadOut};
 
 /// A model of cycles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,10 +31,12 @@ pub enum Model {
     Timeloop,
     /// The refined analytical model: [`Costs::cycles`].
     Analytical,
+    /// The same and what is learned of its errors: [`residual::Residual`].
+    Learned,
 }
 
 impl Model {
-    /// All of them.
+    /// Those that need no training.
     pub const ALL: [Self; 3] = [Self::Roofline, Self::Timeloop, Self::Analytical];
 
     /// Name for people.
@@ -42,6 +45,7 @@ impl Model {
             Self::Roofline => "roofline",
             Self::Timeloop => "Timeloop-like",
             Self::Analytical => "analytical",
+            Self::Learned => "learned",
         }
     }
 }
@@ -93,7 +97,8 @@ impl Costs {
                 classic::roofline(&self.machine, &self.problem, memory.read_bytes + memory.written_bytes)
             }
             Model::Timeloop => classic::timeloop(&self.machine, &self.problem, mapping),
-            Model::Analytical => self.cycles(mapping),
+            // What is learned is in a model of its own.
+            Model::Analytical | Model::Learned => self.cycles(mapping),
         }
     }
 
@@ -113,6 +118,26 @@ impl Costs {
             (Kind::Conv(costs), Mapping::Conv(schedule)) => costs.least_counts(schedule, self.problem.macs()),
             _ => EventCounts::default(),
         }
+    }
+
+    /// Events that happen in every run of the mapping for certain: what the energy and the bytes of a bound are reckoned from. Those of a
+    /// product that does not normalize are exact; of others only what has to be loaded and stored whatever the tiles.
+    pub fn sure_counts(&self, mapping: &Mapping) -> EventCounts {
+        let mut counts = EventCounts::default();
+        match &self.problem {
+            Problem::Matmul(matmul) if matmul.read_out != ReadOut::LayerNorm => return self.least_counts(mapping),
+            Problem::Matmul(MatmulProblem { m, n, k, .. }) => {
+                counts.memory.read_bytes = (m * k + k * n) as u64;
+                counts.memory.written_bytes = (m * n) as u64;
+            }
+            // Each weight is loaded; a pixel need not be, if the kernel steps over it.
+            Problem::Conv(conv) => {
+                let [_, weights, output] = conv.shape.views().map(|(rows, cols)| (rows * cols) as u64);
+                counts.memory.read_bytes = weights;
+                counts.memory.written_bytes = output;
+            }
+        }
+        counts
     }
 
     /// Cycles that no run of the mapping can do without.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::record::{Answer, Record};
 use super::{Candidate, Found, Measured, Method, Proposal, Search, SearchError};
 use crate::emulate::{self, EmulationError};
 use crate::mapping::Mapping;
@@ -33,7 +34,7 @@ pub enum Step {
 }
 
 /// The runs so far.
-pub(crate) struct Finalists<'s, 'a, 'w> {
+pub(crate) struct Finalists<'s, 'a, 'w, 'r> {
     search: &'s Search<'a>,
     gemmini: Candidate,
     best: Option<Candidate>,
@@ -43,6 +44,7 @@ pub(crate) struct Finalists<'s, 'a, 'w> {
     simulated: u64,
     evaluated: u64,
     least_cycles: u64,
+    record: &'w mut Record<'r>,
     watch: &'w mut dyn FnMut(Step),
     why_not: Option<String>,
 }
@@ -56,9 +58,14 @@ enum Run {
     Refused(String),
 }
 
-impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
+impl<'s, 'a, 'w, 'r> Finalists<'s, 'a, 'w, 'r> {
     /// Runs Gemmini's own mapping.
-    pub fn new(search: &'s Search<'a>, gemmini: Mapping, watch: &'w mut dyn FnMut(Step)) -> Result<Self, SearchError> {
+    pub fn new(
+        search: &'s Search<'a>,
+        gemmini: Mapping,
+        record: &'w mut Record<'r>,
+        watch: &'w mut dyn FnMut(Step),
+    ) -> Result<Self, SearchError> {
         let mut this = Self {
             search,
             gemmini: Candidate { mapping: gemmini, estimate: f64::INFINITY, bound: 0, result: None },
@@ -69,12 +76,13 @@ impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
             simulated: 0,
             evaluated: 0,
             least_cycles: u64::MAX,
+            record,
             watch,
             why_not: None,
         };
         match gemmini.check(search.space.config(), search.space.problem()) {
             Err(error) => this.why_not = Some(error.to_string()),
-            Ok(()) => match run(search, &gemmini, Cycles::MAX)? {
+            Ok(()) => match this.answers(&[gemmini], Cycles::MAX)?.swap_remove(0) {
                 Run::Measured(result) => {
                     let candidate = this.candidate(gemmini, Some(*result));
                     this.gemmini = candidate;
@@ -153,9 +161,9 @@ impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
     /// Runs these mappings, side by side.
     pub fn round(&mut self, mappings: &[Mapping]) -> Result<(), SearchError> {
         let limit = self.limit();
-        let runs = side_by_side(self.search, mappings, limit);
+        let runs = self.answers(mappings, limit)?;
         for (mapping, run) in mappings.iter().zip(runs) {
-            let result = match run? {
+            let result = match run {
                 Run::Measured(result) => Some(*result),
                 Run::Stopped(cycles) => {
                     self.emulated += cycles;
@@ -177,6 +185,25 @@ impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
         let budget = self.search.settings.emulated_cycles;
         (self.watch)(Step::Round(Progress { cycles, budget, simulated, best }));
         Ok(())
+    }
+
+    /// What the emulator says of these mappings; what is known is not run.
+    fn answers(&mut self, mappings: &[Mapping], limit: Cycles) -> Result<Vec<Run>, SearchError> {
+        let unknown: Vec<Mapping> =
+            mappings.iter().filter(|mapping| self.record.answer(mapping, limit).is_none()).copied().collect();
+        for (mapping, answer) in unknown.iter().zip(side_by_side(self.search, &unknown, limit)) {
+            self.record.note(mapping, &answer?);
+        }
+        let run = |mapping: &Mapping| match self.record.answer(mapping, limit) {
+            Some(Answer::Measured { cycles, counts }) => {
+                let settings = self.search.settings;
+                let energy_pj = settings.prices.energy_pj(&counts, cycles, settings.clock_hz);
+                Run::Measured(Box::new(Measured { cycles, energy_pj, counts: *counts }))
+            }
+            Some(Answer::Refused { why }) => Run::Refused(why),
+            Some(Answer::Stopped { .. }) | None => Run::Stopped(limit),
+        };
+        Ok(mappings.iter().map(run).collect())
     }
 
     /// Cycles at which a run is stopped: it cannot be the best any more. Other objectives than cycles may take a few times as long.
@@ -210,7 +237,7 @@ impl<'s, 'a, 'w> Finalists<'s, 'a, 'w> {
 }
 
 /// Runs mappings over the threads; the results are in the order of the mappings.
-fn side_by_side(search: &Search<'_>, mappings: &[Mapping], limit: Cycles) -> Vec<Result<Run, SearchError>> {
+fn side_by_side(search: &Search<'_>, mappings: &[Mapping], limit: Cycles) -> Vec<Result<Answer, SearchError>> {
     let threads = search.settings.threads.clamp(1, mappings.len().max(1));
     let next = AtomicUsize::new(0);
     let work = || {
@@ -221,7 +248,7 @@ fn side_by_side(search: &Search<'_>, mappings: &[Mapping], limit: Cycles) -> Vec
             own.push((index, run(search, mapping, limit)));
         }
     };
-    let mut all: Vec<(usize, Result<Run, SearchError>)> = std::thread::scope(|scope| {
+    let mut all: Vec<(usize, Result<Answer, SearchError>)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
     });
@@ -229,15 +256,12 @@ fn side_by_side(search: &Search<'_>, mappings: &[Mapping], limit: Cycles) -> Vec
     all.into_iter().map(|(_, run)| run).collect()
 }
 
-fn run(search: &Search<'_>, mapping: &Mapping, limit: Cycles) -> Result<Run, SearchError> {
+fn run(search: &Search<'_>, mapping: &Mapping, limit: Cycles) -> Result<Answer, SearchError> {
     let (config, problem) = (search.space.config(), search.space.problem());
     match emulate::counted(config, problem, mapping, search.around, limit) {
-        Ok((cycles, counts)) => {
-            let energy_pj = search.settings.prices.energy_pj(&counts, cycles, search.settings.clock_hz);
-            Ok(Run::Measured(Box::new(Measured { cycles, energy_pj, counts })))
-        }
-        Err(error) if error.is_limit() => Ok(Run::Stopped(limit)),
-        Err(EmulationError::Kernel(error)) => Ok(Run::Refused(error.to_string())),
+        Ok((cycles, counts)) => Ok(Answer::Measured { cycles, counts: Box::new(counts) }),
+        Err(error) if error.is_limit() => Ok(Answer::Stopped { cycles: limit }),
+        Err(EmulationError::Kernel(error)) => Ok(Answer::Refused { why: error.to_string() }),
         Err(error) => Err(error.into()),
     }
 }

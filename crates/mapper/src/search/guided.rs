@@ -11,7 +11,7 @@ use crate::space::tile_of;
 const POOL: usize = 512;
 
 /// Runs until the budget is spent or nothing new is proposed.
-pub(crate) fn run(search: &Search<'_>, finalists: &mut Finalists<'_, '_, '_>) -> Result<bool, SearchError> {
+pub(crate) fn run(search: &Search<'_>, finalists: &mut Finalists<'_, '_, '_, '_>) -> Result<bool, SearchError> {
     let mut random = Random::new(search.settings.seed);
     let mut left = search.settings.evaluations;
     let draws = (left / 4).min(8 * POOL);
@@ -52,7 +52,7 @@ pub(crate) fn run(search: &Search<'_>, finalists: &mut Finalists<'_, '_, '_>) ->
     }
 }
 
-fn note(search: &Search<'_>, finalists: &mut Finalists<'_, '_, '_>, proposals: &[Proposal]) {
+fn note(search: &Search<'_>, finalists: &mut Finalists<'_, '_, '_, '_>, proposals: &[Proposal]) {
     let least = proposals.iter().map(|p| search.costs.bound(&p.mapping)).min().unwrap_or(u64::MAX);
     finalists.evaluated(proposals.len() as u64, least);
 }

@@ -11,6 +11,7 @@ mod finalists;
 mod guided;
 mod integer;
 mod proposals;
+mod record;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ use crate::problem::Problem;
 use crate::space::{Limits, Mapspace};
 use finalists::Finalists;
 pub use finalists::{Progress, Step};
+pub use record::{Record, RecordError};
 
 /// What is to be small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,12 +198,13 @@ impl Search<'_> {
         Proposal { mapping, value, least }
     }
 
-    /// The objective's figure of a mapping that takes so many cycles.
+    /// The objective's figure of a mapping that takes so many cycles, and that of one that takes at least so many.
     pub fn values(&self, mapping: &Mapping, cycles: [f64; 2]) -> [f64; 2] {
+        let counts = || [self.costs.least_counts(mapping), self.costs.sure_counts(mapping)];
         let energy = || {
-            let counts = self.costs.least_counts(mapping);
             let Settings { prices, clock_hz, .. } = self.settings;
-            cycles.map(|cycles| prices.energy_pj(&counts, cycles as u64, *clock_hz))
+            let counts = counts();
+            [0, 1].map(|which: usize| prices.energy_pj(&counts[which], cycles[which] as u64, *clock_hz))
         };
         match self.settings.objective {
             Objective::Cycles => cycles,
@@ -210,12 +213,39 @@ impl Search<'_> {
                 let energy = energy();
                 [energy[0] * cycles[0], energy[1] * cycles[1]]
             }
-            Objective::Bytes => {
-                let counts = self.costs.least_counts(mapping);
-                [(counts.memory.read_bytes + counts.memory.written_bytes) as f64; 2]
-            }
+            Objective::Bytes => counts().map(|counts| (counts.memory.read_bytes + counts.memory.written_bytes) as f64),
         }
     }
+}
+
+/// The best mappings by the analytical model, best first, at most one for each tile and `count` in all. Those for which `wanted` says no
+/// are left out.
+pub fn ranked(
+    config: &ValidConfig,
+    problem: &Problem,
+    around: &Surroundings,
+    settings: &Settings<'_>,
+    count: usize,
+    mut wanted: impl FnMut(&Mapping) -> bool,
+) -> Vec<Mapping> {
+    let space = Mapspace::new(config, problem, &settings.limits);
+    let search = Search { space, costs: Costs::new(config, problem, around), around, settings };
+    let gemmini = Mapping::gemmini(config, problem);
+    let whole = exhaustive::is_small(&search).then(|| exhaustive::proposals(&search, f64::INFINITY, PROPOSALS));
+    let proposals = match whole {
+        Some(Ok(all)) => all.proposals,
+        _ => evolution::proposals(&search, &gemmini),
+    };
+    let mut tiles: Vec<Vec<usize>> = Vec::new();
+    let mut best = Vec::new();
+    for proposal in proposals {
+        let tile = crate::space::tile_of(&proposal.mapping);
+        if best.len() < count && !tiles.contains(&tile) && wanted(&proposal.mapping) {
+            tiles.push(tile);
+            best.push(proposal.mapping);
+        }
+    }
+    best
 }
 
 /// Proposals that are kept at most, the best.
@@ -232,6 +262,21 @@ pub fn search(
     settings: &Settings<'_>,
     watch: &mut dyn FnMut(Step),
 ) -> Result<Found, SearchError> {
+    search_with(config, problem, around, settings, &mut Record::default(), watch)
+}
+
+/// The same with what is known of earlier runs: the result is that of a search without it, sooner.
+///
+/// # Errors
+/// As [`search`].
+pub fn search_with(
+    config: &ValidConfig,
+    problem: &Problem,
+    around: &Surroundings,
+    settings: &Settings<'_>,
+    record: &mut Record<'_>,
+    watch: &mut dyn FnMut(Step),
+) -> Result<Found, SearchError> {
     let space = Mapspace::new(config, problem, &settings.limits);
     if space.forms().is_empty() {
         let own = Mapping::gemmini(config, problem).check(config, problem).err().map(|error| error.to_string());
@@ -241,7 +286,7 @@ pub fn search(
     }
     let search = Search { space, costs: Costs::new(config, problem, around), around, settings };
     let gemmini = Mapping::gemmini(config, problem);
-    let mut finalists = Finalists::new(&search, gemmini, watch)?;
+    let mut finalists = Finalists::new(&search, gemmini, record, watch)?;
     let method = match settings.method {
         Method::Auto if exhaustive::is_small(&search) => Method::Exhaustive,
         Method::Auto => Method::Evolutionary,

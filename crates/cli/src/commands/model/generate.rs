@@ -7,11 +7,13 @@ use pollux_compiler::decoder::{self, BigLittle, Decoder, DecoderModel, EarlyExit
 use pollux_compiler::pipeline::AnyModel;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::{CompileError, CycleSetup, Plan};
+use pollux_energy::EnergyReport;
 use pollux_model::decoder::QuantisedDecoder;
 use serde_json::{Value, json};
 
 use super::{QuantisationArguments, SimulationArguments, cycles_text, failure};
 use crate::arguments::{ReplayArguments, configuration};
+use crate::energy::{EnergyArguments, Pricing};
 use crate::failure::{Failure, Outcome};
 use crate::files::NamedPath;
 use crate::options::Given;
@@ -78,10 +80,12 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
     config: String,
     /// Use the functional model: no cycles.
-    #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "no_replay", "check_replay", "replay_table_size"])]
+    #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "energy", "no_replay", "check_replay", "replay_table_size"])]
     functional: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
+    #[command(flatten)]
+    energy: EnergyArguments,
     #[command(flatten)]
     replay: ReplayArguments,
 }
@@ -148,9 +152,12 @@ impl Arguments {
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     let config = configuration(&arguments.config)?;
-    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
+    let obstacle = arguments.energy.is_given().then_some("--energy counts every event");
+    let replay = arguments.replay.options(arguments.simulation.memory(), obstacle)?;
+    let pricing = arguments.energy.pricing(&config)?;
     let Task { name, model, prompt } = arguments.task(out)?;
-    let setup = (!arguments.functional).then(|| CycleSetup { replay, ..arguments.simulation.setup() });
+    let setup =
+        (!arguments.functional).then(|| CycleSetup { replay, ..arguments.simulation.setup_for(&arguments.energy) });
     let new = |model: Arc<QuantisedDecoder>| {
         let decoder = Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup)?;
         Ok::<_, CompileError>(if replay.is_some() { decoder.replayed() } else { decoder })
@@ -175,9 +182,32 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     bar.finish_and_clear();
     let technique = technique.transpose().map_err(failure)?;
     let result = Comparison::new(&model, &prompt, &greedy)?;
-    out.json(&document(arguments, &name, &model, &greedy, technique.as_ref(), &result)?)?;
+    let mut json = document(arguments, &name, &model, &greedy, technique.as_ref(), &result)?;
+    json["energy"] = pricing.as_ref().map_or(Value::Null, |pricing| energy_json(pricing, &greedy, technique.as_ref()));
+    out.json(&json)?;
     out.text(&text(&model, prompt.len(), &greedy, technique.as_ref(), &result)?)?;
+    out.text(&pricing.as_ref().map(|pricing| energy_text(pricing, &greedy, technique.as_ref())).unwrap_or_default())?;
     Ok(Outcome::of(result.exact))
+}
+
+/// What prompt and further tokens take of energy, with the technique if there is one.
+fn energies<'a>(
+    pricing: &'a Pricing,
+    greedy: &'a Generation,
+    technique: Option<&'a Generation>,
+) -> impl Iterator<Item = (&'static str, EnergyReport)> + 'a {
+    let [prefill, decode] = &greedy.counted;
+    let other = technique.map(|other| ("technique", &other.counted[1]));
+    let parts = [("prefill", prefill), ("decode", decode)].into_iter().chain(other);
+    parts.filter(|(_, parts)| !parts.is_empty()).map(|(name, parts)| (name, pricing.of(parts.clone())))
+}
+
+fn energy_json(pricing: &Pricing, greedy: &Generation, technique: Option<&Generation>) -> Value {
+    energies(pricing, greedy, technique).map(|(name, report)| (name.to_owned(), json!(report))).collect()
+}
+
+fn energy_text(pricing: &Pricing, greedy: &Generation, technique: Option<&Generation>) -> String {
+    energies(pricing, greedy, technique).map(|(name, report)| format!("\n{name}\n{}\n", report.text())).collect()
 }
 
 /// Greedy tokens against the integer reference and against float32.

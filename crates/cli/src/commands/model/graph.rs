@@ -148,7 +148,7 @@ pub const RESNET50: &str = "resnet50";
 
 impl GraphArguments {
     /// ResNet-50 with pseudo-random weights, and its input.
-    fn resnet50(&self, out: &Output) -> Result<(GraphPair, Inputs), Failure> {
+    pub fn resnet50(&self, out: &Output) -> Result<(GraphPair, Inputs), Failure> {
         let spinner = progress::spinner(out, "quantising the network");
         let config = ResNetConfig { image: self.image.unwrap_or(IMAGE), ..ResNetConfig::resnet50() };
         let model = resnet(&config).and_then(|graph| GraphModel::synthetic(graph, SEED)).map_err(Failure::input)?;

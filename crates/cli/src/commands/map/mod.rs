@@ -1,5 +1,10 @@
 //! `pollux map`
 
+mod html;
+mod network;
+mod record;
+mod train;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -7,10 +12,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use pollux_energy::Prices;
 use pollux_isa::ValidConfig;
 use pollux_kernels::{ConvShape, Dataflow, Emission, Pool};
-use pollux_mapper::evaluate::{self, Accuracy};
+use pollux_mapper::evaluate::{self, Accuracy, SearchRegret};
 use pollux_mapper::formats::{self, Nest, dosa, map_text, schedule, timeloop};
 use pollux_mapper::model::{Costs, classic};
-use pollux_mapper::search::{self, Candidate, Found, Method, Objective, Settings, Step};
+use pollux_mapper::search::{self, Candidate, Found, Method, Objective, Record, Settings, Step};
 use pollux_mapper::{
     ConvProblem, Factors, Limits, Mapping, Mapspace, MatmulProblem, Problem, ReadOut, Surroundings, emulate,
 };
@@ -28,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   pollux map matmul --m 128 --n 768 --k 768
   pollux map conv --rows 14 --cols 14 --channels 64 --out-channels 64 --kernel 3 --padding 1
+  pollux map network --shape bert-base --layers 1 --tokens 128 -o plan.toml
   pollux map import mapping.yaml
   pollux map evaluate --samples 20";
 
@@ -55,13 +61,17 @@ const EVALUATE_EXAMPLES: &str = "\
 Examples:
   pollux map evaluate
   pollux map evaluate --samples 100 --memory bandwidth:bytes=8 --json
+  pollux map evaluate --learned learned.json --searches 16
   pollux map evaluate --operation conv --emission unroller";
+
+/// Prices if no table is given.
+const ENERGY_TABLE: &str = "horowitz45-lpddr4";
 
 /// Emulated cycles that a second of the budget stands for: about what a core of today's machines does. The budget is counted in them so
 /// that the result does not depend on the machine.
 const CYCLES_A_SECOND: u64 = 2_000_000;
 
-/// Find the best mapping of a product or a convolution: tiles, loop order, dataflow, what stays in the scratchpad.
+/// Find the best mapping of a product, a convolution, a layer or a network: tiles, loop order, dataflow, what stays in the scratchpad.
 ///
 /// A search proposes mappings by an analytical model, the cycle-level emulator has the last word. The result is never slower than
 /// Gemmini's own rule.
@@ -76,7 +86,10 @@ pub struct Arguments {
 enum Command {
     Matmul(MatmulArguments),
     Conv(ConvArguments),
+    Layer(network::LayerArguments),
+    Network(Box<network::NetworkArguments>),
     Import(ImportArguments),
+    Train(train::Arguments),
     Evaluate(EvaluateArguments),
 }
 
@@ -181,7 +194,7 @@ struct SearchArguments {
     #[arg(long)]
     dataflow: Option<DataflowName>,
     /// Energy table: a built-in one (`pollux energy tables`) or a file (`*.toml`).
-    #[arg(long, value_name = "TABLE", default_value = "horowitz45-lpddr4")]
+    #[arg(long, value_name = "TABLE", default_value = ENERGY_TABLE)]
     energy_table: String,
     /// Clock, for leakage and the energy-delay product.
     #[arg(long, value_name = "CLOCK", default_value = CLOCK, value_parser = values::clock)]
@@ -189,6 +202,13 @@ struct SearchArguments {
     /// Runs of the emulator at the same time; by default one a core. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     jobs: Option<usize>,
+    /// File of the runs of the emulator, a line each: written while the search goes on, and if it is there already taken up. The result
+    /// is that of a search without it, sooner.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<OutputPath>,
+    /// Write an HTML page: the cloud of candidates, their distribution, and what the best one does when.
+    #[arg(long, value_name = "FILE")]
+    html: Option<OutputPath>,
     /// File for the schedule (TOML), for `pollux lower --schedule`; or for a Timeloop mapping (`*.yaml`) or `map.txt` (`*.txt`).
     #[arg(short, long, value_name = "FILE")]
     output: Option<OutputPath>,
@@ -240,6 +260,12 @@ struct EvaluateArguments {
     /// Seed of the samples.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// A learned model, as `pollux map train` writes it, to be tried as well.
+    #[arg(long, value_name = "FILE")]
+    learned: Option<InputPath>,
+    /// Compare the searches as well, each with as many emulated cycles as so many runs of Gemmini's own mapping take.
+    #[arg(long, value_name = "RUNS", value_parser = values::count::<u32>())]
+    searches: Option<u32>,
     /// Runs of the emulator at the same time; by default one a core.
     #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     jobs: Option<usize>,
@@ -302,6 +328,17 @@ enum OperationName {
     Conv,
 }
 
+impl ObjectiveName {
+    fn value(self) -> Objective {
+        match self {
+            Self::Cycles => Objective::Cycles,
+            Self::Energy => Objective::Energy,
+            Self::Edp => Objective::Edp,
+            Self::Bytes => Objective::Bytes,
+        }
+    }
+}
+
 impl EmissionName {
     fn value(self) -> Emission {
         match self {
@@ -321,7 +358,10 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             find(&problem, &arguments.search, out)
         }
         Command::Conv(arguments) => find(&convolution(arguments)?, &arguments.search, out),
+        Command::Layer(arguments) => network::layer(arguments, out),
+        Command::Network(arguments) => network::network(arguments, out),
         Command::Import(arguments) => import(arguments, out),
+        Command::Train(arguments) => train::execute(arguments, out),
         Command::Evaluate(arguments) => evaluate_models(arguments, out),
     }
 }
@@ -357,15 +397,28 @@ fn find(problem: &Problem, arguments: &SearchArguments, out: &Output) -> Result<
     let around = Surroundings { memory: arguments.memory, interval: arguments.interval };
     let settings = settings(arguments, &prices);
     let bar = progress::bar(out, settings.emulated_cycles, "emulated cycles");
-    let found = search::search(&config, problem, &around, &settings, &mut |Step::Round(progress)| {
+    let file = arguments.resume.as_ref().map(|path| record::File::open(path, &config, problem, &around)).transpose()?;
+    let mut known = match &file {
+        Some(file) => file.record(&config, problem, &around)?,
+        None => Record::default(),
+    };
+    if !known.is_empty() {
+        out.note(&format!("note: {} of an earlier search taken up", counted(known.len() as u64, "run")));
+    }
+    let found = search::search_with(&config, problem, &around, &settings, &mut known, &mut |Step::Round(progress)| {
         bar.set_position(progress.cycles.min(progress.budget));
         bar.set_message(format!("emulated cycles, best {}", counted(progress.best, "cycle")));
     });
     bar.finish_and_clear();
+    drop(known);
+    file.map_or(Ok(()), record::File::finish)?;
     let found = found.map_err(Failure::input)?;
     let report = Report { problem, config: &config, around: &around, arguments, found: &found };
     if let Some(path) = &arguments.output {
         write_mapping(path, &config, problem, &found.best.mapping, out)?;
+    }
+    if let Some(path) = &arguments.html {
+        out.write(path, html::page(&report)?.as_bytes())?;
     }
     out.json(&report.json())?;
     out.text(&report.text())?;
@@ -386,12 +439,7 @@ fn check_size(problem: &Problem) -> Result<(), Failure> {
 
 fn settings<'a>(arguments: &SearchArguments, prices: &'a Prices) -> Settings<'a> {
     Settings {
-        objective: match arguments.objective {
-            ObjectiveName::Cycles => Objective::Cycles,
-            ObjectiveName::Energy => Objective::Energy,
-            ObjectiveName::Edp => Objective::Edp,
-            ObjectiveName::Bytes => Objective::Bytes,
-        },
+        objective: arguments.objective.value(),
         method: match arguments.search {
             MethodName::Auto => Method::Auto,
             MethodName::Exhaustive => Method::Exhaustive,
@@ -492,7 +540,7 @@ impl Report<'_> {
             .collect();
         json!({
             "problem": self.problem, "config": self.config.name, "memory": self.around.memory,
-            "objective": settings_objective(self.arguments.objective), "search": method, "seed": self.arguments.seed,
+            "objective": self.arguments.objective.value(), "search": method, "seed": self.arguments.seed,
             "cycles": best_result.map(|r| r.cycles),
             "default_cycles": gemmini.result.map(|r| r.cycles),
             "lower_bound_cycles": lower_bound,
@@ -576,15 +624,6 @@ impl Report<'_> {
             grouped(roof.ceil() as u64),
             named.join(", ")
         )
-    }
-}
-
-fn settings_objective(name: ObjectiveName) -> &'static str {
-    match name {
-        ObjectiveName::Cycles => "cycles",
-        ObjectiveName::Energy => "energy",
-        ObjectiveName::Edp => "edp",
-        ObjectiveName::Bytes => "bytes",
     }
 }
 
@@ -703,6 +742,9 @@ fn import_topology(arguments: &ImportArguments, text: &str, out: &Output) -> Res
     Ok(Outcome::Agrees)
 }
 
+/// Mappings that the model prices in a comparison of searches.
+const COMPARED_EVALUATIONS: usize = 4000;
+
 /// Runs longer than so many times the ideal are stopped and left out.
 const LONGEST_RUN: u64 = 60;
 
@@ -739,7 +781,10 @@ fn evaluate_models(arguments: &EvaluateArguments, out: &Output) -> Result<Outcom
     let samples = evaluate::samples(&config, &problems, &around, &limits, how, &|runs| bar.inc(runs));
     bar.finish_and_clear();
     let (samples, left_out) = samples.map_err(Failure::input)?;
-    let accuracies = evaluate::accuracies(&config, &problems, &around, &samples);
+    let learned = arguments.learned.as_ref().map(|path| train::read(path, &problems)).transpose()?;
+    let accuracies = evaluate::accuracies_with(&config, &problems, &around, &samples, learned.as_ref());
+    let searches =
+        arguments.searches.map(|runs| compare_searches(arguments, &problems, &around, runs, out)).transpose()?;
     let tightness: f64 =
         samples.iter().map(|s| s.bound as f64 / s.cycles as f64).sum::<f64>() / samples.len().max(1) as f64;
     let spaces: BTreeMap<String, u128> = problems
@@ -749,7 +794,7 @@ fn evaluate_models(arguments: &EvaluateArguments, out: &Output) -> Result<Outcom
         .collect();
     out.json(&json!({
         "config": config.name, "memory": around.memory, "samples": samples.len(), "left_out": left_out,
-        "models": accuracies, "bound_of_cycles": tightness, "product_spaces": spaces,
+        "models": accuracies, "training": learned.as_ref().map(|learned| &learned.training), "bound_of_cycles": tightness, "product_spaces": spaces, "searches": searches,
     }))?;
     let heading = ["model", "MAPE, %", "p95, %", "signed, %", "Spearman", "within", "regret, %", "us a mapping"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -773,5 +818,49 @@ fn evaluate_models(arguments: &EvaluateArguments, out: &Output) -> Result<Outcom
         table(&rows),
         100.0 * tightness,
     ))?;
+    out.text(&searches.as_deref().map(searches_text).unwrap_or_default())?;
     Ok(Outcome::Agrees)
+}
+
+/// The searches side by side, on the same operations.
+fn compare_searches(
+    arguments: &EvaluateArguments,
+    problems: &[Problem],
+    around: &Surroundings,
+    runs: u32,
+    out: &Output,
+) -> Result<Vec<SearchRegret>, Failure> {
+    let config = configuration(&arguments.config)?;
+    let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
+    let settings = Settings {
+        objective: Objective::Cycles,
+        method: Method::Auto,
+        limits: Limits { emission: arguments.emission.map(EmissionName::value), ..Limits::default() },
+        emulated_cycles: 0,
+        evaluations: COMPARED_EVALUATIONS,
+        seed: arguments.seed,
+        threads: jobs(arguments.jobs),
+        prices: &prices,
+        clock_hz: 1e9,
+    };
+    let bar = progress::bar(out, 5 * problems.len() as u64, "searches");
+    let regrets = evaluate::searches(&config, problems, around, (&settings, runs.into()), &mut || bar.inc(1));
+    bar.finish_and_clear();
+    regrets.map_err(Failure::input)
+}
+
+fn searches_text(regrets: &[SearchRegret]) -> String {
+    let heading = ["search", "regret, %", "worst, %", "best of", "gain", "priced", "run"].map(str::to_owned).to_vec();
+    let row = |r: &SearchRegret| {
+        vec![
+            r.method.to_string(),
+            format!("{:.2}", r.regret),
+            format!("{:.2}", r.worst),
+            r.best.to_string(),
+            format!("{:.3}", r.gain),
+            format!("{:.0}", r.evaluated),
+            format!("{:.0}", r.simulated),
+        ]
+    };
+    format!("\n{}", table(&[vec![heading], regrets.iter().map(row).collect()].concat()))
 }
