@@ -20,6 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::options::Given;
 use crate::output::{Output, counted, grouped};
+use crate::timeline::TimelineArguments;
 use crate::{program_file, progress, values};
 
 const EXAMPLES: &str = "\
@@ -32,6 +33,8 @@ Examples:
   pollux run matmul.pbin --cycles --energy horowitz45-lpddr4
   pollux run matmul.pbin --cycles --no-values
   pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv
+  pollux run matmul.pbin --cycles --perfetto run.pftrace --kanata run.kanata
+  pollux run layer.pbin --cycles --fst run.fst --from 1000 --to 9000
   pollux run programs/riscv/matmul.elf              a RISC-V program, with its commands to Gemmini
   pollux run prog.elf --params gemmini_params.h --symbols";
 
@@ -73,6 +76,8 @@ pub struct Arguments {
     config: Option<String>,
     #[command(flatten)]
     setup: CycleArguments,
+    #[command(flatten)]
+    timeline: TimelineArguments,
     #[command(flatten)]
     replay: ReplayArguments,
     /// Report what the cycles were spent on: each block's busy and stalled cycles with their causes, array, memory
@@ -129,6 +134,7 @@ impl Arguments {
             (!self.cycles, "the functional model has no cycles; give --cycles --no-values"),
             (!self.no_values, "the accelerator computes values; give --no-values"),
             (self.report.is_some(), "--report looks at every cycle"),
+            (self.timeline.given().is_some(), "a file for a viewer looks at every cycle"),
             (trace.is_some(), "--trace has every event"),
             (commands.is_some(), "--commands has every command"),
             (self.energy.is_some(), "--energy counts every event"),
@@ -173,7 +179,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
         let wanted = Wanted { report: arguments.report.is_some(), values: !arguments.no_values, replay };
-        let run = execution::run_cycles(&program, &arguments.setup, wanted, pricing.as_ref(), out)?;
+        let run =
+            execution::run_cycles(&program, &arguments.setup, &arguments.timeline, wanted, pricing.as_ref(), out)?;
         warnings.extend(execution::violations(&run.summary, arguments.policy)?);
         let summary = &run.summary;
         execution::note_replay(summary.cycles, summary.simulated, summary.replayed, out);

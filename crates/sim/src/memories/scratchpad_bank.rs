@@ -13,6 +13,7 @@
 //! data is put where it will stand in the queue as it is read.
 
 use crate::observation::event::Port;
+use crate::observation::view::BankView;
 use crate::parts::banks::BankRow;
 use crate::parts::canonical::Canonical;
 use crate::parts::row::{SpadLanes, copy_row};
@@ -103,6 +104,12 @@ impl<V: Values> ScratchpadBank<V> {
     #[inline]
     pub fn is_empty(&self, port: Port) -> bool {
         self.queues[port as usize].len == 0
+    }
+
+    /// Output and queues.
+    pub(crate) fn view(&self) -> BankView {
+        let [for_execute, for_dma] = self.queues.each_ref().map(|queue| queue.len);
+        BankView { output: self.out.map(Port::reader), for_execute, for_dma, writing: Vec::new() }
     }
 
     /// The bytes of a row, for views and end-state checks.
