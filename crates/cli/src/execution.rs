@@ -19,7 +19,7 @@ use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::simulation::RunSummary;
 use pollux_sim::violation::Violated;
 use pollux_trace::event_csv;
-use pollux_trace::report::CommandLog;
+use pollux_trace::report::{CommandLog, Plots};
 
 use crate::arguments::{CycleArguments, PolicyName};
 use crate::energy::Pricing;
@@ -55,6 +55,8 @@ pub struct CycleRun {
     pub summary: RunSummary,
     /// What the cycles were spent on, if asked for.
     pub report: Option<RunReport>,
+    /// What its plots show, if asked for.
+    pub plots: Option<Plots>,
     /// What it took of energy, if asked for.
     pub energy: Option<EnergyReport>,
 }
@@ -64,6 +66,8 @@ pub struct CycleRun {
 pub struct Wanted {
     /// A report on what the cycles were spent on.
     pub report: bool,
+    /// What the plots of a report show.
+    pub plots: bool,
     /// The values that are computed.
     pub values: bool,
     /// How a run without values is replayed, if it is.
@@ -86,7 +90,8 @@ pub fn run_cycles(
     let window = timeline.window(program)?;
     let timelines = Timelines::create(timeline, program, out)?;
     let profiler = wanted.report.then(|| Profiler::new(&program.config, &program.items));
-    let heavy = (profiler.is_some() || timelines.is_some()).then_some((profiler, timelines));
+    let plots = wanted.plots.then(Plots::default);
+    let heavy = (profiler.is_some() || timelines.is_some()).then_some((profiler, (timelines, plots)));
     let mut observer = (heavy, (Files::create(setup, out)?, counting));
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let marks = program.items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
@@ -112,18 +117,21 @@ pub fn run_cycles(
     let (summary, memory, divisions) = outcome?;
     let (heavy, (files, counted)) = observer;
     files.finish()?;
-    let (profiler, timelines) = heavy.unwrap_or_default();
+    let (profiler, (timelines, plots)) = heavy.unwrap_or_default();
     if let Some(timelines) = timelines {
         timelines.finish(&summary)?.iter().for_each(|note| out.note(note));
     }
     let report = profiler.map(|profiler| profiler.finish(&summary));
     let counted = pricing.zip(counted.as_ref());
     let energy = counted.map(|(pricing, counted)| pricing.of_program(program, counted, &summary));
-    Ok(CycleRun { memory, divisions, summary, report, energy })
+    Ok(CycleRun { memory, divisions, summary, report, plots, energy })
 }
 
 /// What looks at every cycle, if anything does, and what does not.
-type Observers<'p> = (Option<(Option<Profiler>, Option<Timelines<'p>>)>, (Files, Option<CountingObserver>));
+type Observers<'p> = (Option<Heavy<'p>>, (Files, Option<CountingObserver>));
+
+/// The report, the files for viewers, and the plots.
+type Heavy<'p> = (Option<Profiler>, (Option<Timelines<'p>>, Option<Plots>));
 
 fn observe<'p, V: RunValues>(
     run: Run<'p, V>,

@@ -35,6 +35,7 @@ pub use condition::{Condition, Step, Wanted};
 pub use engine::Setup;
 pub use error::SessionError;
 pub use places::{Local, ParseError, Places};
+pub use pollux_trace::timeline::Life;
 pub use session::{Found, Options, Progress, Session};
 pub use view::{BlockView, HISTORY, HostView, OperationView, View};
 pub use why::{Explanation, Reason, Subject, Until};

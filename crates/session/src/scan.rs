@@ -2,6 +2,7 @@
 
 use pollux_sim::observer::{Activity, Cycle, Event, Links, Span};
 use pollux_sim::report::{Block, Spent};
+use pollux_trace::timeline::{Life, Lives};
 
 use crate::condition::{Condition, matches_stall};
 use crate::engine::Watch;
@@ -149,5 +150,29 @@ impl Watch for CommandSteps {
             Event::Complete { seq, .. } if seq == self.seq => self.completed = Some(cycle),
             _ => {}
         }
+    }
+}
+
+/// The lives of commands.
+#[derive(Default)]
+pub(crate) struct RecentLives {
+    lives: Lives,
+    completed: Vec<Life>,
+}
+
+impl RecentLives {
+    /// Those that were in the station in this cycle or later, oldest first.
+    pub fn since(self, cycle: Cycle) -> Vec<Life> {
+        let open = self.lives.open().cloned();
+        let mut lives: Vec<Life> = self.completed.into_iter().chain(open).collect();
+        lives.retain(|life| life.completed.is_none_or(|completed| completed >= cycle));
+        lives.sort_by_key(|life| life.seq);
+        lives
+    }
+}
+
+impl Watch for RecentLives {
+    fn event(&mut self, cycle: Cycle, event: &Event, links: &Links) {
+        self.completed.extend(self.lives.event(cycle, event, links));
     }
 }

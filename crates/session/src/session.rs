@@ -11,12 +11,13 @@ use pollux_sim::machine::{AccRow, SpadRow};
 use pollux_sim::memory::MemorySystem;
 use pollux_sim::observer::Cycle;
 use pollux_sim::simulation::{Reached, RunError, RunSummary};
+use pollux_trace::timeline::Life;
 
 use crate::array::ArrayView;
-use crate::condition::Condition;
+use crate::condition::{Condition, marks};
 use crate::engine::{Engine, EventsOnly, Everything, Setup, Watch, start};
 use crate::error::SessionError;
-use crate::scan::{Recent, Search, Side};
+use crate::scan::{Recent, RecentLives, Search, Side};
 use crate::snapshots::Snapshots;
 use crate::view::{HISTORY, View};
 
@@ -328,6 +329,25 @@ impl Session {
         let from = (cycle + 1).saturating_sub(HISTORY);
         self.look(&mut recent, from, if ended { cycle } else { cycle + 1 })?;
         Ok(View::new(&self.present, &self.program, &recent, ended))
+    }
+
+    /// The commands that were in the reservation station in the last cycles up to the present, oldest first, with the cycles of their
+    /// steps as far as they have come.
+    ///
+    /// # Errors
+    /// Whoever watches ended the replay of the cycles before.
+    pub fn lives(&mut self, cycles: u64) -> Result<Vec<Life>, SessionError> {
+        let cycle = self.cycle();
+        let mut recent = RecentLives::default();
+        // A command that entered before is seen from its first step on.
+        let from = cycle.saturating_sub(cycles.max(1) * 8);
+        self.look(&mut recent, from, if self.ended() { cycle } else { cycle + 1 })?;
+        Ok(recent.since(cycle.saturating_sub(cycles)))
+    }
+
+    /// The operations of the program: how many there are.
+    pub fn marks(&self) -> usize {
+        marks(&self.program).count()
     }
 
     /// The systolic array in the present cycle, register by register.

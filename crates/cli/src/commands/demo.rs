@@ -63,7 +63,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     execution::check(&program, PolicyName::Error)?;
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
-    let wanted = Wanted { report: true, values: true, replay: None };
+    let wanted = Wanted { report: true, plots: false, values: true, replay: None };
     let cycles = if arguments.cycles {
         Some(execution::run_cycles(&program, &arguments.setup, &TimelineArguments::default(), wanted, None, out)?)
     } else {
