@@ -19,7 +19,7 @@ use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::simulation::RunSummary;
 use pollux_sim::violation::Violated;
 use pollux_trace::event_csv;
-use pollux_trace::report::CommandLog;
+use pollux_trace::report::{CommandLog, Plots};
 
 use crate::arguments::{CycleArguments, PolicyName};
 use crate::energy::Pricing;
@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::files::OutputFile;
 use crate::output::{Output, grouped};
 use crate::progress;
+use crate::timeline::{TimelineArguments, Timelines};
 
 /// Checks a program before it runs, in the same way for both models. The warnings.
 ///
@@ -54,6 +55,8 @@ pub struct CycleRun {
     pub summary: RunSummary,
     /// What the cycles were spent on, if asked for.
     pub report: Option<RunReport>,
+    /// What its plots show, if asked for.
+    pub plots: Option<Plots>,
     /// What it took of energy, if asked for.
     pub energy: Option<EnergyReport>,
 }
@@ -63,6 +66,8 @@ pub struct CycleRun {
 pub struct Wanted {
     /// A report on what the cycles were spent on.
     pub report: bool,
+    /// What the plots of a report show.
+    pub plots: bool,
     /// The values that are computed.
     pub values: bool,
     /// How a run without values is replayed, if it is.
@@ -76,15 +81,18 @@ pub struct Wanted {
 pub fn run_cycles(
     program: &Program,
     setup: &CycleArguments,
+    timeline: &TimelineArguments,
     wanted: Wanted,
     pricing: Option<&Pricing>,
     out: &Output,
 ) -> Result<CycleRun, Failure> {
     let counting = pricing.is_some().then(CountingObserver::default);
-    let mut observer = (None, (Files::create(setup, out)?, counting));
-    if wanted.report {
-        observer.0 = Some(Profiler::new(&program.config, &program.items));
-    }
+    let window = timeline.window(program)?;
+    let timelines = Timelines::create(timeline, program, out)?;
+    let profiler = wanted.report.then(|| Profiler::new(&program.config, &program.items));
+    let plots = wanted.plots.then(Plots::default);
+    let heavy = (profiler.is_some() || timelines.is_some()).then_some((profiler, (timelines, plots)));
+    let mut observer = (heavy, (Files::create(setup, out)?, counting));
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let marks = program.items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
     let progress = progress::Cycles::new(out, marks);
@@ -95,6 +103,7 @@ pub fn run_cycles(
         .processor(setup.processor)
         .translation(setup.page_walk.map_or(Translation::Bare, paged))
         .limit(setup.limit)
+        .window(window)
         .watch(|position| {
             progress.at(position.cycle, position.mark);
             ControlFlow::Continue(())
@@ -106,17 +115,27 @@ pub fn run_cycles(
     };
     progress.finish();
     let (summary, memory, divisions) = outcome?;
-    let (profiler, (files, counted)) = observer;
+    let (heavy, (files, counted)) = observer;
     files.finish()?;
+    let (profiler, (timelines, plots)) = heavy.unwrap_or_default();
+    if let Some(timelines) = timelines {
+        timelines.finish(&summary)?.iter().for_each(|note| out.note(note));
+    }
     let report = profiler.map(|profiler| profiler.finish(&summary));
     let counted = pricing.zip(counted.as_ref());
     let energy = counted.map(|(pricing, counted)| pricing.of_program(program, counted, &summary));
-    Ok(CycleRun { memory, divisions, summary, report, energy })
+    Ok(CycleRun { memory, divisions, summary, report, plots, energy })
 }
+
+/// What looks at every cycle, if anything does, and what does not.
+type Observers<'p> = (Option<Heavy<'p>>, (Files, Option<CountingObserver>));
+
+/// The report, the files for viewers, and the plots.
+type Heavy<'p> = (Option<Profiler>, (Option<Timelines<'p>>, Option<Plots>));
 
 fn observe<'p, V: RunValues>(
     run: Run<'p, V>,
-    observer: &mut (Option<Profiler>, (Files, Option<CountingObserver>)),
+    observer: &mut Observers<'_>,
 ) -> Result<pollux::Outcome<'p, V>, pollux::Error> {
     match observer {
         (Some(_), _) => run.observed(observer),

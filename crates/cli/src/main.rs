@@ -10,6 +10,8 @@
 //! * [`elf`]: programs for the RISC-V core;
 //! * [`execution`]: running a program on the functional model and on the cycle-level emulator;
 //! * [`layer`]: quantised encoder layers as programs;
+//! * [`timeline`]: files of runs for other people's viewers;
+//! * [`terminal`]: the panes of `pollux debug`;
 //! * [`output`], [`failure`], [`progress`]: what the user sees, and the exit codes.
 
 mod arguments;
@@ -25,6 +27,8 @@ mod options;
 mod output;
 mod program_file;
 mod progress;
+mod terminal;
+mod timeline;
 mod values;
 
 use std::ffi::OsString;
@@ -72,6 +76,7 @@ enum Command {
     Config(commands::config::Arguments),
     Import(commands::import::Arguments),
     Verify(commands::verify::Arguments),
+    Debug(commands::debug::Arguments),
     Completions(commands::completions::Arguments),
     Man(commands::man::Arguments),
     Spike(commands::spike::Arguments),
@@ -93,6 +98,7 @@ fn execute(command: &Command, out: &Output) -> Result<Outcome, Failure> {
         Command::Config(arguments) => commands::config::execute(arguments, out),
         Command::Import(arguments) => commands::import::execute(arguments, out),
         Command::Verify(arguments) => commands::verify::execute(arguments, out),
+        Command::Debug(arguments) => commands::debug::execute(arguments, out),
         Command::Completions(arguments) => commands::completions::execute(arguments, out),
         Command::Man(arguments) => commands::man::execute(arguments, out),
         Command::Spike(arguments) => commands::spike::execute(arguments, out),

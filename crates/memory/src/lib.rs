@@ -113,6 +113,13 @@ impl Memory {
         Arc::make_mut(&mut self.frames[frame.0 as usize])
     }
 
+    /// Pages that this memory does not share with another one, of which it is a clone or the other way round; all of them if there is
+    /// no other.
+    pub fn pages_beyond(&self, other: Option<&Self>) -> usize {
+        let shared = |other: &Self| self.frames.iter().zip(&other.frames).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+        self.frames.len() - other.map_or(0, shared)
+    }
+
     /// Fills `out` with the bytes from `addr` on.
     pub fn read(&self, mut addr: u64, mut out: &mut [u8]) {
         while !out.is_empty() {

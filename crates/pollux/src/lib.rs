@@ -19,7 +19,8 @@
 //! * [`check`] and [`compare`]: what is wrong with a program before it runs, and with its results after;
 //! * [`Error`]: everything that can go wrong, each with the place and the remedy.
 //!
-//! The crates behind it are there under their own names: [`isa`], [`asm`], [`kernels`], [`functional`], [`sim`], [`memory`].
+//! The crates behind it are there under their own names: [`isa`], [`asm`], [`kernels`], [`functional`], [`sim`], [`memory`];
+//! [`session`] stops a run at any cycle, steps back, and looks inside.
 
 mod check;
 mod compare;
@@ -45,6 +46,7 @@ pub use pollux_functional as functional;
 pub use pollux_isa as isa;
 pub use pollux_kernels as kernels;
 pub use pollux_memory as memory;
+pub use pollux_session as session;
 pub use pollux_sim as sim;
 
 /// The configuration of this name: one of [`isa::GemminiConfig::NAMES`], or `dimN`.

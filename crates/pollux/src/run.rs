@@ -1,7 +1,7 @@
 //! Runs of a program on either model.
 
 use std::marker::PhantomData;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use pollux_asm::Disassembler;
 use pollux_functional::{Action, Counts, Divisions, FunctionalModel, Policy};
@@ -13,7 +13,7 @@ use pollux_sim::observer::{Cycle, NoObserver, Observer};
 use pollux_sim::replay::{ReplayOptions, ReplayTotals};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::runner::{self, Runner, Stopped};
-use pollux_sim::simulation::{Position, RunSummary};
+use pollux_sim::simulation::{Moment, Position, RunSummary};
 use pollux_sim::values::{Full, Timing, Values};
 
 use crate::check::{check, first_of, may_be_endless, show, unchecked};
@@ -34,6 +34,7 @@ pub struct Run<'p, V: Values = Full> {
     action: Action,
     checked: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'p>,
+    window: Option<Range<Moment>>,
     /// How a run without values is replayed, if it is.
     replay: Option<ReplayOptions>,
     values: PhantomData<V>,
@@ -86,6 +87,7 @@ impl<'p> Run<'p> {
             action: Action::Error,
             checked: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
+            window: None,
             replay: Some(ReplayOptions::default()),
             values: PhantomData,
         }
@@ -97,9 +99,23 @@ impl<'p> Run<'p> {
     #[must_use]
     pub fn without_values(self) -> Run<'p, Timing> {
         let Self { program, memory, translation, interval, processor, limit, plain, .. } = self;
-        let Self { action, checked, watch, replay, .. } = self;
+        let Self { action, checked, watch, window, replay, .. } = self;
         let values = PhantomData;
-        Run { program, memory, translation, interval, processor, limit, plain, action, checked, watch, replay, values }
+        Run {
+            program,
+            memory,
+            translation,
+            interval,
+            processor,
+            limit,
+            plain,
+            action,
+            checked,
+            watch,
+            window,
+            replay,
+            values,
+        }
     }
 }
 
@@ -167,6 +183,12 @@ impl<'p, V: RunValues> Run<'p, V> {
         Self { watch: Box::new(watch), ..self }
     }
 
+    /// Tells the observer only of what is between two moments; the rest of the run is as fast as one without an observer.
+    #[must_use]
+    pub fn window(self, window: Option<Range<Moment>>) -> Self {
+        Self { window, ..self }
+    }
+
     fn check(&self) -> Result<Vec<String>, Error> {
         if self.checked { Ok(Vec::new()) } else { check(self.program, self.action) }
     }
@@ -193,7 +215,8 @@ impl<'p, V: RunValues> Run<'p, V> {
             .processor(self.processor)
             .limit(self.limit.unwrap_or_else(default_limit))
             .plain(self.plain)
-            .watch(self.watch);
+            .watch(self.watch)
+            .window(self.window);
         let (mut runner, divisions) = V::runner(runner, self.program, self.translation, self.replay)?;
         let outcome = runner.run(self.program.items.clone(), self.program.initial_memory(), observer);
         let outcome = outcome.map_err(V::stopped)?;

@@ -3,7 +3,6 @@
 pub mod command_kind;
 pub mod execute_controller;
 pub mod mesh;
-#[cfg(test)]
 pub mod mesh_pe;
 pub mod mesh_with_delays;
 pub mod operand_set;

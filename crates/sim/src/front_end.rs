@@ -25,6 +25,7 @@ use crate::front_end::loop_matmul::LoopMatmul;
 use crate::front_end::reservation_station::{Departures, ReservationStation};
 use crate::front_end::unroller::UnrollerActivity;
 use crate::observation::event::{EventBuffer, Origin, Unit};
+use crate::observation::view::FrontEndView;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
@@ -79,12 +80,14 @@ pub struct FrontEnd {
     pub(crate) unrolled: Queue<GemminiCmd>,
     station: ReservationStation,
     counters: CounterFile,
+    /// Commands taken at the port so far.
+    taken: u64,
 }
 
 /// The queues say what will become of the slots of the unrollers. The station's entries come before all who name them.
 impl Canonical for FrontEnd {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { raw, conv, matmul, unrolled, station, counters } = self;
+        let Self { raw, conv, matmul, unrolled, station, counters, taken: _ } = self;
         let conv_input = conv.iter().flat_map(|conv| conv.queued());
         canon.loops_ahead().queued =
             matmul.queued().chain(conv_input).chain(raw.iter()).map(|cmd| cmd.cmd.funct).collect();
@@ -107,6 +110,7 @@ impl FrontEnd {
             unrolled: Queue::plain(2),
             station: ReservationStation::new(config),
             counters: CounterFile::new(config),
+            taken: 0,
         }
     }
 
@@ -211,6 +215,16 @@ impl FrontEnd {
         &self.station
     }
 
+    /// What stands in front of the station.
+    pub(crate) fn view(&self) -> FrontEndView {
+        FrontEndView {
+            raw: self.raw.iter().map(GemminiCmd::view).collect(),
+            loop_conv: self.conv.as_ref().map(LoopConv::view),
+            loop_matmul: self.matmul.view(),
+            unrolled: self.unrolled.iter().map(GemminiCmd::view).collect(),
+        }
+    }
+
     fn dispatch(&self) -> Dispatch {
         let Some(head) = self.unrolled.front() else { return Dispatch::Empty };
         match head.cmd.funct {
@@ -301,7 +315,8 @@ impl FrontEnd {
             self.raw.pop();
         }
         if let Some((&cmd, rd)) = accepted {
-            self.raw.push(GemminiCmd { cmd, rd, origin: Origin::Host });
+            self.raw.push(GemminiCmd { cmd, rd, origin: Origin::Host, number: self.taken });
+            self.taken += 1;
         }
         progress
     }

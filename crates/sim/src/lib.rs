@@ -31,13 +31,16 @@ pub mod replay;
 
 pub mod clocked;
 pub mod host;
+mod lineage;
 pub mod machine;
 pub mod memory;
 pub mod runner;
 pub mod simulation;
 pub mod uncore;
 
-pub use observation::{observer, report, violation};
+pub use execute::mesh::mesh_latency;
+pub use execute::mesh_pe;
+pub use observation::{observer, report, view, violation};
 pub use parts::values;
 
 /// How often each part was used in a run, exactly: what energy is reckoned from, and what a schedule can be priced by beforehand.

@@ -17,6 +17,7 @@
 //! over the same blocks is `crate::acceleration`.
 
 use pollux_isa::{RoccCommand, ValidConfig};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::dma::load_controller::{LoadController, ScratchpadReadRequest};
 use crate::dma::store_controller::{ScratchpadWriteRequest, StoreController};
@@ -25,17 +26,20 @@ use crate::execute::execute_controller::wires::{ControlWires, RowIssueWires};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::front_end::{FrontEnd, FrontInputs};
 use crate::host::BENCH_RD;
+use crate::memories::accumulator_mem::AccumulatorMem;
 use crate::memories::scratchpad::Scratchpad;
 use crate::memories::scratchpad::wires::{ScratchpadInputs, ScratchpadWires};
+use crate::memories::scratchpad_bank::ScratchpadBank;
 use crate::memory::{MemoryPort, MemorySystem, PortTraffic, PortWires};
 use crate::observation::activity::{Activity, Block, Cause, Spent};
 use crate::observation::counts::EventCounts;
 use crate::observation::event::{Cycle, Event, EventBuffer, Unit};
+use crate::observation::view::{MachineView, PortView, VERSION};
 pub use crate::parts::banks::{AccRow, SpadRow};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::decoupled::Decoupled;
 use crate::parts::values::{Full, Values};
-use crate::parts::wires::{IssuedCmd, PerUnit, RobId, UNITS};
+use crate::parts::wires::{IssuedCmd, PerUnit, RobId, Seq, UNITS};
 pub use crate::port::frontend_tlb::{Faults, PageFault, PageTables, Translation};
 use crate::port::frontend_tlb::{FrontendTlb, TlbWires};
 use crate::port::tilelink::SourceRanges;
@@ -125,6 +129,18 @@ impl Machine {
     /// Elements of a scratchpad row, counted through all banks; none beyond the last one.
     pub fn spad_row(&self, row: SpadRow) -> Option<&[i8]> {
         self.scratchpad.spad_row(row)
+    }
+
+    /// Digests of the contents of the scratchpad and of the accumulator.
+    pub(crate) fn digests(&self) -> [u64; 2] {
+        let (mut spad, mut acc) = (Xxh3::new(), Xxh3::new());
+        for bank in &self.scratchpad.spad_banks {
+            spad.update(&bank.memory.iter().map(|lane| lane.cast_unsigned()).collect::<Vec<u8>>());
+        }
+        for bank in &self.scratchpad.acc_banks {
+            acc.update(&bank.lanes_in_order().iter().flat_map(|lane| lane.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        [spad.digest(), acc.digest()]
     }
 
     /// Elements of an accumulator row, counted through all banks; none beyond the last one.
@@ -311,6 +327,27 @@ impl<V: Values> Machine<V> {
         activity.set(Block::ResponsePort, handshake(wires.d_offered, port.d.is_some(), Cause::EngineBusy));
         (activity.spad, activity.acc) = self.scratchpad.bank_use(spad, &rows.reads);
         activity.counters = self.counters;
+        let [ld, ex, st] = self.front.station().utilization();
+        let ((load, load_row), (store, store_row)) = (self.load.control(), self.store.control());
+        let execute = self.execute.control_registers();
+        activity.registers = [
+            load,
+            load_row,
+            store,
+            store_row,
+            execute.state,
+            execute.next_row[0],
+            execute.next_row[1],
+            execute.next_row[2],
+            execute.entered,
+            ld,
+            ex,
+            st,
+            self.front.busy(self.scratchpad.busy()).into(),
+            execute.in_array,
+            execute.asked_for,
+            self.port.in_flight(),
+        ];
     }
 
     pub(crate) fn record(&mut self, accepted: Option<&RoccCommand>, busy: bool, events: &mut EventBuffer) {
@@ -403,6 +440,40 @@ impl<V: Values> Machine<V> {
     /// The result that a COUNTER gives in this cycle.
     pub fn response(&self) -> Option<u64> {
         self.front.response()
+    }
+
+    /// Sequence number of the command in an entry of the station.
+    pub(crate) fn seq(&self, id: RobId) -> Option<u64> {
+        self.front.station().seq(id)
+    }
+
+    /// Everything that it holds now.
+    pub(crate) fn view(&self) -> MachineView {
+        let Self { front, load, execute, store, scratchpad, tlb, port, .. } = self;
+        let seq: Seq<'_> = &|id| self.seq(id);
+        let station = front.station().view();
+        MachineView {
+            version: VERSION,
+            cycle: 0,
+            busy: front.busy(scratchpad.busy()),
+            accepted: self.accepted,
+            front_end: front.view(),
+            station,
+            load: load.view(seq),
+            execute: execute.view(seq),
+            store: store.view(seq),
+            mvin: scratchpad.mvin.view(),
+            mvout: scratchpad.mvout.view(),
+            reader: scratchpad.reader.view(|id| seq(load.command(id)?)),
+            writer: scratchpad.writer.view(),
+            tlb: tlb.view(),
+            port: PortView { in_flight: port.in_flight(), ..scratchpad.tilelink.view() },
+            scratchpad: scratchpad.spad_banks.iter().map(ScratchpadBank::view).collect(),
+            accumulator: scratchpad.acc_banks.iter().map(AccumulatorMem::view).collect(),
+            scratchpad_digest: 0,
+            accumulator_digest: 0,
+            traffic: *port.traffic(),
+        }
     }
 
     /// What every block that holds work waits for, in the order of the data flow.

@@ -7,4 +7,5 @@ pub mod dma_activity;
 pub mod event;
 pub mod observer;
 pub mod report;
+pub mod view;
 pub mod violation;

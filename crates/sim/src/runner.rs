@@ -1,6 +1,6 @@
 //! [`Runner`]: how a program is run, from its configuration to its end.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use pollux_isa::{StreamItem, ValidConfig};
@@ -17,7 +17,7 @@ use crate::observation::observer::Observer;
 use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
 use crate::port::frontend_tlb::Translation;
 use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, RunsOf, Table, Tables, script_of};
-use crate::simulation::{Position, RunError, RunSummary, Simulation, WATCHDOG};
+use crate::simulation::{Moment, Position, RunError, RunSummary, Simulation, WATCHDOG};
 
 /// Everything around a run: translation, memory system, issue interval, limit, and who watches it; with the values that are
 /// computed, or without ([`Runner::without_values`]).
@@ -45,6 +45,7 @@ pub struct Runner<'a, V: Values = Full> {
     watchdog: u64,
     plain: bool,
     watch: Box<dyn FnMut(Position) -> ControlFlow<()> + 'a>,
+    window: Option<Range<Moment>>,
     /// How a run without values is replayed, if it is.
     replay: Option<ReplayOptions>,
     table: Option<&'a mut ReplayTable>,
@@ -91,6 +92,7 @@ impl<'a> Runner<'a> {
             watchdog: WATCHDOG,
             plain: false,
             watch: Box::new(|_| ControlFlow::Continue(())),
+            window: None,
             replay: None,
             table: None,
         }
@@ -104,7 +106,18 @@ impl<'a> Runner<'a> {
     #[must_use]
     pub fn without_values(self) -> Runner<'a, Timing> {
         let Self {
-            config, oracle: (), translation, memory, interval, processor, limit, watchdog, plain, watch, ..
+            config,
+            oracle: (),
+            translation,
+            memory,
+            interval,
+            processor,
+            limit,
+            watchdog,
+            plain,
+            watch,
+            window,
+            ..
         } = self;
         let oracle = ZeroDivisors::default();
         let replay = Some(ReplayOptions::default());
@@ -119,6 +132,7 @@ impl<'a> Runner<'a> {
             watchdog,
             plain,
             watch,
+            window,
             replay,
             table: None,
         }
@@ -195,6 +209,12 @@ impl<'a, V: Values> Runner<'a, V> {
     #[must_use]
     pub fn watch(self, watch: impl FnMut(Position) -> ControlFlow<()> + 'a) -> Self {
         Self { watch: Box::new(watch), ..self }
+    }
+
+    /// Tells the observer only of what is between two moments.
+    #[must_use]
+    pub fn window(self, window: Option<Range<Moment>>) -> Self {
+        Self { window, ..self }
     }
 }
 
@@ -406,7 +426,10 @@ impl<V: Values> Runner<'_, V> {
         }
         simulation.skip_idle = !self.plain;
         simulation.watchdog = self.watchdog;
-        let result = simulation.run_watched(observer, self.limit, &mut self.watch);
+        let result = match &self.window {
+            None => simulation.run_watched(observer, self.limit, &mut self.watch),
+            Some(window) => simulation.run_window(observer, window, self.limit, &mut self.watch),
+        };
         let summary = simulation.summary();
         let outcome = Outcome {
             summary,

@@ -1,19 +1,22 @@
 //! Running a machine: host and memory around it, idle time skipped, deadlocks explained.
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use pollux_isa::ValidConfig;
 use thiserror::Error;
 
 use crate::acceleration::Acceleration;
+use crate::execute::mesh_pe::MeshPe;
 use crate::host::Host;
+use crate::lineage::Lineage;
 use crate::machine::Machine;
 use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
 use crate::observation::counts::EventCounts;
 use crate::observation::event::{Counting, Cycle, EventBuffer};
-use crate::observation::observer::{CountedOperation, Observer};
+use crate::observation::observer::{CountedOperation, NoObserver, Observer};
+use crate::observation::view::MachineView;
 use crate::observation::violation::{Violated, Violations};
 use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{PageFault, Translation};
@@ -171,6 +174,15 @@ pub(crate) enum Halt {
     Stopped,
 }
 
+/// Where [`Simulation::run_to`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// To its target, which is the cycle that comes next.
+    Target,
+    /// To the end of the run before the target, or at it: the program is used up and everything is idle.
+    End,
+}
+
 /// A machine with its host and its memory.
 #[derive(Clone, Debug)]
 pub struct Simulation<H, M, V: Values = Full> {
@@ -191,6 +203,8 @@ pub struct Simulation<H, M, V: Values = Full> {
     told: (Cycle, EventCounts),
     /// Cycles since the last one with an outcome in which something moved.
     turning: u64,
+    /// Which commands the events belong to, while somebody asks for it.
+    lineage: Option<Box<Lineage>>,
     /// The run ends if something moves in so many cycles and nothing comes of it: no command is accepted, issued or completed, no beat
     /// passes the memory port, and none is to come. Cycles in which nothing moves do not count, as they wait for what is known to
     /// come or are a deadlock; nor do those of a page-table walk.
@@ -198,6 +212,15 @@ pub struct Simulation<H, M, V: Values = Full> {
     /// Cycles in which nothing moves are skipped, and rows of the execute controller that move as known beforehand are moved together.
     /// It can be turned off, to test that it changes nothing.
     pub skip_idle: bool,
+}
+
+/// A moment of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The beginning of a cycle.
+    Cycle(Cycle),
+    /// The host comes to an operation: its number, from 0.
+    Mark(usize),
 }
 
 /// How far a run is.
@@ -250,9 +273,17 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
             mark: None,
             told: Default::default(),
             turning: 0,
+            lineage: None,
             watchdog: WATCHDOG,
             skip_idle: true,
         }
+    }
+
+    /// Makes events from now on, or no longer. A run without is faster; it does the same.
+    pub fn record(&mut self, events: bool) {
+        self.settle();
+        self.events.record(events);
+        self.lineage = None;
     }
 
     /// Counts the events from now on, for [`Observer::counted`].
@@ -273,6 +304,9 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
             return Progress::Running;
         }
         let cycle = self.cycle;
+        if O::LINKS {
+            self.lineage.get_or_insert_default().before_edge(&self.machine);
+        }
         let mark = if O::ACTIVITY { self.host.mark() } else { None };
         let cmd = self.host.present();
         let activity = if O::ACTIVITY { Some(&mut self.activity) } else { None };
@@ -301,7 +335,16 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         if O::ACTIVITY {
             observer.cycles(Span { first: cycle, cycles: self.cycle - cycle, mark }, &self.activity);
         }
-        self.events.drain_sorted(|event| observer.event(cycle, event));
+        let Self { events, machine, lineage, .. } = self;
+        if let (true, Some(lineage)) = (O::LINKS, lineage) {
+            lineage.after_edge(machine);
+            events.drain_sorted(|event| {
+                observer.event(cycle, event);
+                observer.linked(cycle, event, &lineage.links(event, machine));
+            });
+        } else {
+            events.drain_sorted(|event| observer.event(cycle, event));
+        }
         if host {
             self.tell_mark(observer);
         }
@@ -402,25 +445,93 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         Ok(self.summary())
     }
 
+    /// Like [`Self::run_watched`], but tells the observer only of what is between two moments. Before and behind it, the run is as fast as
+    /// one without an observer.
+    ///
+    /// # Errors
+    /// As [`Self::run_watched`].
+    pub fn run_window(
+        &mut self,
+        observer: &mut impl Observer,
+        window: &Range<Moment>,
+        limit: Cycle,
+        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
+    ) -> Result<RunSummary, RunError> {
+        self.record(false);
+        if !self.run_part(&mut NoObserver, window.start, limit, watch)? {
+            self.record(observer.wants_events());
+            let ended = self.run_part(observer, window.end, limit, watch)?;
+            self.record(false);
+            if !ended {
+                self.run_part(&mut NoObserver, Moment::Cycle(Cycle::MAX), limit, watch)?;
+            }
+        }
+        Ok(self.summary())
+    }
+
+    /// Runs to a moment; true if the run ends before.
+    fn run_part(
+        &mut self,
+        observer: &mut impl Observer,
+        end: Moment,
+        limit: Cycle,
+        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
+    ) -> Result<bool, RunError> {
+        let target = if let Moment::Cycle(cycle) = end { cycle.min(limit) } else { limit };
+        let is_there = |run: &mut Self| matches!(end, Moment::Mark(mark) if run.host.mark() >= Some(mark));
+        let halt = self.proceed(observer, target, watch, is_there)?;
+        self.settle();
+        if halt.is_none() && target == limit {
+            return Err(RunError::Limit { limit, position: self.standstill() });
+        }
+        Ok(halt == Some(Halt::Finished))
+    }
+
+    /// Runs until `target` is the cycle that comes next, never past it, and brings all registers up to date. The run can go on from
+    /// there, and does what it would have done without the stop.
+    ///
+    /// # Errors
+    /// As [`Self::run`], but for the limit.
+    pub fn run_to(&mut self, observer: &mut impl Observer, target: Cycle) -> Result<Reached, RunError> {
+        let halt = self.proceed(observer, target, &mut |_| ControlFlow::Continue(()), |_| false);
+        self.settle();
+        Ok(if halt? == Some(Halt::Finished) { Reached::End } else { Reached::Target })
+    }
+
     /// Like [`Self::run_watched`], but stops before the first cycle for which `stop` says so.
     pub(crate) fn advance(
         &mut self,
         observer: &mut impl Observer,
         limit: Cycle,
         watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
-        mut stop: impl FnMut(&mut Self) -> bool,
+        stop: impl FnMut(&mut Self) -> bool,
     ) -> Result<Halt, RunError> {
+        if let Some(halt) = self.proceed(observer, limit, watch, stop)? {
+            return Ok(halt);
+        }
+        self.settle();
+        Err(RunError::Limit { limit, position: self.standstill() })
+    }
+
+    /// The loop over the cycles; none if it comes to the limit.
+    fn proceed(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
+        mut stop: impl FnMut(&mut Self) -> bool,
+    ) -> Result<Option<Halt>, RunError> {
         self.tell_mark(observer);
         let mut steps = 0u32;
         while self.cycle < limit {
             if stop(self) {
-                return Ok(Halt::Stopped);
+                return Ok(Some(Halt::Stopped));
             }
             match self.step(observer, limit) {
                 Progress::Running if self.turning < self.watchdog => {}
                 Progress::Running if self.memory_will_answer() => self.turning = 0,
                 Progress::Running => return Err(self.livelock()),
-                Progress::Finished => return Ok(Halt::Finished),
+                Progress::Finished => return Ok(Some(Halt::Finished)),
                 Progress::Stuck => {
                     return Err(RunError::Deadlock { cycle: self.cycle - 1, position: self.standstill() });
                 }
@@ -430,8 +541,7 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
                 return Err(self.cancelled());
             }
         }
-        self.acceleration.catch_up(&mut self.machine, &mut self.events);
-        Err(RunError::Limit { limit, position: self.standstill() })
+        Ok(None)
     }
 
     /// The error of a run that whoever watches it has ended.
@@ -523,5 +633,37 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
             violations: *self.events.violations(),
             ..self.summary
         }
+    }
+}
+
+impl<H: Host, M: MemorySystem> Simulation<H, M> {
+    /// The array register by register as it would be now if all rows of the past had left it: a start for
+    /// [`Self::run_beside_array`].
+    pub fn array(&self, config: &ValidConfig) -> MeshPe {
+        MeshPe::settled(config, self.machine.execute.mesh.mesh())
+    }
+
+    /// Runs to `target` like [`Self::run_to`], with an array beside it that takes the same rows, register by register. `array` must be
+    /// the one of this cycle.
+    ///
+    /// # Errors
+    /// As [`Self::run_to`].
+    pub fn run_beside_array(&mut self, array: &mut MeshPe, target: Cycle) -> Result<Reached, RunError> {
+        self.settle();
+        while self.cycle < target {
+            let row = self.machine.execute.mesh.presented();
+            let reached = self.run_to(&mut NoObserver, self.cycle + 1)?;
+            array.tick(row.as_ref().map(|row| row.row()).as_ref());
+            if reached == Reached::End {
+                return Ok(reached);
+            }
+        }
+        Ok(Reached::Target)
+    }
+
+    /// Everything that the machine holds now. Registers must be up to date, as they are after [`Self::run_to`].
+    pub fn view(&self) -> MachineView {
+        let [scratchpad_digest, accumulator_digest] = self.machine.digests();
+        MachineView { cycle: self.cycle, scratchpad_digest, accumulator_digest, ..self.machine.view() }
     }
 }

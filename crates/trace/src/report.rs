@@ -18,10 +18,12 @@
 
 mod command_log;
 mod csv;
+mod page;
 mod text;
 
 pub use command_log::CommandLog;
 pub use csv::{CSV_HEADER, operations_csv, report_csv};
+pub use page::{Plots, report_html};
 pub use text::{Section, report_text, section_text};
 
 pub use pollux_sim::report::RunReport;

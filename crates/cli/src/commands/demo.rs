@@ -14,6 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::layer::{self, LoweredLayer, OUTPUT};
 use crate::output::{Output, counted, grouped};
+use crate::timeline::TimelineArguments;
 use crate::{program_file, progress};
 
 const EXAMPLES: &str = "\
@@ -62,9 +63,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     execution::check(&program, PolicyName::Error)?;
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
-    let wanted = Wanted { report: true, values: true, replay: None };
+    let wanted = Wanted { report: true, plots: false, values: true, replay: None };
     let cycles = if arguments.cycles {
-        Some(execution::run_cycles(&program, &arguments.setup, wanted, None, out)?)
+        Some(execution::run_cycles(&program, &arguments.setup, &TimelineArguments::default(), wanted, None, out)?)
     } else {
         None
     };

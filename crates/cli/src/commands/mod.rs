@@ -3,6 +3,7 @@
 pub mod asm;
 pub mod completions;
 pub mod config;
+pub mod debug;
 pub mod demo;
 pub mod dis;
 pub mod energy;

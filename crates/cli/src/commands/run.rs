@@ -6,9 +6,10 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use pollux::functional::Divisions;
 use pollux::{Comparison, FunctionalOutcome};
-use pollux_asm::{Buffer, Program, npy};
+use pollux_asm::{Buffer, Disassembler, Program, npy};
 use pollux_memory::Memory;
-use pollux_trace::report::{Format, render};
+use pollux_trace::report::{Format, render, report_html};
+use pollux_trace::timeline::Life;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, ReplayArguments, optional_configuration};
@@ -20,6 +21,7 @@ use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, OutputPath};
 use crate::options::Given;
 use crate::output::{Output, counted, grouped};
+use crate::timeline::TimelineArguments;
 use crate::{program_file, progress, values};
 
 const EXAMPLES: &str = "\
@@ -32,6 +34,8 @@ Examples:
   pollux run matmul.pbin --cycles --energy horowitz45-lpddr4
   pollux run matmul.pbin --cycles --no-values
   pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv
+  pollux run matmul.pbin --cycles --perfetto run.pftrace --kanata run.kanata
+  pollux run layer.pbin --cycles --fst run.fst --from 1000 --to 9000
   pollux run programs/riscv/matmul.elf              a RISC-V program, with its commands to Gemmini
   pollux run programs/riscv/matmul.elf --cycles     the same on Rocket, caches, L2 and Gemmini
   pollux run prog.elf --params gemmini_params.h --symbols";
@@ -76,6 +80,8 @@ pub struct Arguments {
     #[command(flatten)]
     setup: CycleArguments,
     #[command(flatten)]
+    timeline: TimelineArguments,
+    #[command(flatten)]
     replay: ReplayArguments,
     /// Report what the cycles were spent on: each block's busy and stalled cycles with their causes, array, memory
     /// traffic, banks, operations, and Gemmini's own counters.
@@ -101,6 +107,8 @@ enum ReportForm {
     Json,
     /// One table with every number and nothing else.
     Csv,
+    /// One HTML page with plots and nothing else: blocks over time, causes, roofline, banks, commands.
+    Html,
 }
 
 /// A buffer to show.
@@ -131,6 +139,7 @@ impl Arguments {
             (!self.cycles, "the functional model has no cycles; give --cycles --no-values"),
             (!self.no_values, "the accelerator computes values; give --no-values"),
             (self.report.is_some(), "--report looks at every cycle"),
+            (self.timeline.given().is_some(), "a file for a viewer looks at every cycle"),
             (trace.is_some(), "--trace has every event"),
             (commands.is_some(), "--commands has every command"),
             (self.energy.is_some(), "--energy counts every event"),
@@ -177,8 +186,10 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let pricing = Pricing::load(arguments.energy.as_ref(), arguments.clock, &program.config)?;
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
-        let wanted = Wanted { report: arguments.report.is_some(), values: !arguments.no_values, replay };
-        let run = execution::run_cycles(&program, &arguments.setup, wanted, pricing.as_ref(), out)?;
+        let plots = arguments.report == Some(ReportForm::Html);
+        let wanted = Wanted { report: arguments.report.is_some(), plots, values: !arguments.no_values, replay };
+        let run =
+            execution::run_cycles(&program, &arguments.setup, &arguments.timeline, wanted, pricing.as_ref(), out)?;
         warnings.extend(execution::violations(&run.summary, arguments.policy)?);
         let summary = &run.summary;
         execution::note_replay(summary.cycles, summary.simulated, summary.replayed, out);
@@ -220,6 +231,10 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         out.text(&run.report(Format::Csv))?;
         return Ok(Outcome::of(agrees));
     }
+    if arguments.report == Some(ReportForm::Html) {
+        out.text(&run.page(&arguments.file, &program))?;
+        return Ok(Outcome::of(agrees));
+    }
     out.text(&run.report(Format::Text))?;
     out.text(&run.text())?;
     out.text(&run.energy_text())?;
@@ -230,24 +245,25 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
 
 /// A table for programs has nothing else beside it, and JSON has one form.
 fn check_forms(arguments: &Arguments, out: &Output) -> Result<(), Failure> {
-    if arguments.report != Some(ReportForm::Csv) {
-        return Ok(());
-    }
+    let (form, what) = match arguments.report {
+        Some(ReportForm::Csv) => ("csv", "table"),
+        Some(ReportForm::Html) => ("html", "page"),
+        _ => return Ok(()),
+    };
     if out.is_json() {
-        return Err(Failure::Usage(
-            "--report csv and --json exclude each other: --report json has all numbers".to_owned(),
-        ));
+        return Err(Failure::Usage(format!(
+            "--report {form} and --json exclude each other: --report json has all numbers"
+        )));
     }
     if arguments.energy.is_some() {
-        return Err(Failure::Usage(
-            "--report csv prints nothing but its table, so that --energy has no effect: --report json has both"
-                .to_owned(),
-        ));
+        return Err(Failure::Usage(format!(
+            "--report {form} prints nothing but its {what}, so that --energy has no effect: --report json has both"
+        )));
     }
     match arguments.dump.iter().find(|dump| dump.file.is_none()) {
         None => Ok(()),
         Some(Dump { buffer, .. }) => Err(Failure::Usage(format!(
-            "--report csv prints nothing but its table: dump the buffer to a file with --dump {buffer}=FILE"
+            "--report {form} prints nothing but its {what}: dump the buffer to a file with --dump {buffer}=FILE"
         ))),
     }
 }
@@ -330,6 +346,16 @@ impl Run<'_> {
             Self::Functional(_) => String::new(),
             Self::Cycles(run) => run.energy.as_ref().map(|energy| format!("\n{}\n", energy.text())).unwrap_or_default(),
         }
+    }
+
+    /// The report on cycles as a page, if there is one.
+    fn page(&self, file: &Path, program: &Program) -> String {
+        let Self::Cycles(run) = self else { return String::new() };
+        let disassembler = Disassembler::new(program);
+        let describe = |life: &Life| disassembler.command(life.command);
+        let page = run.report.as_ref().zip(run.plots.as_ref());
+        let title = format!("Pollux: {}", file.display());
+        page.map(|(report, plots)| report_html(report, plots, &title, describe)).unwrap_or_default()
     }
 
     /// The report on cycles, if there is one.

@@ -13,9 +13,10 @@
 use pollux_isa::config::log2_up;
 
 use crate::observation::event::EventBuffer;
+use crate::observation::view::TrackedView;
 use crate::observation::violation::Violation;
 use crate::parts::canonical::{Canon, Canonical};
-use crate::parts::wires::RobId;
+use crate::parts::wires::{RobId, Seq};
 
 #[derive(Clone, Copy, Debug, Default, Canonical)]
 struct Entry {
@@ -117,6 +118,17 @@ impl DmaCommandTracker {
     fn note(&mut self, id: u8) {
         let done = u64::from(self.entries[usize::from(id)].left == 0) << id;
         self.done = (self.done & !(1 << id) | done) & self.valid;
+    }
+
+    /// The command of an entry under way.
+    pub(crate) fn command(&self, id: u8) -> Option<RobId> {
+        if self.valid >> id & 1 == 1 { self.entries[usize::from(id)].tag } else { None }
+    }
+
+    /// The commands under way.
+    pub(crate) fn view(&self, seq: Seq<'_>) -> Vec<TrackedView> {
+        let valid = self.entries.iter().enumerate().filter(|(id, _)| self.valid >> id & 1 == 1);
+        valid.map(|(id, entry)| TrackedView { id: id as u8, seq: entry.tag.and_then(seq), left: entry.left }).collect()
     }
 
     /// What is still missing, entry by entry, for the explanation of a deadlock.

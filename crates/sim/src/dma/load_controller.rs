@@ -22,10 +22,11 @@ use crate::dma::dma_parameters::core_address;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::observation::event::EventBuffer;
+use crate::observation::view::MoveView;
 use crate::observation::violation::Violation;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
-use crate::parts::wires::{IssuedCmd, RobId};
+use crate::parts::wires::{IssuedCmd, RobId, Seq};
 
 /// A request for one row (`ScratchpadMemReadRequest`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
@@ -324,6 +325,41 @@ impl LoadController {
         Decoded::Load {
             operands: MoveOperands { dram: rs1, ..MoveOperands::from_regs(&self.config, rs1, rs2) },
             state_id,
+        }
+    }
+
+    /// The command of an entry of the tracker.
+    pub(crate) fn command(&self, id: u8) -> Option<RobId> {
+        self.tracker.command(id)
+    }
+
+    /// State, as a number of the RTL's enumeration, and row counter.
+    pub(crate) fn control(&self) -> (u32, u32) {
+        (self.state as u32, self.row_counter)
+    }
+
+    /// Queue, row and tracker.
+    pub(crate) fn view(&self, seq: Seq<'_>) -> MoveView {
+        let queued = |(decoded, id): &(Decoded, Option<RobId>)| match decoded {
+            Decoded::Config(_) => ("config", None),
+            Decoded::Load { .. } => ("load", id.and_then(seq)),
+        };
+        let rows = self.head_load().map_or(
+            0,
+            |(operands, state)| {
+                if repeats_one_row(operands, state) { 1 } else { operands.rows.into() }
+            },
+        );
+        MoveView {
+            state: match self.state {
+                State::WaitingForCommand => "waiting_for_command",
+                State::WaitingForDmaReqReady => "waiting_for_dma_req_ready",
+                State::SendingRows => "sending_rows",
+            },
+            queue: self.queue.iter().map(queued).collect(),
+            row: self.row_counter,
+            rows,
+            tracker: self.tracker.view(seq),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::memories::vector_scalar_multiplier::{
     MvinTag, ScaleRow, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
 use crate::observation::counts::MvinCounts;
+use crate::observation::view::{MvinView, RowView};
 use crate::parts::canonical::Canonical;
 use crate::parts::queue::Queue;
 use crate::parts::row::{AccLanes, SpadLanes};
@@ -390,6 +391,20 @@ impl<V: Values> MvinPath<V> {
             Stalled(MvinStall::Reader)
         } else {
             Idle
+        }
+    }
+
+    /// Requests, and rows at the banks.
+    pub(crate) fn view(&self) -> MvinView {
+        let request = |request: &ScratchpadReadRequest| RowView {
+            address: request.vaddr,
+            local: request.laddr.0,
+            elements: request.cols,
+        };
+        let MvinHeads { narrow, wide, zero } = self.heads();
+        MvinView {
+            requests: self.read_issue.iter().map(request).collect(),
+            offered: [narrow.map(|head| head.laddr.0), wide.map(|head| head.laddr.0), zero.map(|head| head.laddr.0)],
         }
     }
 

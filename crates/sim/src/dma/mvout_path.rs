@@ -33,6 +33,7 @@ use crate::memories::normalizer::{NormalizedInput, Normalizer};
 use crate::observation::activity::{Cause, Spent};
 use crate::observation::counts::{NormalizerCounts, ReadoutCounts};
 use crate::observation::event::{EventBuffer, Port};
+use crate::observation::view::{MvoutView, RowView};
 use crate::observation::violation::Violation;
 use crate::parts::banks::{BankId, BankRow, acc_place, spad_place};
 use crate::parts::canonical::Canonical;
@@ -329,7 +330,7 @@ impl<V: Values> MvoutPath<V> {
     pub fn writer_request(&self, wires: &MvoutWires, spad_row: Option<&SpadLanes<V>>) -> Option<StreamWriteRequest<V>> {
         let request = self.issue.front().filter(|request| wires.issue_leaves && !request.to_spad)?;
         let mut data = [V::Of::default(); MAX_WRITE_BYTES];
-        let full = request.laddr.is_acc() && request.laddr.read_full() && !request.laddr.is_garbage(self.layout);
+        let full = self.is_full(request);
         if let Some(row) = spad_row {
             self.copy_elements(row, &mut data);
         } else if let Some(row) = self.acc_scale.out().filter(|_| wires.scale_out_taken) {
@@ -349,11 +350,42 @@ impl<V: Values> MvoutPath<V> {
             vaddr: request.vaddr,
             physical: request.to_spad,
             data,
-            len: request.len * if full { self.acc_bytes } else { self.input_bytes },
+            len: request.len * self.element_bytes(request),
             block: request.block,
             pool_en: request.pool_en,
             store_en: request.store_en,
         })
+    }
+
+    /// The four queues.
+    pub(crate) fn view(&self) -> MvoutView {
+        let row = |request: &ScratchpadWriteRequest| RowView {
+            address: request.vaddr,
+            local: request.laddr.0,
+            elements: request.len,
+        };
+        let rows = |queue: &Queue<ScratchpadWriteRequest>| queue.iter().map(row).collect();
+        MvoutView {
+            dispatch: rows(&self.dispatch),
+            norm: rows(&self.norm),
+            scale: rows(&self.scale),
+            issue: rows(&self.issue),
+        }
+    }
+
+    /// Elements of the row are stored as they are in the accumulator.
+    fn is_full(&self, request: &ScratchpadWriteRequest) -> bool {
+        request.laddr.is_acc() && request.laddr.read_full() && !request.laddr.is_garbage(self.layout)
+    }
+
+    /// Bytes of a stored element.
+    fn element_bytes(&self, request: &ScratchpadWriteRequest) -> u16 {
+        if self.is_full(request) { self.acc_bytes } else { self.input_bytes }
+    }
+
+    /// Bytes that go to memory with the last block of a row.
+    pub(crate) fn row_bytes(&self, request: &ScratchpadWriteRequest) -> u32 {
+        (u32::from(request.block) * self.dim as u32 + u32::from(request.len)) * u32::from(self.element_bytes(request))
     }
 
     fn copy_elements(&self, row: &SpadLanes<V>, data: &mut [V::Of<u8>]) {

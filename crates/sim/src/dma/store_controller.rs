@@ -24,10 +24,11 @@ use crate::dma::dma_parameters::core_address;
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::dma_activity::{DmaControllerActivity, DmaControllerStall};
 use crate::observation::event::EventBuffer;
+use crate::observation::view::MoveView;
 use crate::observation::violation::Violation;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
-use crate::parts::wires::{IssuedCmd, RobId};
+use crate::parts::wires::{IssuedCmd, RobId, Seq};
 
 /// Width of the row counter.
 const ROW_COUNTER_MASK: u32 = 0xfff;
@@ -205,6 +206,36 @@ impl StoreController {
     #[inline]
     pub fn completed(&self) -> Option<RobId> {
         self.tracker.completed().flatten()
+    }
+
+    /// The command of an entry of the tracker.
+    pub(crate) fn command(&self, id: u8) -> Option<RobId> {
+        self.tracker.command(id)
+    }
+
+    /// State, as a number of the RTL's enumeration, and row counter.
+    pub(crate) fn control(&self) -> (u32, u32) {
+        (self.state as u32, self.counters.row)
+    }
+
+    /// Queue, row and tracker.
+    pub(crate) fn view(&self, seq: Seq<'_>) -> MoveView {
+        let queued = |(decoded, id): &(Decoded, Option<RobId>)| match decoded {
+            Decoded::Config(_) | Decoded::Norm(_) => ("config", None),
+            Decoded::Store(_) => ("store", id.and_then(seq)),
+        };
+        MoveView {
+            state: match self.state {
+                State::WaitingForCommand => "waiting_for_command",
+                State::WaitingForDmaReqReady => "waiting_for_dma_req_ready",
+                State::SendingRows => "sending_rows",
+                State::Pooling => "pooling",
+            },
+            queue: self.queue.iter().map(queued).collect(),
+            row: self.counters.row,
+            rows: self.head_store().map_or(0, |store| store.rows),
+            tracker: self.tracker.view(seq),
+        }
     }
 
     fn head_store(&self) -> Option<&Store> {

@@ -26,6 +26,7 @@ use crate::dma::xact_tracker::{XactTracker, XactTrackerEntry};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
+use crate::observation::view::{EngineView, TransactionView};
 use crate::parts::canonical::Canonical;
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};
@@ -214,6 +215,28 @@ impl<V: Values> StreamReader<V> {
     #[inline]
     pub fn active(&self) -> bool {
         self.active
+    }
+
+    /// Entry of the load controller's tracker that a transaction belongs to.
+    pub(crate) fn command(&self, xact: u16) -> u8 {
+        self.xacts.peek(xact).cmd_id
+    }
+
+    /// Row and transactions; `seq` is told of entries of the load controller's tracker.
+    pub(crate) fn view(&self, seq: impl Fn(u8) -> Option<u64>) -> EngineView {
+        let transaction = |(id, entry): (u16, &XactTrackerEntry)| TransactionView {
+            id,
+            seq: seq(entry.cmd_id),
+            row: Some(entry.row),
+            accumulator: entry.is_acc,
+            bytes: entry.bytes_to_read,
+        };
+        EngineView {
+            active: self.active,
+            bytes_done: if self.active { self.bytes_requested } else { 0 },
+            translating: self.tlb_q.iter().chain(&self.translate_q).map(|get| get.vaddr).collect(),
+            transactions: self.xacts.entries().map(transaction).collect(),
+        }
     }
 
     /// A request is on its way through the TLB.

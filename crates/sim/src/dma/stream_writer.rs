@@ -24,6 +24,7 @@ use crate::dma::dma_parameters::{DmaParameters, core_address};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents, CounterExternal};
 use crate::observation::dma_activity::{DmaEngineActivity, DmaEngineStall};
 use crate::observation::event::ReqKind;
+use crate::observation::view::{EngineView, TransactionView};
 use crate::parts::canonical::Canonical;
 use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{TlbRequest, TlbResponse};
@@ -226,6 +227,17 @@ impl<V: Values> StreamWriter<V> {
     #[inline]
     pub fn active(&self) -> bool {
         self.state != State::Idle
+    }
+
+    /// Row and transactions.
+    pub(crate) fn view(&self) -> EngineView {
+        let busy = (0..u64::BITS as u16).filter(|id| self.xact_busy >> id & 1 == 1);
+        EngineView {
+            active: self.active(),
+            bytes_done: if self.active() { self.bytes_sent } else { 0 },
+            translating: self.tlb_q.iter().chain(&self.shadow).chain(&self.translate_q).map(|put| put.vaddr).collect(),
+            transactions: busy.map(|id| TransactionView { id, ..TransactionView::default() }).collect(),
+        }
     }
 
     /// A beat is on its way through the TLB.

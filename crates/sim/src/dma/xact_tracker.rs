@@ -85,6 +85,12 @@ impl XactTracker {
         &self.entries[xact as usize]
     }
 
+    /// The entries in use, with their numbers.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u16, &XactTrackerEntry)> {
+        let numbered = self.entries.iter().enumerate().map(|(id, entry)| (id as u16, entry));
+        numbered.filter(|(id, _)| self.valid >> id & 1 == 1)
+    }
+
     /// Number of entries in use.
     #[inline]
     pub fn occupied(&self) -> u32 {

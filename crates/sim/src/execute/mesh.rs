@@ -278,7 +278,6 @@ impl<V: Values> Mesh<V> {
     }
 
     /// Cycles from the presentation of a row to its result.
-    #[cfg(test)]
     pub fn latency(&self) -> usize {
         self.slots.len()
     }
@@ -354,8 +353,12 @@ impl<V: Values> Mesh<V> {
     }
 }
 
-#[cfg(test)]
 impl Mesh {
+    /// The propagate bit of the last valid row.
+    pub fn last_propagate(&self) -> bool {
+        self.last_propagate
+    }
+
     /// Register c1 of the PE in `row` and `column`.
     pub fn c1(&self, row: usize, column: usize) -> i32 {
         self.register(1, row, column)

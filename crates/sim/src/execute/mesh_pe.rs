@@ -19,7 +19,7 @@ use pollux_isa::values::DataflowMode;
 use pollux_numerics::mesh::propagate;
 use pollux_numerics::{MeshWidth, mac};
 
-use crate::execute::mesh::{MeshControl, MeshRow, mesh_width};
+use crate::execute::mesh::{Mesh, MeshControl, MeshRow, mesh_width};
 
 /// What travels down a column beside the valid bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +157,40 @@ impl MeshPe {
             deskew: (0..dim).map(|lane| ShiftRegister::new(last_skew - column_skew(lane))).collect(),
             deskew_control: ShiftRegister::new(last_skew),
         }
+    }
+
+    /// An array with the registers of the fast model and no row on its way. After as many cycles as the array's latency, and one,
+    /// nothing is left of the difference to an array that was there from the start.
+    pub fn settled(config: &GemminiConfig, mesh: &Mesh) -> Self {
+        let mut array = Self::new(config);
+        let dim = array.dim;
+        let last_propagate = mesh.last_propagate();
+        for (at, pe) in array.pes.iter_mut().enumerate() {
+            let (row, column) = (at / dim, at % dim);
+            *pe = Pe { c1: mesh.c1(row, column), c2: mesh.c2(row, column), last_propagate };
+        }
+        array
+    }
+
+    /// Rows and columns.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// A at the left of the PE in `row` and `column`.
+    pub fn a(&self, row: usize, column: usize) -> i8 {
+        self.tile_a(row, column / self.tile_columns)
+    }
+
+    /// What stands above the PE in `row` and `column`: in the register of its tile, or behind the PEs above it in the tile.
+    pub fn above(&self, row: usize, column: usize) -> Lane {
+        let tile_row = row / self.tile_rows;
+        let mut lane = *self.tile_lane(tile_row, column);
+        for above in tile_row * self.tile_rows..row {
+            let mut pe = *self.pe(above, column);
+            pe.step(self.a(above, column), &mut lane, self.width);
+        }
+        lane
     }
 
     /// Registers of the PE in `row` and `column`.

@@ -19,11 +19,13 @@ use crate::execute::mesh::{Mesh, MeshControl, MeshRow};
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::execute::tag_queue::{Tag, TagEntry, TagQueue};
 use crate::execute::transposer::Transposer;
+use crate::observation::view::ExecuteView;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
 use crate::parts::queue::Queue;
 use crate::parts::row::SpadLanes;
 use crate::parts::values::{Full, Values};
+use crate::parts::wires::Seq;
 
 /// A matrix to be passed through the array (`MeshWithDelaysReq`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]
@@ -95,6 +97,24 @@ pub struct OperandRows<'a, V: Values = Full> {
     pub row: [Option<&'a SpadLanes<V>>; 3],
     /// Lanes of them that are not padding; the others are taken as zeros.
     pub cols: [u8; 3],
+}
+
+/// A row that enters the array, with its control signals.
+#[derive(Clone, Debug)]
+pub struct PresentedRow<V: Values = Full> {
+    a: SpadLanes<V>,
+    b: SpadLanes<V>,
+    d: SpadLanes<V>,
+    control: MeshControl,
+    dim: usize,
+}
+
+impl<V: Values> PresentedRow<V> {
+    /// As the array takes it.
+    pub fn row(&self) -> MeshRow<'_, V> {
+        let Self { a, b, d, control, dim } = self;
+        MeshRow { a: &a.0[..*dim], b: &b.0[..*dim], d: &d.0[..*dim], control: *control }
+    }
 }
 
 /// A matrix's number and its rows.
@@ -223,7 +243,6 @@ impl<V: Values> MeshWithDelays<V> {
     }
 
     /// The array.
-    #[cfg(test)]
     pub fn mesh(&self) -> &Mesh<V> {
         &self.mesh
     }
@@ -318,13 +337,7 @@ impl<V: Values> MeshWithDelays<V> {
         if !wires.advance {
             return self.mesh.tick(None);
         }
-        let control = MeshControl {
-            dataflow: self.request.dataflow,
-            propagate: self.in_prop,
-            shift: self.result_shift,
-            id: self.matmul_id,
-            last: wires.last,
-        };
+        let control = self.control(wires);
         let [a, b, d] = &self.buffers;
         let (mut a, mut b, mut d) = (&a.0[..self.dim], &b.0[..self.dim], &d.0[..self.dim]);
         let transposed = self.transposed;
@@ -352,6 +365,51 @@ impl<V: Values> MeshWithDelays<V> {
             }
         }
         self.mesh.tick(Some(&MeshRow { a, b, d, control }))
+    }
+
+    /// Adds what the wrapper holds to a view.
+    pub(crate) fn view(&self, view: ExecuteView, seq: Seq<'_>) -> ExecuteView {
+        ExecuteView {
+            buffers: [A, B, D].map(|x| self.written.has(x)),
+            entered: self.fire_counter,
+            total_rows: self.request_valid.then_some(self.request.total_rows),
+            in_array: self.mesh.in_flight(),
+            tags: self.tags.outstanding_tags().map(|tag| tag.view(seq)).collect(),
+            ..view
+        }
+    }
+
+    /// The row that enters the array in this cycle, if one does: what [`Self::tick`] will present.
+    pub fn presented(&self) -> Option<PresentedRow<V>> {
+        let wires = self.wires();
+        if !wires.advance {
+            return None;
+        }
+        let [mut a, mut b, mut d] = self.buffers;
+        if !self.transposed.is_empty() {
+            let columns = self.transposer.output();
+            if self.transposed.has(A) {
+                a = columns;
+            }
+            if self.transposed.has(B) {
+                b = columns;
+            }
+            if self.transposed.has(D) {
+                d = reverse::<V>(&columns.0[..self.dim]);
+            }
+        }
+        Some(PresentedRow { a, b, d, control: self.control(&wires), dim: self.dim })
+    }
+
+    /// The control signals of the row that enters.
+    fn control(&self, wires: &MeshWires) -> MeshControl {
+        MeshControl {
+            dataflow: self.request.dataflow,
+            propagate: self.in_prop,
+            shift: self.result_shift,
+            id: self.matmul_id,
+            last: wires.last,
+        }
     }
 
     /// The number of the n-th next request.

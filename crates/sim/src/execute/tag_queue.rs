@@ -8,9 +8,10 @@
 
 use pollux_isa::LocalAddr;
 
+use crate::observation::view::TagView;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::multi_headed_queue::wrapping_add;
-use crate::parts::wires::RobId;
+use crate::parts::wires::{RobId, Seq};
 
 /// Where a result goes, and the command that is complete when it is there (`mesh_tag` of `ExecuteController.scala`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
@@ -28,6 +29,13 @@ pub struct Tag {
 impl Tag {
     /// No destination and nothing to report.
     pub const GARBAGE: Self = Self { rob_id: None, addr: LocalAddr::GARBAGE, rows: 0, cols: 0 };
+
+    /// As data.
+    pub(crate) fn view(&self, seq: Seq<'_>) -> TagView {
+        let Self { rob_id, addr, rows, cols } = *self;
+        let address = (addr != LocalAddr::GARBAGE).then_some(addr.0);
+        TagView { seq: rob_id.and_then(seq), address, rows, cols }
+    }
 }
 
 /// A register of the queue: a tag and the matrix product it belongs to.
@@ -77,6 +85,11 @@ impl TagQueue {
     #[inline]
     pub fn front(&self) -> Option<&TagEntry> {
         (self.len > 0).then(|| &self.entries[self.read])
+    }
+
+    /// The tags that are valid, oldest first.
+    pub(crate) fn outstanding_tags(&self) -> impl Iterator<Item = &Tag> {
+        (0..self.len).map(|i| &self.entries[wrapping_add(self.read, i, self.entries.len())].tag)
     }
 
     /// `all`: every register's tag.

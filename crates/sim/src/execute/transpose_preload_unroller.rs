@@ -74,6 +74,11 @@ impl TransposePreloadUnroller {
         })
     }
 
+    /// What stands in its queue, oldest first.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = &IssuedCmd> {
+        (0..self.queue.len()).map(|i| self.queue.bits(i))
+    }
+
     /// True if it holds a command.
     pub fn holds_command(&self) -> bool {
         !self.queue.is_empty()

@@ -43,6 +43,7 @@ use crate::front_end::loop_conv::request::{KernelPosition, OutputPosition, Reque
 use crate::front_end::loop_conv::store::{Store, StoreState};
 use crate::front_end::unroller::{InFlight, LOOPS, LoopFlags, LoopId, UnrollerActivity, UnrollerStall};
 use crate::observation::event::Origin;
+use crate::observation::view::{LoopView, UnrollerView};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::pipeline::Pipeline;
 use crate::parts::queue::Queue;
@@ -126,6 +127,50 @@ impl LoopConv {
     /// Commands that wait at the input, oldest first.
     pub(crate) fn queued(&self) -> impl Iterator<Item = &GemminiCmd> {
         self.input.iter()
+    }
+
+    /// Queue and loops under way.
+    pub(crate) fn view(&self) -> UnrollerView {
+        let configured = [self.head, self.tail()].into_iter().filter(|&id| self.loops[id].flags.configured);
+        UnrollerView {
+            queue: self.input.iter().map(GemminiCmd::view).collect(),
+            loops: configured.map(|id| self.loop_view(id)).collect(),
+            in_flight: self.in_flight.counts(),
+        }
+    }
+
+    fn loop_view(&self, id: LoopId) -> LoopView {
+        let flags = &self.loops[id].flags;
+        let part = |(part, name): (Part, &'static str)| {
+            let works = !self.state_idle(part) && self.loop_id(part) == id;
+            flags.part(part as usize, name, if works { self.counters(part) } else { Vec::new() })
+        };
+        let names = ["load bias", "load input", "load weights", "execute", "store"];
+        LoopView { parent: flags.number, parts: PARTS.into_iter().zip(names).map(part).collect() }
+    }
+
+    fn counters(&self, part: Part) -> Vec<(&'static str, i32)> {
+        let output = |at: &OutputPosition| {
+            vec![("b", at.b.into()), ("orow", at.orow.into()), ("ocol", at.ocol.into()), ("och", at.och.into())]
+        };
+        let kernel = |at: &KernelPosition| {
+            vec![("krow", at.krow.into()), ("kcol", at.kcol.into()), ("kch", at.kch.into()), ("och", at.och.into())]
+        };
+        match part {
+            Part::Bias => output(&self.ld_bias.at),
+            Part::St => output(&self.st.at),
+            Part::Weights => kernel(&self.ld_weights.at),
+            Part::Input => {
+                let LoadInput { b, irow, icol, ich, .. } = self.ld_input;
+                vec![("b", b.into()), ("irow", irow.into()), ("icol", icol.into()), ("ich", ich.into())]
+            }
+            Part::Ex => {
+                let Execute { b, orow, ocol, kernel: at, .. } = &self.ex;
+                let mut counters = vec![("b", (*b).into()), ("orow", (*orow).into()), ("ocol", (*ocol).into())];
+                counters.extend(kernel(at));
+                counters
+            }
+        }
     }
 
     /// The unroller after reset.
@@ -213,8 +258,12 @@ impl LoopConv {
         };
         if self.loop_configured() {
             self.arbitrate(out_ready, &mut transfer);
-            let cmd = transfer.granted.and_then(|part| self.pipelines[part as usize].out());
-            transfer.out = cmd.map(|&cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Conv });
+            transfer.out = transfer.granted.and_then(|part| {
+                let cmd = *self.pipelines[part as usize].out()?;
+                // A part takes no other loop before its pipeline is empty.
+                let number = self.loops[self.loop_id(part)].flags.number;
+                Some(GemminiCmd { cmd, rd: 0, origin: Origin::Conv, number })
+            });
         } else if out_ready && !loop_cmd {
             transfer.out = head.copied();
             transfer.pop = head.is_some();
@@ -317,10 +366,11 @@ impl LoopConv {
     }
 
     fn take_command(&mut self, slot: LoopId) {
-        if let Some(GemminiCmd { cmd, .. }) = self.input.pop()
+        if let Some(GemminiCmd { cmd, number, .. }) = self.input.pop()
             && is_loop_cmd(&cmd)
         {
             self.loops[slot].configure(cmd, &self.config);
+            self.loops[slot].flags.number = number;
         }
     }
 

@@ -34,6 +34,7 @@ use crate::front_end::loop_matmul::loop_state::LoopState;
 use crate::front_end::loop_matmul::store::{Producer, StoreReq, StoreTarget, StoreUnit};
 use crate::front_end::unroller::{InFlight, LOOPS, LoopId, PartSet, UnrollerActivity, UnrollerStall};
 use crate::observation::event::{Origin, Unit};
+use crate::observation::view::{LoopView, UnrollerView};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::queue::Queue;
 use crate::parts::wires::{GemminiCmd, PerUnit};
@@ -155,6 +156,47 @@ impl LoopMatmul {
         self.input.iter()
     }
 
+    /// Queue and loops under way.
+    pub(crate) fn view(&self) -> UnrollerView {
+        let configured = [self.head, self.tail()].into_iter().filter(|&id| self.loops[id].flags.configured);
+        UnrollerView {
+            queue: self.input.iter().map(GemminiCmd::view).collect(),
+            loops: configured.map(|id| self.loop_view(id)).collect(),
+            in_flight: self.in_flight.counts(),
+        }
+    }
+
+    fn loop_view(&self, id: LoopId) -> LoopView {
+        let flags = &self.loops[id].flags;
+        let (a, b, d, ex) = (&self.ld_a, &self.ld_b, &self.ld_d, &self.ex);
+        let st = if self.loops[id].spad_only { &self.st_spad } else { &self.st };
+        let counters = |works: bool, counters: &[(&'static str, u16)]| {
+            let counters = counters.iter().map(|&(name, count)| (name, count.into()));
+            if works { counters.collect() } else { Vec::new() }
+        };
+        let load = |unit: &LoadUnit, fast, slow| {
+            counters(!unit.idle() && unit.req.loop_id == id, &[(slow, unit.slow), (fast, unit.fast)])
+        };
+        LoopView {
+            parent: flags.number,
+            parts: vec![
+                flags.part(Part::A as usize, "load A", load(a, "i", "k")),
+                flags.part(Part::B as usize, "load B", load(b, "j", "k")),
+                flags.part(Part::D as usize, "load D", load(d, "i", "j")),
+                flags.part(
+                    Part::Ex as usize,
+                    "execute",
+                    counters(!ex.idle() && ex.req.loop_id == id, &[("k", ex.k), ("j", ex.j), ("i", ex.i)]),
+                ),
+                flags.part(
+                    Part::St as usize,
+                    "store",
+                    counters(!st.idle() && st.req.loop_id == id, &[("j", st.j), ("i", st.i)]),
+                ),
+            ],
+        }
+    }
+
     /// The unroller after reset.
     ///
     /// `head_loop_id` has no reset value in the hardware; like every such register it starts at 0 here.
@@ -214,13 +256,27 @@ impl LoopMatmul {
             out: None,
         };
         if self.loop_configured() {
-            let cmd = transfer.source.map(|source| self.command(source));
-            transfer.out = cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Matmul });
+            transfer.out = transfer.source.map(|source| {
+                let number = self.loops[self.loop_id(source)].flags.number;
+                GemminiCmd { cmd: self.command(source), rd: 0, origin: Origin::Matmul, number }
+            });
         } else if out_ready && !loop_cmd {
             transfer.out = head.copied();
             transfer.pop = head.is_some();
         }
         transfer
+    }
+
+    /// The loop that a sub-unit works on.
+    fn loop_id(&self, source: Source) -> LoopId {
+        match source {
+            Source::Store => self.st.req.loop_id,
+            Source::Execute => self.ex.req.loop_id,
+            Source::LoadD => self.ld_d.req.loop_id,
+            Source::LoadA => self.ld_a.req.loop_id,
+            Source::LoadB => self.ld_b.req.loop_id,
+            Source::StoreSpad => self.st_spad.req.loop_id,
+        }
     }
 
     /// The sub-unit that the arbiters choose.
@@ -342,11 +398,12 @@ impl LoopMatmul {
     }
 
     fn take_command(&mut self, slot: LoopId) {
-        let Some(GemminiCmd { cmd, .. }) = self.input.pop() else { return };
+        let Some(GemminiCmd { cmd, number, .. }) = self.input.pop() else { return };
         if is_loop_cmd(&cmd) {
             self.loops[slot].configure(cmd, &self.config);
         }
         if cmd.funct == funct::LOOP_WS {
+            self.loops[slot].flags.number = number;
             // One register for both slots: it changes a loop that is already running, too.
             self.is_resadd = self.loops[slot].run.is_resadd;
         }

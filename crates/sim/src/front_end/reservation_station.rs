@@ -28,6 +28,7 @@ use crate::front_end::reservation_station::operands::{Operand, Operands};
 use crate::front_end::reservation_station::shadow_config::ShadowConfig;
 use crate::front_end::reservation_station::table::{Entry, Table, ones};
 use crate::observation::event::{Event, EventBuffer, Origin, Unit};
+use crate::observation::view::{EntryView, StationView};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::wires::{GemminiCmd, IssuedCmd, PerUnit, RobId, UNITS};
 
@@ -173,6 +174,42 @@ impl ReservationStation {
             return any != 0;
         }
         u32::from(ld != 0) + u32::from(ex != 0) + u32::from(st != 0) > 1
+    }
+
+    /// Sequence number of the command in an entry.
+    pub(crate) fn seq(&self, RobId { unit, index }: RobId) -> Option<u64> {
+        self.tables[unit as usize].entry(index).map(|entry| entry.seq)
+    }
+
+    /// Of a command: the number of the host's command that it is or comes from, and what it waits for, oldest first.
+    pub(crate) fn lineage(&self, RobId { unit, index }: RobId) -> (Option<u64>, Vec<u64>) {
+        let table = &self.tables[unit as usize];
+        let Some(entry) = table.entry(index) else { return (None, Vec::new()) };
+        let deps = table.deps(index);
+        let of = |unit: Unit| ones(deps[unit as usize]).filter_map(move |index| self.seq(RobId { unit, index }));
+        let mut seqs: Vec<u64> = UNITS.into_iter().flat_map(of).collect();
+        seqs.sort_unstable();
+        (Some(entry.cmd.number), seqs)
+    }
+
+    /// All that it holds.
+    pub(crate) fn view(&self) -> StationView {
+        let [load, execute, store] = UNITS.map(|unit| self.table_view(unit));
+        StationView { load, execute, store }
+    }
+
+    fn table_view(&self, unit: Unit) -> Vec<EntryView> {
+        let table = &self.tables[unit as usize];
+        let entry = |index: u8| {
+            let entry = table.entry(index)?;
+            let mut command = entry.cmd.view();
+            command.seq = Some(entry.seq);
+            let issued = table.unissued >> index & 1 == 0;
+            let offered = table.candidate == Some(index);
+            let (_, waits_for) = self.lineage(RobId { unit, index });
+            Some(EntryView { unit, entry: index, command, issued, offered, waits_for })
+        };
+        table.by_age().into_iter().filter_map(entry).collect()
     }
 
     /// What the oldest command of each class waits for.

@@ -10,6 +10,7 @@ use pollux_isa::GemminiConfig;
 use pollux_isa::config::CONCURRENT_LOOPS;
 
 use crate::observation::event::Unit;
+use crate::observation::view::PartView;
 use crate::parts::canonical::Canonical;
 use crate::parts::wires::PerUnit;
 
@@ -60,6 +61,9 @@ pub(crate) struct LoopFlags {
     pub started: PartSet,
     /// Parts that have emitted all their commands.
     pub completed: PartSet,
+    /// Number of the host's command that started the loop.
+    #[canon(skip = "numbers for events")]
+    pub number: u64,
 }
 
 impl LoopFlags {
@@ -75,6 +79,11 @@ impl LoopFlags {
             self.completed.insert(part);
         }
         finishes
+    }
+
+    /// How far a part is; `counters` are its own, while it works on this loop.
+    pub fn part(&self, part: usize, name: &'static str, counters: Vec<(&'static str, i32)>) -> PartView {
+        PartView { name, started: self.started.has(part), completed: self.completed.has(part), counters }
     }
 
     /// A part accepts its request.
@@ -117,6 +126,11 @@ impl InFlight {
             debug_assert!(*count >= departed, "more commands left the station than the unroller made");
             *count = count.saturating_sub(departed);
         }
+    }
+
+    /// By class.
+    pub fn counts(&self) -> PerUnit<u8> {
+        self.counts
     }
 
     /// For the explanation of a deadlock.

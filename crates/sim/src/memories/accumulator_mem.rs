@@ -25,6 +25,7 @@ use pollux_isa::values::Activation;
 use pollux_numerics::{IexpConstants, IexpVariant};
 
 use crate::observation::event::Port;
+use crate::observation::view::BankView;
 use crate::parts::banks::{BankRow, BankSet};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{AccLanes, ByteMask, add_row, copy_row};
@@ -210,6 +211,28 @@ impl<V: Values> AccumulatorMem<V> {
     #[inline]
     pub fn out(&self) -> Option<&AccumulatorReadResp<V>> {
         self.out.as_ref()
+    }
+
+    /// Output, and rows on their way to the memory.
+    pub(crate) fn view(&self) -> BankView {
+        let stages = self.pipelined.len();
+        let pipelined = (0..stages).rev().map(|k| &self.pipelined[(self.newest + k) % stages]);
+        let queued = self
+            .sub_banks
+            .iter()
+            .flat_map(|queue| (0..queue.writes.len()).map(|i| &queue.writes[(queue.head + i) % queue.writes.len()]));
+        let queued = queued.filter(|write| write.valid).map(|write| write.row.0);
+        let pipelined = pipelined.filter(|write| self.in_pipeline > 0 && write.valid).map(|write| write.row.0);
+        BankView {
+            output: self.out.as_ref().map(|out| out.readout.port.reader()),
+            writing: queued.chain(pipelined).collect(),
+            ..BankView::default()
+        }
+    }
+
+    /// All elements in the memory, row by row.
+    pub(crate) fn lanes_in_order(&self) -> &[V::Of<i32>] {
+        &self.memory
     }
 
     /// The elements of a row in the memory, for views and end-state checks.

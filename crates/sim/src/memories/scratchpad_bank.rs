@@ -16,6 +16,7 @@
 //! gaps, so that a row is seen at the end after so many cycles, if no other is in front of it, instead of after one.
 
 use crate::observation::event::Port;
+use crate::observation::view::BankView;
 use crate::parts::banks::BankRow;
 use crate::parts::canonical::Canonical;
 use crate::parts::row::{SpadLanes, copy_row};
@@ -122,6 +123,12 @@ impl<V: Values> ScratchpadBank<V> {
     #[inline]
     pub fn is_empty(&self, port: Port) -> bool {
         self.queues[port as usize].is_empty()
+    }
+
+    /// Output and queues.
+    pub(crate) fn view(&self) -> BankView {
+        let [for_execute, for_dma] = self.queues.each_ref().map(|queue| queue.len);
+        BankView { output: self.out.map(Port::reader), for_execute, for_dma, writing: Vec::new() }
     }
 
     /// The bytes of a row, for views and end-state checks.

@@ -153,6 +153,41 @@ impl Spent {
     }
 }
 
+/// A register that tells how far a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Instances and name in the RTL, below the top; those below `pollux` are no registers there.
+    pub path: &'static str,
+    /// Bits.
+    pub bits: u32,
+}
+
+/// The registers of [`Activity::registers`], in order: `Controller.scala` and the files of its blocks. States count as in the RTL's
+/// enumerations.
+pub const REGISTERS: [Register; 16] = {
+    const fn register(path: &'static str, bits: u32) -> Register {
+        Register { path, bits }
+    }
+    [
+        register("load_controller.control_state", 2),
+        register("load_controller.row_counter", 6),
+        register("store_controller.control_state", 2),
+        register("store_controller.row_counter", 12),
+        register("ex_controller.control_state", 2),
+        register("ex_controller.a_fire_counter", 6),
+        register("ex_controller.b_fire_counter", 6),
+        register("ex_controller.d_fire_counter", 6),
+        register("ex_controller.mesh.fire_counter", 6),
+        register("reservation_station.utilization_ld_q", 7),
+        register("reservation_station.utilization_ex_q", 7),
+        register("reservation_station.utilization_st_q", 7),
+        register("io_busy", 1),
+        register("pollux.rows_in_array", 8),
+        register("pollux.rows_asked_for", 4),
+        register("pollux.requests_in_flight", 8),
+    ]
+};
+
 /// What one cycle is spent on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
@@ -164,6 +199,8 @@ pub struct Activity {
     pub acc: BankUse,
     /// Gemmini's own event lines and external values.
     pub counters: CounterEvents,
+    /// Registers at the start of the cycle, by [`REGISTERS`].
+    pub registers: [u32; REGISTERS.len()],
 }
 
 impl Activity {

@@ -44,6 +44,16 @@ pub enum Port {
     Dma,
 }
 
+impl Port {
+    /// Who it is, for people.
+    pub(crate) fn reader(self) -> &'static str {
+        match self {
+            Self::Ex => "execute",
+            Self::Dma => "dma",
+        }
+    }
+}
+
 /// Opcode of a request on TileLink channel A.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,6 +150,12 @@ impl EventBuffer {
     /// A buffer that records iff `enabled`.
     pub fn new(enabled: bool) -> Self {
         Self { enabled, listening: enabled, ..Self::default() }
+    }
+
+    /// Records from now on, or no longer.
+    pub(crate) fn record(&mut self, enabled: bool) {
+        self.enabled = enabled;
+        self.listening = enabled || self.counter.is_some();
     }
 
     /// Counts the events from now on.

@@ -22,10 +22,26 @@ pub struct CountedOperation {
     pub counts: EventCounts,
 }
 
+/// What an event belongs to. Unknown for what began before events were recorded, and for a flush of the array.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Sequence number of its command in the reservation station. Results carry that of their PRELOAD, as the hardware's tags do;
+    /// operand rows that of the oldest command of their pass.
+    pub command: Option<u64>,
+    /// Number of the host's command, or of the one from whose loop the command was unrolled. Told when commands are accepted and
+    /// allocated.
+    pub parent: Option<u64>,
+    /// Sequence numbers of the commands that an allocated command waits for.
+    pub dependencies: Vec<u64>,
+}
+
 /// A client of the machine's events and activities.
 pub trait Observer {
     /// Whether [`Observer::cycles`] is to be called; if not, nothing is worked out for it.
     const ACTIVITY: bool = false;
+
+    /// Whether [`Observer::linked`] is to be called, which takes recorded events.
+    const LINKS: bool = false;
 
     /// Whether events are to be recorded. A run without is faster.
     fn wants_events(&self) -> bool {
@@ -39,6 +55,9 @@ pub trait Observer {
 
     /// One event; `cycle` never decreases.
     fn event(&mut self, cycle: Cycle, event: &Event);
+
+    /// What the event that was just told belongs to.
+    fn linked(&mut self, _cycle: Cycle, _event: &Event, _links: &Links) {}
 
     /// What these cycles were spent on, before the events of the first of them. The spans follow each other without gaps.
     fn cycles(&mut self, _: Span, _: &Activity) {}
@@ -73,6 +92,7 @@ impl<F: FnMut(Cycle, &Event)> Observer for F {
 /// Two observers, the first one told first.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     const ACTIVITY: bool = A::ACTIVITY || B::ACTIVITY;
+    const LINKS: bool = A::LINKS || B::LINKS;
 
     fn wants_events(&self) -> bool {
         self.0.wants_events() || self.1.wants_events()
@@ -85,6 +105,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn event(&mut self, cycle: Cycle, event: &Event) {
         self.0.event(cycle, event);
         self.1.event(cycle, event);
+    }
+
+    fn linked(&mut self, cycle: Cycle, event: &Event, links: &Links) {
+        self.0.linked(cycle, event, links);
+        self.1.linked(cycle, event, links);
     }
 
     fn cycles(&mut self, span: Span, activity: &Activity) {
@@ -106,6 +131,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 /// An observer that may be absent. Activities are worked out in any case if its type asks for them.
 impl<O: Observer> Observer for Option<O> {
     const ACTIVITY: bool = O::ACTIVITY;
+    const LINKS: bool = O::LINKS;
 
     fn wants_events(&self) -> bool {
         self.as_ref().is_some_and(Observer::wants_events)
@@ -118,6 +144,12 @@ impl<O: Observer> Observer for Option<O> {
     fn event(&mut self, cycle: Cycle, event: &Event) {
         if let Some(observer) = self {
             observer.event(cycle, event);
+        }
+    }
+
+    fn linked(&mut self, cycle: Cycle, event: &Event, links: &Links) {
+        if let Some(observer) = self {
+            observer.linked(cycle, event, links);
         }
     }
 

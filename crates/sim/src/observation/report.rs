@@ -12,4 +12,9 @@ pub use run::{
     BankReport, BlockReport, ConflictReport, CounterReport, DmaReport, MeshReport, OperationReport, RunReport, Totals,
 };
 
-pub use crate::observation::activity::{Activity, BankUse, Block, Cause, Conflict, Span, Spent};
+pub use crate::observation::activity::{Activity, BankUse, Block, Cause, Conflict, REGISTERS, Register, Span, Spent};
+
+/// Gemmini's names of its event lines, by code; code 0 stands for none.
+pub fn event_names() -> &'static [&'static str] {
+    &crate::front_end::counter_file::EVENT_NAMES
+}

@@ -8,6 +8,7 @@ use pollux_isa::RoccCommand;
 
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::observation::event::{Origin, Unit};
+use crate::observation::view::CommandView;
 use crate::parts::banks::{BankId, BankRow, BankSet};
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::row::{AccLanes, SpadLanes};
@@ -28,6 +29,9 @@ pub struct RobId {
     pub index: u8,
 }
 
+/// The sequence number of the command in an entry of the station, for the views of blocks that name entries.
+pub(crate) type Seq<'a> = &'a dyn Fn(RobId) -> Option<u64>;
+
 impl Canonical for RobId {
     fn canonical(&self, canon: &mut Canon) {
         canon.entry(self.unit, self.index);
@@ -43,6 +47,17 @@ pub struct GemminiCmd {
     pub rd: u8,
     /// Who made it.
     pub origin: Origin,
+    /// Number of the host's command that it is, or from whose loop it was unrolled.
+    #[canon(skip = "numbers for events")]
+    pub number: u64,
+}
+
+impl GemminiCmd {
+    /// As data.
+    pub(crate) fn view(&self) -> CommandView {
+        let Self { cmd: RoccCommand { funct, rs1, rs2 }, rd: _, origin, number } = *self;
+        CommandView { funct, rs1, rs2, parent: Some(number), origin: Some(origin), ..CommandView::default() }
+    }
 }
 
 /// A command issued by the reservation station to a controller.

@@ -19,6 +19,7 @@
 //! | `flush` | in | FLUSH at the head of the command queue | page registers and TLB empty in the next cycle |
 
 mod place;
+mod view;
 
 use pollux_isa::GemminiConfig;
 

@@ -26,6 +26,7 @@
 use pollux_isa::config::limits;
 
 use crate::observation::event::ReqKind;
+use crate::observation::view::PortView;
 use crate::parts::canonical::{Canon, Canonical};
 use crate::parts::values::{Full, Values};
 
@@ -295,6 +296,22 @@ impl<V: Values> TileLink<V> {
     #[inline]
     pub fn d(&self, client: DmaClient) -> Option<&DBeat<V>> {
         self.client_d[client as usize].front()
+    }
+
+    /// Engine and transaction of a port-wide source.
+    pub(crate) fn local(&self, source: u16) -> (DmaClient, u16) {
+        self.sources.local(source)
+    }
+
+    /// Beats in the buffers; requests under way are the port's to tell.
+    pub(crate) fn view(&self) -> PortView {
+        PortView {
+            client_a: self.client_a.each_ref().map(|buffer| buffer.len),
+            client_d: self.client_d.each_ref().map(|buffer| buffer.len),
+            port_a: self.port_a.len,
+            port_d: self.port_d.len,
+            in_flight: 0,
+        }
     }
 
     /// The A beat offered to the memory.

@@ -1,5 +1,8 @@
 //! What the execute controller is doing and why it is not: counter lines, stall causes, and the explanation of a deadlock.
 
+use pollux_isa::RoccCommand;
+use pollux_isa::values::DataflowMode;
+
 use super::ExecuteController;
 use super::operands::Pass;
 use super::wires::{ControlWires, Decision, RowIssueWires, State, next_row};
@@ -7,7 +10,9 @@ use crate::execute::command_kind::Kind;
 use crate::execute::operand_set::{A, B, D, OperandSet};
 use crate::front_end::counter_file::{CounterEvent, CounterEvents};
 use crate::observation::activity::{Cause, Spent};
+use crate::observation::view::{CommandView, ControlView, ExecuteView};
 use crate::parts::values::Values;
+use crate::parts::wires::{RobId, Seq};
 
 /// What the controller did in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +49,21 @@ pub enum ExecuteStall {
     /// The control queue is full because the mesh takes no request: too many results are outstanding, or it is still
     /// taking rows of the last one.
     Mesh,
+}
+
+/// What tells how far the controller is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ControlRegisters {
+    /// Number of its state in the RTL's enumeration.
+    pub state: u32,
+    /// Next row of A, B and D.
+    pub next_row: [u32; 3],
+    /// Rows of the matrix that have entered.
+    pub entered: u32,
+    /// Rows in the array.
+    pub in_array: u32,
+    /// Rows that have been asked for and have not entered.
+    pub asked_for: u32,
 }
 
 impl<V: Values> ExecuteController<V> {
@@ -113,6 +133,63 @@ impl<V: Values> ExecuteController<V> {
             true => ExecuteStall::ScratchpadRow,
             false => ExecuteStall::AccumulatorOperand,
         }
+    }
+
+    /// The command at the head of the queue, if the station knows it.
+    pub(crate) fn oldest_command(&self) -> Option<RobId> {
+        if self.commands.valid(0) { self.commands.bits(0).rob_id } else { None }
+    }
+
+    /// What tells how far it is.
+    pub(crate) fn control_registers(&self) -> ControlRegisters {
+        ControlRegisters {
+            state: match self.state {
+                State::Waiting => 0,
+                State::Compute(_) => 1,
+                State::Flush => 2,
+                State::Flushing => 3,
+            },
+            next_row: self.counters.next,
+            entered: self.mesh.fire_counter.into(),
+            in_array: self.mesh.rows_in_flight() as u32,
+            asked_for: self.control_queue.len() as u32,
+        }
+    }
+
+    /// State, queues and what stands around the array.
+    pub(crate) fn view(&self, seq: Seq<'_>) -> ExecuteView {
+        let queued = (0..self.commands.len()).map(|i| {
+            let command = self.commands.bits(i);
+            (command.cmd, command.rob_id)
+        });
+        let unrolling = self.unroller.commands().map(|issued| (issued.cmd, issued.rob_id));
+        let command = |(RoccCommand { funct, rs1, rs2 }, id): (RoccCommand, Option<RobId>)| CommandView {
+            funct,
+            rs1,
+            rs2,
+            seq: id.and_then(seq),
+            ..CommandView::default()
+        };
+        let requested = (0..self.control_queue.len()).map(|i| {
+            let row = self.control_queue.bits(i);
+            let bank = |x: usize| row.reads.has(x).then_some(row.bank[x].0);
+            ControlView { first: row.first, banks: [bank(A), bank(B), bank(D)] }
+        });
+        let view = ExecuteView {
+            state: match self.state {
+                State::Waiting => "waiting_for_cmd".to_owned(),
+                State::Compute(pass) => format!("compute {}", format!("{pass:?}").to_lowercase()),
+                State::Flush => "flush".to_owned(),
+                State::Flushing => "flushing".to_owned(),
+            },
+            dataflow: if self.configuration.dataflow == DataflowMode::Ws { "ws" } else { "os" },
+            queue: queued.chain(unrolling).map(command).collect(),
+            next_row: self.counters.next,
+            control_queue: requested.collect(),
+            pending: self.pending.iter().flatten().filter_map(|id| seq(*id)).collect(),
+            ..ExecuteView::default()
+        };
+        self.mesh.view(view, seq)
     }
 
     /// Drives the controller's event lines of this cycle.

@@ -38,7 +38,7 @@ fn listing(program: &[RoccCommand]) -> (Vec<String>, Option<i64>) {
         }
         let transfer = unroller.transfer(true);
         let accepted = if unroller.in_ready() { program.next() } else { None };
-        let input = accepted.map(|&cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host });
+        let input = accepted.map(|&cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host, number: 0 });
         let head = unroller.head;
         unroller.tick(input, &transfer, departed);
         departed = [0; 3];

@@ -97,7 +97,8 @@ impl LoopState {
         self.spad_only = run.spad_only;
         // A part that is skipped counts as started and completed.
         let skipped = PartSet::from([run.skip_lda, run.skip_ldb, run.skip_ldd, run.skip_ex, run.skip_stc]);
-        self.flags = LoopFlags { configured: true, running: self.flags.running, started: skipped, completed: skipped };
+        let flags = self.flags;
+        self.flags = LoopFlags { configured: true, started: skipped, completed: skipped, ..flags };
     }
 
     /// First scratchpad row of A, in a register of `bits` bits.

@@ -61,7 +61,7 @@ fn emissions(program: &[RoccCommand]) -> (Vec<(i64, RoccCommand)>, Vec<i64>) {
         }
         let transfer = unroller.transfer(true);
         let accepted = if unroller.in_ready() { program.next() } else { None };
-        let input = accepted.map(|&cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host });
+        let input = accepted.map(|&cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host, number: 0 });
         let head = unroller.head;
         unroller.tick(input, &transfer, departed);
         departed = [0; 3];
@@ -143,7 +143,7 @@ fn an_ordinary_command_waits_for_the_loops_before_it() {
         let cmd = if unroller.in_ready() { program.next() } else { None };
         let departed = transfer.source.map_or([0; 3], |source| UNIT_COUNTS[source.unit() as usize]);
         order.extend(transfer.out.map(|out| (out.cmd.funct, out.origin)));
-        unroller.tick(cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host }), &transfer, departed);
+        unroller.tick(cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host, number: 0 }), &transfer, departed);
     }
     assert_eq!(order.last(), Some(&(funct::FLUSH_CMD, Origin::Host)));
     assert_eq!(order.len(), 6);
@@ -162,7 +162,7 @@ fn as_many_commands_are_in_flight_as_the_station_has_entries() {
         if let Some(source) = transfer.source {
             emitted[source.unit() as usize] += 1;
         }
-        unroller.tick(cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host }), &transfer, [0; 3]);
+        unroller.tick(cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host, number: 0 }), &transfer, [0; 3]);
     }
     assert_eq!(emitted, [8, 14, 4], "one load of B and seven of A, with which seven blocks can be computed");
     assert_eq!(unroller.activity(true), UnrollerActivity::Stalled(UnrollerStall::InFlight(Unit::St)));
@@ -175,7 +175,7 @@ fn a_loop_that_skips_all_its_parts_never_ends() {
     let mut unroller = LoopMatmul::new(&GemminiConfig::default16());
     for cmd in program.into_iter().map(Some).chain(std::iter::repeat_n(None, 50)) {
         let transfer = unroller.transfer(true);
-        unroller.tick(cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host }), &transfer, [0; 3]);
+        unroller.tick(cmd.map(|cmd| GemminiCmd { cmd, rd: 0, origin: Origin::Host, number: 0 }), &transfer, [0; 3]);
     }
     assert!(unroller.busy());
     assert!(unroller.waiting_for().is_some_and(|reason| reason.contains("all five skip bits")));

@@ -12,7 +12,7 @@ const STORES: u64 = 2;
 const IDENTITY: u64 = 0x3f80_0000 << 32;
 
 fn cmd(funct: u8, rs1: u64, rs2: u64) -> GemminiCmd {
-    GemminiCmd { cmd: RoccCommand { funct, rs1, rs2 }, rd: 0, origin: Origin::Host }
+    GemminiCmd { cmd: RoccCommand { funct, rs1, rs2 }, rd: 0, origin: Origin::Host, number: 0 }
 }
 
 fn word(rows: u64, cols: u64, address: u64) -> u64 {
