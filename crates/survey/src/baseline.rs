@@ -66,7 +66,9 @@ pub fn shares(bench: &mut Bench, layer: &Layer) -> Result<(Shares, Measured), St
 fn bare(work: &crate::bench::Work) -> crate::bench::Work {
     use crate::bench::{Result, Work};
     match *work {
-        Work::Product { m, n, k, result: Result::Softmax | Result::LayerNorm, .. } => Work::product(m, n, k, Result::Int8),
+        Work::Product { m, n, k, result: Result::Softmax | Result::LayerNorm, .. } => {
+            Work::product(m, n, k, Result::Int8)
+        }
         other => other,
     }
 }
@@ -126,7 +128,10 @@ pub fn run(setting: &Setting<'_>) -> Result<Findings, StudyError> {
     let mut findings = Findings::default();
     gain(setting, &mut findings)?;
     grid(setting, &mut findings)?;
-    findings.conditions.assume("one encoder layer of BERT-Base; every operation waits for the one before");
+    findings.conditions.assume(setting.form.choose(
+        "one encoder layer of BERT-Base; every operation waits for the one before",
+        "one encoder layer of a quarter of BERT-Base's width; every operation waits for the one before",
+    ));
     findings.conditions.assume("no divisor of the normalizer is zero");
     findings.conditions.assume(
         "host: instructions an element as stated in the table, cycles of an instruction from Rocket's parameters; nothing overlaps with the accelerator",
@@ -143,7 +148,15 @@ fn gain(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
     findings.conditions.configuration(&after);
     let mut table = Table::new(
         "Gain over the baseline, a layer",
-        ["tokens", "host's program", "core", "baseline, cycles", "with units, cycles", "gain", "products in the baseline"],
+        [
+            "tokens",
+            "host's program",
+            "core",
+            "baseline, cycles",
+            "with units, cycles",
+            "gain",
+            "products in the baseline",
+        ],
     );
     let mut pies = Table::new(
         "Shares with the new units",
@@ -152,7 +165,7 @@ fn gain(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
     let (mut dominant, mut bars) = (Vec::new(), Vec::new());
     for (index, &length) in lengths.iter().enumerate() {
         (setting.watch)("baseline: lengths", index, lengths.len());
-        let layer = Layer::bert_base(length);
+        let layer = setting.form.choose(Layer::bert_base(length), Layer::small(length));
         let (shares, units) = shares(&mut new, &layer)?;
         let total = shares.total() as f64;
         let parts = [shares.products, shares.softmax, shares.layer_norm, shares.residual];
@@ -200,9 +213,10 @@ fn gain(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
     }
     findings.measure("baseline.dominant", dominant);
     let names = ["products and GELU", "softmax", "LayerNorm", "residual"];
-    let series = names.iter().enumerate().map(|(at, name)| {
-        ((*name).to_owned(), bars.iter().map(|(_, parts)| parts[at]).collect())
-    });
+    let series = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| ((*name).to_owned(), bars.iter().map(|(_, parts)| parts[at]).collect()));
     findings.figures.push(Figure {
         id: "baseline-shares".to_owned(),
         title: "Where the cycles go with the new units (64/256 KiB, 8 bytes a cycle)".to_owned(),
@@ -215,7 +229,9 @@ fn gain(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
         },
     });
     findings.tables.push(table.noted("8 bytes a cycle; baseline 256/64 KiB, with units 64/256 KiB."));
-    findings.tables.push(pies.noted("What a fused norm adds to its product, which counts as if it yielded int8 at once."));
+    findings
+        .tables
+        .push(pies.noted("What a fused norm adds to its product, which counts as if it yielded int8 at once."));
     Ok(())
 }
 
@@ -247,7 +263,17 @@ fn curve(findings: &mut Findings, layer: &Layer, products: u64, units: u64) {
 fn costs(findings: &mut Findings, layer: &Layer) {
     let mut table = Table::new(
         "The host's work: instructions an element, and Rocket's cycles",
-        ["task", "program", "elements a layer", "integer", "multiply", "float", "divide", "load, store", "cycles an element"],
+        [
+            "task",
+            "program",
+            "elements a layer",
+            "integer",
+            "multiply",
+            "float",
+            "divide",
+            "load, store",
+            "cycles an element",
+        ],
     );
     for task in Task::ALL {
         for code in Code::ALL.into_iter().filter(|code| task.elements(layer, *code) > 0) {
@@ -282,7 +308,12 @@ struct Cell {
 }
 
 impl Cell {
-    fn run(setting: &Setting<'_>, layer: &Layer, [scratchpad, accumulator]: [u32; 2], bandwidth: Bandwidth) -> Result<Self, StudyError> {
+    fn run(
+        setting: &Setting<'_>,
+        layer: &Layer,
+        [scratchpad, accumulator]: [u32; 2],
+        bandwidth: Bandwidth,
+    ) -> Result<Self, StudyError> {
         let config = sized(scratchpad, accumulator)?;
         let mut bench = Bench::new(&config, bandwidth.memory()?);
         let mut products = [0; 2];
@@ -306,7 +337,7 @@ impl Cell {
 }
 
 fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError> {
-    let layer = Layer::bert_base(setting.form.choose(512, 32));
+    let layer = setting.form.choose(Layer::bert_base(512), Layer::small(32));
     let bandwidths: &[Bandwidth] = setting.form.choose(&Bandwidth::ALL, &Bandwidth::ALL[1..2]);
     let mut cells = Vec::new();
     for &bandwidth in bandwidths {
@@ -323,7 +354,18 @@ fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
     let macs = layer.macs();
     let mut table = Table::new(
         "Utilisation of the products in %, and the layer",
-        ["bytes a cycle", "accumulator, KiB", "scratchpad, KiB", "Gemmini's rule", "mapper", "layer, cycles", "bytes moved", "mJ (45 nm, LPDDR4)", "mJ (45 nm, DDR3)", "mJ (22 nm, LPDDR4)"],
+        [
+            "bytes a cycle",
+            "accumulator, KiB",
+            "scratchpad, KiB",
+            "Gemmini's rule",
+            "mapper",
+            "layer, cycles",
+            "bytes moved",
+            "mJ (45 nm, LPDDR4)",
+            "mJ (45 nm, DDR3)",
+            "mJ (22 nm, LPDDR4)",
+        ],
     );
     for cell in &cells {
         let mapped = if cell.products[1] > 0 { format!("{:.1}", cell.utilisation(macs, 1)) } else { String::new() };
@@ -341,7 +383,7 @@ fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
             .chain(cell.energy.iter().map(|energy| format!("{energy:.2}"))),
         );
     }
-    findings.tables.push(table.noted(&format!("One layer of BERT-Base, {} tokens.", layer.tokens)));
+    findings.tables.push(table.noted(&format!("One layer, {} tokens.", layer.tokens)));
     let at = |bandwidth: Bandwidth, scratchpad: u32, accumulator: u32| {
         let wanted = move |cell: &&Cell| {
             cell.bandwidth == bandwidth && cell.scratchpad == scratchpad && cell.accumulator == accumulator
@@ -369,7 +411,14 @@ fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
     findings.measure("baseline.rebalance_mapped", [100.0 * (change(Bandwidth::B8, 1)? - 1.0)]);
     let mut table = Table::new(
         "From 256/64 to 64/256 KiB",
-        ["bytes a cycle", "products, Gemmini's rule", "products, mapper", "layer, Gemmini's rule", "bytes moved", "energy, 3 tables"],
+        [
+            "bytes a cycle",
+            "products, Gemmini's rule",
+            "products, mapper",
+            "layer, Gemmini's rule",
+            "bytes moved",
+            "energy, 3 tables",
+        ],
     );
     let (mut by_rule, mut by_mapper) = (Vec::new(), Vec::new());
     for &bandwidth in bandwidths {

@@ -24,7 +24,12 @@ struct Step {
 }
 
 impl Step {
-    fn new(name: &'static str, paper: &'static str, build: [u32; 2], layer: &Measured) -> std::result::Result<Self, StudyError> {
+    fn new(
+        name: &'static str,
+        paper: &'static str,
+        build: [u32; 2],
+        layer: &Measured,
+    ) -> std::result::Result<Self, StudyError> {
         let whole = layer.times(LAYERS);
         let energy = prices(&sized(build[0], build[1])?)?.iter().map(|prices| millijoules(prices, &whole)).collect();
         Ok(Self { name, paper, cycles: whole.cycles as f64, energy })
@@ -67,9 +72,15 @@ pub fn run(setting: &Setting<'_>) -> std::result::Result<Findings, StudyError> {
     findings.conditions.configuration(&after);
     findings.conditions.memory(memory);
     findings.conditions.energy_tables = ENERGY_TABLES.map(str::to_owned).to_vec();
-    let layer = Layer::bert_base(setting.form.choose(512, 32));
-    findings.conditions.assume(&format!("BERT-Base's encoder, {LAYERS} layers of {} tokens", layer.tokens));
-    findings.conditions.assume("host: float32 with polynomials on a Rocket-like core; its energy is in no table and left out");
+    let layer = setting.form.choose(Layer::bert_base(512), Layer::small(32));
+    findings.conditions.assume(&format!(
+        "{}, {LAYERS} layers of {} tokens",
+        setting.form.choose("BERT-Base's encoder", "an encoder of a quarter of BERT-Base's width"),
+        layer.tokens
+    ));
+    findings
+        .conditions
+        .assume("host: float32 with polynomials on a Rocket-like core; its energy is in no table and left out");
     let steps = steps(setting, &layer)?;
     let ratios = network(setting)?;
     table(&mut findings, &steps, &ratios);
@@ -116,7 +127,7 @@ fn network(setting: &Setting<'_>) -> std::result::Result<(f64, Vec<f64>), StudyE
     let prices = prices(&config)?;
     let mut bench = Bench::new(&config, Bandwidth::B8.memory()?);
     let tokens = setting.form.choose(networks.tokens, 32);
-    let mut of = |network: &nas::Network| nas::price(&mut bench, &network.layers(tokens, Reading::Fixed));
+    let mut of = |network: &nas::Network| nas::price(&mut bench, &network.of(setting).layers(tokens, Reading::Fixed));
     let (base, chosen) = (of(&networks.base)?, of(&networks.table9)?);
     let energy = prices.iter().map(|prices| millijoules(prices, &base) / millijoules(prices, &chosen)).collect();
     Ok((base.cycles as f64 / chosen.cycles as f64, energy))
@@ -127,9 +138,8 @@ fn table(findings: &mut Findings, steps: &[Step], ratios: &(f64, Vec<f64>)) {
         "The chain, cumulative",
         ["step", "the paper", "cycles", "mJ, 3 tables", "latency, x", "energy, x, 3 tables", "EDP, x, 3 tables"],
     );
-    let joined = |values: &mut dyn Iterator<Item = f64>| {
-        values.map(crate::verdict::short).collect::<Vec<_>>().join(", ")
-    };
+    let joined =
+        |values: &mut dyn Iterator<Item = f64>| values.map(crate::verdict::short).collect::<Vec<_>>().join(", ");
     let first = &steps[0];
     for step in steps {
         let latency = first.cycles / step.cycles;

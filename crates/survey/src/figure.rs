@@ -139,8 +139,7 @@ impl Figure {
 
     fn curves(&self, area: &Area<'_>, series: &[Series], lines: bool) -> Drawn {
         let places = |axis: usize, scale: &Scale| {
-            let all: Vec<f64> =
-                series.iter().flat_map(|s| &s.points).map(|point| scale.place(point[axis])).collect();
+            let all: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|point| scale.place(point[axis])).collect();
             range(&all, scale.log)
         };
         let (x, y) = (places(0, &self.x), places(1, &self.y));
@@ -171,7 +170,9 @@ impl Figure {
             let few = !lines || points.len() <= 24;
             let dots = points.iter().filter(|_| few).map(|point| Circle::new(*point, radius, color.filled()));
             let drawn = chart.draw_series(dots).map_err(text)?;
-            drawn.label(&one.name).legend(move |(lx, ly)| Rectangle::new([(lx, ly - 4), (lx + 12, ly + 4)], color.filled()));
+            drawn
+                .label(&one.name)
+                .legend(move |(lx, ly)| Rectangle::new([(lx, ly - 4), (lx + 12, ly + 4)], color.filled()));
         }
         legend(&mut chart, series.len())
     }
@@ -230,9 +231,7 @@ impl Figure {
 
     fn extent(&self, categories: usize, series: &[(String, Vec<f64>)], stacked: bool) -> (f64, f64) {
         let tops: Vec<f64> = match stacked {
-            true => (0..categories)
-                .map(|at| series.iter().filter_map(|(_, values)| values.get(at)).sum())
-                .collect(),
+            true => (0..categories).map(|at| series.iter().filter_map(|(_, values)| values.get(at)).sum()).collect(),
             false => series.iter().flat_map(|(_, values)| values.iter().copied()).collect(),
         };
         let places: Vec<f64> = tops.iter().map(|top| self.y.place(*top)).collect();
@@ -255,10 +254,7 @@ fn range(places: &[f64], log: bool) -> (f64, f64) {
     if !log && low >= 0.0 { (0.0, high + air) } else { (low - air, high + air) }
 }
 
-fn legend<'a>(
-    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedF64, RangedF64>>,
-    series: usize,
-) -> Drawn {
+fn legend<'a>(chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedF64, RangedF64>>, series: usize) -> Drawn {
     if series < 2 {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::best;
 use crate::figure::{Figure, Kind, Scale};
 use crate::layer::HEAD;
 use crate::report::{Findings, Table, grouped};
-use crate::setting::{Bandwidth, Setting, StudyError, in_parallel};
+use crate::setting::{Bandwidth, Form, Setting, StudyError, in_parallel};
 use crate::sqnr;
 
 /// Heads of BERT-Base.
@@ -40,11 +40,12 @@ impl Pair {
         }
     }
 
-    fn size(self, tokens: usize) -> [usize; 3] {
+    fn size(self, tokens: usize, form: Form) -> [usize; 3] {
+        let width = form.choose(768, 192);
         match self {
             Self::Scores => [tokens, tokens, HEAD],
-            Self::Output => [tokens, 768, 768],
-            Self::Down => [tokens, 768, 3072],
+            Self::Output => [tokens, width, width],
+            Self::Down => [tokens, width, 4 * width],
         }
     }
 
@@ -81,10 +82,10 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn run(point: &Point) -> std::result::Result<Self, StudyError> {
+    fn run(point: &Point, form: Form) -> std::result::Result<Self, StudyError> {
         let config = sized(point.scratchpad, point.accumulator)?;
         let mut bench = Bench::new(&config, point.bandwidth.memory()?);
-        let ([m, n, k], norm) = (point.pair.size(point.tokens), point.pair.norm());
+        let ([m, n, k], norm) = (point.pair.size(point.tokens, form), point.pair.norm());
         let mut apart = |result: Result, wide: bool| -> std::result::Result<[Measured; 2], StudyError> {
             let product = bench.run(&Work::product(m, n, k, result))?;
             Ok([product, bench.run(&Work::Norm { rows: m, cols: n, wide, result: norm })?])
@@ -118,7 +119,7 @@ impl Outcome {
 }
 
 fn points(setting: &Setting<'_>) -> Vec<Point> {
-    let lengths = setting.form.choose(vec![128, 512, 1024, 2048, 4096], vec![32, 64]);
+    let lengths = setting.form.choose(vec![128, 512, 1024, 2048, 4096], vec![64]);
     let accumulators = setting.form.choose(vec![64, 128, 256, 512], vec![64, 256]);
     let mut points = Vec::new();
     for &bandwidth in setting.form.choose(&[Bandwidth::B8, Bandwidth::B16][..], &[Bandwidth::B8]) {
@@ -149,10 +150,12 @@ pub fn run(setting: &Setting<'_>) -> std::result::Result<Findings, StudyError> {
         findings.conditions.memory(point.bandwidth.memory()?);
     }
     findings.conditions.energy_tables = vec![crate::bench::ENERGY_TABLES[0].to_owned()];
-    findings.conditions.assume("apart: Gemmini's rule for the product, int32 sums to memory, a pass that normalizes them");
+    findings
+        .conditions
+        .assume("apart: Gemmini's rule for the product, int32 sums to memory, a pass that normalizes them");
     findings.conditions.assume("fused: whole rows in a tile, otherwise Gemmini's rule; single commands without double buffering where the halves are too small");
     findings.conditions.assume("residual additions in neither; no divisor of the normalizer is zero");
-    let outcomes = in_parallel(setting, "fusion", &points, Outcome::run)?;
+    let outcomes = in_parallel(setting, "fusion", &points, |point| Outcome::run(point, setting.form))?;
     claims(&mut findings, &outcomes);
     tables(setting, &mut findings, &outcomes);
     figures(setting, &mut findings, &outcomes);
@@ -163,9 +166,8 @@ fn claims(findings: &mut Findings, outcomes: &[Outcome]) {
     let at = |pair, tokens, accumulator| {
         outcomes.iter().find(|outcome| outcome.is(pair, tokens, accumulator, Bandwidth::B8))
     };
-    let change = |pair, tokens, accumulator| {
-        at(pair, tokens, accumulator).and_then(|outcome| outcome.change(outcome.fused))
-    };
+    let change =
+        |pair, tokens, accumulator| at(pair, tokens, accumulator).and_then(|outcome| outcome.change(outcome.fused));
     let both = |tokens, accumulator| {
         let (scores, output) = (at(Pair::Scores, tokens, accumulator)?, at(Pair::Output, tokens, accumulator)?);
         let heads = HEADS as u64;
@@ -196,12 +198,30 @@ fn claims(findings: &mut Findings, outcomes: &[Outcome]) {
 fn tables(setting: &Setting<'_>, findings: &mut Findings, outcomes: &[Outcome]) {
     let mut table = Table::new(
         "Fused against apart",
-        ["pair", "tokens", "scratchpad", "accumulator", "bytes a cycle", "apart, cycles", "fused, cycles", "change", "mapper's best, cycles", "change", "int8 between, cycles", "change", "mJ apart", "mJ fused", "bytes apart", "bytes fused"],
+        [
+            "pair",
+            "tokens",
+            "scratchpad",
+            "accumulator",
+            "bytes a cycle",
+            "apart, cycles",
+            "fused, cycles",
+            "change",
+            "mapper's best, cycles",
+            "change",
+            "int8 between, cycles",
+            "change",
+            "mJ apart",
+            "mJ fused",
+            "bytes apart",
+            "bytes fused",
+        ],
     );
     for outcome in outcomes {
         let Point { pair, tokens, scratchpad, accumulator, bandwidth } = outcome.point;
         let cycles = |of: Option<Measured>| of.map_or_else(|| "does not fit".to_owned(), |of| grouped(of.cycles));
-        let change = |of: Option<Measured>| outcome.change(of).map_or_else(String::new, |change| format!("{change:+.1} %"));
+        let change =
+            |of: Option<Measured>| outcome.change(of).map_or_else(String::new, |change| format!("{change:+.1} %"));
         let mut narrow = outcome.narrow[0];
         narrow += outcome.narrow[1];
         let energy = outcome.energy.map(|energy| energy.map_or_else(String::new, |mj| format!("{mj:.3}")));
@@ -224,7 +244,9 @@ fn tables(setting: &Setting<'_>, findings: &mut Findings, outcomes: &[Outcome]) 
             outcome.fused.map_or_else(String::new, |fused| grouped(fused.bytes)),
         ]);
     }
-    findings.tables.push(table.noted("QK + softmax is one head. Energies by the first table. The mapper searched up to 1024 tokens."));
+    findings.tables.push(
+        table.noted("QK + softmax is one head. Energies by the first table. The mapper searched up to 1024 tokens."),
+    );
     let mut table = Table::new(
         "What int8 in between costs: signal over noise of the result, against exact arithmetic",
         ["norm", "columns", "int32 sums", "int8 in between"],

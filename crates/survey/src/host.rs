@@ -78,8 +78,7 @@ impl Task {
 
     /// Elements of a layer.
     pub fn elements(self, layer: &Layer, code: Code) -> u64 {
-        let (l, d, f, h) =
-            (layer.tokens as u64, layer.hidden as u64, layer.ffn as u64, layer.heads.len() as u64);
+        let (l, d, f, h) = (layer.tokens as u64, layer.hidden as u64, layer.ffn as u64, layer.heads.len() as u64);
         let (scores, stream, inner) = (h * l * l, l * d, l * f);
         match (self, code) {
             (Self::Softmax, _) => scores,
@@ -128,9 +127,7 @@ impl Task {
             // Conversion, factor.
             (Self::Dequantise, _) => HostWork { integer: 2, float: 2, memory: 2, bytes: 5, ..none },
             // Factor, conversion, two comparisons with their branches.
-            (Self::Quantise, Code::Polynomial) => {
-                HostWork { integer: 4 + 2, float: 2, memory: 2, bytes: 5, ..none }
-            }
+            (Self::Quantise, Code::Polynomial) => HostWork { integer: 4 + 2, float: 2, memory: 2, bytes: 5, ..none },
             // The same with a call of lroundf.
             (Self::Quantise, _) => HostWork { integer: 15 + 4 + 2, float: 2, memory: 2, bytes: 5, ..none },
             (Self::Gelu, Code::Integer) => none,

@@ -95,6 +95,11 @@ impl Layer {
         Self::new(tokens, 768, 12, 3072)
     }
 
+    /// A quarter of its width, for the reduced forms.
+    pub fn small(tokens: usize) -> Self {
+        Self::new(tokens, 192, 3, 768)
+    }
+
     /// Columns of all heads together.
     pub fn attention(&self) -> usize {
         self.heads.iter().sum()

@@ -5,11 +5,11 @@
 //! distinct mappings. A stratified part of the first sample then runs cycle by cycle.
 
 use pollux_kernels::{ConvShape, Dataflow};
-use pollux_memory::Memory;
 use pollux_mapper::counts::of_program;
 use pollux_mapper::model::{Costs, Model};
 use pollux_mapper::random::Random;
 use pollux_mapper::{Factors, Limits, Mapping, Mapspace, Problem, Surroundings};
+use pollux_memory::Memory;
 use pollux_sim::observer::NoObserver;
 use pollux_sim::replay::ReplayTable;
 use pollux_sim::runner::Runner;
@@ -108,7 +108,13 @@ pub struct Samples {
 }
 
 /// Draws and prices; the first sampler's mappings come along.
-fn draw(space: &Mapspace, costs: &Costs, count: usize, sampler: Sampler, seed: u64) -> Result<Vec<(f64, Mapping)>, StudyError> {
+fn draw(
+    space: &Mapspace,
+    costs: &Costs,
+    count: usize,
+    sampler: Sampler,
+    seed: u64,
+) -> Result<Vec<(f64, Mapping)>, StudyError> {
     let first = &prices(space.config())?[0];
     let mut random = Random::new(seed);
     let mut drawn = Vec::with_capacity(count);
@@ -222,7 +228,8 @@ fn claims(findings: &mut Findings, all: &[Samples]) {
     };
     findings.measure("mapspace.decades", [spread(true), spread(false)]);
     if all.len() >= 4 {
-        let of = |value: &dyn Fn(&[f64]) -> f64| all[..4].iter().map(|samples| value(&samples.model[0])).collect::<Vec<_>>();
+        let of =
+            |value: &dyn Fn(&[f64]) -> f64| all[..4].iter().map(|samples| value(&samples.model[0])).collect::<Vec<_>>();
         findings.measure("mapspace.tenth_percentile", of(&|relative| percentile(relative, 0.1)));
         findings.measure("mapspace.below_three", of(&|relative| 100.0 * share_below(relative, 3.0)));
     }
@@ -278,7 +285,16 @@ fn tables(findings: &mut Findings, all: &[Samples]) {
     findings.tables.push(table.noted("Relative to the smallest EDP of the same sample, as in the paper."));
     let mut table = Table::new(
         "The stratified part on the emulator",
-        ["operation", "runs", "stopped", "rank correlation", "median by model", "median in truth", "90th percentile by model", "in truth"],
+        [
+            "operation",
+            "runs",
+            "stopped",
+            "rank correlation",
+            "median by model",
+            "median in truth",
+            "90th percentile by model",
+            "in truth",
+        ],
     );
     for samples in all {
         let [model, truth] = exact_edp(&samples.exact);
@@ -348,10 +364,8 @@ fn figures(findings: &mut Findings, all: &[Samples]) {
 fn equal(setting: &Setting<'_>, findings: &mut Findings, count: usize) -> Result<(), StudyError> {
     let all = samples(setting, &equal_macs(), count / 4, 0)?;
     findings.measure("mapspace.equal_macs", [decades(&all[0].model[0]) / decades(&all[1].model[0])]);
-    let mut table = Table::new(
-        "Equal multiply-accumulates",
-        ["operation", "MACs", "decades", "10th percentile", "below 3 x, %"],
-    );
+    let mut table =
+        Table::new("Equal multiply-accumulates", ["operation", "MACs", "decades", "10th percentile", "below 3 x, %"]);
     for samples in &all {
         let relative = &samples.model[0];
         table.row([

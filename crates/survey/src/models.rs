@@ -64,8 +64,7 @@ fn score(name: &str, all: &[&Samples], guess: impl Fn(usize, &Sampled) -> f64) -
     let (mut errors, mut ranks, mut regrets) = (Vec::new(), Vec::new(), Vec::new());
     for (index, samples) in all.iter().enumerate() {
         let ran: Vec<&Sampled> = samples.exact.iter().filter(|sampled| !sampled.stopped).collect();
-        let pairs: Vec<(f64, f64)> =
-            ran.iter().map(|sampled| (guess(index, sampled), sampled.cycles as f64)).collect();
+        let pairs: Vec<(f64, f64)> = ran.iter().map(|sampled| (guess(index, sampled), sampled.cycles as f64)).collect();
         errors.extend(pairs.iter().map(|(guess, truth)| 100.0 * (guess / truth - 1.0).abs()));
         ranks.extend(spearman(&pairs));
         let Some(chosen) = pairs.iter().min_by(|a, b| a.0.total_cmp(&b.0)) else { continue };
@@ -94,8 +93,12 @@ pub fn run(setting: &Setting<'_>) -> Result<Findings, StudyError> {
     findings.conditions.configuration(&config);
     findings.conditions.memory(memory);
     let (drawn, exact) = setting.form.choose((4000, 30), (300, 6));
-    findings.conditions.assume(&format!("{exact} mappings an operation, every n-th of {drawn} in the order of EDP by the refined model"));
-    findings.conditions.assume("learned: the Timeloop-like model corrected by ridge regression, trained on products of other shapes");
+    findings.conditions.assume(&format!(
+        "{exact} mappings an operation, every n-th of {drawn} in the order of EDP by the refined model"
+    ));
+    findings
+        .conditions
+        .assume("learned: the Timeloop-like model corrected by ridge regression, trained on products of other shapes");
     // More runs of fewer operations than in the mapspace study: those that are short.
     let short = |operation: &Operation| operation.problem.macs() < LONGEST;
     let operations: Vec<Operation> = mapspace::operations(setting).into_iter().filter(short).collect();
@@ -140,7 +143,10 @@ pub fn run(setting: &Setting<'_>) -> Result<Findings, StudyError> {
                 findings.times.insert(format!("us a mapping: {}, {kind}", score.name), microseconds);
             }
         }
-        bars.push((kind.to_owned(), scores.iter().filter(|s| s.name != "learned").map(|s| s.regret.max(0.0)).collect()));
+        bars.push((
+            kind.to_owned(),
+            scores.iter().filter(|s| s.name != "learned").map(|s| s.regret.max(0.0)).collect(),
+        ));
     }
     findings.tables.push(table.noted(
         "Rank correlation and regret within an operation, the mean over the operations; regret: exact cycles of the mapping that the model likes best, over those of the best.",

@@ -9,7 +9,7 @@ use crate::bench::{Bench, Measured, Work, millijoules, prices, sized};
 use crate::figure::{Figure, Kind, Scale, Series};
 use crate::layer::{HEAD, Layer, Norms};
 use crate::report::{Findings, Table, grouped};
-use crate::setting::{Bandwidth, Setting, StudyError, in_parallel};
+use crate::setting::{Bandwidth, Form, Setting, StudyError, in_parallel};
 
 const NETWORKS: &str = include_str!("../data/networks.toml");
 
@@ -116,6 +116,20 @@ impl Network {
         self.heads.iter().zip(&self.ffn).map(layer).collect()
     }
 
+    /// The network, or for the reduced form one of a quarter of its width.
+    #[must_use]
+    pub fn of(&self, setting: &Setting<'_>) -> Self {
+        let small = || Self {
+            hidden: self.hidden / 4,
+            heads: self.heads.iter().map(|heads| heads / 4).collect(),
+            ffn: self.ffn.iter().map(|ffn| ffn / 4).collect(),
+        };
+        match setting.form {
+            Form::Full => self.clone(),
+            Form::Reduced => small(),
+        }
+    }
+
     /// A network drawn uniformly from a space.
     pub fn draw(space: &Space, random: &mut Random) -> Self {
         let mut any = |from: &[usize]| from[random.below(from.len())];
@@ -154,7 +168,9 @@ pub fn run(setting: &Setting<'_>) -> Result<Findings, StudyError> {
     let config = sized(64, 256)?;
     findings.conditions.configuration(&config);
     findings.conditions.energy_tables = crate::bench::ENERGY_TABLES.map(str::to_owned).to_vec();
-    findings.conditions.assume("softmax, GELU and LayerNorm in their products, residual additions in int8, no head over the vocabulary");
+    findings.conditions.assume(
+        "softmax, GELU and LayerNorm in their products, residual additions in int8, no head over the vocabulary",
+    );
     findings.conditions.assume("no divisor of the normalizer is zero");
     let tokens = setting.form.choose(networks.tokens, 32);
     let bandwidths: &[Bandwidth] = setting.form.choose(&[Bandwidth::B16, Bandwidth::B8], &[Bandwidth::B8]);
@@ -175,7 +191,16 @@ fn known(
     let prices = prices(&config)?;
     let mut table = Table::new(
         "The paper's networks",
-        ["network", "heads", "bytes a cycle", "GMAC", "cycles", "bytes moved", "mJ, 3 tables", "EDP, mJ cycles, 3 tables"],
+        [
+            "network",
+            "heads",
+            "bytes a cycle",
+            "GMAC",
+            "cycles",
+            "bytes moved",
+            "mJ, 3 tables",
+            "EDP, mJ cycles, 3 tables",
+        ],
     );
     let mut ratios = Table::new(
         "Base over Table 9",
@@ -186,15 +211,14 @@ fn known(
         let readings = in_parallel(setting, "nas: the paper's networks", &Reading::ALL, |&reading| {
             let mut bench = Bench::new(&config, bandwidth.memory()?);
             let of = |bench: &mut Bench, network: &Network| {
-                let layers = network.layers(tokens, reading);
+                let layers = network.of(setting).layers(tokens, reading);
                 Ok::<_, StudyError>((price(bench, &layers)?, layers.iter().map(Layer::macs).sum::<u64>()))
             };
             Ok([of(&mut bench, &networks.base)?, of(&mut bench, &networks.table9)?])
         })?;
         for (reading, both) in Reading::ALL.into_iter().zip(readings) {
-            let energies = both.map(|(measured, _)| {
-                prices.iter().map(|prices| millijoules(prices, &measured)).collect::<Vec<f64>>()
-            });
+            let energies = both
+                .map(|(measured, _)| prices.iter().map(|prices| millijoules(prices, &measured)).collect::<Vec<f64>>());
             for ((name, (measured, macs)), energy) in ["base", "Table 9"].into_iter().zip(both).zip(&energies) {
                 let edp = energy.iter().map(|mj| format!("{:.2e}", mj * measured.cycles as f64));
                 table.row([
@@ -268,6 +292,7 @@ fn additivity(
     let mut worst: f64 = 0.0;
     for (index, network) in drawn.iter().enumerate() {
         (setting.watch)("nas: networks", index, drawn.len());
+        let network = &network.of(setting);
         let layers = network.layers(tokens, Reading::Fixed);
         let sum = price(&mut bench, &layers)?;
         let program = bench.program(&works(&layers))?;
@@ -309,9 +334,8 @@ mod tests {
     #[test]
     fn the_built_in_networks_have_the_papers_multiply_accumulates() {
         let networks = Networks::built_in().unwrap();
-        let gmac = |network: &Network, reading| {
-            network.layers(512, reading).iter().map(Layer::macs).sum::<u64>() as f64 / 1e9
-        };
+        let gmac =
+            |network: &Network, reading| network.layers(512, reading).iter().map(Layer::macs).sum::<u64>() as f64 / 1e9;
         assert!((gmac(&networks.base, Reading::Fixed) - 24.16).abs() < 0.01);
         assert!((gmac(&networks.table9, Reading::Fixed) - 12.73).abs() < 0.01);
         assert!((gmac(&networks.table9, Reading::Shared) - 13.83).abs() < 0.01);

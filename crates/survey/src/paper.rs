@@ -37,6 +37,9 @@ pub struct Claim {
     /// How far it may be from the paper's: a relative distance, a factor or a distance, as the rule says.
     #[serde(default)]
     pub within: f64,
+    /// Whether it can be tested in the reduced form, which has other sizes than the paper.
+    #[serde(default)]
+    pub any_size: bool,
     /// Where the sign turns: 0 for changes in percent, 1 for ratios; none where there is no sign to speak of.
     pub neutral: Option<f64>,
     /// What one has to know beside it; for what cannot be tested, why not.

@@ -131,7 +131,8 @@ impl Findings {
     /// The report: what was found, with the verdicts.
     pub fn report(self, study: &str, title: &str, paper: &Paper, setting: &Setting<'_>) -> StudyReport {
         let reduced = setting.form.choose("", " --reduced");
-        let seed = if setting.seed == crate::setting::SEED { String::new() } else { format!(" --seed {}", setting.seed) };
+        let seed =
+            if setting.seed == crate::setting::SEED { String::new() } else { format!(" --seed {}", setting.seed) };
         let Self { conditions, measured, tables, figures, times } = self;
         StudyReport {
             study: study.to_owned(),
@@ -141,7 +142,7 @@ impl Findings {
             command: format!("pollux survey {study}{reduced}{seed}"),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             conditions,
-            verdicts: paper.of(study).map(|claim| judge(claim, &measured)).collect(),
+            verdicts: paper.of(study).map(|claim| judge(claim, &measured, setting.form)).collect(),
             measured,
             tables,
             figures,
@@ -154,7 +155,7 @@ impl StudyReport {
     /// The same measurements, judged by another paper's numbers.
     #[must_use]
     pub fn judged_by(&self, paper: &Paper) -> Self {
-        let verdicts = paper.of(&self.study).map(|claim| judge(claim, &self.measured)).collect();
+        let verdicts = paper.of(&self.study).map(|claim| judge(claim, &self.measured, self.form)).collect();
         Self { verdicts, ..self.clone() }
     }
 

@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn percentiles_and_shares() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!((percentile(&values, 0.1), percentile(&values, 1.0), share_below(&values, 3.0)), (10.0, 100.0, 0.03));
+        assert_eq!(
+            (percentile(&values, 0.1), percentile(&values, 1.0), share_below(&values, 3.0)),
+            (10.0, 100.0, 0.03)
+        );
     }
 
     #[test]

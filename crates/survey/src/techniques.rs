@@ -143,7 +143,10 @@ fn zero(layer: &mut EncoderLayerParams, zeros: Zeros, dim: usize, random: &mut R
 /// Zeros among the weights, with kernels that leave blocks of zeros out.
 fn sparsity(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError> {
     let failed = |error: pollux_compiler::CompileError| StudyError::Run(error.to_string());
-    let shape = Shape { layers: 1, ..setting.form.choose(Shape::by_name("minilm-l6").map_err(failed)?, Shape::new("small", 64, 1, 4, 128)) };
+    let shape = Shape {
+        layers: 1,
+        ..setting.form.choose(Shape::by_name("minilm-l6").map_err(failed)?, Shape::new("small", 64, 1, 4, 128))
+    };
     let tokens = setting.form.choose(64, 16);
     let config = sized(64, 256)?;
     let dim = config.dim() as usize;
@@ -167,7 +170,8 @@ fn sparsity(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyE
         let plan = Plan { skip_zero_tiles: skip, ..Plan::default() };
         let input = synthetic::input(&shape, tokens, 2);
         let inner = config.clone().into_inner();
-        let compiled = compile_parameters(inner, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failed)?;
+        let compiled =
+            compile_parameters(inner, &plan, &layers, &input, Mask::Full, &TokenCounts::new()).map_err(failed)?;
         let setup =
             CycleSetup { memory: Bandwidth::B8.memory()?, divisors: Divisors::NotZero, ..CycleSetup::default() };
         let memory = compiled.compiled.program.initial_memory();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::paper::{Claim, Rule};
+use crate::setting::Form;
 
 /// The outcome. The order is that from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,10 +57,15 @@ pub struct Verdict {
 /// What a study measured, by the name of the statement.
 pub type Measurements = BTreeMap<String, Vec<f64>>;
 
-/// Compares a statement with what was measured.
-pub fn judge(claim: &Claim, measured: &Measurements) -> Verdict {
+/// Compares a statement with what was measured in a form of its study.
+pub fn judge(claim: &Claim, measured: &Measurements, form: Form) -> Verdict {
     let numbers = measured.get(&claim.id).cloned().unwrap_or_default();
-    let (outcome, mut why) = compare(claim, &numbers);
+    let (outcome, mut why) = match form {
+        Form::Reduced if !claim.any_size && claim.rule != Rule::Untestable => {
+            (Outcome::NotTestable, "the reduced form has other sizes than the paper".to_owned())
+        }
+        _ => compare(claim, &numbers),
+    };
     if !claim.note.is_empty() && claim.rule != Rule::Untestable {
         why = format!("{why}; {}", claim.note);
     }
@@ -165,19 +171,23 @@ mod tests {
             unit: "x".into(),
             rule,
             within,
+            any_size: false,
             neutral,
             note: String::new(),
         }
     }
 
     fn of(claim: &Claim, measured: f64) -> Outcome {
-        judge(claim, &[("a.b".to_owned(), vec![measured])].into()).outcome
+        judge(claim, &[("a.b".to_owned(), vec![measured])].into(), Form::Full).outcome
     }
 
     #[test]
     fn each_rule_has_its_limit() {
         let near = claim(Rule::Near, 100.0, 0.01, None);
-        assert_eq!([99.0, 101.0, 98.9].map(|x| of(&near, x)), [Outcome::Reproduced, Outcome::Reproduced, Outcome::Refuted]);
+        assert_eq!(
+            [99.0, 101.0, 98.9].map(|x| of(&near, x)),
+            [Outcome::Reproduced, Outcome::Reproduced, Outcome::Refuted]
+        );
         let factor = claim(Rule::Factor, 40.0, 2.0, Some(1.0));
         assert_eq!(
             [20.0, 80.0, 90.0, 0.9].map(|x| of(&factor, x)),
@@ -198,15 +208,28 @@ mod tests {
     #[test]
     fn what_is_not_measured_is_not_judged() {
         let near = claim(Rule::Near, 1.0, 0.1, None);
-        let verdict = judge(&near, &Measurements::new());
-        assert_eq!((verdict.outcome, verdict.why.as_str()), (Outcome::NotTestable, "this form of the study does not measure it"));
+        let verdict = judge(&near, &Measurements::new(), Form::Full);
+        assert_eq!(
+            (verdict.outcome, verdict.why.as_str()),
+            (Outcome::NotTestable, "this form of the study does not measure it")
+        );
+    }
+
+    #[test]
+    fn the_reduced_form_says_nothing_of_sizes_that_it_does_not_have() {
+        let measured: Measurements = [("a.b".to_owned(), vec![1.0])].into();
+        let mut near = claim(Rule::Near, 1.0, 0.1, None);
+        let verdict = judge(&near, &measured, Form::Reduced);
+        assert_eq!((verdict.outcome, &verdict.measured[..]), (Outcome::NotTestable, &[1.0][..]));
+        near.any_size = true;
+        assert_eq!(judge(&near, &measured, Form::Reduced).outcome, Outcome::Reproduced);
     }
 
     #[test]
     fn several_numbers_are_as_good_as_the_worst() {
         let mut several = claim(Rule::Near, 1.0, 0.1, None);
         several.values = vec![1.0, 2.0];
-        let verdict = judge(&several, &[("a.b".to_owned(), vec![1.0, 3.0])].into());
+        let verdict = judge(&several, &[("a.b".to_owned(), vec![1.0, 3.0])].into(), Form::Full);
         assert_eq!((verdict.outcome, verdict.why.as_str()), (Outcome::Refuted, "1 of 2 within 10 %"));
     }
 

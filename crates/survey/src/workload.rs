@@ -56,10 +56,7 @@ impl Model {
         let count = |flops: f64, bytes: f64| Count { flops: layers * flops, bytes: layers * bytes };
         with_total([
             count(8.0 * l * d * d, 4.0 * (d * d + 2.0 * l * d)),
-            count(
-                h * (l * l * (2.0 * k - 1.0) + l * k * (2.0 * l - 1.0)),
-                h * 2.0 * (2.0 * l * k + l * l),
-            ),
+            count(h * (l * l * (2.0 * k - 1.0) + l * k * (2.0 * l - 1.0)), h * 2.0 * (2.0 * l * k + l * l)),
             count(4.0 * l * d * f, 2.0 * (d * f + l * d + l * f)),
             count(4.0 * l * l * h + 58.0 * l * d, 2.0 * l * l * h + 17.0 * l * d),
         ])

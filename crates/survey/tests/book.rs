@@ -32,9 +32,8 @@ fn updates() -> bool {
 /// README and the chapters on the studies.
 fn documents() -> Vec<PathBuf> {
     let chapters = fs::read_dir(root().join("docs/src")).expect("the book").flatten().map(|entry| entry.path());
-    let is_ours = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("survey"))
-    };
+    let is_ours =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("survey"));
     let mut chapters: Vec<PathBuf> = chapters.filter(is_ours).filter(|path| path.extension().is_some()).collect();
     chapters.sort();
     [vec![root().join("README.md")], chapters].concat()

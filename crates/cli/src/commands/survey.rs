@@ -182,7 +182,8 @@ fn known(file: &Path, study: Study) -> Result<Option<StudyReport>, Failure> {
 }
 
 fn text(report: &StudyReport) -> String {
-    let mut out = format!("{}\n{}, {} form, seed {}\n\n", report.title, report.command, report.form.name(), report.seed);
+    let mut out =
+        format!("{}\n{}, {} form, seed {}\n\n", report.title, report.command, report.form.name(), report.seed);
     let mut rows = vec![["section", "measured", "the paper", "verdict", "what"].map(str::to_owned).to_vec()];
     for verdict in &report.verdicts {
         rows.push(vec![
