@@ -3,7 +3,8 @@
 //! The baseline has 256 KiB of scratchpad and 64 of accumulator, and leaves softmax, LayerNorm and GELU to the host; the other one has the
 //! sizes exchanged and units for them.
 
-use crate::bench::{Bench, Measured, millijoules, prices, sized};
+use crate::bench::Result::{Int8, LayerNorm, Softmax};
+use crate::bench::{Bench, Measured, Work, millijoules, prices, sized};
 use crate::best;
 use crate::figure::{Figure, Kind, Scale, Series};
 use crate::host::{self, Code, Task};
@@ -63,12 +64,9 @@ pub fn shares(bench: &mut Bench, layer: &Layer) -> Result<(Shares, Measured), St
 }
 
 /// The product alone, with an int8 result.
-fn bare(work: &crate::bench::Work) -> crate::bench::Work {
-    use crate::bench::{Result, Work};
+fn bare(work: &Work) -> Work {
     match *work {
-        Work::Product { m, n, k, result: Result::Softmax | Result::LayerNorm, .. } => {
-            Work::product(m, n, k, Result::Int8)
-        }
+        Work::Product { m, n, k, result: Softmax | LayerNorm, .. } => Work::product(m, n, k, Int8),
         other => other,
     }
 }
@@ -299,116 +297,107 @@ struct Cell {
     scratchpad: u32,
     accumulator: u32,
     bandwidth: Bandwidth,
-    /// Products alone, by Gemmini's rule and by the mapper.
-    products: [u64; 2],
+    /// Products alone by Gemmini's rule.
+    rule: u64,
+    /// What the paper asks about has more.
+    corner: Option<Corner>,
+}
+
+/// More of a cell: one of the two builds that the paper compares.
+struct Corner {
+    /// Products alone by the mapper.
+    mapped: u64,
     /// The whole layer, by Gemmini's rule.
     layer: Measured,
     /// mJ by each table.
     energy: Vec<f64>,
 }
 
+/// The two builds that the paper compares.
+const CORNERS: [[u32; 2]; 2] = [[256, 64], [64, 256]];
+
 impl Cell {
-    fn run(
-        setting: &Setting<'_>,
-        layer: &Layer,
-        [scratchpad, accumulator]: [u32; 2],
-        bandwidth: Bandwidth,
-    ) -> Result<Self, StudyError> {
+    fn run(layer: &Layer, [scratchpad, accumulator]: [u32; 2], bandwidth: Bandwidth) -> Result<Self, StudyError> {
         let config = sized(scratchpad, accumulator)?;
         let mut bench = Bench::new(&config, bandwidth.memory()?);
-        let mut products = [0; 2];
+        let mut rule = 0;
         for (_, [m, n, k], times) in layer.products() {
-            let rule = bench.run(&crate::bench::Work::product(m, n, k, crate::bench::Result::Int8))?;
-            // Where the paper's question is.
-            let corner = [scratchpad, accumulator] == [256, 64] || [scratchpad, accumulator] == [64, 256];
-            let searched = corner && setting.form.choose(bandwidth != Bandwidth::B5, bandwidth == Bandwidth::B8);
-            let found = if searched { best::product(&mut bench, [m, n, k], crate::bench::Result::Int8)? } else { None };
-            products[0] += rule.cycles * times as u64;
-            products[1] += found.map_or(0, |(found, _)| found.cycles) * times as u64;
+            rule += bench.run(&Work::product(m, n, k, Int8))?.cycles * times as u64;
         }
-        let (_, whole) = shares(&mut bench, layer)?;
-        let energy = prices(&config)?.iter().map(|prices| millijoules(prices, &whole)).collect();
-        Ok(Self { scratchpad, accumulator, bandwidth, products, layer: whole, energy })
+        let corner = CORNERS.contains(&[scratchpad, accumulator]);
+        let corner = if corner { Some(Corner::run(&mut bench, layer)?) } else { None };
+        Ok(Self { scratchpad, accumulator, bandwidth, rule, corner })
     }
 
-    fn utilisation(&self, macs: u64, by: usize) -> f64 {
-        100.0 * macs as f64 / 256.0 / self.products[by] as f64
+    fn corner(&self) -> Result<&Corner, StudyError> {
+        self.corner.as_ref().ok_or_else(|| StudyError::Setting("a corner of the grid is missing".to_owned()))
     }
+
+    fn utilisation(&self, macs: u64) -> f64 {
+        utilisation(macs, self.rule)
+    }
+}
+
+impl Corner {
+    fn run(bench: &mut Bench, layer: &Layer) -> Result<Self, StudyError> {
+        let mut mapped = 0;
+        for (_, [m, n, k], times) in layer.products() {
+            let found = best::product(bench, [m, n, k], Int8)?;
+            mapped += found.map_or(0, |(found, _)| found.cycles) * times as u64;
+        }
+        let (_, whole) = shares(bench, layer)?;
+        let energy = prices(bench.config())?.iter().map(|prices| millijoules(prices, &whole)).collect();
+        Ok(Self { mapped, layer: whole, energy })
+    }
+}
+
+/// Of the array of 16 x 16, in %.
+fn utilisation(macs: u64, cycles: u64) -> f64 {
+    100.0 * macs as f64 / 256.0 / cycles as f64
+}
+
+/// Where the paper's table is looked at: all cells with 16 and with 8 bytes a cycle, otherwise the two that it compares.
+fn cells(setting: &Setting<'_>) -> Vec<([u32; 2], Bandwidth)> {
+    let all = || SIZES.iter().flat_map(|acc| SIZES.map(|spad| [spad, *acc]));
+    let mut cells: Vec<([u32; 2], Bandwidth)> = Vec::new();
+    for &bandwidth in setting.form.choose(&Bandwidth::ALL[..], &Bandwidth::ALL[1..2]) {
+        match bandwidth {
+            Bandwidth::B16 | Bandwidth::B8 => cells.extend(all().map(|sizes| (sizes, bandwidth))),
+            _ => cells.extend(CORNERS.map(|sizes| (sizes, bandwidth))),
+        }
+    }
+    cells
 }
 
 fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError> {
     let layer = setting.form.choose(Layer::bert_base(512), Layer::small(32));
-    let bandwidths: &[Bandwidth] = setting.form.choose(&Bandwidth::ALL, &Bandwidth::ALL[1..2]);
-    let mut cells = Vec::new();
-    for &bandwidth in bandwidths {
-        findings.conditions.memory(bandwidth.memory()?);
-        cells.extend(SIZES.iter().flat_map(|acc| SIZES.map(|spad| ([spad, *acc], bandwidth))));
-    }
-    for ([scratchpad, accumulator], _) in &cells {
+    let wanted = cells(setting);
+    for ([scratchpad, accumulator], bandwidth) in &wanted {
         findings.conditions.configuration(&sized(*scratchpad, *accumulator)?);
+        findings.conditions.memory(bandwidth.memory()?);
     }
     findings.conditions.energy_tables = crate::bench::ENERGY_TABLES.map(str::to_owned).to_vec();
-    let cells = in_parallel(setting, "baseline: grid", &cells, |(sizes, bandwidth)| {
-        Cell::run(setting, &layer, *sizes, *bandwidth)
-    })?;
+    let cells =
+        in_parallel(setting, "baseline: grid", &wanted, |(sizes, bandwidth)| Cell::run(&layer, *sizes, *bandwidth))?;
     let macs = layer.macs();
-    let mut table = Table::new(
-        "Utilisation of the products in %, and the layer",
-        [
-            "bytes a cycle",
-            "accumulator, KiB",
-            "scratchpad, KiB",
-            "Gemmini's rule",
-            "mapper",
-            "layer, cycles",
-            "bytes moved",
-            "mJ (45 nm, LPDDR4)",
-            "mJ (45 nm, DDR3)",
-            "mJ (22 nm, LPDDR4)",
-        ],
-    );
-    for cell in &cells {
-        let mapped = if cell.products[1] > 0 { format!("{:.1}", cell.utilisation(macs, 1)) } else { String::new() };
-        table.row(
-            [
-                format!("{:.1}", cell.bandwidth.bytes()),
-                cell.accumulator.to_string(),
-                cell.scratchpad.to_string(),
-                format!("{:.1}", cell.utilisation(macs, 0)),
-                mapped,
-                grouped(cell.layer.cycles),
-                grouped(cell.layer.bytes),
-            ]
-            .into_iter()
-            .chain(cell.energy.iter().map(|energy| format!("{energy:.2}"))),
-        );
-    }
-    findings.tables.push(table.noted(&format!("One layer, {} tokens.", layer.tokens)));
-    let at = |bandwidth: Bandwidth, scratchpad: u32, accumulator: u32| {
+    findings.tables.push(grid_table(&cells, macs).noted(&format!("One layer, {} tokens.", layer.tokens)));
+    let at = |bandwidth: Bandwidth, [scratchpad, accumulator]: [u32; 2]| {
         let wanted = move |cell: &&Cell| {
             cell.bandwidth == bandwidth && cell.scratchpad == scratchpad && cell.accumulator == accumulator
         };
         cells.iter().find(wanted).ok_or_else(|| StudyError::Setting("a cell of the grid is missing".to_owned()))
     };
-    let paper: Result<Vec<f64>, StudyError> = SIZES
-        .iter()
-        .flat_map(|acc| SIZES.map(|spad| (spad, *acc)))
-        .map(|(spad, acc)| Ok(at(Bandwidth::B8, spad, acc)?.utilisation(macs, 0)))
-        .collect();
-    let paper = paper?;
-    let step: f64 = (0..3).map(|spad| paper[3 + spad] - paper[spad]).sum::<f64>() / 3.0;
-    let spread = (0..3).map(|acc| (paper[3 * acc + 2] - paper[3 * acc]).abs()).fold(0.0, f64::max);
-    findings.measure("baseline.grid", paper);
+    let mut used = Vec::new();
+    for acc in SIZES {
+        for spad in SIZES {
+            used.push(at(Bandwidth::B8, [spad, acc])?.utilisation(macs));
+        }
+    }
+    let step: f64 = (0..3).map(|spad| used[3 + spad] - used[spad]).sum::<f64>() / 3.0;
+    let spread = (0..3).map(|acc| (used[3 * acc + 2] - used[3 * acc]).abs()).fold(0.0, f64::max);
+    findings.measure("baseline.grid", used);
     findings.measure("baseline.accumulator_step", [step]);
     findings.measure("baseline.scratchpad_step", [spread]);
-    let change = |bandwidth: Bandwidth, by: usize| -> Result<f64, StudyError> {
-        let (old, new) = (at(bandwidth, 256, 64)?, at(bandwidth, 64, 256)?);
-        Ok(new.products[by] as f64 / old.products[by].max(1) as f64)
-    };
-    let rule = 100.0 * (change(Bandwidth::B8, 0)? - 1.0);
-    findings.measure("baseline.rebalance", [rule]);
-    findings.measure("baseline.rebalance_by_grid", [rule]);
-    findings.measure("baseline.rebalance_mapped", [100.0 * (change(Bandwidth::B8, 1)? - 1.0)]);
     let mut table = Table::new(
         "From 256/64 to 64/256 KiB",
         [
@@ -421,23 +410,28 @@ fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
         ],
     );
     let (mut by_rule, mut by_mapper) = (Vec::new(), Vec::new());
-    for &bandwidth in bandwidths {
-        let (old, new) = (at(bandwidth, 256, 64)?, at(bandwidth, 64, 256)?);
-        let ratio = |value: &dyn Fn(&Cell) -> f64| value(new) / value(old);
-        let mapped = if old.products[1] > 0 { percent(change(bandwidth, 1)?) } else { String::new() };
-        let energies: Vec<String> = (0..old.energy.len()).map(|n| percent(ratio(&|cell| cell.energy[n]))).collect();
+    for bandwidth in Bandwidth::ALL.into_iter().filter(|bandwidth| wanted.iter().any(|(_, of)| of == bandwidth)) {
+        let (old, new) = (at(bandwidth, CORNERS[0])?, at(bandwidth, CORNERS[1])?);
+        let rule = new.rule as f64 / old.rule as f64;
+        let (old, new) = (old.corner()?, new.corner()?);
+        let mapped = new.mapped as f64 / old.mapped as f64;
+        let energies: Vec<String> = old.energy.iter().zip(&new.energy).map(|(old, new)| percent(new / old)).collect();
         table.row([
             format!("{:.1}", bandwidth.bytes()),
-            percent(change(bandwidth, 0)?),
-            mapped,
-            percent(ratio(&|cell| cell.layer.cycles as f64)),
-            percent(ratio(&|cell| cell.layer.bytes as f64)),
+            percent(rule),
+            percent(mapped),
+            percent(new.layer.cycles as f64 / old.layer.cycles as f64),
+            percent(new.layer.bytes as f64 / old.layer.bytes as f64),
             energies.join(", "),
         ]);
-        by_rule.push([bandwidth.bytes(), 100.0 * (change(bandwidth, 0)? - 1.0)]);
-        if old.products[1] > 0 {
-            by_mapper.push([bandwidth.bytes(), 100.0 * (change(bandwidth, 1)? - 1.0)]);
+        let change = |ratio: f64| 100.0 * (ratio - 1.0);
+        if bandwidth == Bandwidth::B8 {
+            findings.measure("baseline.rebalance", [change(rule)]);
+            findings.measure("baseline.rebalance_by_grid", [change(rule)]);
+            findings.measure("baseline.rebalance_mapped", [change(mapped)]);
         }
+        by_rule.push([bandwidth.bytes(), change(rule)]);
+        by_mapper.push([bandwidth.bytes(), change(mapped)]);
     }
     findings.tables.push(table);
     let paper = |name: &str, value: f64| Series::new(name, by_rule.iter().map(|[x, _]| [*x, value]).collect());
@@ -458,4 +452,39 @@ fn grid(setting: &Setting<'_>, findings: &mut Findings) -> Result<(), StudyError
         },
     );
     Ok(())
+}
+
+fn grid_table(cells: &[Cell], macs: u64) -> Table {
+    let mut table = Table::new(
+        "Utilisation of the products in %, and the layer",
+        [
+            "bytes a cycle",
+            "accumulator, KiB",
+            "scratchpad, KiB",
+            "Gemmini's rule",
+            "mapper",
+            "layer, cycles",
+            "bytes moved",
+            "mJ (45 nm, LPDDR4; 45 nm, DDR3; 22 nm, LPDDR4)",
+        ],
+    );
+    for cell in cells {
+        let more = match &cell.corner {
+            Some(corner) => [
+                format!("{:.1}", utilisation(macs, corner.mapped)),
+                grouped(corner.layer.cycles),
+                grouped(corner.layer.bytes),
+                corner.energy.iter().map(|energy| format!("{energy:.2}")).collect::<Vec<_>>().join("; "),
+            ],
+            None => Default::default(),
+        };
+        let sizes = [
+            format!("{:.1}", cell.bandwidth.bytes()),
+            cell.accumulator.to_string(),
+            cell.scratchpad.to_string(),
+            format!("{:.1}", cell.utilisation(macs)),
+        ];
+        table.row(sizes.into_iter().chain(more));
+    }
+    table
 }

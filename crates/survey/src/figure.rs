@@ -301,7 +301,7 @@ fn heat(area: &Area<'_>, columns: &[String], rows: &[String], values: &[Vec<Opti
             let color = value.map_or(RGBColor(0xee, 0xee, 0xee), |value| shade(value, most));
             let cell = [corner, (corner.0 + width - 2, corner.1 + height - 2)];
             area.draw(&Rectangle::new(cell, color.filled())).map_err(text)?;
-            let words = value.map_or_else(|| "does not fit".to_owned(), |value| format!("{value:+.0}"));
+            let words = value.map_or_else(|| "-".to_owned(), |value| format!("{value:+.0}"));
             centred(&words, 12, (corner.0 + width / 2, corner.1 + height / 2))?;
         }
     }
@@ -339,7 +339,7 @@ mod tests {
             (Kind::Points(series()), false, ["one", "two", "up"]),
             (bars(true), false, ["left", "right", "two"]),
             (bars(false), true, ["left", "right", "one"]),
-            (heat, false, ["-12", "does not fit", "left"]),
+            (heat, false, ["-12", "one", "left"]),
         ] {
             let svg = figure(kind, log).svg().unwrap();
             assert!(svg.starts_with("<svg") && svg.contains("title &lt;&amp;&gt;"), "{svg}");

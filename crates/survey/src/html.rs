@@ -13,13 +13,16 @@ th:first-child,td:first-child{text-align:left}.verdicts td{text-align:left}\
 svg{max-width:100%;height:auto}code{background:#f4f4f4;padding:.1rem .3rem}\
 .reproduced{color:#007f5f}.sign_reproduced{color:#0072b2}.refuted{color:#c1440e}.not_testable{color:#777}";
 
+/// By this a page of Pollux is known, so that no other one is overwritten.
+pub const GENERATOR: &str = "<meta name=\"generator\" content=\"pollux survey\">";
+
 /// The page with these studies.
 ///
 /// # Errors
 /// A figure that cannot be drawn.
 pub fn page(paper: &str, reports: &[StudyReport]) -> Result<String, StudyError> {
     let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>The survey's studies on exact cycles</title>\n\
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">{GENERATOR}<title>The survey's studies on exact cycles</title>\n\
          <style>{STYLE}</style>\n<h1>The survey's studies on exact cycles</h1>\n<p>{}</p>\n",
         escape(paper)
     );

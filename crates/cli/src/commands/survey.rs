@@ -24,6 +24,9 @@ Examples:
   pollux survey all --html report                      resumed if it is interrupted
   pollux survey baseline --paper mine.toml --json";
 
+/// The page's file in its folder.
+const PAGE: &str = "index.html";
+
 /// Repeat the case studies of the survey of Transformer inference on exact cycles.
 ///
 /// Each study measures on the emulator what "Full Stack Optimization of Transformer Inference" (arXiv 2302.14017) reports, and says of every
@@ -94,6 +97,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     }
     if let Some(folder) = &arguments.html {
         std::fs::create_dir_all(folder).map_err(Failure::writing(folder))?;
+        check_page(&folder.join(PAGE))?;
     }
     let mut reports = Vec::new();
     for study in studies {
@@ -101,7 +105,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         // As far as it is: an interruption loses one study at most.
         if let Some(folder) = &arguments.html {
             let page = html::page(&paper.title, &reports).map_err(Failure::input)?;
-            out.write(&folder.join("index.html"), page.as_bytes())?;
+            out.write(&folder.join(PAGE), page.as_bytes())?;
         }
     }
     match (arguments.study, &reports[..]) {
@@ -115,6 +119,17 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         }
     }
     Ok(Outcome::Agrees)
+}
+
+/// Refuses to overwrite a page of another origin.
+fn check_page(page: &Path) -> Result<(), Failure> {
+    if page.exists() && !program_file::read_text(page)?.contains(html::GENERATOR) {
+        return Err(Failure::Input(format!(
+            "{}: not a page of `pollux survey`: choose another folder, or remove the file",
+            page.display()
+        )));
+    }
+    Ok(())
 }
 
 fn paper(arguments: &Arguments) -> Result<Paper, Failure> {
