@@ -452,6 +452,10 @@ mod tests {
                 SEARCH,
             ],
         ),
+        (
+            "survey workload",
+            &[&[("reduced", Always), ("html", Always), ("paper", Always), ("seed", Refused), ("jobs", Always)]],
+        ),
         ("map import x", &[OUTPUT, &[("problem", Always), ("memory", Always)]]),
         (
             "map evaluate",

@@ -69,6 +69,7 @@ fn every_command_prints_one_document_of_the_schema() {
         "energy import e.yaml --node 40nm -o i.toml".to_owned(),
         "map matmul --m 16 --n 16 --k 16 --emission unroller --budget 1".to_owned(),
         "map layer --hidden 16 --heads 1 --ffn 16 --tokens 4 --candidates 1".to_owned(),
+        "survey workload --reduced".to_owned(),
         "spike --extension=gemmini programs/riscv/copy.elf".to_owned(),
         "isa".to_owned(),
         "isa mvin".to_owned(),

@@ -17,4 +17,5 @@ pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod spike;
+pub mod survey;
 pub mod verify;
