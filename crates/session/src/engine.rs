@@ -8,7 +8,7 @@ use pollux_memory::Memory;
 use pollux_sim::host::{Host, Processor, RunAheadHost, StreamHost};
 use pollux_sim::machine::{Machine, Translation};
 use pollux_sim::memory::{
-    ABeat, BandwidthMemory, BenchMemory, DBeat, DramL2Memory, FireSimMemory, MemoryModel, MemorySystem,
+    ABeat, BandwidthMemory, BenchMemory, DBeat, DramL2Memory, FireSimMemory, MemoryModel, MemorySystem, OuterMemory,
 };
 use pollux_sim::observer::{Activity, Cycle, Event, Links, Observer, Span};
 use pollux_sim::simulation::Simulation;
@@ -119,7 +119,7 @@ pub(crate) enum AnyMemory {
     Bandwidth(BandwidthMemory),
     Dram(Box<DramL2Memory>),
     FireSim(Box<FireSimMemory>),
-    L2(Box<Uncore<BandwidthMemory>>),
+    L2(Box<Uncore<OuterMemory>>),
 }
 
 macro_rules! memory {

@@ -70,7 +70,9 @@ fn the_programs_of_riscv_tests_pass() {
 #[ignore = "needs the programs' files in POLLUX_RISCV_PROGRAMS"]
 fn the_programs_of_gemminis_tests_end_as_without_time() {
     for folder in [EARLY_2023, "gemmini-180c468"] {
-        println!("| {folder} | exit code | instructions | commands | cycles | Gemmini busy |\n|---|---:|---:|---:|---:|---:|");
+        println!(
+            "| {folder} | exit code | instructions | commands | cycles | Gemmini busy |\n|---|---:|---:|---:|---:|---:|"
+        );
         for path in programs(folder) {
             let (name, elf) = (path.file_name().expect("a name").to_string_lossy().into_owned(), elf(&path));
             let mut machine = Machine::new(Setup::new(config(folder)), &elf).expect("it fits");
