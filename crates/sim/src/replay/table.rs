@@ -203,9 +203,15 @@ pub(super) fn command_name(cmd: &RoccCommand, names: Names) -> u128 {
 /// Behind the last item.
 const END: u128 = u128::MAX;
 
-/// The name of a stretch of an unrolled loop in which the host waits with this item, from a state of this name.
-fn waiting_name(name: u128, next: Option<&ScriptItem>) -> u128 {
-    extend(name, END - 1 - u128::from(matches!(next, Some(ScriptItem::Command(_)))))
+/// The name of a segment of this path at whose end the host stands at this item; none if no segment ends there.
+fn segment_name(path: u128, items: usize, next: Option<&ScriptItem>) -> Option<u128> {
+    match next? {
+        ScriptItem::Command(_) if items > 0 => Some(path),
+        // The host waits with the command, or until the accelerator is idle.
+        ScriptItem::Command(_) => Some(extend(path, END - 1)),
+        ScriptItem::Fence | ScriptItem::Work(_) => Some(extend(path, END - 2)),
+        ScriptItem::Wait(_) | ScriptItem::Mark | ScriptItem::Nothing => None,
+    }
 }
 
 impl<M> Table<M> {
@@ -284,14 +290,8 @@ impl<M> Table<M> {
         };
         let mut name = self.nodes[node as usize].key;
         let mut bases = operands.to_vec();
-        if let Some(known) = self.segments.get(&waiting_name(name, script.first()))
-            && let Some((fit, pages)) = fits(known, &bases)
-        {
-            return Some(Known { segment: &known[fit], items: 0, operands: bases, pages });
-        }
         for (i, item) in script.iter().enumerate() {
-            if i > 0
-                && !matches!(item, ScriptItem::Nothing | ScriptItem::Mark)
+            if let Some(name) = segment_name(name, i, Some(item))
                 && let Some(known) = self.segments.get(&name)
                 && let Some((fit, pages)) = fits(known, &bases)
             {
@@ -328,8 +328,8 @@ impl<M> Table<M> {
         }
         if segment.end == End::Finished {
             name = extend(name, END);
-        } else if segment.items == 0 {
-            name = waiting_name(name, script.first());
+        } else if let Some(ending) = segment_name(name, segment.items, script.get(segment.items)) {
+            name = ending;
         }
         let known = self.segments.entry(name).or_default();
         match known.iter().find(|s| s.applies(at, &bases).is_some()) {
