@@ -189,15 +189,17 @@ fn the_examples_build_with_the_compiler() {
     let copy = std::process::Command::new("cp").arg("-r").arg(&source).arg(folder.path()).status();
     assert!(copy.is_ok_and(|status| status.success()));
     let folder = folder.path().join("riscv");
-    let make = |target: &str| {
+    let make = |target: &str, flags: &str| {
         let pollux = format!("POLLUX={}", assert_cmd::cargo::cargo_bin("pollux").display());
-        let output = std::process::Command::new("make").arg("-C").arg(&folder).args([target, &pollux]).output();
+        let flags = format!("FLAGS={flags}");
+        let output = std::process::Command::new("make").arg("-C").arg(&folder).args([target, &pollux, &flags]).output();
         let output = output.expect("make");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    make("clean");
-    assert_eq!(make("run").matches(": 0 wrong elements").count(), 2);
+    make("clean", "");
+    assert_eq!(make("run", "").matches(": 0 wrong elements").count(), 2);
+    assert!(make("matmul.elf.run", "--cycles").contains(": 0 wrong elements"));
 }
 
 const PLAIN: &str = "";

@@ -25,6 +25,8 @@ pub(crate) struct Board {
     /// The host looks at its words in this cycle.
     pub host_at: Option<u64>,
     pub host_called: bool,
+    /// Address of the instruction that called it last.
+    pub host_called_at: u64,
     /// Why the program cannot go on, if it cannot.
     pub error: Option<BoardError>,
 }

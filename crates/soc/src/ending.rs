@@ -31,9 +31,10 @@ impl<M: MemorySystem> Soc<M> {
         match ending {
             Ending::Exit(code) => format!("exit code {code}"),
             Ending::Trap(trap) => unhandled_text(trap, self.core().hart.csrs.mtvec != 0, self.symbols()),
-            // The instruction before, which neither jumps nor is compressed.
             Ending::Board(error) => {
-                error.explain(&self.symbols().place(self.core().pc().wrapping_sub(4)), self.config())
+                let from_host = matches!(error, BoardError::Host(_));
+                let pc = if from_host { self.board.host_called_at } else { self.core().last_retired() };
+                error.explain(&self.symbols().place(pc), self.config())
             }
             Ending::Limit => format!(
                 "stopped at the limit after {cycle} cycles, at pc {pc}; raise the limit if the program is meant to be longer{}",

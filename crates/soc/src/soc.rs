@@ -149,6 +149,7 @@ impl<M: MemorySystem> Soc<M> {
             cycle: 0,
             host_at: None,
             host_called: false,
+            host_called_at: 0,
             error: None,
         };
         Ok(Self {
@@ -328,6 +329,7 @@ impl<M: MemorySystem> Soc<M> {
     fn serve_host(&mut self, cycle: u64) -> Option<Ending> {
         let board = &mut self.board;
         if std::mem::take(&mut board.host_called) {
+            board.host_called_at = self.core.last_retired();
             let words = board.host_words?;
             let request = u64::from_le_bytes(self.uncore.memory().read_array(words.tohost));
             // Device 0 with an odd payload ends the program.

@@ -85,23 +85,17 @@ impl Profile {
 
     /// The same as a table.
     pub fn text(&self) -> String {
-        let row = |f: &Function| {
-            let cycles = f.cycles.map(grouped);
-            [Some(f.function.clone()), cycles, Some(grouped(f.instructions)), Some(grouped(f.commands))]
-        };
         let functions = self.functions();
+        let cells = |name: String, cycles: Option<String>, rest: [String; 2]| {
+            std::iter::once(name).chain(cycles).chain(rest).collect::<Vec<String>>()
+        };
         let has_cycles = functions.iter().any(|function| function.cycles.is_some());
-        let header = ["function", "cycles", "instructions", "commands"].map(|name| Some(name.to_owned()));
-        let rows = std::iter::once(header).chain(functions.iter().map(row));
-        let rows: Vec<Vec<String>> = rows
-            .map(|row| {
-                row.into_iter()
-                    .enumerate()
-                    .filter(|(column, _)| *column != 1 || has_cycles)
-                    .filter_map(|(_, cell)| cell)
-                    .collect()
-            })
-            .collect();
+        let header = ["instructions", "commands"].map(str::to_owned);
+        let header = cells("function".to_owned(), has_cycles.then(|| "cycles".to_owned()), header);
+        let row = |f: &Function| {
+            cells(f.function.clone(), f.cycles.map(grouped), [grouped(f.instructions), grouped(f.commands)])
+        };
+        let rows: Vec<Vec<String>> = std::iter::once(header).chain(functions.iter().map(row)).collect();
         table(&rows)
     }
 }

@@ -322,8 +322,9 @@ impl Rocket {
     }
 
     /// Registers that hold instructions in decode.
-    fn held_by(&self) -> (bool, bool, bool, u32) {
-        (self.dcache_blocked, self.rocc_blocked, self.reg_fence, self.scoreboard)
+    fn held_by(&self) -> (bool, bool, bool, u32, u32, bool) {
+        let Self { dcache_blocked, rocc_blocked, reg_fence, scoreboard, fpu, .. } = self;
+        (*dcache_blocked, *rocc_blocked, *reg_fence, *scoreboard, fpu.scoreboard, fpu.flags_ready())
     }
 
     /// Looks whether the core stands still behind this cycle.

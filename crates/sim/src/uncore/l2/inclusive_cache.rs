@@ -11,7 +11,7 @@
 use super::banked_store::{BankGrants, BankRequests};
 use super::directory::{Directory, Entry};
 use super::list_buffer::ListBuffer;
-use super::mshr::{Mshr, MshrInputs, NestedWriteback, OuterAcquire, Request, Schedule};
+use super::mshr::{Mshr, MshrInputs, NestedWriteback, OuterAcquire, Request, Schedule, Wants};
 use super::parameters::{Geometry, InclusiveCacheParameters};
 use super::sink_a::{SinkA, SinkAWires};
 use super::sink_c::{SinkC, SinkCWires};
@@ -205,20 +205,23 @@ impl InclusiveCache {
         let (bc, c) = (count - 2, count - 1);
         // Those of channels B and C go before others of their set.
         let (bc_set, c_set) = (self.sets[bc], self.sets[c]);
-        (self.robin..count).chain(0..self.robin).find_map(|n| {
-            let mshr = &self.mshrs[n];
-            let set = self.sets[n];
-            if set == NO_SET || !mshr.wants() || n < bc && set == bc_set || n < c && set == c_set {
-                return None;
-            }
-            let schedule = mshr.schedule(n)?;
-            let possible = (schedule.a.is_none() || self.outer_a.ready())
-                && (schedule.b.is_none() || self.source_b.ready())
-                && (schedule.c.is_none() || self.source_c.ready())
-                && (schedule.d.is_none() || self.source_d.ready())
-                && (schedule.dir.is_none() || self.directory.write_ready());
-            possible.then_some((n, schedule))
-        })
+        let busy = self.busy_units();
+        let n = (self.robin..count).chain(0..self.robin).find(|&n| {
+            let (set, wants) = (self.sets[n], self.mshrs[n].wants());
+            let behind = n < bc && set == bc_set || n < c && set == c_set;
+            set != NO_SET && !wants.is_empty() && !wants.meets(busy) && !behind
+        })?;
+        Some((n, self.mshrs[n].schedule(n)?))
+    }
+
+    /// What no MSHR can do in this cycle.
+    fn busy_units(&self) -> Wants {
+        Wants::default()
+            .with(Wants::A, !self.outer_a.ready())
+            .with(Wants::B, !self.source_b.ready())
+            .with(Wants::C, !self.source_c.ready())
+            .with(Wants::D, !self.source_d.ready())
+            .with(Wants::DIR, !self.directory.write_ready())
     }
 
     /// What becomes of a request, and of the place in the MSHR that finishes.

@@ -133,18 +133,45 @@ pub struct Schedule {
     pub c: Option<Evict>,
     /// Answer.
     pub d: Option<DRequest>,
-    /// Acknowledge memory's Grant.
-    pub e: bool,
     /// Write the directory.
     pub dir: Option<DirectoryWrite>,
     /// It is done; the next request of its set can take its place.
     pub reload: bool,
 }
 
-impl Schedule {
-    /// Something is to be done.
-    pub fn valid(&self) -> bool {
-        self.a.is_some() || self.b.is_some() || self.c.is_some() || self.d.is_some() || self.e || self.dir.is_some()
+/// What an MSHR wants to do, a bit each: the fields of its [`Schedule`] that are there, and the acknowledgement of memory's Grant, for
+/// which nothing stands in the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants(u8);
+
+impl Wants {
+    /// Ask memory.
+    pub const A: Self = Self(1);
+    /// Probe.
+    pub const B: Self = Self(1 << 1);
+    /// Evict.
+    pub const C: Self = Self(1 << 2);
+    /// Answer.
+    pub const D: Self = Self(1 << 3);
+    /// Acknowledge memory's Grant.
+    pub const E: Self = Self(1 << 4);
+    /// Write the directory.
+    pub const DIR: Self = Self(1 << 5);
+
+    /// Nothing.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Some of what is wanted is among these.
+    pub fn meets(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// With this if the condition holds.
+    #[must_use]
+    pub fn with(self, other: Self, condition: bool) -> Self {
+        if condition { Self(self.0 | other.0) } else { self }
     }
 }
 
@@ -237,7 +264,7 @@ pub struct Mshr {
     probes_done: u8,
     probes_to_n: u8,
     /// What [`Mshr::wants`] says.
-    wants: bool,
+    wants: Wants,
 }
 
 impl Default for Mshr {
@@ -249,7 +276,7 @@ impl Default for Mshr {
             got_t: false,
             probes_done: 0,
             probes_to_n: 0,
-            wants: false,
+            wants: Wants::default(),
         }
     }
 }
@@ -280,53 +307,59 @@ impl Mshr {
 
     /// It could do something in this cycle.
     #[inline]
-    pub fn wants(&self) -> bool {
+    pub fn wants(&self) -> Wants {
         self.wants
     }
 
-    fn find_wants(&self) -> bool {
+    /// Lines 183 to 194.
+    fn find_wants(&self) -> Wants {
         let steps = &self.steps;
-        self.meta.is_some()
-            && (!steps.s_rprobe
-                || !steps.s_pprobe
-                || !steps.s_acquire && steps.s_release
-                || !steps.s_release && steps.w_rprobeackfirst
-                || !steps.s_execute && steps.w_pprobeack && steps.w_grant
-                || !steps.s_grantack && steps.w_grantfirst
-                || !steps.s_writeback && steps.no_wait())
+        if self.meta.is_none() {
+            return Wants::default();
+        }
+        let evicts = !steps.s_release && steps.w_rprobeackfirst;
+        Wants::default()
+            .with(Wants::A, !steps.s_acquire && steps.s_release && steps.s_pprobe)
+            .with(Wants::B, !steps.s_rprobe || !steps.s_pprobe)
+            .with(Wants::C, evicts)
+            .with(Wants::D, !steps.s_execute && steps.w_pprobeack && steps.w_grant)
+            .with(Wants::E, !steps.s_grantack && steps.w_grantfirst)
+            .with(Wants::DIR, evicts || !steps.s_writeback && steps.no_wait())
     }
 
-    /// What it could do in this cycle (lines 183 to 194 and 279 to 311).
+    /// What it wants, in full (lines 279 to 311).
     pub fn schedule(&self, number: usize) -> Option<Schedule> {
         let (request, meta) = (self.request.as_ref()?, self.meta.as_ref()?);
-        let steps = &self.steps;
-        let no_wait = steps.no_wait();
+        let (steps, wants) = (&self.steps, self.wants);
         let (set, tag) = (request.set, request.tag);
-        let evicts = !steps.s_release && steps.w_rprobeackfirst;
-        let mut schedule = Schedule { reload: no_wait, ..Schedule::default() };
-        if !steps.s_acquire && steps.s_release && steps.s_pprobe {
+        let acquire = || {
             let whole = request.size == LINE_BYTES as u32 && request.op == Op::A(AOp::PutFull);
-            schedule.a = Some(OuterAcquire { set, tag, block: !whole });
-        }
-        if !steps.s_rprobe {
-            schedule.b = Some(Probe { set, tag: meta.entry.tag, cap: Cap::ToN });
-        } else if !steps.s_pprobe {
-            schedule.b = Some(Probe { set, tag, cap: if request.needs_t() { Cap::ToN } else { Cap::ToB } });
-        }
-        if evicts {
-            schedule.c = Some(Evict { set, tag: meta.entry.tag, way: meta.way, dirty: meta.entry.dirty });
-        }
-        if !steps.s_execute && steps.w_pprobeack && steps.w_grant {
+            OuterAcquire { set, tag, block: !whole }
+        };
+        let probe = || {
+            if !steps.s_rprobe {
+                return Probe { set, tag: meta.entry.tag, cap: Cap::ToN };
+            }
+            Probe { set, tag, cap: if request.needs_t() { Cap::ToN } else { Cap::ToB } }
+        };
+        let evict = || Evict { set, tag: meta.entry.tag, way: meta.way, dirty: meta.entry.dirty };
+        let answer = || {
             let grant = self.grant(request, meta);
-            schedule.d = Some(DRequest { request: *request, grant, way: meta.way, sink: number as u8 });
-        }
-        schedule.e = !steps.s_grantack && steps.w_grantfirst;
-        if evicts || !steps.s_writeback && no_wait {
+            DRequest { request: *request, grant, way: meta.way, sink: number as u8 }
+        };
+        let write = || {
             // While the victim leaves, its way is empty.
             let entry = if steps.s_release { self.final_meta(request, meta).entry } else { Entry::default() };
-            schedule.dir = Some(DirectoryWrite { set, way: meta.way, entry });
-        }
-        schedule.valid().then_some(schedule)
+            DirectoryWrite { set, way: meta.way, entry }
+        };
+        Some(Schedule {
+            a: wants.meets(Wants::A).then(acquire),
+            b: wants.meets(Wants::B).then(probe),
+            c: wants.meets(Wants::C).then(evict),
+            d: wants.meets(Wants::D).then(answer),
+            dir: wants.meets(Wants::DIR).then(write),
+            reload: steps.no_wait(),
+        })
     }
 
     /// What an Acquire is granted (lines 299 to 303).
