@@ -60,7 +60,7 @@ fn faults_of_scripts_and_conditions_name_the_place_and_the_remedy() {
         ("goto 99999999\n", 3, "is behind the end of the run: it ends in cycle"),
         ("until\n", 3, "a condition is missing"),
         ("until spad[99999] written\n", 3, "rows 99999 are not in this memory: it has the rows 0.."),
-        ("until mem[D] written\n", 3, "`D` is no address: write an address, a range"),
+        ("until mem[E] written\n", 3, "`E` is no address: write an address, a range"),
         ("until stall load_controller hunger\n", 3, "no cause has this name: write one of front_end_full"),
         ("until mark lunch\n", 3, "no operation has this name"),
         ("view station.loads\n", 3, "there is no such part: there are execute, load, store"),

@@ -6,6 +6,7 @@ use pollux::asm::{Buffer, ElementType};
 use pollux::sim::report::RunReport;
 use pollux::{Config, Cycle, MemoryModel, Program};
 use pollux_isa::Command;
+use pollux_isa::values::DataflowMode;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
@@ -83,13 +84,15 @@ pub fn check(lab: &Lab, name: &str, text: &[u8], seeds: &[u64]) -> Grade {
 }
 
 fn run_all(lab: &Lab, name: &str, text: &[u8], seeds: &[u64], cases: &mut usize) -> Result<Cycle, Refused> {
+    let reference = Program::from_text(lab.reference).expect("the labs' references are tested");
     let program = Program::from_bytes(name, text.to_vec(), None);
     let program = program.map_err(|error| (Verdict::NotAssembled, error.to_string()))?;
     check_task(lab, &program)?;
     check_instructions(lab, &program)?;
     let mut most = 0;
     for &seed in seeds {
-        let program = filled(lab, &program, seed);
+        let expected = expected(lab, &reference, seed)?;
+        let program = filled(lab, &program, seed, Some(&expected));
         for (memory, limit) in &lab.limits.memories {
             *cases += 1;
             most = most.max(run(lab, &program, memory, *limit)?);
@@ -123,6 +126,13 @@ fn declaration(spec: &BufferSpec) -> String {
 
 fn check_instructions(lab: &Lab, program: &Program) -> Result<(), Refused> {
     let config: &Config = &program.config;
+    for command in program.commands().filter_map(|command| Command::from_rocc(config, *command)) {
+        let (Command::ConfigEx(fields), Some(dataflow)) = (command, &lab.limits.dataflow) else { continue };
+        let used = if fields.dataflow == DataflowMode::Ws { "ws" } else { "os" };
+        if !fields.set_only_strides && used != dataflow {
+            return Err((Verdict::RuleBroken, format!("`config_ex dataflow={used}`: this lab is about `{dataflow}`")));
+        }
+    }
     let mnemonics = program.commands().filter_map(|command| Command::from_rocc(config, *command)).map(|c| c.mnemonic());
     for (number, mnemonic) in mnemonics.enumerate() {
         if lab.limits.forbidden.iter().any(|forbidden| forbidden == mnemonic) {
@@ -133,8 +143,25 @@ fn check_instructions(lab: &Lab, program: &Program) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The elements of the result of a case.
+fn expected(lab: &Lab, reference: &Program, seed: u64) -> Result<Vec<i32>, Refused> {
+    let case = filled(lab, reference, seed, None);
+    match &lab.expected.product {
+        Some(factors) => {
+            let contents = case.buffers.iter().map(|buffer| (buffer.name.clone(), buffer.clone())).collect();
+            Ok(product(factors, &lab.expected, &Contents(contents)))
+        }
+        None => {
+            let outcome = case.run().functional();
+            let tensor = outcome.and_then(|outcome| outcome.tensor(&lab.expected.c));
+            let tensor = tensor.map_err(|error| (Verdict::Illegal, format!("the lab's own reference: {error}")))?;
+            Ok(tensor.values.iter().map(|value| *value as i32).collect())
+        }
+    }
+}
+
 /// The program with the buffers of a case.
-fn filled(lab: &Lab, program: &Program, seed: u64) -> Program {
+fn filled(lab: &Lab, program: &Program, seed: u64, expected: Option<&[i32]>) -> Program {
     let mut filled = program.clone().into_inner();
     let mut random = SplitMix64::seed_from_u64(seed);
     for spec in &lab.buffers {
@@ -150,11 +177,10 @@ fn filled(lab: &Lab, program: &Program, seed: u64) -> Program {
             buffer.data = Some(data);
         }
     }
-    let values = Contents(filled.buffers.iter().map(|buffer| (buffer.name.clone(), buffer.clone())).collect());
-    let result = product(&lab.expected, &values);
-    if let Some(buffer) = filled.buffers.iter_mut().find(|buffer| buffer.name == lab.expected.c) {
+    let result = filled.buffers.iter_mut().find(|buffer| buffer.name == lab.expected.c);
+    if let Some((buffer, expected)) = result.zip(expected) {
         let mut data = Vec::new();
-        result.iter().for_each(|value| buffer.element.append(&mut data, (*value).into()));
+        expected.iter().for_each(|value| buffer.element.append(&mut data, (*value).into()));
         buffer.expected = Some(data);
     }
     filled.into()

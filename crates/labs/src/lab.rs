@@ -47,14 +47,13 @@ pub struct BufferSpec {
     pub range: Option<[i32; 2]>,
 }
 
-/// The product that a result must be: `C = A B + D`, then scaled, cut to int8 and made positive as the lab says.
+/// What a result must be: the product `C = A B + D`, then scaled, cut to int8 and made positive as the lab says. Without factors it is
+/// what the reference solution leaves on the functional model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// Left factor.
-    pub a: String,
-    /// Right factor.
-    pub b: String,
+    /// Left and right factor.
+    pub product: Option<[String; 2]>,
     /// A row of 32-bit numbers that is added to every row.
     pub bias: Option<String>,
     /// The result.
@@ -78,6 +77,8 @@ pub struct Limits {
     /// Stalls by cause.
     #[serde(default)]
     pub causes: Vec<CauseLimit>,
+    /// Dataflow of every CONFIG_EX: `ws` or `os`.
+    pub dataflow: Option<String>,
     /// Part of the cycles in which a row enters the array, at least.
     pub array_busy: Option<f64>,
 }
@@ -110,11 +111,13 @@ macro_rules! labs {
 
 labs! {
     "1": "wrong_result", "illegal", "did_not_end", "rule_broken", "not_assembled", "other_task";
+    "2": "wrong_result", "rule_broken", "other_task";
     "4": "wrong_result", "too_slow", "rule_broken";
     "5": "wrong_result", "rule_broken", "illegal";
     "6": "wrong_result", "too_slow", "rule_broken";
     "7": "wrong_result", "other_task", "illegal";
     "8": "wrong_result", "too_slow", "rule_broken";
+    "9": "wrong_result", "too_slow", "illegal";
 }
 
 fn made(

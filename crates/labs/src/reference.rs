@@ -13,10 +13,10 @@ pub(crate) trait Values {
 }
 
 /// The elements of the result.
-pub(crate) fn product(expected: &Expected, values: &impl Values) -> Vec<i32> {
-    let (a, b) = (values.elements(&expected.a), values.elements(&expected.b));
-    let (m, k) = (values.shape(&expected.a)[0], values.shape(&expected.a)[1]);
-    let n = values.shape(&expected.b)[1];
+pub(crate) fn product([a, b]: &[String; 2], expected: &Expected, values: &impl Values) -> Vec<i32> {
+    let (m, k) = (values.shape(a)[0], values.shape(a)[1]);
+    let n = values.shape(b)[1];
+    let (a, b) = (values.elements(a), values.elements(b));
     let bias = expected.bias.as_ref().map_or(vec![0; n], |bias| values.elements(bias));
     let mut result = Vec::with_capacity(m * n);
     for row in a.chunks(k) {
