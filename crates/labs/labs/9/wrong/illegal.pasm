@@ -1,4 +1,4 @@
-# The second block of columns lies behind the accumulator.
+# The second block of columns lies behind the scratchpad.
 
 config norm16
 
@@ -21,7 +21,7 @@ config_norm act_msb q_const_type=0 q_const=QLN2 qb=QB qc=QC
 config_norm act_msb q_const_type=1 q_const=QLN2_INV qb=QB qc=QC
 
 repeat block in 0..2
-    mvin dram=scores[0, block * DIM] local=acc(1022) cols=DIM rows=scores.rows
+    mvin dram=scores[0, block * DIM] local=spad(16383) cols=DIM rows=scores.rows
 end
 
 repeat row in 0..scores.rows step 2
