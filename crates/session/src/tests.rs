@@ -172,7 +172,7 @@ fn every_hit_forward_is_found_backward_in_reverse_order() {
 /// dataflow in the array: output-stationary, weight-stationary.
 fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
     // Output-stationary products are rare in programs that may choose.
-    let dataflow = if seed % 2 == 0 { Dataflow::Both } else { Dataflow::Os };
+    let dataflow = if seed.is_multiple_of(2) { Dataflow::Both } else { Dataflow::Os };
     let config = GemminiConfig { dataflow, ..config.clone() }.validated().expect("valid");
     let program = program(&config, &mut Random::new(seed), 12);
     let mut session = Session::new(program.clone(), Options::default()).expect("it starts");
@@ -181,7 +181,7 @@ fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
     let mut array = MeshPe::new(&config);
     let mut rows = [0; 2];
     for cycle in 0..end {
-        if cycle % stride == 0 {
+        if cycle.is_multiple_of(stride) {
             session.goto(cycle).expect("it is there");
             let seen = session.array().expect("an array");
             let lanes = seen.valid.iter().flatten().zip(seen.weight_stationary.iter().flatten());
