@@ -332,3 +332,22 @@ fn events_belong_to_commands_that_can_have_made_them() {
     // Rows that the transpose unroller's own commands move belong to nobody.
     assert!(known > 5_000 && unknown * 10 < known, "{known} known, {unknown} unknown");
 }
+
+#[test]
+fn a_search_from_the_last_cycles_of_a_run_does_not_move_its_end() {
+    let config = GemminiConfig::small4().validated().expect("valid");
+    let program = program(&config, &mut Random::new(3), 2);
+    for text in ["matrix", "stall load_controller for 3", "cycle 99999999"] {
+        let mut session = Session::new(program.clone(), Options::default()).expect("it starts");
+        let end = session.goto_end().expect("it ends");
+        let condition = session.condition(text).expect("a condition");
+        for before in 0..4 {
+            session.goto(end - before).expect("it is there");
+            assert_eq!(session.run_until(&condition).expect("nobody interrupts"), Found::Nothing(end), "{text}");
+            assert_eq!((session.end(), session.ended()), (Some(end), true));
+        }
+        session.goto(end - 1).expect("it is there");
+        let last = session.condition(&format!("cycle {end}")).expect("a condition");
+        assert_eq!(session.run_until(&last).expect("nobody interrupts"), Found::Hit(end));
+    }
+}
