@@ -310,6 +310,16 @@ mod tests {
         ("trace", Needs("--cycles")),
         ("commands", Needs("--cycles")),
     ];
+    const TIMELINE: Options = &[
+        ("perfetto", Needs("--cycles")),
+        ("perfetto-level", Needs("--cycles --perfetto=x")),
+        ("kanata", Needs("--cycles")),
+        ("fst", Needs("--cycles")),
+        ("vcd", Needs("--cycles")),
+        ("from", Needs("--cycles")),
+        ("to", Needs("--cycles")),
+        ("budget", Needs("--cycles")),
+    ];
     const REPLAY: Options = &[
         ("no-replay", Refused),
         ("check-replay", Refused),
@@ -385,6 +395,7 @@ mod tests {
                 ],
                 &[("instructions", Refused), ("symbols", Refused), ("spike-log", Refused)],
                 &[("ram", Refused), ("misaligned", Refused)],
+                TIMELINE,
                 CYCLES,
                 REPLAY,
             ],
@@ -478,6 +489,23 @@ mod tests {
         ),
         ("import x", &[OUTPUT]),
         ("verify x", &[&[("jobs", Always), ("case", Always)]]),
+        (
+            "debug x",
+            &[
+                &[
+                    ("script", Always),
+                    ("break", Not("--script=x")),
+                    ("at", Always),
+                    ("policy", Always),
+                    ("config", Always),
+                ],
+                &[("memory", Always), ("interval", Always), ("processor", Always), ("page-walk", Always)],
+                &[("snapshots", Always)],
+            ],
+        ),
+        ("lab list", &[]),
+        ("lab show 1", &[&[("starter", Always)]]),
+        ("lab check 1 x", &[&[("seed", Always), ("cases", Always)]]),
         ("completions bash", &[]),
         ("man", &[]),
         ("spike x", &[]),
@@ -499,6 +527,7 @@ mod tests {
                 "clock" => "1GHz",
                 "processor" => "rocket",
                 "width" => "DRAM=64",
+                "snapshots" => "64",
                 "prune-blocks" | "prune-weights" => "0.5",
                 _ => "1",
             }

@@ -43,6 +43,7 @@ fn every_command_prints_one_document_of_the_schema() {
     // The largest registers that a program can have.
     workspace.write("wide.pasm", "config small4\nraw funct=14 rs1=0xffffffffffffffff rs2=0xfffffffffffffffe\n");
     workspace.write("list.txt", "14 ffffffffffffffff fffffffffffffffe\n");
+    workspace.write("steps", "step 10\nuntil completed load\nview\nwhy load_controller\nview array\nend\n");
     let lines = [
         "demo".to_owned(),
         "asm programs/softmax.pasm -o a.pbin".to_owned(),
@@ -80,6 +81,10 @@ fn every_command_prints_one_document_of_the_schema() {
         "import list.txt --config small4".to_owned(),
         "import tests/golden/directed/mv_in_1row".to_owned(),
         "verify tests/golden --case mv_in_1row".to_owned(),
+        "debug a.pbin --script steps".to_owned(),
+        "lab list".to_owned(),
+        "lab show 1 --starter one.pasm".to_owned(),
+        "lab check 1 crates/labs/labs/1/reference.pasm".to_owned(),
         "completions bash".to_owned(),
         "man run".to_owned(),
     ];

@@ -223,6 +223,7 @@ impl Session {
     fn note_end(&mut self, mut engine: Engine, error: Option<RunError>) -> (Engine, Cycle) {
         engine.record(false);
         let cycle = engine.cycle();
+        debug_assert!(self.end().is_none_or(|end| end == cycle), "a run has one end");
         self.end = Some(Box::new(End { engine: engine.clone(), error }));
         (engine, cycle)
     }
@@ -250,7 +251,13 @@ impl Session {
         let mut search = Search::new(condition, Side::From(first));
         // A stall is counted from its beginning.
         let mut from = first.saturating_sub(condition.lead());
-        let (mut engine, _) = self.engine_at(from)?;
+        let (mut engine, at) = self.engine_at(from)?;
+        if self.end() == Some(at) {
+            // The next cycle is the last one, in which nothing happens; the run is not to be run beyond it.
+            search.hit_named(at, at.saturating_add(1));
+            self.present = engine;
+            return Ok(search.found.map_or(Found::Nothing(at), Found::Hit));
+        }
         engine.record(true);
         loop {
             let stop = self.snapshots.next_coarse_stop(engine.cycle());

@@ -172,7 +172,7 @@ fn every_hit_forward_is_found_backward_in_reverse_order() {
 /// dataflow in the array: output-stationary, weight-stationary.
 fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
     // Output-stationary products are rare in programs that may choose.
-    let dataflow = if seed % 2 == 0 { Dataflow::Both } else { Dataflow::Os };
+    let dataflow = if seed.is_multiple_of(2) { Dataflow::Both } else { Dataflow::Os };
     let config = GemminiConfig { dataflow, ..config.clone() }.validated().expect("valid");
     let program = program(&config, &mut Random::new(seed), 12);
     let mut session = Session::new(program.clone(), Options::default()).expect("it starts");
@@ -181,7 +181,7 @@ fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
     let mut array = MeshPe::new(&config);
     let mut rows = [0; 2];
     for cycle in 0..end {
-        if cycle % stride == 0 {
+        if cycle.is_multiple_of(stride) {
             session.goto(cycle).expect("it is there");
             let seen = session.array().expect("an array");
             let lanes = seen.valid.iter().flatten().zip(seen.weight_stationary.iter().flatten());
@@ -331,4 +331,23 @@ fn events_belong_to_commands_that_can_have_made_them() {
     }
     // Rows that the transpose unroller's own commands move belong to nobody.
     assert!(known > 5_000 && unknown * 10 < known, "{known} known, {unknown} unknown");
+}
+
+#[test]
+fn a_search_from_the_last_cycles_of_a_run_does_not_move_its_end() {
+    let config = GemminiConfig::small4().validated().expect("valid");
+    let program = program(&config, &mut Random::new(3), 2);
+    for text in ["matrix", "stall load_controller for 3", "cycle 99999999"] {
+        let mut session = Session::new(program.clone(), Options::default()).expect("it starts");
+        let end = session.goto_end().expect("it ends");
+        let condition = session.condition(text).expect("a condition");
+        for before in 0..4 {
+            session.goto(end - before).expect("it is there");
+            assert_eq!(session.run_until(&condition).expect("nobody interrupts"), Found::Nothing(end), "{text}");
+            assert_eq!((session.end(), session.ended()), (Some(end), true));
+        }
+        session.goto(end - 1).expect("it is there");
+        let last = session.condition(&format!("cycle {end}")).expect("a condition");
+        assert_eq!(session.run_until(&last).expect("nobody interrupts"), Found::Hit(end));
+    }
 }

@@ -437,7 +437,9 @@ fn advice(cause: Cause) -> Option<&'static str> {
         AccumulatorOperand => "copy the operand to the scratchpad first: this revision never answers such a read",
         NextCommand => "keep commands coming: a PRELOAD starts only with the command behind it",
         Hazard | Flush | Report => "put other products between a result and its use, or a change of configuration",
-        AfterLoad | AfterExecute | AfterStore => "use other rows, so that the commands do not depend on each other",
+        AfterLoad | AfterExecute | AfterStore => {
+            "let the command before it come earlier, or, if only the rows are the same and not the data, use other rows"
+        }
         ScaleUnit | NormalizerBusy => {
             "the way out of the accumulator is the bottleneck: store fewer rows, or overlap stores with products"
         }
@@ -460,6 +462,12 @@ fn sentence(view: &View, chain: &[Reason], until: Option<&Until>, advice: Option
     out.push('.');
     if let Some(Until { cycle, text }) = until {
         out.push_str(&format!(" From cycle {cycle} on {text}."));
+    }
+    if let Some((earlier, true)) = until
+        .zip(chain.first())
+        .and_then(|(until, first)| Some((until.cycle - first.since?, first.cause == Some(Cause::AfterLoad))))
+    {
+        out.push_str(&format!(" A load issued {earlier} cycles earlier would hide this."));
     }
     if let Some(advice) = advice {
         out.push_str(&format!(" To change it: {advice}."));

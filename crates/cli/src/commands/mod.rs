@@ -9,6 +9,7 @@ pub mod dis;
 pub mod energy;
 pub mod import;
 pub mod isa;
+pub mod lab;
 pub mod lower;
 pub mod man;
 pub mod map;

@@ -475,8 +475,8 @@ fence
         assert!(hit > 0 && !app.session.ended(), "{}", app.message);
         press(&mut app, "eC");
         assert_eq!(app.session.cycle(), hit);
-        press(&mut app, "bspad[9999]\n");
-        assert!(app.message.contains("rows 9999 are not in this memory"), "{}", app.message);
+        press(&mut app, "bspad[99999]\n");
+        assert!(app.message.contains("rows 99999 are not in this memory"), "{}", app.message);
     }
 
     #[test]
@@ -489,7 +489,7 @@ fence
     #[test]
     fn one_pane_on_a_small_screen() {
         let mut app = app();
-        press(&mut app, ":until stall load_controller or completed load\n3z");
+        press(&mut app, ":until spad[0] written\n3z");
         insta::assert_snapshot!(screen(&mut app, 80, 24));
         press(&mut app, ":why issue_stores\n");
         insta::assert_snapshot!(screen(&mut app, 80, 24));

@@ -1,0 +1,50 @@
+//! Time travel: the first step back to a random place of a long run, and further ones from there.
+//!
+//! `POLLUX_BENCH_PRODUCTS` sets how often the product of 256 x 256 x 256 is repeated: 150 (10^7 cycles) by default.
+
+use std::path::Path;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use pollux_asm::Program;
+use pollux_session::{Options, Session};
+use pollux_trace::GoldenCase;
+use pollux_trace::verify::config_of;
+
+/// A session at the end of a long run.
+fn session() -> Session {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/directed/loop_ws_256");
+    let case = GoldenCase::read(&folder).expect("a golden case");
+    let products = std::env::var("POLLUX_BENCH_PRODUCTS").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let mut program = Program::new(config_of(&case).expect("a named configuration"));
+    program.items = std::iter::repeat_n(&case.items, products).flatten().cloned().collect();
+    let mut session = Session::new(program, Options::default()).expect("it starts");
+    let end = session.goto_end().expect("it ends");
+    let (bytes, (coarse, _)) = session.snapshots();
+    println!("{end} cycles, {coarse} snapshots, {} MiB", bytes >> 20);
+    session
+}
+
+fn steps_back(c: &mut Criterion) {
+    let mut session = session();
+    let end = session.end().expect("it is there");
+    // A multiplicative generator (Park and Miller) picks the places.
+    let mut state = 1u64;
+    let mut place = move || {
+        state = state * 48_271 % 0x7fff_ffff;
+        state * end / 0x7fff_ffff
+    };
+    let mut group = c.benchmark_group("session");
+    group.sample_size(20);
+    group.bench_function("first step back to a random cycle", |b| {
+        b.iter_batched(&mut place, |cycle| session.goto(cycle).expect("it is there"), BatchSize::SmallInput);
+    });
+    session.goto(end / 2).expect("it is there");
+    group.bench_function("another step back", |b| b.iter(|| session.back(1).expect("it is there")));
+    session.goto(end / 2).expect("it is there");
+    group.bench_function("view", |b| b.iter(|| session.view().expect("a view")));
+    group.bench_function("array", |b| b.iter(|| session.array().expect("an array")));
+    group.finish();
+}
+
+criterion_group!(benches, steps_back);
+criterion_main!(benches);
