@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::html::{OUTCOMES, numbers};
 use crate::report::{StudyReport, Table};
+use crate::setting::Form;
 
 /// How many statements of each study have which verdict.
 pub fn summary(reports: &[StudyReport], link: impl Fn(&str) -> String) -> String {
@@ -67,6 +68,9 @@ pub fn table(table: &Table) -> String {
 pub fn conditions(report: &StudyReport) -> String {
     let conditions = &report.conditions;
     let mut out = format!("`{}`, seed {}.", report.command, report.seed);
+    if report.form == Form::Reduced {
+        out.push_str(" **The reduced form**: small shapes and few samples; the full form has not been stored yet.");
+    }
     let lists = [
         ("configurations (digest)", &conditions.configurations),
         ("memories", &conditions.memories),

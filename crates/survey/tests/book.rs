@@ -17,8 +17,11 @@ fn root() -> PathBuf {
 }
 
 fn reports() -> Vec<StudyReport> {
+    // The full form, or where it has not been stored the reduced one.
     let read = |study: Study| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("data/full/{}.json", study.name()));
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+        let [full, reduced] = ["full", "reduced"].map(|form| data.join(form).join(format!("{}.json", study.name())));
+        let path = if full.exists() { full } else { reduced };
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).expect("a report")
     };
