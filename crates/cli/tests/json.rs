@@ -68,6 +68,8 @@ fn every_command_prints_one_document_of_the_schema() {
         "energy export dosa40 --ert e.yaml --art a.yaml".to_owned(),
         "energy import e.yaml --node 40nm -o i.toml".to_owned(),
         "map matmul --m 16 --n 16 --k 16 --emission unroller --budget 1".to_owned(),
+        "sweep crates/sweep/tests/manifests/small.toml -o sweep --form jsonl".to_owned(),
+        "sweep merge sweep -o sweep.csv".to_owned(),
         "spike --extension=gemmini programs/riscv/copy.elf".to_owned(),
         "isa".to_owned(),
         "isa mvin".to_owned(),

@@ -16,4 +16,5 @@ pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod spike;
+pub mod sweep;
 pub mod verify;
