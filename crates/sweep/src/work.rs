@@ -105,6 +105,9 @@ pub fn read(source: &Source, folder: &Path, config: &Config) -> Result<Vec<Arc<W
     }
 }
 
+/// Reads one combination of the parameters of an operation.
+type Reader = fn(&Fields<'_>, &Path, &Config) -> Result<Subject, SweepError>;
+
 fn of_section(section: &Section, folder: &Path, config: &Config) -> Result<Vec<Work>, SweepError> {
     let name = section.text("name")?;
     let kinds = ["operation", "program", "list"].map(|kind| section.get(kind).map(|_| kind));
@@ -112,15 +115,14 @@ fn of_section(section: &Section, folder: &Path, config: &Config) -> Result<Vec<W
         return Err(section.error("", KINDS));
     };
     let operation = if kind == "operation" { section.text(kind)?.unwrap_or_default() } else { kind.to_owned() };
-    let (keys, subject): (&[&str], fn(&Fields<'_>, &Path, &Config) -> Result<Subject, SweepError>) =
-        match operation.as_str() {
-            "matmul" => (&MATMUL, |fields, _, _| matmul(fields)),
-            "conv" => (&CONV, |fields, _, _| conv(fields)),
-            "transformer" => (&TRANSFORMER, |fields, _, _| transformer(fields)),
-            "program" => (&["program"], program),
-            "list" => (&["list"], |fields, folder, _| list(fields, folder)),
-            other => return Err(section.error(kind, format!("`{other}` is no operation: {KINDS}"))),
-        };
+    let (keys, subject): (&[&str], Reader) = match operation.as_str() {
+        "matmul" => (&MATMUL, |fields, _, _| matmul(fields)),
+        "conv" => (&CONV, |fields, _, _| conv(fields)),
+        "transformer" => (&TRANSFORMER, |fields, _, _| transformer(fields)),
+        "program" => (&["program"], program),
+        "list" => (&["list"], |fields, folder, _| list(fields, folder)),
+        other => return Err(section.error(kind, format!("`{other}` is no operation: {KINDS}"))),
+    };
     let combinations = section.combinations(keys);
     section.finish()?;
     let work = |fields: Fields<'_>| {

@@ -336,7 +336,7 @@ fn another_reader_reads_the_parquet_file() {
         ),
         (
             "duckdb",
-            "import duckdb, sys; print(*duckdb.sql(f\"select count(*), sum(cycles), 'bool', 'string' from '{sys.argv[1]}'\").fetchone())",
+            "import duckdb, sys; print(*duckdb.sql(f\"select count(*), sum(cycles), 'bool', 'string' from '{sys.argv[1]}'\").fetchall()[0])",
         ),
     ];
     let cycles: i64 =
