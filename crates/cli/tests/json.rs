@@ -71,6 +71,8 @@ fn every_command_prints_one_document_of_the_schema() {
         "map matmul --m 16 --n 16 --k 16 --emission unroller --budget 1".to_owned(),
         "map layer --hidden 16 --heads 1 --ffn 16 --tokens 4 --candidates 1".to_owned(),
         "survey workload --reduced".to_owned(),
+        "sweep crates/sweep/tests/manifests/small.toml -o sweep --form jsonl".to_owned(),
+        "sweep merge sweep -o sweep.csv".to_owned(),
         "spike --extension=gemmini programs/riscv/copy.elf".to_owned(),
         "isa".to_owned(),
         "isa mvin".to_owned(),

@@ -199,7 +199,20 @@ pub fn time_cycles(
     setup: &CycleSetup,
     progress: &mut dyn FnMut(Position),
 ) -> Result<CycleRun, CompileError> {
-    let table = &mut ReplayTable::new();
+    time_cycles_with(compiled, memory, setup, &mut ReplayTable::new(), progress)
+}
+
+/// The same with the situations in `table`, which takes up those of this run.
+///
+/// # Errors
+/// As [`run_cycles`].
+pub fn time_cycles_with(
+    compiled: &Compiled,
+    memory: Memory,
+    setup: &CycleSetup,
+    table: &mut ReplayTable,
+    progress: &mut dyn FnMut(Position),
+) -> Result<CycleRun, CompileError> {
     let normalizes = Divisions::possible(&compiled.program.config, &compiled.program.items);
     if normalizes && setup.divisors == Divisors::Computed {
         return run_apart(compiled, memory, setup, table, progress);

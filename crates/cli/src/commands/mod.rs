@@ -19,4 +19,5 @@ pub mod report;
 pub mod run;
 pub mod spike;
 pub mod survey;
+pub mod sweep;
 pub mod verify;
