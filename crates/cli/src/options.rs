@@ -105,15 +105,22 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
     (
         &["input", "random_input"],
         &[OnnxFile, ResnetDirectory, NetworkFile, ResnetShape],
-        "it is the input of a convolutional network; a Transformer has --text",
+        "it is the input of a network; a Transformer has --text",
     ),
     (
         &["calibration_input", "range", "channels_per_scale"],
         &[OnnxFile, ResnetDirectory, ResnetShape],
-        "only a convolutional network in float32 is quantised with it",
+        "only a network in float32 is quantised with it",
     ),
     (&["image"], &[ResnetDirectory, ResnetShape], "only a ResNet's image can have several sizes"),
     (&["dimension"], &[OnnxFile], "only an ONNX file has dimensions with a name"),
+    (&["fix"], &[OnnxFile], "only an ONNX file has inputs that can be fixed"),
+    (&["requantise"], &[OnnxFile], "only an ONNX file brings number formats of its own"),
+    (
+        &["require_accelerator"],
+        &[OnnxFile, ResnetDirectory, NetworkFile, ResnetShape],
+        "what is left to the host is listed for networks only",
+    ),
     (
         &["prune_heads", "prune_ffn", "prune_blocks", "prune_weights", "keep_tokens"],
         &[TransformerDirectory, TransformerFile],
@@ -132,9 +139,9 @@ impl Subject {
         match self {
             TransformerDirectory => "is a Transformer's directory",
             TransformerFile => "is quantised already, a Transformer",
-            OnnxFile => "is a convolutional network in ONNX",
+            OnnxFile => "is a network in ONNX",
             ResnetDirectory => "is a ResNet's directory",
-            NetworkFile => "is quantised already, a convolutional network",
+            NetworkFile => "is quantised already, a network",
             TransformerShape => "is a Transformer's shape",
             ResnetShape => "is a ResNet's shape",
             List => "is a list of operations",
@@ -343,6 +350,9 @@ mod tests {
         ("channels-per-scale", Subjects),
         ("image", Subjects),
         ("dimension", Subjects),
+        ("fix", Subjects),
+        ("requantise", Subjects),
+        ("require-accelerator", Subjects),
     ];
     const LOWERING: Options = &[
         ("config", Always),
@@ -523,7 +533,7 @@ mod tests {
                 "memory" => "dram",
                 "range" | "method" => "mse",
                 "keep-tokens" => "0=0.5",
-                "dimension" => "a=1",
+                "dimension" | "fix" => "a=1",
                 "clock" => "1GHz",
                 "processor" => "rocket",
                 "width" => "DRAM=64",

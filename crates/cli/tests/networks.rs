@@ -94,24 +94,67 @@ fn what_a_network_cannot_have_is_explained() {
     let onnx = "crates/model/tests/onnx";
     let errors = [
         error(&format!("model run {onnx}/flat.onnx")),
-        error(&format!("model run {onnx}/block.onnx")),
+        error(&format!("model run {onnx}/block.onnx --config default16 --require-accelerator")),
         error(&format!("model run {onnx}/bad-operator.onnx")),
-        error(&format!("model run {ONNX} --config norm16")),
+        error(&format!("model run {onnx}/bad-asymmetric.onnx")),
+        error(&format!("model run {ONNX} --config norm16 --require-accelerator")),
+        error(&format!("model lower {onnx}/general.onnx --require-accelerator -o general.pbin")),
+        error(&format!("model run {onnx}/vision.onnx --fix token=1")),
+        error(&format!("model run {onnx}/vision.onnx --fix image=1 --fix image=2")),
         error(&format!("model run {ONNX} --prune-heads 1")),
         error("model run crates/model/tests/tiny-bert"),
     ];
     let lines: Vec<String> = errors.iter().map(|(code, message)| format!("{code} {}", message.trim_end())).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     3 error: crates/model/tests/onnx/flat.onnx: input `image`: axis 0 (`batch`) has no fixed size; give it one, for example --dimension batch=1
-    3 error: 4 nodes are not supported:
-      attention (1 node: `/MatMul_1`): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
-      gelu (1 node: `/Mul_1`): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
-      layer_norm (2 nodes: `/n/Add_1`, `output`): only convolutional networks are quantised as graphs; run a Transformer from its model directory (config.json, model.safetensors)
+    3 error: left to the host, where only the accelerator is wanted: node `/MatMul_1.scores_softmax` (nonlinear): this build, or the plan, leaves normalizations to the host
     3 error: crates/model/tests/onnx/bad-operator.onnx: node `recurrent` (LSTM): this operator; the importer's documentation lists what is translated; split the model before this node
-    3 error: operation `/pool/MaxPool`: this build has no pooling: it needs has_max_pool
-    2 error: crates/model/tests/onnx/convolutions.onnx is a convolutional network in ONNX: --prune-heads has no effect on it, pruning is for Transformers with weights of their own: leave it out
+    3 error: crates/model/tests/onnx/bad-asymmetric.onnx: node `q` (QuantizeLinear): uint8 with a zero point of 128.0; the accelerator has int8 without zero points: quantise activations symmetrically to int8, or measure their ranges anew (--requantise)
+    3 error: left to the host, where only the accelerator is wanted: node `/pool/MaxPool` (max_pool): this build has no pooling: it needs has_max_pool
+    3 error: 16 nodes are left to the host, where only the accelerator is wanted:
+      binary (2 nodes: `se`, `centred`): the accelerator has no such operation
+      elementwise (3 nodes: `silu`, `gate`, `leaky`): the accelerator has no such operation
+      local_response_norm (1 node: `lrn`): the accelerator has no such operation
+      reduce (1 node: `spatial`): the accelerator has no such operation
+      softmax (1 node: `y`): the accelerator has no such operation
+      take (7 nodes: `near`, `near.1`, `up.cut`, `up.cut.1` and 3 more): it only moves elements
+      transpose (1 node: `up.pixels`): it only moves elements
+    3 error: crates/model/tests/onnx/vision.onnx: the network has no input `token`; it has `image`
+    2 error: --fix gives `image` twice: give it once
+    2 error: crates/model/tests/onnx/convolutions.onnx is a network in ONNX: --prune-heads has no effect on it, pruning is for Transformers with weights of their own: leave it out
     2 error: a Transformer needs a text: give --text
     ");
+}
+
+#[test]
+fn networks_beyond_convolutions_run_with_the_hosts_part_marked() {
+    let workspace = Workspace::new();
+    let onnx = "crates/model/tests/onnx";
+    for (name, options) in [
+        ("general", ""),
+        ("row", ""),
+        ("vision", ""),
+        ("block", ""),
+        ("qlinear", ""),
+        ("bad-asymmetric", "--requantise"),
+    ] {
+        let run = workspace.pollux(&format!("model run {onnx}/{name}.onnx {options} --json"));
+        assert_eq!(run.code, 0, "{name}: {}{}", run.stdout, run.stderr);
+        let report = run.json();
+        assert_eq!(report["match"], true, "{name}");
+        assert!(report["cosine"].as_f64().is_some_and(|cosine| cosine > 0.97), "{name}: {}", report["cosine"]);
+        let hosts = report["layers"].as_array().expect("layers").iter().filter(|layer| layer["host"] == true).count();
+        assert_eq!(report["host_share"].as_f64().is_some_and(|share| share > 0.0), hosts > 0, "{name}");
+    }
+    let run = workspace.pollux(&format!("model run {onnx}/general.onnx --functional"));
+    assert!(run.stdout.contains("silu") && run.stdout.contains("elementwise (host)"), "{}", run.stdout);
+    // The host's constants and formats are in the file, too.
+    let run = workspace.pollux(&format!("model quantize {onnx}/vision.onnx -o vision.safetensors"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let outputs =
+        |model: &str| workspace.pollux(&format!("model run {model} --functional --json")).json()["outputs"].clone();
+    let (file, direct) = (outputs("vision.safetensors"), outputs(&format!("{onnx}/vision.onnx")));
+    assert_eq!(file[0]["values"], direct[0]["values"]);
 }
 
 #[test]

@@ -2,10 +2,20 @@
 
 use pollux_functional::ExecError;
 use pollux_kernels::KernelError;
+use pollux_model::graph::{RefusedNode, refused_text};
 use pollux_model::{GraphError, ModelError};
 use pollux_sim::simulation::RunError;
 use pollux_sim::violation::Violated;
 use thiserror::Error;
+
+/// Operations of the host: one as a sentence, several as a list.
+fn host_text(nodes: &[RefusedNode]) -> String {
+    const LEFT: &str = "left to the host, where only the accelerator is wanted";
+    match nodes {
+        [_] => format!("{LEFT}: {}", refused_text(nodes)),
+        _ => refused_text(nodes).replacen("not supported", LEFT, 1),
+    }
+}
 
 /// An error of this crate.
 #[derive(Debug, Error)]
@@ -45,6 +55,12 @@ pub enum CompileError {
         operator: &'static str,
         /// What is not supported, and what would help.
         what: String,
+    },
+    /// Operations that are left to the host, where only the accelerator is wanted.
+    #[error("{}", host_text(nodes))]
+    Host {
+        /// The operations, with the reasons.
+        nodes: Vec<RefusedNode>,
     },
     /// A plan file is damaged.
     #[error("the plan cannot be read: {0}")]

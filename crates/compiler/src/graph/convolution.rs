@@ -1,7 +1,9 @@
 //! Which kernel does a convolution: a product over pixels, the depthwise unroller, or a dense convolution for each group
-//! of channels. Kernels that are not square get zeros; paddings that the kernels do not have are copied in before.
+//! of channels. Kernels that are not square get zeros; paddings that the kernels do not have are copied in before. Of strides that
+//! differ the kernel takes their common one, and the pixels that are wanted are copied out of the result.
 
-use pollux_kernels::{Conv, ConvSchedule, ConvShape, Emission, Pool, View};
+use pollux_asm::program::ElementType;
+use pollux_kernels::{Activation, Conv, ConvSchedule, ConvShape, Emission, Norm, Pool, View};
 use pollux_model::graph::operator::{Conv2d, ConvKind, Window};
 use pollux_model::graph::{IntegerOperation, Step, Weights};
 use pollux_model::matrix::Matrix;
@@ -107,6 +109,9 @@ impl Network<'_> {
             self.lowering.begin(&step.name, OperationClass::Matmul);
             return self.product(&step.name, weights, input, out);
         }
+        if conv.window.stride[0] != conv.window.stride[1] {
+            return self.strided(step, conv, weights, out);
+        }
         let square = SquareWindow::around(&conv.window).map_err(|what| not_lowerable(step, what))?;
         let shape = match self.plain_shape(step, conv) {
             Some(shape) => ConvShape { pool: pooled.map(|pooled| pooled.pool), ..shape },
@@ -126,12 +131,62 @@ impl Network<'_> {
                 }
             }
         };
-        let weights = Weights { values: squared(&weights.values, conv.window.kernel, square.size), ..weights.clone() };
-        self.lowering.begin(&step.name, OperationClass::Matmul);
-        if self.depthwise(conv, channels, &weights, &square) {
-            return self.depthwise_convolution(step, shape, &weights, input, out);
+        self.convolved(&step.name, conv, weights, shape, square, input, out)
+    }
+
+    /// A convolution whose strides differ: with the largest common one, and a copy of every so many rows and columns.
+    fn strided(&mut self, step: &Step, conv: &Conv2d, weights: &Weights, out: View) -> Result<(), CompileError> {
+        let square = SquareWindow::around(&common(&conv.window)).map_err(|what| not_lowerable(step, what))?;
+        let [row_step, col_step] = conv.window.stride.map(|stride| stride / square.stride);
+        let [batch, rows, cols, outputs] = self.image(step.output);
+        let channels = self.image(step.inputs[0])[3];
+        let inner = [(rows - 1) * row_step + 1, (cols - 1) * col_step + 1];
+        let extent = inner.map(|outputs| square.extent(outputs));
+        let input = self.padded(step, [conv.window.padding[0], conv.window.padding[1]], extent)?;
+        let image = [extent[0], extent[1], channels / conv.groups];
+        let shape = ConvShape {
+            stride: square.stride,
+            kernel_dilation: square.dilation,
+            ..ConvShape::new(batch, image, outputs / conv.groups, square.size)
+        };
+        let name = format!("{}.dense", step.name);
+        let dense = self.lowering.builder.buffer(&name, batch * inner[0] * inner[1], outputs, ElementType::I8)?;
+        self.convolved(&name, conv, weights, shape, square, input, dense)?;
+        self.lowering.begin(&step.name, OperationClass::DataMovement);
+        for (image, row) in (0..batch).flat_map(|image| (0..rows).map(move |row| (image, row))) {
+            let first = (image * inner[0] + row * row_step) * inner[1];
+            let (address, stride) = (dense.at(first, 0), dense.stride * col_step);
+            let to = (image * rows + row) * cols;
+            let copy = Norm {
+                input: View { address, rows: cols, stride, ..dense },
+                out: out.rows(to..to + cols)?,
+                scale: 1.0,
+                activation: Activation::None,
+            };
+            copy.lower(&mut self.lowering.builder)?;
         }
-        let (weight_view, bias) = self.place(&step.name, &weights)?;
+        Ok(())
+    }
+
+    /// The kernel of a convolution as the operation `NAME`; its weights are the step's.
+    #[expect(clippy::too_many_arguments, reason = "all of a convolution's operands")]
+    fn convolved(
+        &mut self,
+        name: &str,
+        conv: &Conv2d,
+        weights: &Weights,
+        shape: ConvShape,
+        square: SquareWindow,
+        input: View,
+        out: View,
+    ) -> Result<(), CompileError> {
+        let channels = input.cols;
+        let weights = Weights { values: squared(&weights.values, conv.window.kernel, square.size), ..weights.clone() };
+        self.lowering.begin(name, OperationClass::Matmul);
+        if self.depthwise(conv, channels, &weights, &square) {
+            return self.depthwise_convolution(name, shape, &weights, input, out);
+        }
+        let (weight_view, bias) = self.place(name, &weights)?;
         let placed = Placed { shape, input, weights: &weights, weight_view, bias, out };
         (0..conv.groups).try_for_each(|group| self.group(&placed, group))
     }
@@ -146,7 +201,7 @@ impl Network<'_> {
 
     fn depthwise_convolution(
         &mut self,
-        step: &Step,
+        name: &str,
         shape: ConvShape,
         weights: &Weights,
         input: View,
@@ -156,7 +211,7 @@ impl Network<'_> {
         let shape = ConvShape { depthwise: true, in_channels: channels, out_channels: channels, ..shape };
         // One channel after the other, each with its kernel.
         let turned = Weights { values: weights.values.transposed(), ..weights.clone() };
-        let (view, bias) = self.place(&step.name, &turned)?;
+        let (view, bias) = self.place(name, &turned)?;
         let scale = weights.groups[0].scale;
         self.emit(Conv { shape, input, weights: view, bias: Some(bias), output, scale, relu: weights.relu })
     }
@@ -197,6 +252,15 @@ impl Network<'_> {
         self.lowering.note_convolution(&conv, schedule);
         Ok(())
     }
+}
+
+/// The window with the largest stride that both axes have.
+pub(super) fn common(window: &Window) -> Window {
+    let [mut a, mut b] = window.stride;
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    Window { stride: [a; 2], ..*window }
 }
 
 /// The weights of a square kernel: zeros behind the last row or column.

@@ -6,25 +6,32 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `placement` | what a build cannot do, and so is left to the host |
 //! | `convolution` | which kernel does a convolution |
+//! | `transformer` | attention, GELU, LayerNorm |
 //! | `pooling` | max and average pooling |
 //! | [`pipeline`] | from a float32 network and an input to a result with its accuracy and cycles |
 
 mod convolution;
 pub mod pipeline;
+mod placement;
 mod pooling;
+mod transformer;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
 use pollux_kernels::{Activation, Bias, GlobalAverage, KernelError, Matmul, Norm, ResidualAdd, View};
 use pollux_memory::Memory;
-use pollux_model::graph::{EdgeId, IntegerGraph, IntegerOperation, Step, Tensors, Weights};
+use pollux_model::graph::{
+    EdgeId, IntegerGraph, IntegerOperation, OperatorClass, RefusedNode, Step, Tensors, Values, Weights,
+};
 
 use crate::error::CompileError;
-use crate::host::HostStep;
+use crate::host::{HostStep, read_values};
 use crate::lowering::Lowering;
 use crate::operation::{Compiled, OperationClass};
 use crate::plan::Plan;
@@ -38,9 +45,19 @@ pub struct CompiledGraph {
     pub tensors: BTreeMap<EdgeId, View>,
     /// The operations that make each of them; none make a view.
     pub operations: BTreeMap<EdgeId, Range<usize>>,
+    /// The operations that are left to the host, with the reason.
+    pub host: Vec<RefusedNode>,
 }
 
 impl CompiledGraph {
+    /// Refuses a network that is not the accelerator's alone.
+    ///
+    /// # Errors
+    /// All operations of the host, with the reasons.
+    pub fn require_accelerator(&self) -> Result<(), CompileError> {
+        if self.host.is_empty() { Ok(()) } else { Err(CompileError::Host { nodes: self.host.clone() }) }
+    }
+
     /// Makes the integer reference's tensors the expected contents of their buffers; returns how many there are.
     ///
     /// # Errors
@@ -53,19 +70,20 @@ impl CompiledGraph {
             // Views of other tensors share their buffers.
             let buffer = buffers.find(|buffer| buffer.address == view.address && buffer.data.is_none());
             let Some(buffer) = buffer.filter(|buffer| buffer.expected.is_none()) else { continue };
-            if buffer.len() != values.len() as u64 {
-                let (what, found, expected) = (buffer.name.clone(), values.len(), buffer.len() as usize);
+            let contents = values.to_bytes();
+            if buffer.len() != contents.len() as u64 {
+                let (what, found, expected) = (buffer.name.clone(), contents.len(), buffer.len() as usize);
                 return Err(KernelError::Length { what, found, expected }.into());
             }
-            buffer.expected = Some(values.iter().map(|&x| x as u8).collect());
+            buffer.expected = Some(contents);
             expected += 1;
         }
         Ok(expected)
     }
 
     /// A tensor's values after a run; nothing if it has no memory.
-    pub fn read(&self, memory: &Memory, edge: EdgeId) -> Option<Vec<i8>> {
-        self.tensors.get(&edge).map(|view| crate::execute::read_matrix(memory, view).data)
+    pub fn read(&self, memory: &Memory, edge: EdgeId) -> Option<Values> {
+        self.tensors.get(&edge).map(|view| read_values(memory, view))
     }
 }
 
@@ -80,11 +98,19 @@ pub fn compile(
     inputs: &Tensors,
 ) -> Result<CompiledGraph, CompileError> {
     let lowering = Lowering::new(config, plan.clone())?;
-    let mut network = Network { lowering, graph, tensors: BTreeMap::new(), operations: BTreeMap::new() };
+    let (tensors, operations, host) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut network = Network { lowering, graph, tensors, operations, host };
     for edge in graph.graph.inputs() {
         let (rows, cols) = network.extent(edge);
-        let data = inputs.get(&edge).map_or(&[][..], Vec::as_slice);
-        let view = network.lowering.builder.buffer_i8(&graph.graph.edge(edge).name, rows, cols, data)?;
+        let (name, builder) = (&graph.graph.edge(edge).name, &mut network.lowering.builder);
+        let view = match inputs.get(&edge) {
+            Some(Values::Float(data)) => {
+                // float32 as its bits.
+                let bits: Vec<i32> = data.iter().map(|x| x.to_bits() as i32).collect();
+                builder.buffer_i32(name, rows, cols, &bits)?
+            }
+            values => builder.buffer_i8(name, rows, cols, values.map_or(&[][..], Values::int8))?,
+        };
         network.tensors.insert(edge, view);
     }
     let mut steps = graph.steps.iter();
@@ -100,8 +126,16 @@ pub fn compile(
         let operations = first..network.begun();
         network.operations.insert(output, operations);
     }
-    let Network { lowering, tensors, operations, .. } = network;
-    Ok(CompiledGraph { compiled: lowering.finish()?, tensors, operations })
+    let Network { lowering, tensors, operations, mut host, .. } = network;
+    let compiled = lowering.finish()?;
+    let known: Vec<String> = host.iter().map(|node| node.node.clone()).collect();
+    let more = compiled.operations.iter().filter(|o| o.host.is_some() && !known.contains(&o.name));
+    host.extend(more.map(|operation| RefusedNode {
+        node: operation.name.clone(),
+        operator: operation.class.name().to_owned(),
+        reason: "this build, or the plan, leaves normalizations to the host".into(),
+    }));
+    Ok(CompiledGraph { compiled, tensors, operations, host })
 }
 
 /// Max pooling in the stores of a convolution.
@@ -115,6 +149,7 @@ struct Network<'a> {
     graph: &'a IntegerGraph,
     tensors: BTreeMap<EdgeId, View>,
     operations: BTreeMap<EdgeId, Range<usize>>,
+    host: Vec<RefusedNode>,
 }
 
 impl Network<'_> {
@@ -138,7 +173,9 @@ impl Network<'_> {
     /// Memory for a result.
     fn result(&mut self, edge: EdgeId) -> Result<View, CompileError> {
         let (rows, cols) = self.extent(edge);
-        let view = self.lowering.builder.buffer(&self.graph.graph.edge(edge).name, rows, cols, ElementType::I8)?;
+        // float32 lies in memory as its bits.
+        let element = if self.graph.is_int8(edge) { ElementType::I8 } else { ElementType::I32 };
+        let view = self.lowering.builder.buffer(&self.graph.graph.edge(edge).name, rows, cols, element)?;
         self.tensors.insert(edge, view);
         Ok(view)
     }
@@ -151,6 +188,14 @@ impl Network<'_> {
             return Ok(());
         }
         let out = self.result(pooled.map_or(step.output, |pooled| pooled.output))?;
+        if let Some(reason) = self.host_reason(step) {
+            let (node, operator) = (step.name.clone(), step.operation.name().to_owned());
+            self.host.push(RefusedNode { node, operator, reason });
+            let inputs = step.inputs.iter().map(|edge| self.tensors[edge]).collect();
+            let task = HostStep::Task { task: Arc::new(self.graph.task(step)), inputs, out };
+            self.lowering.host(&step.name, class(step), task);
+            return Ok(());
+        }
         match &step.operation {
             IntegerOperation::MatMul(weights) => {
                 self.lowering.begin(&step.name, OperationClass::Matmul);
@@ -166,10 +211,6 @@ impl Network<'_> {
                 Ok(average.lower_scaled(&mut self.lowering.builder, *scale)?)
             }
             IntegerOperation::Add { scales: [a_scale, b_scale], scale, relu } => {
-                let scaled = *a_scale != 1.0 || *b_scale != 1.0;
-                if scaled && self.lowering.config().mvin_scale_args.is_none() {
-                    return Err(not_lowerable(step, "operands in different units need mvin_scale_args".into()));
-                }
                 let b = self.tensors[&step.inputs[1]];
                 self.lowering.begin(&step.name, OperationClass::DataMovement);
                 let add = ResidualAdd {
@@ -194,13 +235,28 @@ impl Network<'_> {
                 Ok(relu.lower(&mut self.lowering.builder)?)
             }
             IntegerOperation::Concat { axis, scales } => self.concat(step, *axis, scales, out),
-            IntegerOperation::Softmax { scale } => {
-                let softmax = HostStep::RowSoftmax { input, out, scale: *scale };
-                self.lowering.host(&step.name, OperationClass::Nonlinear, softmax);
-                Ok(())
+            IntegerOperation::Attention { .. } | IntegerOperation::Gelu { .. } | IntegerOperation::LayerNorm { .. } => {
+                self.transformer(step, out)
             }
-            IntegerOperation::Reshape => Ok(()),
+            IntegerOperation::Product { transpose_b, scale } => self.batches(step, *transpose_b, *scale, out),
+            IntegerOperation::Reshape | IntegerOperation::Host { .. } => Ok(()),
         }
+    }
+
+    /// A product of two activations: one of matrices after the other.
+    fn batches(&mut self, step: &Step, transpose_b: bool, scale: f32, out: View) -> Result<(), CompileError> {
+        self.lowering.begin(&step.name, OperationClass::Matmul);
+        let [a, b] = [0, 1].map(|index| self.tensors[&step.inputs[index]]);
+        let shape = |index: usize| &self.graph.graph.edge(step.inputs[index]).shape;
+        let rows = |index: usize| shape(index)[shape(index).len() - 2];
+        let (each, b_rows, shared) = (rows(0), rows(1), shape(1).len() == 2);
+        for (batch, first) in (0..out.rows).step_by(each.max(1)).enumerate() {
+            let b_first = if shared { 0 } else { batch * b_rows };
+            let (a, b) = (a.rows(first..first + each)?, b.rows(b_first..b_first + b_rows)?);
+            let product = Matmul::new(a, b, out.rows(first..first + each)?);
+            self.lowering.matmul(&Matmul { b_transpose: transpose_b, scale, ..product })?;
+        }
+        Ok(())
     }
 
     /// Copies each operand to its place, scaled: columns of the result if the axis is the last one, else blocks of rows.
@@ -278,6 +334,21 @@ impl Network<'_> {
             copy.lower(builder)?;
         }
         Ok(out)
+    }
+}
+
+/// Class of a step of the host.
+fn class(step: &Step) -> OperationClass {
+    match &step.operation {
+        IntegerOperation::Host { operator, .. } => match operator.class() {
+            OperatorClass::Matmul => OperationClass::Matmul,
+            OperatorClass::Nonlinear => OperationClass::Nonlinear,
+            OperatorClass::DataMovement => OperationClass::DataMovement,
+        },
+        IntegerOperation::MatMul(_) | IntegerOperation::Conv2d { .. } | IntegerOperation::Product { .. } => {
+            OperationClass::Matmul
+        }
+        _ => OperationClass::DataMovement,
     }
 }
 

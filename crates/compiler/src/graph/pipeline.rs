@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use pollux_isa::GemminiConfig;
 use pollux_model::GraphModel;
-use pollux_model::graph::{Array, EdgeId, Graph, GraphOptions, IntegerGraph, Step, Tensors, evaluate};
+use pollux_model::graph::{
+    Array, EdgeId, Graph, GraphOptions, IntegerGraph, Operator, Source, Step, Tensors, evaluate,
+};
 use pollux_model::quality::Quality;
 use pollux_model::report::StepQuality;
 use serde::Serialize;
@@ -28,13 +30,39 @@ pub struct GraphPair {
 /// A network's inputs by name.
 pub type Inputs = BTreeMap<String, Array>;
 
-/// Pseudo-random inputs in [-1, 1) for every input of a network.
+/// Pseudo-random inputs for every input of a network: whole numbers below the rows of the table that they are looked up in, or
+/// numbers in [-1, 1).
 pub fn random_inputs(graph: &Graph, seed: u64) -> Inputs {
     let mut random = Random::new(seed);
-    let mut value = || (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-    let edges = graph.inputs().map(|edge| graph.edge(edge));
-    let mut array = |shape: &[usize]| Array::new(shape, (0..shape.iter().product()).map(|_| value()).collect());
-    edges.map(|edge| (edge.name.clone(), array(&edge.shape))).collect()
+    let rows = looked_up(graph);
+    let mut array = |id: EdgeId| {
+        let value = || match rows.get(&id) {
+            Some(&rows) => (random.bits() % rows as u64) as f32,
+            None => (random.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0,
+        };
+        let edge = graph.edge(id);
+        (edge.name.clone(), Array::new(&edge.shape, std::iter::repeat_with(value).take(edge.elements()).collect()))
+    };
+    graph.inputs().map(&mut array).collect()
+}
+
+/// Inputs that are indices, and the rows of their tables.
+fn looked_up(graph: &Graph) -> BTreeMap<EdgeId, usize> {
+    let mut rows = BTreeMap::new();
+    for node in &graph.nodes {
+        let (indices, rows_here) = match node.operator {
+            Operator::Embedding { .. } => (node.inputs[0], graph.edge(node.inputs[1]).shape[0]),
+            Operator::Gather { axis } => (node.inputs[1], graph.edge(node.inputs[0]).shape[axis]),
+            _ => continue,
+        };
+        let mut edge = indices;
+        while let Source::Node(id) = graph.edge(edge).source {
+            edge = graph.node(id).inputs[0];
+        }
+        let least = rows.entry(edge).or_insert(rows_here);
+        *least = rows_here.min(*least);
+    }
+    rows
 }
 
 fn borrowed(inputs: &Inputs) -> BTreeMap<&str, Array> {
@@ -98,7 +126,21 @@ impl GraphPair {
         setup: Option<&CycleSetup>,
         progress: &mut dyn FnMut(Position),
     ) -> Result<GraphRun, CompileError> {
-        let LoweredGraph { graph, tensors, .. } = self.lower(inputs, config, plan)?;
+        self.run_lowered(self.lower(inputs, config, plan)?, inputs, setup, progress)
+    }
+
+    /// Runs what is lowered for an input; with a setup cycle by cycle.
+    ///
+    /// # Errors
+    /// Those of the run.
+    pub fn run_lowered(
+        &self,
+        lowered: LoweredGraph,
+        inputs: &Inputs,
+        setup: Option<&CycleSetup>,
+        progress: &mut dyn FnMut(Position),
+    ) -> Result<GraphRun, CompileError> {
+        let LoweredGraph { graph, tensors, .. } = lowered;
         let (memory, report) = run_reported(&self.quantised.graph.name, &graph.compiled, setup, progress)?;
         let (mismatches, _) = mismatches(&graph.compiled.program, &memory);
         let float = self.evaluate(inputs)?;
@@ -122,6 +164,7 @@ impl GraphPair {
             Some(LayerRun {
                 name: if *last == step.name { last.clone() } else { format!("{last} + {}", step.name) },
                 operation: step.operation.name(),
+                host: graph.compiled.operations[operations.end - 1].host.is_some(),
                 cycles: figures.map(|figures| figures.iter().map(|o| o.figures.cycles).sum()),
                 quality: qualities.iter().find(|quality| quality.name == step.name).map(|quality| quality.quality),
             })
@@ -161,6 +204,12 @@ impl GraphRun {
     pub fn cosine(&self) -> Option<f64> {
         self.outputs.first().and_then(|output| output.cosine)
     }
+
+    /// Share of the cycles in which the host works, 0 to 1, if they were simulated.
+    pub fn host_share(&self) -> Option<f64> {
+        let total = &self.report.as_ref()?.total;
+        Some(total.host_cycles as f64 / total.cycles.max(1) as f64)
+    }
 }
 
 /// One result.
@@ -183,6 +232,8 @@ pub struct LayerRun {
     pub name: String,
     /// What it does.
     pub operation: &'static str,
+    /// Whether the host does it.
+    pub host: bool,
     /// Cycles of all commands that make it, if they were simulated.
     pub cycles: Option<u64>,
     /// Its result against float32, errors of the operations before it included.

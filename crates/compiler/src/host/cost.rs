@@ -1,6 +1,7 @@
 //! How long the host takes: instructions of plain loops, each with a fixed cost.
 
 use pollux_kernels::Activation;
+use pollux_model::graph::{Format, HostOperand, IntegerOperation, Operator, Task};
 use serde::{Deserialize, Serialize};
 
 use super::step::HostStep;
@@ -136,20 +137,7 @@ impl HostStep {
                     bytes: n * (4 + 4 + 1),
                 }
             }
-            Self::RowSoftmax { input, .. } => {
-                let (rows, n) = (input.rows as u64, (input.rows * input.cols) as u64);
-                HostWork {
-                    // Maximum: compare; difference; exponent's insertion.
-                    integer: n * 3,
-                    // Two conversions, the scale, the sum, the factor; the exponential's reduction (3) and polynomial (5).
-                    float: n * (2 + 3 + 8),
-                    float_divide: rows,
-                    // The maximum and the exponential each load; the exponential is stored and loaded; the result.
-                    memory: n * 5,
-                    bytes: n * 2,
-                    ..HostWork::default()
-                }
-            }
+            Self::Task { task, .. } => task_work(task),
             Self::DiagonalSum { sum, out, .. } => {
                 let (rows, n) = (out.rows as u64, (out.rows * out.cols) as u64);
                 let terms = sum.terms.len() as u64;
@@ -208,6 +196,164 @@ impl HostStep {
             }
         }
     }
+}
+
+impl HostWork {
+    /// The same for each of `n` elements.
+    fn times(self, n: u64) -> Self {
+        let Self { integer, multiply, divide, float, float_divide, memory, bytes } = self;
+        Self {
+            integer: integer * n,
+            multiply: multiply * n,
+            divide: divide * n,
+            float: float * n,
+            float_divide: float_divide * n,
+            memory: memory * n,
+            bytes: bytes * n,
+        }
+    }
+}
+
+impl std::ops::Add for HostWork {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            integer: self.integer + other.integer,
+            multiply: self.multiply + other.multiply,
+            divide: self.divide + other.divide,
+            float: self.float + other.float,
+            float_divide: self.float_divide + other.float_divide,
+            memory: self.memory + other.memory,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+fn elements(shape: &[usize]) -> u64 {
+    shape.iter().product::<usize>() as u64
+}
+
+/// Reading an operand once, and its conversion to float32.
+fn read(format: &Format) -> HostWork {
+    let each = match format.scale {
+        // Conversion and product.
+        Some(_) => HostWork { float: 2, memory: 1, bytes: 1, ..HostWork::default() },
+        None => HostWork { memory: 1, bytes: 4, ..HostWork::default() },
+    };
+    each.times(elements(&format.shape))
+}
+
+/// Writing a result once, and its conversion from float32.
+fn write(format: &Format) -> HostWork {
+    let each = match format.scale {
+        // Product and conversion, clamped at both ends.
+        Some(_) => HostWork { float: 2, integer: 2, memory: 1, bytes: 1, ..HostWork::default() },
+        None => HostWork { memory: 1, bytes: 4, ..HostWork::default() },
+    };
+    each.times(elements(&format.shape))
+}
+
+/// float32 additions, multiplications and divisions of a function that takes an exponential or a root: its reduction (3), a
+/// polynomial (5), and a division.
+const HARD: HostWork = HostWork { integer: 1, multiply: 0, divide: 0, float: 8, float_divide: 1, memory: 0, bytes: 0 };
+
+/// A step of a network on the host.
+fn task_work(task: &Task) -> HostWork {
+    let (first, out) = (&task.inputs[0], &task.output);
+    let n = elements(&out.shape);
+    let float = |float: u64| HostWork { float, ..HostWork::default() };
+    let reading = || task.inputs.iter().map(read).fold(HostWork::default(), |a, b| a + b);
+    let IntegerOperation::Host { operator, operands, .. } = &task.operation else {
+        return integer_work(task);
+    };
+    let constants: u64 = operands
+        .iter()
+        .map(|operand| match operand {
+            HostOperand::Constant { shape, .. } => elements(shape),
+            HostOperand::Tensor => 0,
+        })
+        .sum();
+    let constant = HostWork { memory: 1, bytes: 4, ..HostWork::default() };
+    let own = match operator {
+        // Bytes or words that are copied, and their addresses.
+        Operator::Transpose { .. } | Operator::Take { .. } | Operator::Pad { .. } if first.scale == out.scale => {
+            let size = if out.scale.is_some() { 1 } else { 4 };
+            return HostWork { integer: 1, memory: 2, bytes: 2 * size, ..HostWork::default() }.times(n);
+        }
+        Operator::Elementwise { .. } if first.scale.is_some() => {
+            // A table of 256 results; its computation is left out.
+            let size = if out.scale.is_some() { 1 } else { 4 };
+            return HostWork { memory: 3, bytes: 1 + size, ..HostWork::default() }.times(n);
+        }
+        Operator::Elementwise { expression } => {
+            let [hard, simple] = expression.costs();
+            (HARD.times(hard) + float(simple)).times(n)
+        }
+        Operator::Gelu { .. } => (HARD + float(4)).times(n),
+        // One row of each table.
+        Operator::Embedding { position, segment, .. } => {
+            let tables = 1 + u64::from(*position) + u64::from(*segment);
+            return HostWork { float: tables - 1, memory: tables, bytes: 4 * tables, ..HostWork::default() }.times(n)
+                + write(out);
+        }
+        Operator::Gather { .. } => {
+            return HostWork { memory: 1, bytes: 4, ..HostWork::default() }.times(n) + write(out);
+        }
+        // Maximum, difference, exponential, sum, factor.
+        Operator::Softmax => (HARD + float(4)).times(n),
+        // Mean; difference and square; difference, factor, gamma and beta.
+        Operator::LayerNorm { .. } => float(7).times(n),
+        Operator::MatMul { .. } | Operator::Attention { .. } | Operator::Conv2d(_) => products(task, operator),
+        Operator::Reduce { .. } | Operator::Pooling { .. } => float(1).times(elements(&first.shape)),
+        Operator::Resample { taps, .. } => float(2 * taps.iter().map(Vec::len).max().unwrap_or(1) as u64).times(n),
+        Operator::LocalResponseNorm { size, .. } => (HARD + float(2 * *size as u64 + 2)).times(n),
+        Operator::MaxPool(window) | Operator::AveragePool { window, .. } => {
+            float((window.kernel[0] * window.kernel[1]) as u64).times(n)
+        }
+        _ => float(1).times(n),
+    };
+    reading() + constant.times(constants) + own + write(out)
+}
+
+/// float32 products: a multiplication and an addition each, and their operands' loads.
+fn products(task: &Task, operator: &Operator) -> HostWork {
+    let mut tensors = task.inputs.iter().map(|format| &format.shape[..]);
+    let IntegerOperation::Host { operands, .. } = &task.operation else { return HostWork::default() };
+    let shapes: Vec<&[usize]> = operands
+        .iter()
+        .filter_map(|operand| match operand {
+            HostOperand::Tensor => tensors.next(),
+            HostOperand::Constant { shape, .. } => Some(&shape[..]),
+        })
+        .collect();
+    let macs = operator.work(&shapes, &task.output.shape, 0).macs;
+    HostWork { float: 2, memory: 2, ..HostWork::default() }.times(macs)
+}
+
+/// The accelerator's integers on the host.
+fn integer_work(task: &Task) -> HostWork {
+    let n = elements(&task.output.shape);
+    let read: u64 = task.inputs.iter().map(|format| elements(&format.shape)).sum();
+    let moved = HostWork { memory: 1, bytes: 1, ..HostWork::default() }.times(read + n);
+    // Conversion, factor, conversion, and the clamp.
+    let read_out = HostWork { integer: 2, float: 3, ..HostWork::default() }.times(n);
+    let own = match &task.operation {
+        IntegerOperation::MatMul(weights) | IntegerOperation::Conv2d { weights, .. } => {
+            let macs = n * weights.values.rows as u64;
+            HostWork { integer: 1, multiply: 1, memory: 2, ..HostWork::default() }.times(macs)
+        }
+        IntegerOperation::Product { .. } => {
+            let terms = task.inputs[0].shape.last().copied().unwrap_or(1) as u64;
+            HostWork { integer: 1, multiply: 1, memory: 2, ..HostWork::default() }.times(n * terms)
+        }
+        IntegerOperation::MaxPool(window) | IntegerOperation::AveragePool { window, .. } => {
+            let taps = (window.kernel[0] * window.kernel[1]) as u64;
+            HostWork { integer: 1, memory: 1, ..HostWork::default() }.times(n * taps)
+        }
+        _ => HostWork { integer: 1, float: 2, ..HostWork::default() }.times(read),
+    };
+    moved + own + read_out
 }
 
 #[cfg(test)]

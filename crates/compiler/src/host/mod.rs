@@ -5,4 +5,4 @@ mod step;
 
 pub use cost::{HostModel, HostWork};
 pub use step::{HostStep, kept_tokens};
-pub(crate) use step::{read_i8, read_i32};
+pub(crate) use step::{read_i8, read_i32, read_values};

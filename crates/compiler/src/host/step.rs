@@ -3,10 +3,13 @@
 //! The host computes with the accelerator's own integer arithmetic (`pollux-numerics`), so that where a row is normalized
 //! does not change the result.
 
+use std::sync::Arc;
+
 use pollux_asm::program::ElementType;
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, ResidualNorm, ResidualNormViews, SoftmaxConstants, View};
 use pollux_memory::Memory;
+use pollux_model::graph::{Task, Values};
 use pollux_numerics::{IexpConstants, IexpVariant, Readout, Statistics, read_row};
 
 /// A piece of work for the host, on matrices in main memory.
@@ -23,14 +26,14 @@ pub enum HostStep {
         /// Factor of the read-out, on top of 127/sum, of each block of `rows / factors.len()` rows.
         factors: Vec<f32>,
     },
-    /// int8 probabilities in steps of 1/127 of int8 values, row by row, in float32.
-    RowSoftmax {
-        /// int8.
-        input: View,
-        /// Probabilities, int8.
+    /// A step of a network: the operator's float32, or the accelerator's integers where a build lacks something.
+    Task {
+        /// What is done.
+        task: Arc<Task>,
+        /// Operands: int8, or float32 as its bits.
+        inputs: Vec<View>,
+        /// Result.
         out: View,
-        /// Real value of 1.
-        scale: f32,
     },
     /// A diagonal sum with its activation.
     DiagonalSum {
@@ -80,10 +83,11 @@ impl HostStep {
                     write_i8(memory, out, r, &probabilities);
                 }
             }
-            Self::RowSoftmax { input, out, scale } => {
-                for r in 0..input.rows {
-                    let probabilities = float_softmax_row(&read_i8(memory, input, r), *scale);
-                    write_i8(memory, out, r, &probabilities);
+            Self::Task { task, inputs, out } => {
+                let values: Vec<Values> = inputs.iter().map(|view| read_values(memory, view)).collect();
+                // An index outside its table stops the reference, which runs before.
+                if let Ok(result) = task.run(&values.iter().collect::<Vec<_>>()) {
+                    memory.write(out.address, &result.to_bytes());
                 }
             }
             Self::DiagonalSum { operands, sum, out } => {
@@ -150,17 +154,6 @@ fn softmax_row(row: &[i32], constants: SoftmaxConstants, scale: f32) -> Vec<i8> 
     read_out(row, &Readout::Softmax { max, inv_sum_exp, constants, variant })
 }
 
-/// Probabilities of a row in steps of 1/127.
-fn float_softmax_row(row: &[i8], scale: f32) -> Vec<i8> {
-    let max = row.iter().fold(i8::MIN, |max, &x| max.max(x));
-    let mut probabilities: Vec<f32> = Vec::with_capacity(row.len());
-    for &x in row {
-        probabilities.push(libm::expf(scale * (i32::from(x) - i32::from(max)) as f32));
-    }
-    let factor = 127.0 / probabilities.iter().fold(0.0f32, |sum, p| sum + p);
-    probabilities.iter().map(|p| (p * factor).round_ties_even() as i8).collect()
-}
-
 /// One row of a diagonal sum.
 fn diagonal_row(sum: &DiagonalSum, branch: &[i8], residual: &[i8]) -> Vec<i8> {
     let mut row = sum.bias.clone();
@@ -220,6 +213,17 @@ pub(crate) fn read_i32(memory: &Memory, view: &View, row: usize) -> Vec<i32> {
     debug_assert_eq!(view.element, ElementType::I32);
     let bytes = memory.read_vec(view.at(row, 0), view.cols * 4);
     bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Values of a tensor in memory.
+pub(crate) fn read_values(memory: &Memory, view: &View) -> Values {
+    match view.element {
+        ElementType::I8 => Values::Int8((0..view.rows).flat_map(|row| read_i8(memory, view, row)).collect()),
+        ElementType::I32 => {
+            let row = |row: usize| read_i32(memory, view, row).into_iter().map(|bits| f32::from_bits(bits as u32));
+            Values::Float((0..view.rows).flat_map(row).collect())
+        }
+    }
 }
 
 fn write_i32(memory: &mut Memory, view: &View, row: usize, data: &[i32]) {

@@ -30,7 +30,7 @@ pub struct RefusedNode {
 }
 
 /// All nodes that cannot be used: one as a sentence, several as a list by operator and reason.
-pub(crate) fn refused_text(nodes: &[RefusedNode]) -> String {
+pub fn refused_text(nodes: &[RefusedNode]) -> String {
     if let [RefusedNode { node, operator, reason }] = nodes {
         return format!("node `{node}` ({operator}): {reason}");
     }
@@ -67,12 +67,6 @@ pub enum GraphError {
         operator: &'static str,
         /// The rule that is broken, with the shapes.
         reason: String,
-    },
-    /// Nodes that have no integer form, all of them.
-    #[error("{}", refused_text(nodes))]
-    Refused {
-        /// The nodes.
-        nodes: Vec<RefusedNode>,
     },
     /// Two nodes or two edges have one name.
     #[error("the name `{name}` occurs twice; node and edge names must be unique")]

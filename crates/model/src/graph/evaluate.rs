@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::error::GraphError;
-use super::network::{EdgeId, GraphModel, Node};
+use super::network::{EdgeId, GraphModel};
 use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
+use super::rearrange;
 use crate::float::{dot, gelu, gelu_tanh, normalise, softmax};
 use crate::matrix::Matrix;
 
@@ -69,16 +70,17 @@ pub fn evaluate(model: &GraphModel, inputs: &BTreeMap<&str, Array>) -> Result<BT
     for id in graph.topological_order()? {
         let node = graph.node(id);
         let operands: Vec<&Array> = node.inputs.iter().map(|e| &values[e]).collect();
-        let data = apply(node, &operands, &graph.edge(node.output).shape)?;
+        let data = apply(&node.operator, &node.name, &operands, &graph.edge(node.output).shape)?;
         values.insert(node.output, Array { shape: graph.edge(node.output).shape.clone(), data });
     }
     Ok(values)
 }
 
-fn apply(node: &Node, x: &[&Array], shape: &[usize]) -> Result<Vec<f32>, GraphError> {
+/// The float32 meaning of an operator; `name` is the node's, `shape` the result's.
+pub(crate) fn apply(operator: &Operator, name: &str, x: &[&Array], shape: &[usize]) -> Result<Vec<f32>, GraphError> {
     let map = |f: fn(f32) -> f32| x[0].data.iter().map(|&v| f(v)).collect();
-    Ok(match &node.operator {
-        Operator::Embedding { position, segment, first } => embedding(node, x, *position, *segment, *first)?,
+    Ok(match operator {
+        Operator::Embedding { position, segment, first } => embedding(name, x, *position, *segment, *first)?,
         Operator::MatMul { transpose_b, bias } => matmul(x, *transpose_b, *bias),
         Operator::Attention { heads, scale, causal, .. } => attention(x, *heads, *scale, *causal),
         Operator::Softmax => {
@@ -116,16 +118,30 @@ fn apply(node: &Node, x: &[&Array], shape: &[usize]) -> Result<Vec<f32>, GraphEr
             x[0].data.chunks(pixels * shape[1]).flat_map(mean).collect()
         }
         Operator::Reshape { .. } => x[0].data.clone(),
+        Operator::Elementwise { expression } => {
+            x[0].data.iter().map(|&v| expression.eval(f64::from(v)) as f32).collect()
+        }
+        Operator::Binary { function } => {
+            rearrange::broadcast(x, shape, |v| function.eval(f64::from(v[0]), f64::from(v[1])) as f32)
+        }
+        Operator::Select => rearrange::broadcast(x, shape, |v| if v[0] != 0.0 { v[1] } else { v[2] }),
+        Operator::LocalResponseNorm { size, alpha, beta, bias } => {
+            rearrange::local_response_norm(x[0], *size, [*alpha, *beta, *bias])
+        }
+        operator => rearrange::apply(operator, x, shape).map_err(|index| {
+            let rows = x[0].shape.first().copied().unwrap_or(0);
+            GraphError::Index { node: name.to_owned(), index, rows }
+        })?,
     })
 }
 
-fn embedding(node: &Node, x: &[&Array], position: bool, segment: bool, first: usize) -> Result<Vec<f32>, GraphError> {
+fn embedding(name: &str, x: &[&Array], position: bool, segment: bool, first: usize) -> Result<Vec<f32>, GraphError> {
     let (ids, words) = (x[0], x[1].rows());
     let tokens = ids.shape.last().copied().unwrap_or(1);
     let mut out = Vec::with_capacity(ids.data.len() * words.cols);
     for (i, &id) in ids.data.iter().enumerate() {
         if id < 0.0 || id as usize >= words.rows {
-            return Err(GraphError::Index { node: node.name.clone(), index: id as i64, rows: words.rows });
+            return Err(GraphError::Index { node: name.to_owned(), index: id as i64, rows: words.rows });
         }
         for (c, &word) in words.row(id as usize).iter().enumerate() {
             let p = if position { x[2].data[(first + i % tokens) * words.cols + c] } else { 0.0 };

@@ -7,6 +7,8 @@
 //! | file | role |
 //! |---|---|
 //! | [`operator`] | the operators, their shape rules and their work |
+//! | [`expression`] | functions of one element |
+//! | [`rearrange`] | operators that move, stretch or reduce |
 //! | `network`, `error` | nodes, edges and number formats, and what is wrong with them |
 //! | [`builder`] | building a graph node by node, each one checked |
 //! | [`families`], `weighted` | graphs of BERT, GPT-2 and ResNet configurations, without and with weights |
@@ -25,22 +27,26 @@
 pub mod builder;
 pub(crate) mod error;
 pub mod evaluate;
+pub mod expression;
 pub mod families;
 pub mod inputs;
 pub(crate) mod network;
 pub mod onnx;
 pub mod operator;
+pub mod rearrange;
 mod weighted;
 
 pub use builder::GraphBuilder;
-pub use error::{GraphError, MAX_BYTES, RefusedNode};
+pub use error::{GraphError, MAX_BYTES, RefusedNode, refused_text};
 pub use evaluate::{Array, evaluate};
 pub use inputs::{inputs_from_bytes, read_inputs};
 pub use network::{Edge, EdgeId, Element, Graph, GraphModel, Node, NodeId, Quantisation, Source};
 pub use operator::{Operator, OperatorClass, Placement, Work};
 
+pub use crate::reference::graph::Task;
+
 /// Graphs in INT8 (see [`crate::quantise`]).
 pub use crate::quantise::{
     GraphOptions,
-    integer_graph::{IntegerGraph, IntegerOperation, Step, Tensors, Weights},
+    integer_graph::{Format, HostOperand, IntegerGraph, IntegerOperation, Step, Tensors, Values, Weights},
 };

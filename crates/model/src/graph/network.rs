@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{GraphError, MAX_BYTES, RefusedNode};
+use super::error::{GraphError, MAX_BYTES};
 use super::operator::{self, Operator, Work};
 use crate::files::encoding::Encoding;
 
@@ -304,10 +304,6 @@ impl Graph {
 }
 
 impl Node {
-    pub(crate) fn refused(&self, reason: impl Into<String>) -> RefusedNode {
-        RefusedNode { node: self.name.clone(), operator: self.operator.name().to_owned(), reason: reason.into() }
-    }
-
     pub(crate) fn refuse(&self, reason: String) -> GraphError {
         GraphError::Node { node: self.name.clone(), operator: self.operator.name(), reason }
     }

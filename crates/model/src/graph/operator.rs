@@ -5,6 +5,8 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
+use super::expression::{BinaryFunction, Expression};
+use super::rearrange;
 pub use crate::float::GeluForm;
 
 /// Where an operator runs.
@@ -124,6 +126,28 @@ pub enum TokenPooling {
     First,
 }
 
+/// What becomes of the elements along some axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Their sum.
+    Sum,
+    /// Their mean.
+    Mean,
+    /// The largest.
+    Max,
+    /// The smallest.
+    Min,
+    /// Their product.
+    Product,
+    /// The root of the sum of their squares.
+    Norm,
+    /// Index of the first of the largest; along one axis.
+    ArgMax,
+    /// Index of the first of the smallest; along one axis.
+    ArgMin,
+}
+
 /// An operation. Operands are listed in order; those that hold weights are marked c.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -206,6 +230,72 @@ pub enum Operator {
         /// The new shape.
         shape: Vec<usize>,
     },
+    /// A function of each element.
+    Elementwise {
+        /// The function.
+        expression: Expression,
+    },
+    /// A function of two tensors; sizes of 1 and missing leading ones stretch.
+    Binary {
+        /// The function.
+        function: BinaryFunction,
+    },
+    /// A condition, and the elements where it is not 0 and where it is; the three stretch as in `Binary`.
+    Select,
+    /// Axes in another order.
+    Transpose {
+        /// The operand's axis behind each axis of the result.
+        order: Vec<usize>,
+    },
+    /// Some of the slices along an axis, in any order and any number of times: parts, repetitions, and resizing to the
+    /// nearest.
+    Take {
+        /// The axis.
+        axis: usize,
+        /// Index of each slice.
+        indices: Vec<usize>,
+    },
+    /// A number around the tensor.
+    Pad {
+        /// Elements before the first one, along each axis.
+        before: Vec<usize>,
+        /// Elements behind the last one.
+        after: Vec<usize>,
+        /// The number.
+        value: f32,
+    },
+    /// Weighted sums of slices along an axis: resizing with interpolation.
+    Resample {
+        /// The axis.
+        axis: usize,
+        /// Indices and weights for each slice of the result.
+        taps: Vec<Vec<(usize, f32)>>,
+    },
+    /// Slices of the first operand along an axis, by indices in the second; negative ones count from the end.
+    Gather {
+        /// The axis.
+        axis: usize,
+    },
+    /// One number for the elements along some axes.
+    Reduce {
+        /// Which number.
+        function: Reduction,
+        /// The axes, in ascending order.
+        axes: Vec<usize>,
+        /// They stay, with size 1.
+        keep: bool,
+    },
+    /// `x / (bias + alpha / size * sum of the squares of `size` neighbouring channels) ^ beta`, of an image.
+    LocalResponseNorm {
+        /// Channels of the sum.
+        size: usize,
+        /// Factor of the sum.
+        alpha: f32,
+        /// Exponent.
+        beta: f32,
+        /// Constant.
+        bias: f32,
+    },
 }
 
 /// Work of a node with int8 operands and results.
@@ -257,13 +347,34 @@ impl Operator {
             Self::AveragePool { .. } => "average_pool",
             Self::GlobalAveragePool => "global_average_pool",
             Self::Reshape { .. } => "reshape",
+            Self::Elementwise { .. } => "elementwise",
+            Self::Binary { .. } => "binary",
+            Self::Select => "select",
+            Self::Transpose { .. } => "transpose",
+            Self::Take { .. } => "take",
+            Self::Pad { .. } => "pad",
+            Self::Resample { .. } => "resample",
+            Self::Gather { .. } => "gather",
+            Self::Reduce { .. } => "reduce",
+            Self::LocalResponseNorm { .. } => "local_response_norm",
         }
     }
 
     /// Where it runs.
     pub fn placement(&self) -> Placement {
         match self {
-            Self::Embedding { .. } | Self::Pooling { .. } => Placement::Host,
+            Self::Embedding { .. }
+            | Self::Pooling { .. }
+            | Self::Elementwise { .. }
+            | Self::Binary { .. }
+            | Self::Select
+            | Self::Transpose { .. }
+            | Self::Take { .. }
+            | Self::Pad { .. }
+            | Self::Resample { .. }
+            | Self::Gather { .. }
+            | Self::Reduce { .. }
+            | Self::LocalResponseNorm { .. } => Placement::Host,
             Self::Reshape { .. } => Placement::View,
             _ => Placement::Accelerator,
         }
@@ -273,9 +384,13 @@ impl Operator {
     pub fn class(&self) -> OperatorClass {
         match self {
             Self::MatMul { .. } | Self::Attention { .. } | Self::Conv2d(_) => OperatorClass::Matmul,
-            Self::Softmax | Self::LayerNorm { .. } | Self::Gelu { .. } | Self::Relu | Self::ClippedRelu { .. } => {
-                OperatorClass::Nonlinear
-            }
+            Self::Softmax
+            | Self::LayerNorm { .. }
+            | Self::Gelu { .. }
+            | Self::Relu
+            | Self::ClippedRelu { .. }
+            | Self::Elementwise { .. }
+            | Self::LocalResponseNorm { .. } => OperatorClass::Nonlinear,
             _ => OperatorClass::DataMovement,
         }
     }
@@ -288,7 +403,8 @@ impl Operator {
             Self::MatMul { bias, .. } => 2 + usize::from(*bias),
             Self::Attention { cached, .. } => 3 + 2 * usize::from(*cached),
             Self::LayerNorm { .. } => 3,
-            Self::Add => 2,
+            Self::Add | Self::Binary { .. } | Self::Gather { .. } => 2,
+            Self::Select => 3,
             Self::Conv2d(c) => 2 + usize::from(c.bias),
             _ => 1,
         })
@@ -317,7 +433,19 @@ impl Operator {
             Self::ClippedRelu { limit } if !(limit.is_finite() && *limit > 0.0) => {
                 Err(format!("the limit must be a number above 0, found {limit}"))
             }
+            Self::Elementwise { expression } => expression.check().map(|()| inputs[0].to_vec()),
             Self::Softmax | Self::Gelu { .. } | Self::Relu | Self::ClippedRelu { .. } => Ok(inputs[0].to_vec()),
+            Self::Binary { .. } | Self::Select => rearrange::broadcast_shape(inputs),
+            Self::Transpose { .. }
+            | Self::Take { .. }
+            | Self::Pad { .. }
+            | Self::Resample { .. }
+            | Self::Gather { .. }
+            | Self::Reduce { .. } => rearrange::shape(self, inputs),
+            Self::LocalResponseNorm { size, .. } => match *size {
+                1..=MAX_WINDOW => image(inputs[0]).map(|shape| shape.to_vec()),
+                size => Err(format!("{size} channels in a sum; give 1 to {MAX_WINDOW}")),
+            },
             Self::Concat { axis } => concat_shape(inputs, *axis),
             Self::Add if inputs[0] == inputs[1] => Ok(inputs[0].to_vec()),
             Self::Add => Err(format!("both operands must have one shape, found {:?} and {:?}", inputs[0], inputs[1])),
@@ -359,12 +487,17 @@ impl Operator {
             Self::MaxPool(window) | Self::AveragePool { window, .. } => {
                 (0, out * (window.kernel[0] * window.kernel[1]) as u64)
             }
-            Self::GlobalAveragePool | Self::Pooling { .. } => (0, count(inputs[0])),
+            Self::GlobalAveragePool | Self::Pooling { .. } | Self::Reduce { .. } => (0, count(inputs[0])),
+            Self::LocalResponseNorm { size, .. } => (0, out * *size as u64),
             Self::Reshape { .. } => return Work::default(),
             _ => (0, out),
         };
         let all: u64 = match self {
             Self::Embedding { .. } => return Work { elements, weights, reads: count(inputs[0]), writes: out, macs },
+            // Weights that are read are those that are taken.
+            Self::Gather { .. } => {
+                return Work { elements, weights: 0, reads: out + count(inputs[1]), writes: out, macs };
+            }
             _ => inputs.iter().map(|s| count(s)).sum(),
         };
         Work { macs, elements, weights, reads: all - weights, writes: out }

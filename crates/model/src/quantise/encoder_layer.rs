@@ -45,7 +45,7 @@ use crate::tensor::Tensor;
 use crate::transformer::weights::LayerWeights;
 
 /// Added to masked scores: beyond any difference of two int8 dot products of up to 512 elements, far from wrapping.
-const MASK_BIAS: i32 = -(1 << 24);
+pub(crate) const MASK_BIAS: i32 = -(1 << 24);
 /// Largest magnitude of a bias, so that bias and products together stay inside int32.
 pub(crate) const BIAS_LIMIT: f64 = (1u32 << 30) as f64;
 /// Step by which a scale is coarsened until the int32 arithmetic behind it cannot wrap.

@@ -1,22 +1,26 @@
-//! Post-training quantisation of convolutional networks to INT8: symmetric, static ranges from float32 runs.
+//! Post-training quantisation of networks to INT8: symmetric, static ranges from float32 runs. What the accelerator cannot do
+//! stays in float32 ([`super::partition`]).
 //!
 //! ReLU becomes part of the product or addition before it; a clipped one, too: its limit is where the result's number
 //! format ends, so that the read-out's saturation is the clipping. Poolings and views keep the number format of their
 //! operand, since they make nothing larger; an addition loads both operands in the coarser one's units.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 use crate::files::encoding::{Encoding, INT8_MAX};
-use crate::graph::error::{GraphError, RefusedNode};
-use crate::graph::evaluate::{Array, evaluate};
+use crate::graph::error::GraphError;
+use crate::graph::evaluate::Array;
 use crate::graph::network::{EdgeId, Element, Graph, GraphModel, Node, NodeId, Quantisation, Source};
 use crate::graph::operator::{ConvKind, Operator};
 use crate::layer::ColumnGroup;
 use crate::matrix::Matrix;
-use crate::quantise::integer_graph::{IntegerGraph, IntegerOperation, Step, Weights};
+use crate::quantise::graph_calibration::{Calibration, Deviation};
+use crate::quantise::integer_graph::{HostOperand, IntegerGraph, IntegerOperation, Step, Weights};
+use crate::quantise::partition::{Partition, moves};
 use crate::quantise::range::RangeMethod;
 
 /// Largest bias in units of its sums: it leaves the products as much room again.
@@ -37,7 +41,7 @@ impl IntegerGraph {
     /// Quantises a network with ranges from float32 runs on samples of its inputs (by name).
     ///
     /// # Errors
-    /// If there is no sample or one does not fit, an option is out of range, or a node has no integer form here.
+    /// If there is no sample or one does not fit, an option is out of range, or a tensor's range is no number.
     pub fn build(
         model: &GraphModel,
         samples: &[BTreeMap<&str, Array>],
@@ -45,13 +49,11 @@ impl IntegerGraph {
     ) -> Result<Self, ModelError> {
         options.range.check()?;
         let order = model.graph.topological_order()?;
-        let nodes: Vec<RefusedNode> = order.iter().filter_map(|&id| refused(model, model.graph.node(id))).collect();
-        if !nodes.is_empty() {
-            return Err(GraphError::Refused { nodes }.into());
-        }
-        let ranges = ranges(model, samples, options.range)?;
+        let Calibration { ranges, peaks, deviations } = Calibration::of(model, samples, options.range)?;
         let graph = Self { graph: model.graph.clone(), steps: Vec::new() };
-        let mut quantiser = Quantiser { model, options, ranges, readers: readers(&model.graph), out: graph };
+        let partition = Partition::new(model, &ranges)?;
+        let readers = readers(&model.graph);
+        let mut quantiser = Quantiser { model, options, ranges, peaks, deviations, partition, readers, out: graph };
         model.graph.inputs().for_each(|edge| quantiser.set_range(edge));
         let fused: BTreeSet<NodeId> = order.iter().filter_map(|&id| quantiser.relu_of(id)).collect();
         for id in order.into_iter().filter(|id| !fused.contains(id)) {
@@ -73,76 +75,15 @@ fn readers(graph: &Graph) -> BTreeMap<EdgeId, Vec<NodeId>> {
     readers
 }
 
-/// Why the node has no integer form, if so.
-fn refused(model: &GraphModel, node: &Node) -> Option<RefusedNode> {
-    let constant = |index: usize| model.graph.edge(node.inputs[index]).source == Source::Constant;
-    let activations = match node.operator {
-        Operator::Add => 2,
-        Operator::Concat { .. } => node.inputs.len(),
-        _ => 1,
-    };
-    let reason = match &node.operator {
-        _ if (0..activations).any(constant) => {
-            "an operand is constant; fold it into the weights or the bias of a product before exporting"
-        }
-        Operator::MatMul { .. } if !constant(1) || model.graph.edge(node.inputs[1]).shape.len() != 2 => {
-            "a product of two activations; only constant weights [K, J] are supported in a convolutional graph"
-        }
-        Operator::Conv2d(_) if !constant(1) => "its weights are computed; export the model with constant weights",
-        Operator::AveragePool { window, count_padding: false } if window.padding != [0; 4] => {
-            "each window at the border has its own divisor, the read-out has one; export with count_include_pad=1"
-        }
-        Operator::MatMul { .. }
-        | Operator::Conv2d(_)
-        | Operator::Relu
-        | Operator::ClippedRelu { .. }
-        | Operator::Add
-        | Operator::Concat { .. }
-        | Operator::Softmax
-        | Operator::MaxPool(_)
-        | Operator::AveragePool { .. }
-        | Operator::GlobalAveragePool
-        | Operator::Reshape { .. } => return None,
-        _ => {
-            "only convolutional networks are quantised as graphs; run a Transformer from its model directory \
-             (config.json, model.safetensors)"
-        }
-    };
-    Some(node.refused(reason))
-}
-
-/// Largest magnitude of each tensor that is not constant.
-fn ranges(
-    model: &GraphModel,
-    samples: &[BTreeMap<&str, Array>],
-    method: RangeMethod,
-) -> Result<BTreeMap<EdgeId, f32>, ModelError> {
-    let mut seen: BTreeMap<EdgeId, Vec<f32>> = BTreeMap::new();
-    for sample in samples {
-        for (edge, array) in evaluate(model, sample)? {
-            if model.graph.edge(edge).source == Source::Constant {
-                continue;
-            }
-            let seen = seen.entry(edge).or_default();
-            match method {
-                // The largest of the largest: no need to keep all.
-                RangeMethod::MinMax => seen.push(method.range(&array.data)),
-                _ => seen.extend(array.data),
-            }
-        }
-    }
-    if seen.is_empty() {
-        return Err(ModelError::NothingToCalibrate);
-    }
-    Ok(seen.into_iter().map(|(edge, values)| (edge, method.range(&values))).collect())
-}
-
-struct Quantiser<'a> {
-    model: &'a GraphModel,
+pub(super) struct Quantiser<'a> {
+    pub(super) model: &'a GraphModel,
     options: &'a GraphOptions,
-    ranges: BTreeMap<EdgeId, f32>,
-    readers: BTreeMap<EdgeId, Vec<NodeId>>,
-    out: IntegerGraph,
+    pub(super) ranges: BTreeMap<EdgeId, f32>,
+    pub(super) peaks: BTreeMap<NodeId, Vec<f32>>,
+    pub(super) deviations: BTreeMap<NodeId, Deviation>,
+    partition: Partition,
+    pub(super) readers: BTreeMap<EdgeId, Vec<NodeId>>,
+    pub(super) out: IntegerGraph,
 }
 
 impl Quantiser<'_> {
@@ -150,8 +91,12 @@ impl Quantiser<'_> {
     fn relu_of(&self, id: NodeId) -> Option<NodeId> {
         let graph = &self.model.graph;
         let node = graph.node(id);
-        if !matches!(node.operator, Operator::MatMul { .. } | Operator::Conv2d(_) | Operator::Add) {
-            return None;
+        let weighted = |node: &Node| graph.edge(node.inputs[1]).source == Source::Constant;
+        match node.operator {
+            _ if self.partition.host.contains_key(&id) => return None,
+            Operator::MatMul { .. } if !weighted(node) => return None,
+            Operator::MatMul { .. } | Operator::Conv2d(_) | Operator::Add => {}
+            _ => return None,
         }
         let [reader] = self.readers.get(&node.output)?[..] else { return None };
         let is_relu = matches!(graph.node(reader).operator, Operator::Relu | Operator::ClippedRelu { .. });
@@ -163,8 +108,13 @@ impl Quantiser<'_> {
         self.out.graph.edges[edge.index()].quantisation = Some(Quantisation { element, encoding });
     }
 
-    /// The int8 format of an edge: that of the model if it has a symmetric one, else by the calibrated range.
+    /// The format of an edge: float32 if the host keeps it to itself, else int8, as the model says if it has a symmetric format,
+    /// or by the calibrated range.
     fn set_range(&mut self, edge: EdgeId) {
+        if !self.partition.is_int8(edge) {
+            self.out.graph.edges[edge.index()].quantisation = None;
+            return;
+        }
         let given = match &self.model.graph.edge(edge).quantisation {
             Some(Quantisation { element: Element::Int8, encoding })
                 if encoding.scale.len() == 1
@@ -186,20 +136,31 @@ impl Quantiser<'_> {
             },
             _ => scale,
         };
+        let scale = scale.max(self.least_scale(edge));
         self.set(edge, Element::Int8, vec![scale]);
     }
 
     fn keep_format(&mut self, from: EdgeId, to: EdgeId) {
+        if !self.partition.is_int8(to) {
+            self.out.graph.edges[to.index()].quantisation = None;
+            return;
+        }
         self.set(to, Element::Int8, vec![self.out.scale(from)]);
     }
 
     fn node(&mut self, id: NodeId) -> Result<(), GraphError> {
         let node = self.model.graph.node(id);
+        if let Some(&reason) = self.partition.host.get(&id) {
+            return self.host(node, reason);
+        }
         let relu = self.relu_of(id).map(|relu| self.model.graph.node(relu));
         let output = relu.map_or(node.output, |relu| relu.output);
         let x = node.inputs[0];
         let inputs = match node.operator {
-            Operator::Add | Operator::Concat { .. } => node.inputs.clone(),
+            Operator::Add | Operator::Concat { .. } | Operator::Attention { .. } => node.inputs.clone(),
+            Operator::MatMul { .. } if self.model.graph.edge(node.inputs[1]).source != Source::Constant => {
+                node.inputs.clone()
+            }
             _ => vec![x],
         };
         match node.operator {
@@ -210,6 +171,10 @@ impl Quantiser<'_> {
         }
         let relu = relu.is_some();
         let operation = match &node.operator {
+            Operator::MatMul { transpose_b, .. } if inputs.len() == 2 => {
+                let [a, b] = [0, 1].map(|i| self.out.scale(node.inputs[i]));
+                IntegerOperation::Product { transpose_b: *transpose_b, scale: a * b / self.out.scale(output) }
+            }
             Operator::MatMul { transpose_b, bias } => {
                 let values = self.constant(node.inputs[1])?;
                 let values = if *transpose_b { values.transposed() } else { values };
@@ -258,7 +223,7 @@ impl Quantiser<'_> {
                 let scale = |edge: &EdgeId| self.out.scale(*edge) / self.out.scale(output);
                 IntegerOperation::Concat { axis: *axis, scales: node.inputs.iter().map(scale).collect() }
             }
-            Operator::Softmax => IntegerOperation::Softmax { scale: self.out.scale(x) },
+            Operator::Attention { .. } | Operator::Gelu { .. } | Operator::LayerNorm { .. } => self.transformer(id)?,
             Operator::Reshape { .. } => IntegerOperation::Reshape,
             _ => return Err(node.refuse("it has no integer form".to_owned())),
         };
@@ -266,8 +231,33 @@ impl Quantiser<'_> {
         Ok(())
     }
 
+    /// A node of the host.
+    fn host(&mut self, node: &Node, reason: &str) -> Result<(), GraphError> {
+        match moves(&node.operator) {
+            true => self.keep_format(node.inputs[0], node.output),
+            false => self.set_range(node.output),
+        }
+        let (mut operands, mut inputs) = (Vec::new(), Vec::new());
+        for &edge in &node.inputs {
+            if self.model.graph.edge(edge).source == Source::Constant {
+                let (data, shape) = (self.constant(edge)?.data, self.model.graph.edge(edge).shape.clone());
+                operands.push(HostOperand::Constant { shape, data });
+            } else {
+                operands.push(HostOperand::Tensor);
+                inputs.push(edge);
+            }
+        }
+        if inputs.is_empty() {
+            return Err(node.refuse("all of its operands are constant; fold it before exporting".to_owned()));
+        }
+        let operation = IntegerOperation::Host { operator: node.operator.clone(), operands, reason: reason.to_owned() };
+        let (name, output) = (node.name.clone(), node.output);
+        self.out.steps.push(Step { name, layer: node.layer, inputs, output, operation });
+        Ok(())
+    }
+
     /// A constant as a matrix: its last dimension is the columns.
-    fn constant(&self, edge: EdgeId) -> Result<Matrix<f32>, GraphError> {
+    pub(super) fn constant(&self, edge: EdgeId) -> Result<Matrix<f32>, GraphError> {
         let (expected, shape) = (self.model.graph.edge(edge).elements(), &self.model.graph.edge(edge).shape);
         let values = self.model.constants.get(&edge).cloned().unwrap_or_default();
         if values.len() != expected {
@@ -276,6 +266,17 @@ impl Quantiser<'_> {
         }
         let cols = shape.last().copied().unwrap_or(1);
         Ok(Matrix::from_vec(expected / cols.max(1), cols, values))
+    }
+
+    /// The scale that the model gives these columns of weights, if it is one and holds them.
+    fn given_scale(&self, weights: EdgeId, columns: &Range<usize>, range: f32) -> Option<f32> {
+        let scales = &self.model.graph.edge(weights).quantisation.as_ref()?.encoding.scale;
+        let scale = match scales[..] {
+            [scale] => scale,
+            _ => *scales.get(columns.start)?,
+        };
+        let one = scales.len() == 1 || scales.get(columns.clone())?.iter().all(|&other| other == scale);
+        (one && scale > 0.0 && range <= (INT8_MAX + 1.0) * scale * (1.0 + f32::EPSILON)).then_some(scale)
     }
 
     /// Weights and bias with one scale for every `together` channels, and the number formats of their edges.
@@ -299,7 +300,8 @@ impl Quantiser<'_> {
             let bias = &bias[columns.clone()];
             let largest_bias = bias.iter().fold(0.0f32, |m, b| m.max(b.abs()));
             let range = RangeMethod::MinMax.range(&values.columns(columns.clone()).data);
-            let scale = (range / INT8_MAX).max(largest_bias / (input * MAX_BIAS));
+            let scale = self.given_scale(node.inputs[1], &columns, range).unwrap_or(range / INT8_MAX);
+            let scale = scale.max(largest_bias / (input * MAX_BIAS));
             for (row, column) in (0..values.rows).flat_map(|row| columns.clone().map(move |column| (row, column))) {
                 quantised.values.row_mut(row)[column] = (values.at(row, column) / scale).round_ties_even() as i8;
             }

@@ -9,6 +9,8 @@
 //! | `encoder_layer` | one layer of an encoder; the parts are a decoder's, too |
 //! | [`encoder`], [`decoder`] | whole models |
 //! | `integer_graph`, `graph` | convolutional networks in INT8, and how one is made from a float32 graph |
+//! | `graph_calibration`, `graph_transformer` | what samples tell about a graph, and its attention, GELU and LayerNorm |
+//! | `partition` | which operations of a graph are the accelerator's, and which tensors are int8 |
 //! | `formats` | the number formats of a Transformer on its graph |
 
 pub mod calibrate;
@@ -17,9 +19,12 @@ pub mod encoder;
 pub(crate) mod encoder_layer;
 mod formats;
 mod graph;
+mod graph_calibration;
+mod graph_transformer;
 pub(crate) mod integer_graph;
 pub mod layer;
 pub(crate) mod options;
+mod partition;
 pub(crate) mod range;
 mod rewrites;
 

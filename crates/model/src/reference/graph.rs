@@ -1,22 +1,29 @@
 //! The integer reference of convolutional networks: every operation as the accelerator does it, without the machine.
 
-use crate::files::encoding::INT8_MAX;
+use crate::float::AttentionMask;
 use crate::graph::error::GraphError;
-use crate::graph::evaluate::{concat, taps};
-use crate::graph::operator::{Conv2d, Window};
-use crate::quantise::integer_graph::{IntegerGraph, IntegerOperation, Step, Tensors, Weights};
-use crate::reference::layer::scale_to_int8;
+use crate::graph::evaluate::{self, Array, concat, taps};
+use crate::graph::operator::{Conv2d, Operator, Window};
+use crate::layer::DiagonalSum;
+use crate::matrix::Matrix;
+use crate::quantise::integer_graph::{
+    Format, HostOperand, IntegerGraph, IntegerOperation, Step, Tensors, Values, Weights,
+};
+use crate::reference::layer::{attention, diagonal_sum, scale_to_int8};
+
+/// Smallest result of the host in int8, as of the accelerator's saturation.
+const INT8_MIN: f32 = -128.0;
 
 impl IntegerGraph {
-    /// Every int8 tensor for the given inputs: the integer reference.
+    /// Every tensor for the given inputs: the integer reference.
     ///
     /// # Errors
-    /// If an input is missing or has the wrong size.
+    /// If an input is missing or has the wrong size, or an index lies outside its table.
     pub fn execute(&self, inputs: &Tensors) -> Result<Tensors, GraphError> {
         let mut tensors = Tensors::new();
         for id in self.graph.inputs() {
             let edge = self.graph.edge(id);
-            let data = inputs.get(&id).cloned().unwrap_or_default();
+            let data = inputs.get(&id).cloned().unwrap_or(Values::Float(Vec::new()));
             if data.len() != edge.elements() {
                 let (expected, found) = (edge.elements(), data.len());
                 return Err(GraphError::Values { edge: edge.name.clone(), shape: edge.shape.clone(), expected, found });
@@ -24,53 +31,157 @@ impl IntegerGraph {
             tensors.insert(id, data);
         }
         for step in &self.steps {
-            let operands: Vec<&[i8]> = step.inputs.iter().map(|e| tensors[e].as_slice()).collect();
-            let result = self.apply(step, &operands);
+            let operands: Vec<&Values> = step.inputs.iter().map(|e| &tensors[e]).collect();
+            let inputs: Vec<Format> = step.inputs.iter().map(|&e| self.format(e)).collect();
+            let result = apply(&step.operation, &step.name, &inputs, &self.format(step.output), &operands)?;
             tensors.insert(step.output, result);
         }
         Ok(tensors)
     }
 
-    fn apply(&self, step: &Step, x: &[&[i8]]) -> Vec<i8> {
-        let shape = &self.graph.edge(step.inputs[0]).shape;
-        let out = &self.graph.edge(step.output).shape;
-        match &step.operation {
-            IntegerOperation::MatMul(weights) => matmul(x[0], weights),
-            IntegerOperation::Conv2d { conv, weights } => convolution(x[0], shape, conv, weights, out),
-            IntegerOperation::MaxPool(window) => {
-                pool(x[0], shape, window, out, |inside| inside.max().map_or(0, |x| x as i8))
-            }
-            IntegerOperation::AveragePool { window, count_padding } => pool(x[0], shape, window, out, |inside| {
-                let (count, sum) = inside.fold((0, 0), |(count, sum), x| (count + 1, sum + x));
-                let count = if *count_padding { window.kernel[0] * window.kernel[1] } else { count };
-                scale_to_int8(sum, 1.0 / count.max(1) as f32)
-            }),
-            IntegerOperation::GlobalAverage { scale } => global_average(x[0], shape, *scale),
-            IntegerOperation::Add { scales, scale, relu } => {
-                let add = |(&a, &b): (&i8, &i8)| {
-                    let [a, b] = [(a, scales[0]), (b, scales[1])].map(|(x, s)| i32::from(scale_to_int8(x.into(), s)));
-                    scale_to_int8(if *relu { (a + b).max(0) } else { a + b }, *scale)
-                };
-                x[0].iter().zip(x[1]).map(add).collect()
-            }
-            IntegerOperation::Relu => x[0].iter().map(|&x| x.max(0)).collect(),
-            IntegerOperation::ClippedRelu { scale } => {
-                x[0].iter().map(|&x| scale_to_int8(x.max(0).into(), *scale)).collect()
-            }
-            IntegerOperation::Concat { axis, scales } => {
-                let read = |(x, scale): (&&[i8], &f32)| -> Vec<i8> {
-                    x.iter().map(|&x| scale_to_int8(x.into(), *scale)).collect()
-                };
-                let parts: Vec<Vec<i8>> = x.iter().zip(scales).map(read).collect();
-                let shapes = step.inputs.iter().map(|&edge| &self.graph.edge(edge).shape[..]);
-                concat(&shapes.zip(parts.iter().map(Vec::as_slice)).collect::<Vec<_>>(), *axis)
-            }
-            IntegerOperation::Softmax { scale } => {
-                x[0].chunks(out.last().copied().unwrap_or(1)).flat_map(|row| softmax(row, *scale)).collect()
-            }
-            IntegerOperation::Reshape => x[0].to_vec(),
+    /// A step with the formats of its tensors.
+    pub fn task(&self, step: &Step) -> Task {
+        Task {
+            operation: step.operation.clone(),
+            name: step.name.clone(),
+            inputs: step.inputs.iter().map(|&edge| self.format(edge)).collect(),
+            output: self.format(step.output),
         }
     }
+}
+
+/// A step by itself, as the host does it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// What it does.
+    pub operation: IntegerOperation,
+    /// Name of the step.
+    pub name: String,
+    /// Formats of its operands.
+    pub inputs: Vec<Format>,
+    /// Format of its result.
+    pub output: Format,
+}
+
+impl Task {
+    /// The result for these operands.
+    ///
+    /// # Errors
+    /// An index outside its table.
+    pub fn run(&self, operands: &[&Values]) -> Result<Values, GraphError> {
+        apply(&self.operation, &self.name, &self.inputs, &self.output, operands)
+    }
+}
+
+fn apply(
+    operation: &IntegerOperation,
+    name: &str,
+    inputs: &[Format],
+    output: &Format,
+    operands: &[&Values],
+) -> Result<Values, GraphError> {
+    match operation {
+        IntegerOperation::Host { operator, operands: all, .. } => host(operator, name, all, inputs, output, operands),
+        IntegerOperation::Reshape => Ok(operands[0].clone()),
+        operation => {
+            let shapes: Vec<&[usize]> = inputs.iter().map(|format| &format.shape[..]).collect();
+            let operands: Vec<&[i8]> = operands.iter().map(|values| values.int8()).collect();
+            Ok(Values::Int8(integers(operation, &shapes, &output.shape, &operands)))
+        }
+    }
+}
+
+/// The host's float32.
+fn host(
+    operator: &Operator,
+    name: &str,
+    all: &[HostOperand],
+    inputs: &[Format],
+    output: &Format,
+    operands: &[&Values],
+) -> Result<Values, GraphError> {
+    if let (Operator::Elementwise { expression }, Values::Int8(x)) = (operator, operands[0]) {
+        // The same function of 256 numbers.
+        let table = (i8::MIN..=i8::MAX).map(|q| inputs[0].scale.unwrap_or(1.0) * f32::from(q));
+        let table: Vec<f32> = table.map(|x| expression.eval(f64::from(x)) as f32).collect();
+        let reals: Vec<f32> = x.iter().map(|&q| table[(i16::from(q) + 128) as usize]).collect();
+        return Ok(output.of_reals(&reals, INT8_MIN));
+    }
+    let mut tensors = inputs.iter().zip(operands);
+    let array = |operand: &HostOperand| match operand {
+        HostOperand::Tensor => tensors.next().map_or_else(Array::default, |(format, values)| format.reals(values)),
+        HostOperand::Constant { shape, data } => Array { shape: shape.clone(), data: data.clone() },
+    };
+    let arrays: Vec<Array> = all.iter().map(array).collect();
+    let reals = evaluate::apply(operator, name, &arrays.iter().collect::<Vec<_>>(), &output.shape)?;
+    Ok(output.of_reals(&reals, INT8_MIN))
+}
+
+fn integers(operation: &IntegerOperation, shapes: &[&[usize]], out: &[usize], x: &[&[i8]]) -> Vec<i8> {
+    let shape = shapes[0];
+    match operation {
+        IntegerOperation::MatMul(weights) => matmul(x[0], weights),
+        IntegerOperation::Product { transpose_b, scale } => product(x, shapes, *transpose_b, *scale),
+        IntegerOperation::Conv2d { conv, weights } => convolution(x[0], shape, conv, weights, out),
+        IntegerOperation::MaxPool(window) => {
+            pool(x[0], shape, window, out, |inside| inside.max().map_or(0, |x| x as i8))
+        }
+        IntegerOperation::AveragePool { window, count_padding } => pool(x[0], shape, window, out, |inside| {
+            let (count, sum) = inside.fold((0, 0), |(count, sum), x| (count + 1, sum + x));
+            let count = if *count_padding { window.kernel[0] * window.kernel[1] } else { count };
+            scale_to_int8(sum, 1.0 / count.max(1) as f32)
+        }),
+        IntegerOperation::GlobalAverage { scale } => global_average(x[0], shape, *scale),
+        IntegerOperation::Add { scales, scale, relu } => {
+            let add = |(&a, &b): (&i8, &i8)| {
+                let [a, b] = [(a, scales[0]), (b, scales[1])].map(|(x, s)| i32::from(scale_to_int8(x.into(), s)));
+                scale_to_int8(if *relu { (a + b).max(0) } else { a + b }, *scale)
+            };
+            x[0].iter().zip(x[1]).map(add).collect()
+        }
+        IntegerOperation::Relu => x[0].iter().map(|&x| x.max(0)).collect(),
+        IntegerOperation::ClippedRelu { scale } => {
+            x[0].iter().map(|&x| scale_to_int8(x.max(0).into(), *scale)).collect()
+        }
+        IntegerOperation::Concat { axis, scales } => {
+            let read = |(x, scale): (&&[i8], &f32)| -> Vec<i8> {
+                x.iter().map(|&x| scale_to_int8(x.into(), *scale)).collect()
+            };
+            let parts: Vec<Vec<i8>> = x.iter().zip(scales).map(read).collect();
+            let parts = shapes.iter().copied().zip(parts.iter().map(Vec::as_slice));
+            concat(&parts.collect::<Vec<_>>(), *axis)
+        }
+        IntegerOperation::Attention { causal, parameters } => {
+            let [.., tokens, width] = *shape else { unreachable!("shapes are checked") };
+            let keys = shapes[1][shapes[1].len() - 2];
+            let mask = if *causal { AttentionMask::Causal } else { AttentionMask::Full };
+            let part = |index: usize, rows: usize, batch: usize| {
+                Matrix::from_vec(rows, width, x[index][batch * rows * width..][..rows * width].to_vec())
+            };
+            let context = |batch: usize| {
+                let [query, key, value] = [part(0, tokens, batch), part(1, keys, batch), part(2, keys, batch)];
+                attention(parameters, [&query, &key, &value], mask, &mut 0).2.data
+            };
+            (0..x[0].len() / (tokens * width)).flat_map(context).collect()
+        }
+        IntegerOperation::Gelu { sum } => diagonal(sum, x[0], shape).data,
+        IntegerOperation::LayerNorm { sum, gamma, beta, scale } => {
+            let z = diagonal(sum, x[0], shape);
+            let affine = |(i, &z): (usize, &i8)| {
+                let channel = i % gamma.len();
+                scale_to_int8(beta[channel].wrapping_add(i32::from(z) * i32::from(gamma[channel])), *scale)
+            };
+            z.data.iter().enumerate().map(affine).collect()
+        }
+        IntegerOperation::Reshape | IntegerOperation::Host { .. } => x[0].to_vec(),
+    }
+}
+
+/// A diagonal sum of one operand.
+fn diagonal(sum: &DiagonalSum, x: &[i8], shape: &[usize]) -> Matrix<i8> {
+    let width = shape.last().copied().unwrap_or(1);
+    let x = Matrix::from_vec(x.len() / width, width, x.to_vec());
+    diagonal_sum(sum, &x, &x, &mut 0).1
 }
 
 impl Weights {
@@ -150,12 +261,25 @@ fn pool(
     out
 }
 
-/// One row's probabilities.
-fn softmax(row: &[i8], scale: f32) -> Vec<i8> {
-    let max = row.iter().copied().max().unwrap_or(0);
-    let exponentials: Vec<f32> = row.iter().map(|&x| libm::expf(scale * (f32::from(x) - f32::from(max)))).collect();
-    let factor = INT8_MAX / exponentials.iter().sum::<f32>();
-    exponentials.into_iter().map(|e| (e * factor).round_ties_even() as i8).collect()
+/// A product of two activations, matrix by matrix.
+fn product(x: &[&[i8]], shapes: &[&[usize]], transpose_b: bool, scale: f32) -> Vec<i8> {
+    let ([.., rows, terms], [.., b_rows, b_cols]) = (shapes[0], shapes[1]) else { unreachable!("shapes are checked") };
+    let cols = if transpose_b { *b_rows } else { *b_cols };
+    let mut out = Vec::with_capacity(x[0].len() / terms * cols);
+    for (index, a) in x[0].chunks(rows * terms).enumerate() {
+        // One right operand for all if it has no leading dimensions.
+        let first = if shapes[1].len() == 2 { 0 } else { index * b_rows * b_cols };
+        let b = &x[1][first..][..b_rows * b_cols];
+        let at = |term: usize, col: usize| if transpose_b { b[col * terms + term] } else { b[term * cols + col] };
+        for row in a.chunks(*terms) {
+            let mut sums = vec![0; cols];
+            for (term, &x) in row.iter().enumerate() {
+                (0..cols).for_each(|col| sums[col] += i32::from(x) * i32::from(at(term, col)));
+            }
+            out.extend(sums.into_iter().map(|sum: i32| scale_to_int8(sum, scale)));
+        }
+    }
+    out
 }
 
 fn global_average(x: &[i8], shape: &[usize], scale: f32) -> Vec<i8> {

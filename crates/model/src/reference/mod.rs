@@ -3,5 +3,5 @@
 
 pub mod decoder;
 mod encoder;
-mod graph;
+pub(crate) mod graph;
 pub mod layer;

@@ -1,4 +1,5 @@
-//! INT8 graphs as safetensors files: `NAME.weights` I8 and `NAME.bias` I32 for each step that has some; graph, number
+//! INT8 graphs as safetensors files: `NAME.weights` I8 and `NAME.bias` I32 for each step that has some, `NAME.operandN` F32
+//! for the host's constants; graph, number
 //! formats and read-out scales are JSON in the metadata entry `pollux`.
 
 use std::collections::BTreeMap;
@@ -7,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 use crate::files::container::{Array, Arrays, open, serialise};
-use crate::quantise::integer_graph::IntegerGraph;
+use crate::quantise::integer_graph::{HostOperand, IntegerGraph, IntegerOperation};
 
 /// Version of the layout.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -22,9 +23,19 @@ fn arrays(graph: &mut IntegerGraph) -> Arrays<'_> {
     let mut list = Vec::new();
     for step in &mut graph.steps {
         let name = step.name.clone();
-        if let Some(weights) = step.weights_mut() {
-            list.push((format!("{name}.weights"), Array::Weights(&mut weights.values)));
-            list.push((format!("{name}.bias"), Array::I32(&mut weights.bias)));
+        match &mut step.operation {
+            IntegerOperation::Host { operands, .. } => {
+                for (index, operand) in operands.iter_mut().enumerate() {
+                    if let HostOperand::Constant { data, .. } = operand {
+                        list.push((format!("{name}.operand{index}"), Array::F32(data)));
+                    }
+                }
+            }
+            IntegerOperation::MatMul(weights) | IntegerOperation::Conv2d { weights, .. } => {
+                list.push((format!("{name}.weights"), Array::Weights(&mut weights.values)));
+                list.push((format!("{name}.bias"), Array::I32(&mut weights.bias)));
+            }
+            _ => {}
         }
     }
     list

@@ -1,17 +1,17 @@
-//! `pollux model` with convolutional networks: ONNX files, ResNet directories, and their quantised files.
+//! `pollux model` with networks: ONNX files, ResNet directories, and their quantised files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
-use pollux_compiler::Compiled;
 use pollux_compiler::execute::CycleSetup;
-use pollux_compiler::graph::pipeline::{GraphPair, GraphRun, Inputs, random_inputs};
+use pollux_compiler::graph::pipeline::{GraphPair, GraphRun, Inputs, LoweredGraph, random_inputs};
+use pollux_compiler::{CompileError, Compiled};
 use pollux_model::GraphModel;
 use pollux_model::calibrate::RangeMethod;
 use pollux_model::graph::families::{ResNetConfig, resnet};
-use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, inputs_from_bytes};
+use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, IntegerOperation, Step, inputs_from_bytes};
 use pollux_model::onnx::ImportOptions;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ use crate::{program_file, progress, values};
 
 /// The input of a convolutional network, and how it is quantised.
 #[derive(Args, Default)]
-#[command(next_help_heading = "Convolutional networks (ONNX file or ResNet directory)")]
+#[command(next_help_heading = "Networks (ONNX file or ResNet directory)")]
 pub struct GraphArguments {
     /// Input: a safetensors file with a tensor for each input, or a NumPy file (.npy) with the only one; float32
     /// (`-`: standard input).
@@ -52,6 +52,31 @@ pub struct GraphArguments {
     /// Size of a dimension that an ONNX file leaves open: by its name, or as INPUT.AXIS=SIZE (AXIS=SIZE for the only input).
     #[arg(long, value_name = "NAME=SIZE")]
     dimension: Vec<Dimension>,
+    /// One value for all elements of an input of an ONNX file, such as an attention mask of 1: what follows from it is computed
+    /// when the file is read. May be given several times.
+    #[arg(long, value_name = "INPUT=VALUE")]
+    fix: Vec<Fixed>,
+    /// Measure the ranges of activations anew that an ONNX file has in formats without accelerator: uint8, or with a zero point.
+    /// Otherwise such a file is refused.
+    #[arg(long)]
+    requantise: bool,
+    /// Refuse the network if an operation is left to the host, and name all of them.
+    #[arg(long)]
+    require_accelerator: bool,
+}
+
+/// `INPUT=VALUE`.
+#[derive(Clone, Debug)]
+struct Fixed(String, f64);
+
+impl FromStr for Fixed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.rsplit_once('=').and_then(|(name, value)| Some(Self(name.to_owned(), value.parse().ok()?)));
+        let parts = parts.filter(|Self(name, value)| !name.is_empty() && value.is_finite());
+        parts.ok_or_else(|| format!("`{text}` is not INPUT=VALUE with a number, for example attention_mask=1"))
+    }
 }
 
 /// `NAME=SIZE`.
@@ -76,8 +101,15 @@ const IMAGE: usize = 224;
 /// Seed of the input if none is given.
 const SEED: u64 = 1;
 
-/// Configuration of convolutional networks: it has pooling and depthwise convolutions.
-pub const DEFAULT_CONFIG: &str = "default16";
+/// The configuration that has most of what a network needs: normalizations if it has some, else pooling and depthwise
+/// convolutions.
+fn default_config(network: &IntegerGraph) -> &'static str {
+    let normalizes = |step: &Step| {
+        use IntegerOperation::{Attention, Gelu, LayerNorm};
+        matches!(step.operation, Attention { .. } | Gelu { .. } | LayerNorm { .. })
+    };
+    if network.steps.iter().any(normalizes) { super::DEFAULT_CONFIG } else { "default16" }
+}
 
 /// What a path holds: an ONNX file by its name, a directory of weights with or without `config.json`, a quantised file
 /// by its contents.
@@ -126,7 +158,19 @@ impl GraphArguments {
                 return Err(Failure::Usage(format!("--dimension gives `{name}` twice: give it once")));
             }
         }
-        GraphModel::load_onnx(path, &ImportOptions { dimensions }).map_err(Failure::input)
+        let mut inputs = BTreeMap::new();
+        for Fixed(name, value) in &self.fix {
+            if inputs.insert(name.clone(), *value).is_some() {
+                return Err(Failure::Usage(format!("--fix gives `{name}` twice: give it once")));
+            }
+        }
+        GraphModel::load_onnx(path, &ImportOptions { dimensions, inputs, requantise: self.requantise })
+            .map_err(Failure::input)
+    }
+
+    /// Whether the network may be the host's in part.
+    fn check(&self, lowered: &LoweredGraph) -> Result<(), Failure> {
+        if self.require_accelerator { lowered.graph.require_accelerator().map_err(failure) } else { Ok(()) }
     }
 
     /// A network with its input; a float32 one is quantised.
@@ -179,6 +223,9 @@ pub fn quantize(
     out: &Output,
 ) -> Result<Outcome, Failure> {
     let (pair, inputs) = arguments.load(path, out)?;
+    if arguments.require_accelerator {
+        pair.quantised.require_accelerator().map_err(|nodes| failure(CompileError::Host { nodes }))?;
+    }
     let layers = pair.quality(&inputs).map_err(failure)?;
     if let Some(path) = output {
         out.write(path, &pair.quantised.to_bytes().map_err(Failure::input)?)?;
@@ -203,9 +250,12 @@ pub fn lower(
     output: &Path,
     out: &Output,
 ) -> Result<Outcome, Failure> {
-    let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
+    let plan = lowering.plan()?;
     let (pair, inputs) = arguments.load(path, out)?;
-    let compiled = pair.lower(&inputs, config, &plan).map_err(failure)?.graph.compiled;
+    let config = lowering.config_or(default_config(&pair.quantised))?;
+    let lowered = pair.lower(&inputs, config, &plan).map_err(failure)?;
+    arguments.check(&lowered)?;
+    let compiled = lowered.graph.compiled;
     super::without_host(&compiled)?;
     save(output, &compiled, None, out)
 }
@@ -217,12 +267,14 @@ pub fn compile(
     lowering: &LoweringArguments,
     out: &Output,
 ) -> Result<(String, Compiled), Failure> {
-    let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
+    let plan = lowering.plan()?;
     let (pair, inputs) = match path {
         Some(path) => arguments.load(path, out)?,
         None => arguments.resnet50(out)?,
     };
+    let config = lowering.config_or(default_config(&pair.quantised))?;
     let lowered = progress::during(out, "lowering", || pair.lower(&inputs, config, &plan)).map_err(failure)?;
+    arguments.check(&lowered)?;
     Ok((pair.quantised.graph.name, lowered.graph.compiled))
 }
 
@@ -235,10 +287,13 @@ pub fn run(
     energy: &EnergyArguments,
     out: &Output,
 ) -> Result<Outcome, Failure> {
-    let (config, plan) = (lowering.config_or(DEFAULT_CONFIG)?, lowering.plan()?);
-    let pricing = energy.pricing(&config)?;
+    let plan = lowering.plan()?;
     let (pair, inputs) = arguments.load(path, out)?;
-    let run = with_progress(out, |progress| pair.run(&inputs, config, &plan, setup, progress))?;
+    let config = lowering.config_or(default_config(&pair.quantised))?;
+    let pricing = energy.pricing(&config)?;
+    let lowered = progress::during(out, "lowering", || pair.lower(&inputs, config, &plan)).map_err(failure)?;
+    arguments.check(&lowered)?;
+    let run = with_progress(out, |progress| pair.run_lowered(lowered, &inputs, setup, progress))?;
     out.json(&run_json(&run, pricing.as_ref()))?;
     out.text(&(run_text(&run) + &energy_text(pricing.as_ref(), run.report.as_ref())))?;
     Ok(Outcome::of(run.mismatches.is_empty()))
@@ -248,7 +303,7 @@ fn run_json(run: &GraphRun, pricing: Option<&Pricing>) -> Value {
     json!({
         "cosine": run.cosine(), "match": run.mismatches.is_empty(), "tensors": run.tensors, "mismatches": run.mismatches,
         "cycles": run.report.as_ref().map(|report| report.total.cycles), "units": cycles_json(run.report.as_ref()),
-        "layers": run.layers, "operations": run.report.as_ref().map(|report| &report.operations), "outputs": run.outputs,
+        "host_share": run.host_share(), "layers": run.layers, "operations": run.report.as_ref().map(|report| &report.operations), "outputs": run.outputs,
         "energy": energy_json(pricing, run.report.as_ref()),
     })
 }
@@ -258,7 +313,14 @@ fn run_text(run: &GraphRun) -> String {
     for layer in &run.layers {
         let [cosine, _, sqnr] = quality_cells(layer.quality.as_ref());
         let cycles = layer.cycles.map_or_else(|| "-".to_owned(), grouped);
-        rows.push(vec![layer.name.clone(), layer.operation.to_owned(), cycles, cosine, sqnr]);
+        let operation = if layer.host { format!("{} (host)", layer.operation) } else { layer.operation.to_owned() };
+        rows.push(vec![layer.name.clone(), operation, cycles, cosine, sqnr]);
     }
-    table(&rows) + &totals(run.report.as_ref(), run.cosine(), "result") + &verdict(run.tensors, &run.mismatches)
+    let host = run.layers.iter().filter(|layer| layer.host).count();
+    let share = run.host_share().map_or_else(String::new, |share| format!(", {:.1} % of the cycles", 100.0 * share));
+    let host = match host {
+        0 => String::new(),
+        count => format!("the host does {count} of {} operations{share}\n", run.layers.len()),
+    };
+    table(&rows) + &host + &totals(run.report.as_ref(), run.cosine(), "result") + &verdict(run.tensors, &run.mismatches)
 }

@@ -112,7 +112,8 @@ const DEFAULT_CONFIG: &str = "norm16";
 /// How the model is lowered.
 #[derive(Args)]
 pub struct LoweringArguments {
-    /// Configuration: a name or a file; norm16 by default, default16 for convolutional networks.
+    /// Configuration: a name or a file; norm16 by default, default16 for networks without attention,
+    /// GELU or LayerNorm.
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
     /// Plan: schedules of operations, and where rows are normalized (TOML).

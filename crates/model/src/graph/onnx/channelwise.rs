@@ -123,7 +123,10 @@ impl Importer<'_> {
         own: &Channelwise,
     ) -> Result<Value, OnnxError> {
         let (edge, channels, rows) = match (x.layout, &x.shape[..]) {
-            (Layout::ChannelsFirst, &[_, channels, _, _]) => (x.edge, channels, None),
+            (Layout::ChannelsFirst, &[_, channels, _, _]) => (self.channels_last(name, x)?, channels, None),
+            (Layout::ChannelsFirst, &[images, channels, pixels]) => {
+                (self.shaped(name, x.edge, &[images, 1, pixels, channels])?, channels, None)
+            }
             _ => {
                 let view = self.reshaped(op, x.clone())?;
                 let shape = self.builder.shape(view.edge).to_vec();

@@ -34,9 +34,9 @@ mod element_type {
 
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
-/// Most elements of a constant that is computed rather than read (a mask of 4096 x 4096), so that a few bytes cannot ask
-/// for more memory than there is.
-pub(super) const MAX_COMPUTED: usize = 1 << 24;
+/// Most elements of a constant that is computed rather than read (the largest weights of networks that come without theirs have
+/// some 100 million), so that a few bytes cannot ask for more memory than there is.
+pub(super) const MAX_COMPUTED: usize = 1 << 27;
 
 /// Number of elements of a constant of that shape, if one that is computed may have so many.
 pub(super) fn constant_elements(shape: &[usize]) -> Option<usize> {
@@ -182,6 +182,47 @@ impl Constant {
         };
         let data = indices(&rows.shape).zip(rows.integers()).map(at).collect::<Option<_>>()?;
         Some(Self::new(rows.shape.clone(), data, self.integer))
+    }
+
+    /// Elements or slices at the indices in the last dimension of `rows`; nothing if one lies outside.
+    pub(super) fn gather_nd(&self, rows: &Self) -> Option<Self> {
+        let depth = *rows.shape.last().filter(|&&depth| depth > 0)?;
+        let own = strides(&self.shape);
+        let inner: usize = self.shape.get(depth..)?.iter().product();
+        let shape = [&rows.shape[..rows.shape.len() - 1], &self.shape[depth..]].concat();
+        let mut data = Vec::with_capacity(constant_elements(&shape)?);
+        for index in rows.integers().chunks(depth) {
+            let mut start = 0;
+            for ((&row, &size), stride) in index.iter().zip(&self.shape).zip(&own) {
+                let row = if row < 0 { row + size as i64 } else { row };
+                start += usize::try_from(row).ok().filter(|&row| row < size)? * stride;
+            }
+            data.extend_from_slice(&self.data[start..start + inner]);
+        }
+        Some(Self::new(shape, data, self.integer))
+    }
+
+    /// Sums along an axis up to each element.
+    pub(super) fn cumulated(&self, axis: usize) -> Self {
+        let (stride, size) = (strides(&self.shape)[axis], self.shape[axis]);
+        let mut sums = self.clone();
+        for at in 0..sums.data.len() {
+            if at / stride % size > 0 {
+                sums.data[at] += sums.data[at - stride];
+            }
+        }
+        Self { scales: None, ..sums }
+    }
+
+    /// The upper or lower triangle of each matrix, from the `k`-th diagonal on.
+    pub(super) fn triangle(&self, upper: bool, k: i64) -> Self {
+        let [.., rows, cols] = self.shape[..] else { return self.clone() };
+        let stays = |at: usize| {
+            let (row, col) = ((at / cols % rows) as i64, (at % cols) as i64);
+            if upper { col - row >= k } else { col - row <= k }
+        };
+        let data = self.data.iter().enumerate().map(|(at, &v)| if stays(at) { v } else { 0.0 }).collect();
+        Self { data, scales: None, ..self.clone() }
     }
 
     /// Rows of axis `axis`: `None` if one lies outside.

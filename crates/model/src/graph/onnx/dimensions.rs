@@ -9,12 +9,18 @@ use super::error::{OnnxError, OpenDimension};
 use super::proto::{DimensionProto, ValueInfoProto};
 
 /// Choices of an import.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
     /// Sizes of what the file leaves open: by the dimension's name, such as `batch`, or as `INPUT.AXIS`, which also names a
     /// size that is -1 or has no name; `AXIS` is enough if the network has one input. A name that the network does not have
     /// is an error.
     pub dimensions: BTreeMap<String, usize>,
+    /// Inputs that have one value everywhere, such as an attention mask of 1: they are constants, and what follows from them is
+    /// computed at import.
+    pub inputs: BTreeMap<String, f64>,
+    /// Leaves out formats of activations that the accelerator does not have (uint8, zero points): their ranges are measured anew.
+    /// Otherwise such a file is refused.
+    pub requantise: bool,
 }
 
 /// `TensorProto.DataType` of what is no real number: STRING, COMPLEX64, COMPLEX128.
@@ -54,10 +60,10 @@ impl Sizes<'_> {
             return Err(fail(format!("element type {} is no real number; give it one of these", tensor.elem_type)));
         }
         let dims = tensor.shape.as_ref().map_or(&[][..], |shape| shape.dim.as_slice());
-        if dims.is_empty() || dims.len() > MAX_RANK {
+        if dims.len() > MAX_RANK {
             let found = dims.len();
             return Err(fail(format!(
-                "it has {found} dimensions; export the model with 1 to {MAX_RANK} for each input"
+                "it has {found} dimensions; export the model with at most {MAX_RANK} for each input"
             )));
         }
         dims.iter().enumerate().map(|(axis, dim)| self.size(input, axis, dim, only)).collect()

@@ -3,31 +3,18 @@
 use super::channelwise::Channelwise;
 use super::constant::Constant;
 use super::error::OnnxError;
-use super::expression::{Expression, Meaning};
 use super::importer::Importer;
 use super::op::Op;
 use super::value::{Convolution, Layout, NormStage, Pending, Product, Scores, Value, View};
+use crate::graph::expression::{BinaryFunction, Expression, UnaryFunction};
 use crate::graph::operator::Operator;
 
 /// Scores below this after masking have probability 0; exporters write the most negative number or -10000.
-const MASKED: f64 = -9999.0;
-
-/// The float32 function of a binary operator.
-fn function(kind: &str) -> fn(f64, f64) -> f64 {
-    match kind {
-        "Add" => |a, b| a + b,
-        "Sub" => |a, b| a - b,
-        "Mul" => |a, b| a * b,
-        "Div" => |a, b| a / b,
-        "Max" => f64::max,
-        "Min" => f64::min,
-        _ => f64::powf,
-    }
-}
+pub(super) const MASKED: f64 = -9999.0;
 
 impl Importer<'_> {
-    /// Add, Sub, Mul, Div, Pow, Min, Max with at least one operand that is not constant.
-    pub(super) fn binary(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
+    /// A function of two operands, at least one of which is not constant.
+    pub(super) fn binary(&mut self, op: Op<'_>, function: BinaryFunction) -> Result<Value, OnnxError> {
         let (a, b) = (self.value(op, 0)?, self.value(op, 1)?);
         let folded = match (&a, &b) {
             (Value::Pending(p, shape), Value::Constant(c)) => fold_constant(op.kind(), p, shape, c, false),
@@ -55,7 +42,7 @@ impl Importer<'_> {
                 return Ok(folded);
             }
         }
-        if let Some(value) = self.expression(op, &a, &b)? {
+        if let Some(value) = self.expression(op, function, &a, &b)? {
             return Ok(value);
         }
         for (index, value, constant) in [(0, &a, &b), (1, &b, &a)] {
@@ -69,14 +56,26 @@ impl Importer<'_> {
                 return self.channelwise(op, op.output(), &x, &own);
             }
         }
-        match (&a, &b) {
-            _ if op.kind() != "Add" => Err(op.refuse(
-                "this operation between two tensors, or with a constant that is not a single number",
-                "only sums of two tensors, and the pieces of GELU and LayerNorm, are translated",
-            )),
-            (_, Value::Constant(c)) => self.add_constant(op, 0, c),
-            (Value::Constant(c), _) => self.add_constant(op, 1, c),
-            _ => self.add(op),
+        if function == BinaryFunction::Add && a.shape() == b.shape() {
+            return match (&a, &b) {
+                (_, Value::Constant(c)) => self.add_constant(op, 0, c),
+                (Value::Constant(c), _) => self.add_constant(op, 1, c),
+                _ => self.add(op),
+            };
+        }
+        self.stretched(op, Operator::Binary { function })
+    }
+
+    /// A function of operand 0.
+    pub(super) fn applied(&mut self, op: Op<'_>, outer: &Expression) -> Result<Value, OnnxError> {
+        let (x, inner, shape) = self.variable(op, 0)?;
+        match outer.of(inner) {
+            Some(expression) => Ok(Value::pending(Pending::Elementwise(x, expression), shape)),
+            None => {
+                let x = self.view(op, 0)?;
+                let shape = x.shape.clone();
+                Ok(Value::pending(Pending::Elementwise(x, outer.clone()), shape))
+            }
         }
     }
 
@@ -120,53 +119,36 @@ impl Importer<'_> {
                 bounds[index - 1] = op.float(name, 0.0).into();
             }
         }
-        let (x, inner, shape) = self.variable(op, 0)?;
-        let above = self.joined(op, f64::max, inner, Expression::Number(bounds[0]))?;
-        let clipped = self.joined(op, f64::min, above, Expression::Number(bounds[1]))?;
-        let what = format!("clipping to {} to {}", bounds[0], bounds[1]);
-        if !matches!(clipped.meaning(), Some(Meaning::Relu | Meaning::ClippedRelu(_) | Meaning::Affine(..))) {
-            return Err(
-                op.refuse(what, "Gemmini clips at 0 and at the end of a number format: use a lower bound of 0 (ReLU6)")
-            );
-        }
-        Ok(Value::pending(Pending::Elementwise(x, clipped), shape))
-    }
-
-    /// A function of two expressions, as long as they are short.
-    fn joined(
-        &self,
-        op: Op<'_>,
-        f: fn(f64, f64) -> f64,
-        a: Expression,
-        b: Expression,
-    ) -> Result<Expression, OnnxError> {
-        Expression::binary(f, a, b).ok_or_else(|| {
-            op.refuse(
-                "an element-wise expression of so many operations",
-                "use one of the activations ReLU, ReLU6 and GELU",
-            )
-        })
+        let [low, high] = bounds.map(|bound| Box::new(Expression::Number(bound)));
+        let above = match bounds[0] {
+            f64::NEG_INFINITY => Expression::X,
+            _ => Expression::Binary(BinaryFunction::Max, Box::new(Expression::X), low),
+        };
+        let clipped = match bounds[1] {
+            f64::INFINITY => above,
+            _ => Expression::Binary(BinaryFunction::Min, Box::new(above), high),
+        };
+        self.applied(op, &clipped)
     }
 
     /// Element-wise functions of one operand.
-    pub(super) fn unary(&mut self, op: Op<'_>, f: fn(f64) -> f64) -> Result<Value, OnnxError> {
+    pub(super) fn unary(&mut self, op: Op<'_>, function: UnaryFunction) -> Result<Value, OnnxError> {
         if let Value::Pending(p, shape) = self.value(op, 0)?
-            && let (Pending::Norm(x, NormStage::VarianceEpsilon(epsilon)), "Sqrt") = (&*p, op.kind())
+            && let (Pending::Norm(x, NormStage::VarianceEpsilon(epsilon)), UnaryFunction::Sqrt) = (&*p, function)
         {
             return Ok(Value::pending(Pending::Norm(x.clone(), NormStage::Deviation(*epsilon)), shape));
         }
-        let (x, inner, shape) = self.variable(op, 0)?;
-        let expression = Expression::unary(f, inner).ok_or_else(|| {
-            op.refuse(
-                "an element-wise expression of so many operations",
-                "use one of the activations ReLU, ReLU6 and GELU",
-            )
-        })?;
-        Ok(Value::pending(Pending::Elementwise(x, expression), shape))
+        self.applied(op, &Expression::Unary(function, Box::new(Expression::X)))
     }
 
     /// An expression of one tensor from two operands: the same tensor twice, or the tensor and a number.
-    fn expression(&mut self, op: Op<'_>, a: &Value, b: &Value) -> Result<Option<Value>, OnnxError> {
+    fn expression(
+        &mut self,
+        op: Op<'_>,
+        function: BinaryFunction,
+        a: &Value,
+        b: &Value,
+    ) -> Result<Option<Value>, OnnxError> {
         let number = |v: &Value| match v {
             Value::Constant(c) => c.scalar().map(Expression::Number),
             _ => None,
@@ -183,14 +165,22 @@ impl Importer<'_> {
             _ if matches!(a, Value::Constant(_)) || matches!(b, Value::Constant(_)) => return Ok(None),
             _ => {
                 let ((x, left, shape), (y, right, _)) = (self.variable(op, 0)?, self.variable(op, 1)?);
-                let plain = matches!((&left, &right), (Expression::X, Expression::X)) && op.kind() == "Add";
-                if x.edge != y.edge || plain {
+                let sum = function == BinaryFunction::Add && matches!((&left, &right), (Expression::X, Expression::X));
+                if x.edge != y.edge || x.layout != y.layout || sum {
                     return Ok(None);
                 }
                 (x, left, right, shape)
             }
         };
-        let expression = self.joined(op, function(op.kind()), left, right)?;
+        let Some(expression) = Expression::binary(function, left, right) else {
+            // Too long: what is there so far becomes an operation.
+            for index in 0..2 {
+                if self.constant(op, index)?.is_none() {
+                    self.view(op, index)?;
+                }
+            }
+            return self.stretched(op, Operator::Binary { function }).map(Some);
+        };
         Ok(Some(Value::pending(Pending::Elementwise(x, expression), shape)))
     }
 
@@ -207,6 +197,9 @@ impl Importer<'_> {
 
     /// The sum of a tensor and a constant of its shape (position embeddings).
     fn add_constant(&mut self, op: Op<'_>, index: usize, c: &Constant) -> Result<Value, OnnxError> {
+        if self.view(op, index)?.layout == Layout::ChannelsFirst {
+            return self.stretched(op, Operator::Binary { function: BinaryFunction::Add });
+        }
         let x = self.plain(op, index)?;
         c.check_finite(&op.node.input[1 - index])?;
         let data = c.broadcast(&x.shape).ok_or_else(|| {
@@ -225,7 +218,11 @@ impl Importer<'_> {
     /// The sum of two tensors of one shape.
     fn add(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let (mut a, mut b) = (self.view(op, 0)?, self.view(op, 1)?);
-        if a.layout != Layout::ChannelsFirst || b.layout != Layout::ChannelsFirst {
+        if a.layout == b.layout && a.layout == Layout::ChannelsFirst {
+            (a.edge, b.edge) = (self.channels_last(op.output(), &a)?, self.channels_last(op.output(), &b)?);
+        } else if (a.layout, b.layout) != (Layout::Plain, Layout::Plain) && has_image(&a, &b) {
+            return self.stretched(op, Operator::Binary { function: BinaryFunction::Add });
+        } else {
             (a, b) = (self.reshaped(op, a)?, self.reshaped(op, b)?);
         }
         let edge = self.node(op.output(), Operator::Add, &[a.edge, b.edge])?;
@@ -252,10 +249,15 @@ impl Importer<'_> {
             let Pending::Scores(scores) = &**p else { return None };
             Some((masked_scores(scores, &mask, shape)?, shape.clone()))
         });
-        scores.map(|(scores, shape)| Value::pending(Pending::Scores(scores), shape)).ok_or_else(|| {
-            op.refuse("a choice between tensors", "only a constant causal mask on attention scores is translated")
-        })
+        match scores {
+            Some((scores, shape)) => Ok(Value::pending(Pending::Scores(scores), shape)),
+            None => self.stretched(op, Operator::Select),
+        }
     }
+}
+
+fn has_image(a: &View, b: &View) -> bool {
+    [a.layout, b.layout].contains(&Layout::ChannelsFirst)
 }
 
 /// A pending value and a constant; `reversed` if the constant is the left operand.

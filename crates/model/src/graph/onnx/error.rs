@@ -49,6 +49,14 @@ pub enum OnnxError {
         /// Those that can be given.
         known: Vec<String>,
     },
+    /// A value is given for an input that the network does not have.
+    #[error("the network has no input `{name}`; it has {}", list(known))]
+    UnknownInput {
+        /// The name that was given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// An input or size cannot be used.
     #[error("input `{input}`: {reason}")]
     Input {

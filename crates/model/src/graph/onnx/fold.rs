@@ -34,6 +34,22 @@ pub(super) fn fold(op: Op<'_>, inputs: &[Rc<Constant>]) -> Result<Option<Constan
         "Neg" => Some(mapped(first, |v| -v)),
         "Not" => Some(mapped(first, |v| if v == 0.0 { 1.0 } else { 0.0 })),
         "Cast" => Some(cast(op, first)),
+        "GatherND" => {
+            let rows = inputs.get(1).ok_or_else(|| refuse("no indices".into()))?;
+            Some(first.gather_nd(rows).ok_or_else(|| refuse("an index outside the constant".into()))?)
+        }
+        "CumSum" => {
+            let axis = inputs.get(1).and_then(|c| c.scalar()).unwrap_or(0.0) as i64;
+            let axis = op.axis(axis, first.shape.len())?;
+            if op.int("exclusive", 0) != 0 || op.int("reverse", 0) != 0 {
+                return Err(refuse("an exclusive or reversed CumSum".into()));
+            }
+            Some(first.cumulated(axis))
+        }
+        "Trilu" => {
+            let k = inputs.get(1).and_then(|c| c.scalar()).unwrap_or(0.0) as i64;
+            Some(first.triangle(op.int("upper", 1) != 0, k))
+        }
         "Where" => {
             let [condition, yes, no] = inputs else { return Err(refuse("Where without three operands".into())) };
             let ones = condition.zip(yes, |c, y| if c != 0.0 { y } else { 0.0 });
@@ -73,9 +89,6 @@ pub(super) fn fold(op: Op<'_>, inputs: &[Rc<Constant>]) -> Result<Option<Constan
             Some(Constant::new(vec![count], data, integer))
         }
         "IsNaN" => Some(mapped(first, |v| f64::from(u8::from(v.is_nan())))),
-        "ReduceMean" | "Tile" | "CumSum" => {
-            return Err(refuse("this operator between constants".into()));
-        }
         _ => None,
     }
     .map(|mut c| {

@@ -13,8 +13,10 @@ use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use super::value::{Layout, Value, View};
 use crate::files::encoding::Encoding;
 use crate::graph::builder::GraphBuilder;
+use crate::graph::error::GraphError;
+use crate::graph::evaluate::{self, Array};
 use crate::graph::network::{EdgeId, Element, GraphModel, Quantisation};
-use crate::graph::operator::Operator;
+use crate::graph::operator::{Operator, elements};
 
 /// `TensorProto.DataType` of token ids: INT32, INT64.
 const INTEGERS: [i32; 2] = [6, 7];
@@ -32,12 +34,18 @@ pub(super) struct Importer<'a> {
     values: BTreeMap<&'a str, Value>,
     pub(super) builder: GraphBuilder,
     constants: BTreeMap<EdgeId, Vec<f32>>,
+    /// Number formats that the accelerator does not have are left out.
+    pub(super) requantise: bool,
     /// Elements that computed constants and weights may still have.
     budget: usize,
     /// Number of the next node or edge of each name that occurs again.
     suffixes: BTreeMap<String, u32>,
 }
 
+/// What is wrong with an output that does not depend on the inputs.
+const CONSTANT_OUTPUT: &str = "it is an output, but a constant; leave it out";
+/// Elements that all computed constants together may have beyond those.
+const ALL_COMPUTED: usize = 4 * MAX_COMPUTED;
 /// How often a network may read its constants, on average: tied weights, and what is computed from them.
 const READS: usize = 8;
 
@@ -65,7 +73,8 @@ impl<'a> Importer<'a> {
             values: BTreeMap::new(),
             builder: GraphBuilder::new(name),
             constants: BTreeMap::new(),
-            budget: MAX_COMPUTED.saturating_add(data.saturating_mul(READS)),
+            requantise: options.requantise,
+            budget: ALL_COMPUTED.saturating_add(data.saturating_mul(READS)),
             suffixes: BTreeMap::new(),
         };
         // Older files list the initializers among the inputs.
@@ -74,23 +83,48 @@ impl<'a> Importer<'a> {
             importer.readers.contains_key(name) && !importer.initializers.contains_key(name)
         };
         let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(read).collect();
-        for (input, shape) in inputs.iter().zip(dimensions::shapes(&inputs, options)?) {
-            let view = importer.input(input, shape)?;
-            importer.values.insert(&input.name, Value::View(view));
+        let shapes = dimensions::shapes(&inputs, options)?;
+        let known = |name: &&String| !inputs.iter().any(|input| input.name == **name);
+        if let Some(name) = options.inputs.keys().find(known) {
+            let known = inputs.iter().map(|input| input.name.clone()).collect();
+            return Err(OnnxError::UnknownInput { name: name.clone(), known });
+        }
+        for (input, shape) in inputs.iter().zip(shapes) {
+            let value = match options.inputs.get(&input.name) {
+                Some(&value) => importer.fixed(input, shape, value)?,
+                None => Value::View(importer.input(input, shape)?),
+            };
+            importer.values.insert(&input.name, value);
         }
         Ok(importer)
     }
 
-    /// A run-time input: an image if it has four dimensions.
+    /// An input that has one value everywhere.
+    fn fixed(&mut self, info: &ValueInfoProto, shape: Vec<usize>, value: f64) -> Result<Value, OnnxError> {
+        let count = elements(&shape).filter(|&n| n <= MAX_COMPUTED).ok_or_else(too_much)?;
+        self.charge(count)?;
+        Ok(Value::constant(Constant::new(shape, vec![value; count], has_integers(info))))
+    }
+
+    /// Whether an input is an image with its channels first: something convolves or pools, and nothing turns the input before.
+    fn is_image(&self, name: &str) -> bool {
+        const OF_IMAGES: &[&str] =
+            &["Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "Resize"];
+        let reads = |node: &&&NodeProto| node.input.iter().any(|input| input == name);
+        self.nodes.iter().any(|node| OF_IMAGES.contains(&node.op_type.as_str()))
+            && !self.nodes.iter().filter(reads).all(|node| node.op_type == "Transpose")
+    }
+
+    /// A run-time input.
     fn input(&mut self, info: &ValueInfoProto, shape: Vec<usize>) -> Result<View, OnnxError> {
-        if let [n, c, h, w] = shape[..] {
+        if let [n, c, h, w] = shape[..]
+            && self.is_image(&info.name)
+        {
             let edge = self.builder.input(&info.name, &[n, h, w, c])?;
             return Ok(View { edge, shape, layout: Layout::ChannelsFirst });
         }
-        let integers =
-            info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).is_some_and(|t| INTEGERS.contains(&t.elem_type));
         let edge = match &shape[..] {
-            [1, tokens] if integers => self.builder.input(&info.name, &[*tokens])?,
+            [1, tokens] if has_integers(info) => self.builder.input(&info.name, &[*tokens])?,
             _ => self.builder.input(&info.name, canonical(&shape))?,
         };
         Ok(View { edge, shape, layout: Layout::Plain })
@@ -117,6 +151,8 @@ impl<'a> Importer<'a> {
         for output in self.graph.output.iter().filter(|output| !refused.contains(output.name.as_str())) {
             match self.output(&output.name) {
                 Err(error @ OnnxError::Unsupported { .. }) => errors.push(error),
+                // What does not depend on the inputs is no result of a run.
+                Err(OnnxError::Tensor { .. }) if self.graph.output.len() > 1 => {}
                 result => result?,
             }
         }
@@ -124,6 +160,10 @@ impl<'a> Importer<'a> {
             return Err(OnnxError::refused(errors));
         }
         let graph = self.builder.finish();
+        if graph.outputs.is_empty() {
+            let (tensor, reason) = (self.graph.output[0].name.clone(), CONSTANT_OUTPUT.to_owned());
+            return Err(OnnxError::Tensor { tensor, reason });
+        }
         graph.check_memory()?;
         Ok(GraphModel { graph, constants: self.constants })
     }
@@ -134,11 +174,19 @@ impl<'a> Importer<'a> {
             Some(Value::View(view)) => view,
             Some(Value::Pending(pending, shape)) => self.materialise(Op { node: &node }, name, &pending, &shape)?,
             _ => {
-                let reason = "it is an output, but a constant; leave it out".to_owned();
-                return Err(OnnxError::Tensor { tensor: name.to_owned(), reason });
+                return Err(OnnxError::Tensor { tensor: name.to_owned(), reason: CONSTANT_OUTPUT.to_owned() });
             }
         };
-        self.builder.output(view.edge);
+        // Images stay with their channels last, as they are given.
+        let edge = match view.layout {
+            Layout::ChannelsFirst if view.shape.len() == 4 => self.channels_last(name, &view)?,
+            Layout::Plain => view.edge,
+            _ => self.in_order(name, &view)?,
+        };
+        if self.constants.contains_key(&edge) {
+            return Err(OnnxError::Tensor { tensor: name.to_owned(), reason: CONSTANT_OUTPUT.to_owned() });
+        }
+        self.builder.output(edge);
         Ok(())
     }
 
@@ -161,8 +209,7 @@ impl<'a> Importer<'a> {
 
     /// Takes a constant of that many elements from the budget.
     pub(super) fn charge(&mut self, elements: usize) -> Result<(), OnnxError> {
-        self.budget =
-            self.budget.checked_sub(elements).ok_or(OnnxError::Computed { limit: MAX_COMPUTED, reads: READS })?;
+        self.budget = self.budget.checked_sub(elements).ok_or_else(too_much)?;
         Ok(())
     }
 
@@ -181,6 +228,16 @@ impl<'a> Importer<'a> {
                 operand: operand.into(),
             }),
         }
+    }
+
+    /// `TensorProto.DataType` of a constant of the file.
+    pub(super) fn element_type(&self, name: &str) -> Option<i32> {
+        let attribute = |node: &&NodeProto| node.output.iter().any(|output| output == name);
+        let constant = || {
+            let node = self.graph.node.iter().find(attribute)?;
+            node.attribute.iter().find_map(|attribute| Some(attribute.t.as_ref()?.data_type))
+        };
+        self.initializers.get(name).map(|tensor| tensor.data_type).or_else(constant)
     }
 
     /// A constant attribute.
@@ -245,27 +302,40 @@ impl<'a> Importer<'a> {
         self.reshaped(op, view)
     }
 
-    /// The edge behind a plain view, reshaped if the view has another shape.
-    pub(super) fn reshaped(&mut self, op: Op<'_>, view: View) -> Result<View, OnnxError> {
-        if view.layout != Layout::Plain {
-            return Err(op.refuse(
-                "a transposed operand",
-                "only the transpositions of attention and between image layouts fold; move this one into the weights",
-            ));
-        }
-        let wanted = canonical(&view.shape);
-        if self.builder.shape(view.edge) == wanted {
-            return Ok(view);
-        }
-        let name = self.unique(op.name());
-        let edge = self.builder.node(&name, Operator::Reshape { shape: wanted.to_vec() }, &[view.edge])?;
-        Ok(View { edge, ..view })
-    }
-
-    /// A new node, named after the value it makes.
+    /// A new node, named after the value it makes; of constants their result, as a constant.
     pub(super) fn node(&mut self, value: &str, operator: Operator, inputs: &[EdgeId]) -> Result<EdgeId, OnnxError> {
+        if !inputs.is_empty() && inputs.iter().all(|edge| self.constants.contains_key(edge)) {
+            return self.computed(value, &operator, inputs);
+        }
         let name = self.unique(value);
         Ok(self.builder.node(&name, operator, inputs)?)
+    }
+
+    fn computed(&mut self, value: &str, operator: &Operator, inputs: &[EdgeId]) -> Result<EdgeId, OnnxError> {
+        let array =
+            |&edge: &EdgeId| Array { shape: self.builder.shape(edge).to_vec(), data: self.constants[&edge].clone() };
+        let arrays: Vec<Array> = inputs.iter().map(array).collect();
+        let shapes: Vec<&[usize]> = arrays.iter().map(|array| &array.shape[..]).collect();
+        let refuse = |reason| GraphError::Node { node: value.to_owned(), operator: operator.name(), reason };
+        let shape = operator.output_shape(&shapes).map_err(refuse)?;
+        let elements = elements(&shape).filter(|&n| n <= MAX_COMPUTED).ok_or_else(too_much)?;
+        self.charge(elements)?;
+        let data = evaluate::apply(operator, value, &arrays.iter().collect::<Vec<_>>(), &shape)?;
+        self.weight(value, &shape, data, None)
+    }
+
+    /// A value that turns out to be constant, as one.
+    pub(super) fn settled(&self, value: Value, integer: bool) -> Value {
+        match &value {
+            Value::View(View { edge, shape, layout: Layout::Plain }) => match self.constants.get(edge) {
+                Some(data) => {
+                    let data = data.iter().map(|&v| v.into()).collect();
+                    Value::constant(Constant::new(shape.clone(), data, integer))
+                }
+                None => value,
+            },
+            _ => value,
+        }
     }
 
     /// A new constant.
@@ -298,6 +368,14 @@ impl<'a> Importer<'a> {
         }
         candidate
     }
+}
+
+fn has_integers(info: &ValueInfoProto) -> bool {
+    info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).is_some_and(|t| INTEGERS.contains(&t.elem_type))
+}
+
+fn too_much() -> OnnxError {
+    OnnxError::Computed { limit: ALL_COMPUTED, reads: READS }
 }
 
 /// A shape without leading ones, as the graph has it; vectors of one row keep the row.

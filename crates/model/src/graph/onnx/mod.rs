@@ -16,7 +16,8 @@
 //! | Relu, Clip from 0, Max and Min with numbers | [`Operator::Relu`](crate::graph::Operator::Relu), [`Operator::ClippedRelu`](crate::graph::Operator::ClippedRelu) |
 //! | Add, Sum, Concat, Softmax | the operators of these names |
 //! | Gather of a constant table | [`Operator::Embedding`](crate::graph::Operator::Embedding) |
-//! | QuantizeLinear and DequantizeLinear | the number format of the edge |
+//! | QuantizeLinear and DequantizeLinear | the number format of the edge; integers times scales of a constant |
+//! | QLinearConv, QLinearMatMul, DynamicQuantizeLinear, ConvInteger, MatMulInteger | products of what they dequantise |
 //! | Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout, Cast | nothing, or [`Operator::Reshape`](crate::graph::Operator::Reshape), which is free |
 //! | arithmetic between constants | the result |
 //!
@@ -31,18 +32,23 @@ mod constant;
 mod dimensions;
 mod elementwise;
 pub(crate) mod error;
-mod expression;
 mod fold;
 mod importer;
+mod layouts;
 mod materialise;
+mod movements;
 mod op;
 mod operators;
 mod order;
 mod products;
 mod proto;
+mod quantised;
+mod reductions;
+mod resize;
 #[cfg(test)]
 mod robustness;
 mod survey;
+mod transposed_convolution;
 mod value;
 
 pub use dimensions::ImportOptions;
@@ -88,9 +94,9 @@ fn import(bytes: Bytes, directory: Option<&Path>, options: &ImportOptions) -> Re
     if graph.node.is_empty() {
         return Err(OnnxError::Decode { reason: "its graph has no nodes".into() });
     }
-    graph.node = survey::split_sums(graph.node);
+    graph.node = survey::split_sums(quantised::expanded(graph.node));
     let order = order::Order::new(&graph)?;
-    survey::survey(&graph, &order)?;
+    survey::survey(&graph, &order, options)?;
     let standard = |set: &&OperatorSetProto| ["", "ai.onnx"].contains(&set.domain.as_str());
     let version = model.opset_import.iter().find(standard).map_or(DEFAULT_OPSET, |set| set.version);
     importer::Importer::new(&graph, order, version, directory, options)?.run()

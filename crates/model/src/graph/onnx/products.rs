@@ -3,10 +3,12 @@
 use super::channelwise::Channelwise;
 use super::constant::Constant;
 use super::error::OnnxError;
-use super::expression::Meaning;
 use super::importer::{Importer, canonical};
+use super::layouts::full;
 use super::op::Op;
+use super::proto::NodeProto;
 use super::value::{Convolution, Layout, Pending, Product, Scores, Value, View};
+use crate::graph::expression::Meaning;
 use crate::graph::network::EdgeId;
 use crate::graph::operator::{Conv2d, MAX_WINDOW, Operator, Window, channels_last};
 use crate::matrix::Matrix;
@@ -20,33 +22,100 @@ impl Importer<'_> {
                 Some(_) => b,
                 None => self.required_weights(op, 1, "the right operand")?,
             };
-            let [.., k, j] = b.shape[..] else {
-                return Err(op.refuse("a weight vector", "give the weights two dimensions"));
+            let left = self.value(op, 0)?.shape().len();
+            let (k, j) = match b.shape[..] {
+                [.., k, j] if b.data.len() == k * j && left >= b.shape.len().max(2) => (k, j),
+                _ => return self.general_product(op),
             };
-            if b.data.len() != k * j {
-                return Err(op.refuse(format!("weights of shape {:?}", b.shape), "give the weights two dimensions"));
-            }
             let scales = b.scales.clone();
             return self.dense(op, Matrix::from_vec(k, j, b.floats()), None, scales);
         }
         if let Value::Pending(p, shape) = self.value(op, 0)?
             && let Pending::Scores(scores) = &*p
             && scores.probabilities
+            && let value @ View { layout: Layout::Heads { transposed: false }, .. } = self.view(op, 1)?
+            && self.builder.shape(value.edge) == self.builder.shape(scores.key)
         {
-            return self.context(op, scores, &shape);
+            return self.context(op, scores, &value, &shape);
         }
         let (a, b) = (self.factor(op, 0)?, self.factor(op, 1)?);
         match (a.0.layout, b.0.layout) {
-            (Layout::Heads { transposed: false }, Layout::Heads { transposed: true }) => self.scores(op, a, b),
-            _ if a.1 == 1.0 && b.1 == 1.0 => {
-                let (a, b) = (self.reshaped(op, a.0)?, self.reshaped(op, b.0)?);
-                let product = Operator::MatMul { transpose_b: false, bias: false };
-                let edge = self.node(op.output(), product, &[a.edge, b.edge])?;
-                let shape = self.builder.shape(edge).to_vec();
-                Ok(Value::View(View { edge, shape, layout: Layout::Plain }))
+            (Layout::Heads { transposed: false }, Layout::Heads { transposed: true }) if fit(&a.0, &b.0) => {
+                self.scores(op, a, b)
             }
-            _ => Err(op.refuse("a scaled operand", "scale the result or the weights instead")),
+            _ => self.general_product(op),
         }
+    }
+
+    /// A product of two tensors; leading sizes of 1 stretch.
+    fn general_product(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
+        let mut a = self.tensor(op, 0)?;
+        let (mut b, transpose_b) = self.right_operand(op)?;
+        let shapes = [a, b].map(|edge| self.builder.shape(edge).to_vec());
+        let vectors = [&shapes[0], &shapes[1]].map(|shape| shape.len() == 1);
+        if vectors[0] {
+            a = self.shaped(op.output(), a, &[1, shapes[0][0]])?;
+        }
+        if vectors[1] {
+            b = self.shaped(op.output(), b, &[shapes[1][0], 1])?;
+        }
+        let batch = |edge: EdgeId, importer: &Self| {
+            let shape = importer.builder.shape(edge);
+            shape[..shape.len() - 2].to_vec()
+        };
+        let (batch_a, batch_b) = (batch(a, self), batch(b, self));
+        if batch_a != batch_b && !batch_b.is_empty() {
+            let rank = batch_a.len().max(batch_b.len());
+            let size = |batch: &[usize], axis: usize| (axis + batch.len()).checked_sub(rank).map_or(1, |i| batch[i]);
+            let wanted: Vec<usize> = (0..rank).map(|axis| size(&batch_a, axis).max(size(&batch_b, axis))).collect();
+            (a, b) = (self.stretched_batch(op, a, &wanted)?, self.stretched_batch(op, b, &wanted)?);
+        }
+        let product = Operator::MatMul { transpose_b, bias: false };
+        let shape = product.output_shape(&[self.builder.shape(a), self.builder.shape(b)]);
+        let mut shape = shape.map_err(|reason| op.refuse(reason, "check the model"))?;
+        let edge = self.node(op.output(), product, &[a, b])?;
+        let rank = shape.len();
+        if vectors[1] {
+            shape.remove(rank - 1);
+        }
+        if vectors[0] {
+            shape.remove(rank - 2);
+        }
+        let edge = self.shaped(op.output(), edge, &full(&shape))?;
+        Ok(Value::View(View { edge, shape, layout: Layout::Plain }))
+    }
+
+    /// Operand 1 of a product, as it lies if that is transposed.
+    fn right_operand(&mut self, op: Op<'_>) -> Result<(EdgeId, bool), OnnxError> {
+        if self.constant(op, 1)?.is_none() {
+            let view = self.view(op, 1)?;
+            match (view.layout, &view.shape[..]) {
+                (Layout::ChannelsFirst, [_, _, _]) => return Ok((self.channels_last(op.output(), &view)?, true)),
+                (Layout::Heads { transposed: true }, [batch @ .., size, tokens]) => {
+                    let shape = [batch, &[*tokens, *size]].concat();
+                    let layout = Layout::Heads { transposed: false };
+                    return Ok((self.in_order(op.output(), &View { edge: view.edge, shape, layout })?, true));
+                }
+                _ => {}
+            }
+        }
+        Ok((self.tensor(op, 1)?, false))
+    }
+
+    /// Matrices for these leading sizes: those of size 1 repeat.
+    fn stretched_batch(&mut self, op: Op<'_>, edge: EdgeId, wanted: &[usize]) -> Result<EdgeId, OnnxError> {
+        let shape = self.builder.shape(edge).to_vec();
+        let shape = [vec![1; (wanted.len() + 2).saturating_sub(shape.len())], shape].concat();
+        let mut edge = self.shaped(op.output(), edge, &shape)?;
+        for (axis, &size) in wanted.iter().enumerate() {
+            if size != shape[axis] {
+                if shape[axis] != 1 {
+                    return Err(op.refuse(format!("leading sizes {shape:?} and {wanted:?}"), "they must agree or be 1"));
+                }
+                edge = self.node(op.output(), Operator::Take { axis, indices: vec![0; size] }, &[edge])?;
+            }
+        }
+        Ok(edge)
     }
 
     /// Operand `index` as an edge and a factor.
@@ -118,16 +187,9 @@ impl Importer<'_> {
 
     /// Query times key transposed.
     fn scores(&mut self, op: Op<'_>, query: (View, f32), key: (View, f32)) -> Result<Value, OnnxError> {
-        let ([.., heads, tokens, size], [.., key_heads, key_size, keys]) = (&query.0.shape[..], &key.0.shape[..])
-        else {
+        let ([.., heads, tokens, _], [.., keys]) = (&query.0.shape[..], &key.0.shape[..]) else {
             return Err(op.refuse("heads without tokens", "export the model again"));
         };
-        if (heads, size) != (key_heads, key_size) {
-            return Err(op.refuse(
-                format!("{heads} query heads of {size} and {key_heads} key heads of {key_size}"),
-                "query and key must have the same heads",
-            ));
-        }
         let mut shape = query.0.shape.clone();
         let rank = shape.len();
         shape[rank - 2..].copy_from_slice(&[*tokens, *keys]);
@@ -143,13 +205,7 @@ impl Importer<'_> {
     }
 
     /// Probabilities times value: the attention is complete.
-    fn context(&mut self, op: Op<'_>, scores: &Scores, shape: &[usize]) -> Result<Value, OnnxError> {
-        let value = self.view(op, 1)?;
-        if value.layout != (Layout::Heads { transposed: false }) {
-            return Err(
-                op.refuse("probabilities times a tensor that is not split into heads", "export the model again")
-            );
-        }
+    fn context(&mut self, op: Op<'_>, scores: &Scores, value: &View, shape: &[usize]) -> Result<Value, OnnxError> {
         let attention =
             Operator::Attention { heads: scores.heads, scale: scores.scale, causal: scores.causal, cached: false };
         let operands: [EdgeId; 3] = [scores.query, scores.key, value.edge];
@@ -164,7 +220,6 @@ impl Importer<'_> {
         let value = self.value(op, 0)?;
         let rank = value.shape().len();
         let axis = op.axis(op.int("axis", 0), rank)?;
-        let width = value.shape().last().copied().unwrap_or(0);
         let product = match &value {
             Value::Pending(p, _) if axis + 1 == rank => match &**p {
                 Pending::Product(product) => Some(product.clone()),
@@ -172,13 +227,7 @@ impl Importer<'_> {
             },
             _ => None,
         };
-        let product = product.ok_or_else(|| {
-            op.refuse(
-                "a split of a tensor that is not a dense product, or not along its last axis",
-                "split the weights",
-            )
-        })?;
-        let parts = op.node.output.len();
+        let (width, parts) = (value.shape()[axis], op.node.output.len());
         let sizes: Vec<usize> = if op.has(1) {
             let sizes = self.required_constant(op, 1, "sizes")?;
             sizes.integers().into_iter().map(|s| s.max(0) as usize).collect()
@@ -190,9 +239,11 @@ impl Importer<'_> {
                     .collect(),
             }
         };
-        if sizes.len() != parts || sizes.iter().sum::<usize>() != width || sizes.contains(&0) {
+        let sum = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
+        if sizes.len() != parts || sum != Some(width) || sizes.contains(&0) {
             return Err(op.refuse(format!("{width} columns in parts of {sizes:?}"), "export the model again"));
         }
+        let Some(product) = product else { return self.split_parts(op, axis, &sizes) };
         let mut start = 0;
         let part = |size: usize| {
             let columns = start..start + size;
@@ -212,12 +263,28 @@ impl Importer<'_> {
 
     /// Conv with constant weights.
     pub(super) fn conv(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
-        let (x, [n, channels, h, w]) = self.image(op)?;
         let weights = self.required_weights(op, 1, "the weights")?;
-        let [outputs, per_group, rows, cols] = weights.shape[..] else {
+        if weights.shape.len() != 3 {
+            return self.conv_image(op, &weights);
+        }
+        let node = in_a_row(op.node);
+        let Value::Pending(pending, shape) = self.conv_image(Op { node: &node }, &weights)? else {
+            unreachable!("a convolution is pending")
+        };
+        Ok(Value::Pending(pending, vec![shape[0], shape[1], shape[3]]))
+    }
+
+    fn conv_image(&mut self, op: Op<'_>, weights: &Constant) -> Result<Value, OnnxError> {
+        let (x, [n, channels, h, w]) = self.image(op)?;
+        let flat = |shape: &[usize]| match *shape {
+            [outputs, inputs, cols] => Some([outputs, inputs, 1, cols]),
+            [outputs, inputs, rows, cols] => Some([outputs, inputs, rows, cols]),
+            _ => None,
+        };
+        let Some([outputs, per_group, rows, cols]) = flat(&weights.shape) else {
             return Err(op.refuse(
                 format!("weights of shape {:?}", weights.shape),
-                "only two-dimensional convolutions are translated",
+                "only convolutions of one or two dimensions are translated",
             ));
         };
         if let Some(kernel) = op.ints("kernel_shape")
@@ -258,7 +325,7 @@ impl Importer<'_> {
         let shape = value.shape();
         let channels = shape.get(1).copied().unwrap_or(0);
         let lengths = [&gamma, &beta, &mean, &variance].map(|c| c.data.len());
-        if lengths != [channels; 4] || ![2, 4].contains(&shape.len()) {
+        if lengths != [channels; 4] || !(2..=4).contains(&shape.len()) {
             return Err(op.refuse(
                 format!("{lengths:?} parameters for an operand of shape {shape:?}"),
                 "give one of each a channel of an image, or of rows",
@@ -273,16 +340,29 @@ impl Importer<'_> {
         self.channelwise(op, op.output(), &x, &own)
     }
 
-    /// Operand 0 as an image: its edge and `[n, c, h, w]`.
+    /// Operand 0 as an image: its edge and `[n, c, h, w]`; a row of pixels is one of height 1.
     pub(super) fn image(&mut self, op: Op<'_>) -> Result<(EdgeId, [usize; 4]), OnnxError> {
         let view = self.view(op, 0)?;
-        match (view.layout, <[usize; 4]>::try_from(view.shape.as_slice())) {
-            (Layout::ChannelsFirst, Ok(shape)) => Ok((view.edge, shape)),
-            _ => Err(op.refuse(
-                format!("an operand of shape {:?} that is not an image", view.shape),
-                "convolutions and poolings take [images, channels, rows, columns] from an input or another such node",
-            )),
+        let shape = match view.shape[..] {
+            [n, c, h, w] => [n, c, h, w],
+            [n, c, w] => [n, c, 1, w],
+            _ => {
+                return Err(op.refuse(
+                    format!("an operand of shape {:?} that is not an image", view.shape),
+                    "convolutions and poolings take [images, channels, rows, columns] or [images, channels, columns]",
+                ));
+            }
+        };
+        let [n, c, h, w] = shape;
+        if view.layout != Layout::ChannelsFirst && c > 1 && h * w > 1 {
+            let edge = self.in_order(op.output(), &view)?;
+            let edge = self.shaped(op.output(), edge, &shape)?;
+            let order = vec![0, 2, 3, 1];
+            let edge = self.node(&format!("{}.ordered", op.output()), Operator::Transpose { order }, &[edge])?;
+            return Ok((edge, shape));
         }
+        let edge = if view.layout == Layout::ChannelsFirst { view.edge } else { self.in_order(op.output(), &view)? };
+        Ok((self.shaped(op.output(), edge, &[n, h, w, c])?, shape))
     }
 
     /// The window of a convolution or pooling.
@@ -324,17 +404,47 @@ impl Importer<'_> {
                 return Err(op.refuse(format!("auto_pad {other}"), "use NOTSET, VALID, SAME_UPPER or SAME_LOWER"));
             }
         };
-        let window = Window { kernel, stride, padding, dilation };
-        let ragged = |axis: usize| {
-            let padded = image[axis] + padding[axis] + padding[axis + 2];
-            let span = dilation[axis] * kernel[axis].saturating_sub(1) + 1;
-            padded >= span && stride[axis] > 0 && !(padded - span).is_multiple_of(stride[axis])
-        };
-        if op.int("ceil_mode", 0) != 0 && (ragged(0) || ragged(1)) {
-            return Err(op.refuse("ceil_mode = 1 where it adds a window", "pad the image explicitly"));
+        let mut window = Window { kernel, stride, padding, dilation };
+        if op.int("ceil_mode", 0) != 0 {
+            for axis in 0..2 {
+                let padded = image[axis] + padding[axis] + padding[axis + 2];
+                let span = dilation[axis] * kernel[axis].saturating_sub(1) + 1;
+                let rest = padded.checked_sub(span).and_then(|room| room.checked_rem(stride[axis])).unwrap_or(0);
+                // A further window, if it begins inside the image.
+                if rest > 0 && padded - span - rest + stride[axis] < image[axis] + padding[axis] {
+                    window.padding[axis + 2] += stride[axis] - rest;
+                }
+            }
+            if window.padding != padding && op.int("count_include_pad", 0) != 0 {
+                return Err(op.refuse("ceil_mode = 1 with count_include_pad = 1", "pad the image explicitly"));
+            }
         }
         Ok(window)
     }
+}
+
+/// Whether query and transposed key have the same heads.
+fn fit(query: &View, key: &View) -> bool {
+    match (&query.shape[..], &key.shape[..]) {
+        ([batch @ .., heads, _, size], [key_batch @ .., key_heads, key_size, _]) => {
+            (batch, heads, size) == (key_batch, key_heads, key_size)
+        }
+        _ => false,
+    }
+}
+
+/// A convolution or pooling of one dimension as one of two, on an image of height 1.
+pub(super) fn in_a_row(node: &NodeProto) -> NodeProto {
+    let mut node = node.clone();
+    for attribute in &mut node.attribute {
+        let first = match attribute.name.as_str() {
+            "strides" | "dilations" | "kernel_shape" => 1,
+            "pads" | "output_padding" => 0,
+            _ => continue,
+        };
+        attribute.ints = attribute.ints.iter().flat_map(|&size| [first, size]).collect();
+    }
+    node
 }
 
 /// Rows of weights that read a flattened image, from channels first to channels last.
@@ -347,12 +457,22 @@ impl Importer<'_> {
     /// QuantizeLinear and DequantizeLinear of a tensor: the number format of its edge.
     pub(super) fn quantise(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         let scale = self.required_constant(op, 1, "a scale")?;
-        self.check_zero_point(op)?;
         check_scales(op, &scale)?;
-        let view = self.view(op, 0)?;
+        let (zeros, unsigned) = self.zero_points(op)?;
+        if unsigned || zeros.iter().any(|&zero| zero != 0.0) {
+            if self.requantise {
+                return self.value(op, 0);
+            }
+            return Err(op.refuse(
+                format!("{} with a zero point of {:?}", if unsigned { "uint8" } else { "int8" }, zeros.first().unwrap_or(&0.0)),
+                "the accelerator has int8 without zero points: quantise activations symmetrically to int8, or measure their ranges \
+                 anew (--requantise)",
+            ));
+        }
         let Some(step) = scale.scalar() else {
             return Err(op.refuse("a tensor with several scales", "quantise activations per tensor"));
         };
+        let view = self.view(op, 0)?;
         let encoding = crate::files::encoding::Encoding::scaled(vec![step as f32]);
         let old = self.builder.graph().edge(view.edge).quantisation.clone();
         if old.as_ref().is_some_and(|q| q.encoding != encoding) {
@@ -366,29 +486,41 @@ impl Importer<'_> {
     pub(super) fn dequantised(&self, op: Op<'_>, q: &Constant) -> Result<Value, OnnxError> {
         let scale = self.required_constant(op, 1, "a scale")?;
         check_scales(op, &scale)?;
-        self.check_zero_point(op)?;
+        let (zeros, _) = self.zero_points(op)?;
         let rank = q.shape.len();
-        let mut shape = vec![1; rank];
-        if scale.scalar().is_none() {
-            let axis = op.axis(op.int("axis", 1), rank)?;
-            shape[axis] = scale.data.len();
-        }
-        let scales = Constant::new(shape, scale.data.clone(), false);
-        let mut values = q.zip(&scales, |q, s| q * s).ok_or_else(|| {
+        let along = |count: usize| -> Result<Vec<usize>, OnnxError> {
+            let mut shape = vec![1; rank];
+            if count != 1 {
+                shape[op.axis(op.int("axis", 1), rank)?] = count;
+            }
+            Ok(shape)
+        };
+        let scales = Constant::new(along(scale.data.len())?, scale.data.clone(), false);
+        let zero = Constant::new(along(zeros.len())?, zeros, false);
+        let values = q.zip(&zero, |q, zero| q - zero).and_then(|centred| centred.zip(&scales, |q, s| q * s));
+        let mut values = values.ok_or_else(|| {
             op.refuse(
                 format!("{} scales for a tensor of shape {:?}", scale.data.len(), q.shape),
                 "export the model again",
             )
         })?;
         values.scales = Some(scale.floats());
+        values.integer = false;
         Ok(Value::constant(values))
     }
 
-    fn check_zero_point(&self, op: Op<'_>) -> Result<(), OnnxError> {
-        if op.has(2) && self.required_constant(op, 2, "a zero point")?.data.iter().any(|&z| z != 0.0) {
-            return Err(op.refuse("a zero point other than 0", "quantise symmetrically to int8"));
+    /// Zero points (one of 0 if there is none), and whether the integers have no sign.
+    fn zero_points(&self, op: Op<'_>) -> Result<(Vec<f64>, bool), OnnxError> {
+        /// `TensorProto.DataType.UINT8`.
+        const UINT8: i32 = 2;
+        let quantises = op.kind() == "QuantizeLinear";
+        if !op.has(2) {
+            // Without a zero point QuantizeLinear gives uint8; what DequantizeLinear reads is told by what it reads.
+            return Ok((vec![0.0], quantises));
         }
-        Ok(())
+        let zeros = self.required_constant(op, 2, "a zero point")?;
+        let unsigned = self.element_type(&op.node.input[2]) == Some(UINT8);
+        Ok((zeros.data.clone(), unsigned))
     }
 }
 

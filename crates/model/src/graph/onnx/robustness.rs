@@ -139,18 +139,18 @@ fn nodes_in_any_order_become_the_graph_that_the_outputs_need() {
     quantise(&model);
     insta::assert_snapshot!(model.graph, @r"
     g
-    node    operator              inputs            output   MACs  format
-    c       conv2d 3x3            1x8x8x3           1x8x8x4  6912  float32
-    a       conv2d 1x1, 4 groups  1x8x8x4           1x8x8x4   256  float32
-    r       clipped_relu          1x8x8x4           1x8x8x4     -  float32
-    u.sum1  add                   1x8x8x4, 1x8x8x4  1x8x8x4     -  float32
-    u       add                   1x8x8x4, 1x8x8x4  1x8x8x4     -  float32
-    k       concat                1x8x8x4, 1x8x8x4  1x8x8x8     -  float32
-    p       max_pool 2x2 /2       1x8x8x8           1x4x4x8     -  float32
-    q       relu                  1x4x4x8           1x4x4x8     -  float32
-    d.flat  reshape               1x4x4x8           1x128       -  float32
-    d       matmul                1x128             1x5       640  float32
-    y       softmax               1x5               1x5         -  float32
+    node     operator              inputs            output   MACs  format
+    c        conv2d 3x3            1x8x8x3           1x8x8x4  6912  float32
+    a        conv2d 1x1, 4 groups  1x8x8x4           1x8x8x4   256  float32
+    r        clipped_relu          1x8x8x4           1x8x8x4     -  float32
+    u.part1  add                   1x8x8x4, 1x8x8x4  1x8x8x4     -  float32
+    u        add                   1x8x8x4, 1x8x8x4  1x8x8x4     -  float32
+    k        concat                1x8x8x4, 1x8x8x4  1x8x8x8     -  float32
+    p        max_pool 2x2 /2       1x8x8x8           1x4x4x8     -  float32
+    q        relu                  1x4x4x8           1x4x4x8     -  float32
+    d.flat   reshape               1x4x4x8           1x128       -  float32
+    d        matmul                1x128             1x5       640  float32
+    y        softmax               1x5               1x5         -  float32
     11 nodes, 7808 MACs, 760 weights
     ");
 }
@@ -280,24 +280,26 @@ fn all_nodes_that_cannot_be_translated_are_named_at_once_and_before_the_weights_
     ]);
     graph.initializer[0].float_data[0] = f32::NAN;
     insta::assert_snapshot!(refusal(graph), @r"
-    5 nodes are not supported:
+    4 nodes are not supported:
       BatchNormalization (1 node: `e`): training_mode = 1; export the model for inference
-      HardSwish (1 node: `b1`): this operator; the importer's documentation lists what is translated; split the model before this node
       LSTM (2 nodes: `a`, `a1`): this operator; the importer's documentation lists what is translated; split the model before this node
-      QLinearConv (1 node: `y`): this form of quantisation; export with QuantizeLinear and DequantizeLinear pairs (QDQ)
+      QLinearConv (1 node: `y`): this operator; the importer's documentation lists what is translated; split the model before this node
     ");
     let uses = network(vec![node("Mul", &["c", "c"], "m"), node("Sigmoid", &["m"], "y")]);
-    insta::assert_snapshot!(refusal(uses), @"node `y` (Sigmoid): this operator; the importer's documentation lists what is translated; split the model before this node");
+    insta::assert_snapshot!(refusal(uses), @r"
+    imported as
+    g
+    node  operator     inputs   output   MACs  format
+    c     conv2d 3x3   1x8x8x3  1x8x8x4  6912  float32
+    y     elementwise  1x8x8x4  1x8x8x4     -  float32
+    2 nodes, 6912 MACs, 112 weights
+    ");
     let context = network(vec![
         node("Clip", &["c", "six"], "k"),
         ints(node("Transpose", &["c"], "t"), "perm", &[3, 2, 1, 0]),
         node("Add", &["k", "t"], "y"),
     ]);
-    insta::assert_snapshot!(refusal(context), @r"
-    2 nodes are not supported:
-      Clip (1 node: `k`): clipping to 6 to inf; Gemmini clips at 0 and at the end of a number format: use a lower bound of 0 (ReLU6)
-      Transpose (1 node: `t`): perm [3, 2, 1, 0] of a tensor [1, 4, 8, 8]; only the transpositions of attention and between image layouts fold; move this one into the weights
-    ");
+    insta::assert_snapshot!(refusal(context), @"node `y` (Add): operands [[1, 4, 8, 8], [8, 8, 4, 1]] do not stretch to one shape; check the model");
 }
 
 #[test]
@@ -307,7 +309,7 @@ fn sizes_are_given_by_name_by_place_and_by_axis() {
         let dim = |&(dim_value, name): &(i64, &str)| DimensionProto { dim_value, dim_param: name.into() };
         graph.input[0] = value("x", dims.iter().map(dim).collect());
         let dimensions = given.iter().map(|&(name, size)| (name.to_owned(), size)).collect();
-        let model = GraphModel::from_onnx(&bytes(graph), &ImportOptions { dimensions });
+        let model = GraphModel::from_onnx(&bytes(graph), &ImportOptions { dimensions, ..ImportOptions::default() });
         model.map_or_else(|error| error.to_string(), |model| format!("{:?}", model.graph.edges[0].shape))
     };
     let unnamed = [(-1, ""), (3, ""), (8, ""), (8, "")];
@@ -375,7 +377,7 @@ fn constants_that_a_few_bytes_ask_for_have_a_budget() {
     let mut one = network(vec![node("ConstantOfShape", &["shape"], "k"), node("Add", &["c", "k"], "y")]);
     one.initializer.push(shape(&[1 << 20, 1 << 20]));
     let mut many = network(vec![node("Add", &["c", "k0"], "y0")]);
-    many.initializer.push(shape(&[1 << 23]));
+    many.initializer.push(shape(&[1 << 27]));
     for i in 0..4 {
         many.node.push(node("ConstantOfShape", &["shape"], &format!("k{i}")));
         many.node.push(node("Add", &[&format!("y{i}"), &format!("k{}", i + 1)], &format!("y{}", i + 1)));
@@ -384,7 +386,7 @@ fn constants_that_a_few_bytes_ask_for_have_a_budget() {
     many.output[0].name = "y4".into();
     insta::assert_snapshot!([refusal(one), refusal(many)].join("\n"), @r"
     node `k` (ConstantOfShape): a constant of shape [1048576, 1048576]; export with a smaller shape
-    the constants that its nodes compute have more than 16777216 elements beyond 8 times those of the file; export the model with constant folding
+    the constants that its nodes compute have more than 536870912 elements beyond 8 times those of the file; export the model with constant folding
     ");
 }
 
@@ -402,10 +404,10 @@ fn long_chains_are_no_deep_recursion() {
         graph.output[0].name = last;
         import(graph).map(|model| model.graph.nodes.len()).map_err(|error| error.to_string())
     };
-    let negated = chain("Neg", &|x| vec![x.into()]);
-    assert!(negated.as_ref().is_err_and(|error| error.contains("so many operations")), "{negated:?}");
-    let squared = chain("Mul", &|x| vec![x.into(), x.into()]);
-    assert!(squared.as_ref().is_err_and(|error| error.contains("so many operations")), "{squared:?}");
+    // Pairs of negations are nothing; of other functions some are one operation.
+    assert_eq!(chain("Neg", &|x| vec![x.into()]), Ok(1));
+    assert_eq!(chain("Tanh", &|x| vec![x.into()]), Ok(1 + 20_000_usize.div_ceil(64)));
+    assert!(chain("Mul", &|x| vec![x.into(), x.into()]).is_ok_and(|nodes| nodes < 20_000 / 3));
     assert_eq!(chain("Relu", &|x| vec![x.into()]), Ok(20_001));
     assert_eq!(chain("Mul", &|x| vec![x.into(), "s".into()]), Ok(1));
 }
@@ -497,6 +499,33 @@ const KINDS: &[&str] = &[
     "Equal",
     "Constant",
     "Gelu",
+    "Sigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Pad",
+    "Resize",
+    "Upsample",
+    "ConvTranspose",
+    "LRN",
+    "ReduceSum",
+    "ReduceMax",
+    "ArgMax",
+    "Tile",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "GlobalMaxPool",
+    "And",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLinear",
+    "GatherND",
+    "CumSum",
+    "Trilu",
+    "PRelu",
+    "Mod",
+    "Round",
 ];
 const ATTRIBUTES: &[&str] = &[
     "axis",
@@ -516,6 +545,11 @@ const ATTRIBUTES: &[&str] = &[
     "allowzero",
     "ceil_mode",
     "count_include_pad",
+    "blocksize",
+    "size",
+    "scales",
+    "output_padding",
+    "exclusive",
 ];
 
 fn mutate(graph: &mut GraphProto, mutation: Mutation) {

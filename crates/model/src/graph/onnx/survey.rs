@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dimensions::ImportOptions;
 use super::error::OnnxError;
 use super::op::Op;
 use super::order::Order;
@@ -10,53 +11,102 @@ use super::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// Operators that are translated whatever their operands are.
 const TRANSLATED: &[&str] = &[
+    "Abs",
     "Add",
+    "And",
+    "ArgMax",
+    "ArgMin",
     "AveragePool",
     "BatchNormalization",
     "Cast",
+    "Ceil",
+    "Celu",
     "Clip",
     "Concat",
     "Constant",
     "ConstantOfShape",
     "Conv",
+    "ConvTranspose",
+    "Cos",
+    "DepthToSpace",
     "DequantizeLinear",
     "Div",
     "Dropout",
+    "Elu",
+    "Equal",
     "Erf",
+    "Exp",
+    "Expand",
     "Flatten",
+    "Floor",
     "Gather",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Greater",
+    "GreaterOrEqual",
+    "HardSigmoid",
+    "HardSwish",
     "Identity",
     "IsNaN",
+    "LRN",
     "LayerNormalization",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
     "MatMul",
     "Max",
     "MaxPool",
     "Min",
+    "Mish",
+    "Mod",
     "Mul",
     "Neg",
+    "Not",
+    "Or",
+    "PRelu",
+    "Pad",
     "Pow",
     "QuantizeLinear",
+    "Reciprocal",
+    "ReduceL2",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
     "Relu",
     "Reshape",
+    "Resize",
+    "Round",
+    "Selu",
     "Shape",
+    "Sigmoid",
+    "Sign",
+    "Sin",
     "Slice",
     "Softmax",
+    "Softplus",
+    "Softsign",
+    "SpaceToDepth",
     "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
+    "Swish",
     "Tanh",
+    "ThresholdedRelu",
+    "Tile",
     "Transpose",
     "Unsqueeze",
+    "Upsample",
     "Where",
+    "Xor",
 ];
 /// Operators that are computed between constants only.
-const FOLDED: &[&str] =
-    &["And", "Equal", "Expand", "GatherElements", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Range"];
+const FOLDED: &[&str] = &["CumSum", "GatherElements", "GatherND", "Range", "Trilu"];
 /// Kinds of attributes (`AttributeProto.AttributeType`).
 const FLOAT: i32 = 1;
 const INT: i32 = 2;
@@ -71,7 +121,9 @@ const KINDS: &[(&str, i32)] = &[
     ("axes", INTS),
     ("axis", INT),
     ("beta", FLOAT),
+    ("blocksize", INT),
     ("ceil_mode", INT),
+    ("coordinate_transformation_mode", STRING),
     ("count_include_pad", INT),
     ("dilations", INTS),
     ("epsilon", FLOAT),
@@ -80,8 +132,12 @@ const KINDS: &[(&str, i32)] = &[
     ("kernel_shape", INTS),
     ("max", FLOAT),
     ("min", FLOAT),
+    ("mode", STRING),
+    ("nearest_mode", STRING),
+    ("output_padding", INTS),
     ("pads", INTS),
     ("perm", INTS),
+    ("size", INT),
     ("split", INTS),
     ("strides", INTS),
     ("to", INT),
@@ -97,9 +153,10 @@ const KINDS: &[(&str, i32)] = &[
 
 /// # Errors
 /// The nodes that cannot be translated.
-pub(super) fn survey(graph: &GraphProto, order: &Order<'_>) -> Result<(), OnnxError> {
+pub(super) fn survey(graph: &GraphProto, order: &Order<'_>, options: &ImportOptions) -> Result<(), OnnxError> {
     let tensors: BTreeMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
-    let mut constants: BTreeSet<&str> = tensors.keys().copied().collect();
+    let fixed = options.inputs.keys().map(String::as_str);
+    let mut constants: BTreeSet<&str> = tensors.keys().copied().chain(fixed).collect();
     let mut refused = Vec::new();
     for node in &order.nodes {
         let op = Op { node };
@@ -131,9 +188,6 @@ fn refusal(
     }
     let kind = op.kind();
     match kind {
-        "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => {
-            return because("this form of quantisation", "export with QuantizeLinear and DequantizeLinear pairs (QDQ)");
-        }
         "If" | "Loop" | "Scan" => {
             return because("control flow", "export with fixed shapes, so that it folds away");
         }
@@ -199,21 +253,27 @@ fn convolution(op: Op<'_>, tensors: &BTreeMap<&str, &TensorProto>) -> Option<(St
     }
 }
 
-/// Writes a sum of any number of tensors as additions of two.
+/// Writes sums, largest and smallest of any number of tensors as functions of two.
 pub(super) fn split_sums(nodes: Vec<NodeProto>) -> Vec<NodeProto> {
     let mut out = Vec::with_capacity(nodes.len());
     for mut node in nodes {
         let operands = std::mem::take(&mut node.input);
         let result = node.output.first().cloned().unwrap_or_default();
-        match (node.op_type.as_str(), operands.len()) {
-            ("Sum", 1) => out.push(NodeProto { op_type: "Identity".into(), input: operands, ..node }),
-            ("Sum", count @ 2..) => {
+        let function = match node.op_type.as_str() {
+            "Sum" => Some("Add"),
+            "Max" | "Min" => Some(node.op_type.as_str()),
+            _ => None,
+        };
+        let function = function.map(str::to_owned);
+        match (function, operands.len()) {
+            (Some(_), 1) => out.push(NodeProto { op_type: "Identity".into(), input: operands, ..node }),
+            (Some(function), count @ 2..) => {
                 let mut left = operands[0].clone();
                 for (index, right) in operands.into_iter().enumerate().skip(1) {
-                    let sum = if index + 1 == count { result.clone() } else { format!("{result}.sum{index}") };
+                    let sum = if index + 1 == count { result.clone() } else { format!("{result}.part{index}") };
                     let (input, output) = (vec![left, right], vec![sum.clone()]);
                     let name = if index + 1 == count { node.name.clone() } else { String::new() };
-                    out.push(NodeProto { input, output, name, op_type: "Add".into(), ..NodeProto::default() });
+                    out.push(NodeProto { input, output, name, op_type: function.clone(), ..NodeProto::default() });
                     left = sum;
                 }
             }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::constant::Constant;
-use super::expression::Expression;
+use crate::graph::expression::Expression;
 use crate::graph::network::EdgeId;
 use crate::graph::operator::Conv2d;
 use crate::matrix::Matrix;
@@ -13,8 +13,10 @@ use crate::matrix::Matrix;
 pub(super) enum Layout {
     /// In the same order.
     Plain,
-    /// An image `[n, c, h, w]`; the edge is `[n, h, w, c]`.
+    /// `[n, c, ..]`, as an image `[n, c, h, w]`; the elements lie as `[n, .., c]`.
     ChannelsFirst,
+    /// An image whose channels are several axes, `[n, c1, c2, h, w]`; the elements lie as `[n, h, w, c1, c2]`.
+    SplitChannels,
     /// `[n, c * h * w]` of an image with that many pixels; the edge is `[n, h, w, c]`.
     FlatImage {
         /// Rows times columns.
