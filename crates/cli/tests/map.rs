@@ -195,7 +195,7 @@ fn what_is_learned_makes_the_model_better_on_operations_that_it_has_not_seen() {
     let workspace = Workspace::new();
     let train = "map train --samples 12 --memory bench -o learned.json --json";
     let document = succeeds(workspace.pollux(train)).json();
-    assert_eq!(document["training"]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(document["training"]["sha256"].as_str().map(str::len), Some(66));
     assert_eq!(number(&document["training"]["samples"][0]), 120);
     let line =
         "map evaluate --samples 6 --operation matmul --learned learned.json --searches 2 --emission unroller --json";

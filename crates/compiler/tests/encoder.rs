@@ -224,12 +224,12 @@ fn an_impossible_schedule_is_refused_with_the_operation_and_the_rule() {
     let model = tiny(1, QuantiseOptions::default());
     let input = model.embed_tokens(&[1, 2, 3]).unwrap();
     let mut plan = Plan::default();
-    let schedule = pollux_kernels::Schedule {
-        dataflow: pollux_kernels::Dataflow::Os,
-        tile: pollux_kernels::Tile { i: 1, j: 1, k: 1 },
-        order: pollux_kernels::Schedule::DEFAULT_ORDER,
+    let schedule = Schedule {
+        dataflow: Dataflow::Os,
+        tile: Tile { i: 1, j: 1, k: 1 },
+        order: Schedule::DEFAULT_ORDER,
         double_buffer: true,
-        emission: pollux_kernels::Emission::Unroller,
+        emission: Emission::Unroller,
         normalization: Default::default(),
         keep: Default::default(),
     };

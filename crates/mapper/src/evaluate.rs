@@ -227,7 +227,7 @@ pub struct SearchRegret {
 }
 
 /// Searches each problem by each method, with as many emulated cycles as `runs` runs of Gemmini's own mapping take. Problems that
-/// Gemmini's own mapping does not fit are left out.
+/// Gemmini's own mapping does not fit are left out; an exhaustive search takes part where the space is small.
 ///
 /// # Errors
 /// A run that fails.
@@ -247,13 +247,13 @@ pub fn searches(
             continue;
         }
         let cycles = emulate::cycles(config, problem, &gemmini, around, u64::MAX)?;
+        let small = search::is_small(&Mapspace::new(config, problem, &settings.limits));
         let mut by_method = Vec::new();
         for method in METHODS {
             let settings = Settings { method, emulated_cycles: cycles.saturating_mul(runs), ..*settings };
-            let found = match search::search(config, problem, around, &settings, &mut |_| {}) {
-                Err(SearchError::TooLarge { .. }) => None,
-                found => Some(found?),
-            };
+            let possible = method != Method::Exhaustive || small;
+            let search = || search::search(config, problem, around, &settings, &mut |_| {});
+            let found = possible.then(search).transpose()?;
             let value = |found: &Found| found.best.result.map_or(f64::INFINITY, |r| r.value(settings.objective));
             by_method.push(found.map(|found| (value(&found), found)));
             watch();

@@ -7,7 +7,7 @@ use pollux_sim::counts::EventCounts;
 
 use super::bound::Work;
 use super::machine::Machine;
-use super::tile::{Known, Progress, TileCost};
+use super::tile::{Known, Progress, TileCost, repeat};
 use crate::counts::{LEAST_ROWS, read_row, write_row};
 use crate::problem::ConvProblem;
 use crate::reuse;
@@ -230,19 +230,10 @@ impl ConvCosts {
             progress.one_after_the_other(tile, nest.schedule.emission == Emission::Unroller, ahead);
             return;
         };
-        // The first tile fills, the last may be another; those between are as the second is.
-        let tiles = nest.tiles[axis];
-        let mut tile = |index: usize, progress: &mut Progress| {
+        repeat(progress, nest.tiles[axis], |progress, index| {
             at[axis] = index;
             self.nest(nest, inside, at, progress, known);
-        };
-        tile(0, progress);
-        if tiles > 2 {
-            let before = *progress;
-            tile(1, progress);
-            progress.go_on(&before, (tiles - 3) as f64);
-        }
-        tile(tiles - 1, progress);
+        });
     }
 
     fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: [bool; 2]) -> TileCost {

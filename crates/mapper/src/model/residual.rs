@@ -104,7 +104,7 @@ impl Residual {
             memories: Vec::new(),
             problems: Vec::new(),
             samples: [0; 2],
-            sha256: String::new(),
+            sha256: "0x".to_owned(),
         };
         let once = |names: &mut Vec<String>, name: String| {
             if !names.contains(&name) {

@@ -137,18 +137,6 @@ impl Progress {
         self.compute.max(self.store)
     }
 
-    /// Goes on as from `before` to now, so many times more.
-    pub fn go_on(&mut self, before: &Self, times: f64) {
-        let on = |now: f64, then: f64| now + (now - then) * times;
-        *self = Self {
-            host: on(self.host, before.host),
-            load: on(self.load, before.load),
-            compute: on(self.compute, before.compute),
-            store: on(self.store, before.store),
-            done: [on(self.done[0], before.done[0]), on(self.done[1], before.done[1])],
-        };
-    }
-
     /// The state after `times` more of the steps that led here from `before`, if they have become periodic.
     fn after(&self, before: &Self, times: f64) -> Option<Self> {
         let period = self.compute - before.compute;
@@ -160,10 +148,13 @@ impl Progress {
             && same(self.done[1], before.done[1])
             && behind(self.host, before.host)
             && behind(self.store, before.store);
-        periodic.then(|| {
-            let mut after = *self;
-            after.go_on(before, times);
-            after
+        let later = |now: f64, then: f64| now + (now - then) * times;
+        periodic.then(|| Self {
+            host: later(self.host, before.host),
+            load: later(self.load, before.load),
+            compute: later(self.compute, before.compute),
+            store: later(self.store, before.store),
+            done: [later(self.done[0], before.done[0]), later(self.done[1], before.done[1])],
         })
     }
 }

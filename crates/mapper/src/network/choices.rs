@@ -287,9 +287,15 @@ fn candidates(compiled: &Compiled, stage: &Stage, settings: &Settings<'_>) -> Ve
     }
     if let Some(first) = stage.matmuls.first() {
         let shapes: Vec<MatmulShape> = stage.matmuls.iter().map(|matmul| matmul.shape).collect();
-        let found = products(compiled, &shapes, &first.schedule, settings, |_| true);
-        let new = found.into_iter().filter(|schedule| *schedule != first.schedule);
-        choices.extend(new.take(settings.candidates).map(Choice::Schedule));
+        // Not every kind of network can have a pass over the sums: such choices are some among others.
+        for (normalization, most) in
+            [(Normalization::Fused, settings.candidates), (Normalization::Separate, settings.candidates.div_ceil(4))]
+        {
+            let wanted = |schedule: &Schedule| schedule.normalization == normalization;
+            let found = products(compiled, &shapes, &first.schedule, settings, wanted);
+            let new = found.into_iter().filter(|schedule| *schedule != first.schedule);
+            choices.extend(new.take(most).map(Choice::Schedule));
+        }
     }
     if let Some(first) = stage.convolutions.first() {
         let shapes: Vec<ConvShape> = stage.convolutions.iter().map(|conv| conv.shape).collect();

@@ -143,7 +143,7 @@ impl<'a> Prices<'a> {
     }
 }
 
-/// The runs of all rounds, in their order, over the threads; none where a choice turns out to be impossible.
+/// The runs of all rounds, in their order, over the threads, each with the choices that turn out to be possible; none where none is.
 pub(super) fn rounds(
     priced: &Prices<'_>,
     subject: &Subject<'_>,
@@ -151,20 +151,32 @@ pub(super) fn rounds(
     families: &Families,
     rounds: &[Vec<Trial>],
     watch: &(dyn Fn(Progress) + Sync),
-) -> Vec<Option<Measured>> {
+) -> Vec<Option<(Vec<Trial>, Measured)>> {
+    let run = |round: &[Trial]| priced.run(subject, &families.plan(&subject.base, stages, round)).map(|(_, run)| run);
+    // Some choices are refused only when they are compiled: those are left out.
+    let run_possible = |round: &[Trial]| {
+        if let Ok(run) = run(round) {
+            return Some((round.to_vec(), run));
+        }
+        let possible = |trial: &&Trial| (subject.compile)(&families.plan(&subject.base, stages, &[**trial])).is_ok();
+        let possible: Vec<Trial> = round.iter().filter(possible).copied().collect();
+        if possible.is_empty() || possible.len() == round.len() {
+            return None;
+        }
+        Some((possible.clone(), run(&possible).ok()?))
+    };
     let (next, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         let mut own = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(round) = rounds.get(index) else { return own };
-            let run = priced.run(subject, &families.plan(&subject.base, stages, round));
-            own.push((index, run.ok().map(|(_, run)| run)));
+            own.push((index, run_possible(round)));
             watch((over.fetch_add(1, Ordering::Relaxed) + 1, rounds.len()));
         }
     };
     let threads = priced.settings.threads.clamp(1, rounds.len().max(1));
-    let mut all: Vec<(usize, Option<Measured>)> = std::thread::scope(|scope| {
+    let mut all: Vec<(usize, Option<(Vec<Trial>, Measured)>)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
     });

@@ -113,8 +113,7 @@ pub fn plan(
     let rounds = families.rounds(&stages, most);
     let runs = measure::rounds(&priced, subject, &stages, &families, &rounds, watch);
     let mut emulated = default.cycles();
-    for (round, run) in rounds.iter().zip(&runs) {
-        let Some(run) = run else { continue };
+    for (round, run) in runs.iter().flatten() {
         emulated += run.cycles();
         families.note(round, &stages, run, &default);
     }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{Proposal, Search, SearchError};
 use crate::problem::Problem;
+use crate::space::Mapspace;
 
 /// Mappings that are looked at, at most.
 const MOST_MAPPINGS: u64 = 20_000_000;
@@ -22,11 +23,11 @@ pub(crate) struct All {
     pub left_out: f64,
 }
 
-/// Whether the space is small enough to be looked at as a whole without being asked to.
-pub(crate) fn is_small(search: &Search<'_>) -> bool {
-    matches!(search.space.problem(), Problem::Matmul(_)) || {
+/// Whether a space is small enough to be looked at as a whole without being asked to.
+pub fn is_small(space: &Mapspace) -> bool {
+    matches!(space.problem(), Problem::Matmul(_)) || {
         let mut mappings = 0;
-        let _ = search.space.for_each(|_| {
+        let _ = space.for_each(|_| {
             mappings += 1;
             if mappings > FEW_MAPPINGS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

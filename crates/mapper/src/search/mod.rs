@@ -26,6 +26,7 @@ use crate::mapping::Mapping;
 use crate::model::Costs;
 use crate::problem::Problem;
 use crate::space::{Limits, Mapspace};
+pub use exhaustive::is_small;
 use finalists::Finalists;
 pub use finalists::{Progress, Step};
 pub use record::{Record, RecordError};
@@ -231,7 +232,7 @@ pub fn ranked(
     let space = Mapspace::new(config, problem, &settings.limits);
     let search = Search { space, costs: Costs::new(config, problem, around), around, settings };
     let gemmini = Mapping::gemmini(config, problem);
-    let whole = exhaustive::is_small(&search).then(|| exhaustive::proposals(&search, f64::INFINITY, PROPOSALS));
+    let whole = is_small(&search.space).then(|| exhaustive::proposals(&search, f64::INFINITY, PROPOSALS));
     let proposals = match whole {
         Some(Ok(all)) => all.proposals,
         _ => evolution::proposals(&search, &gemmini),
@@ -288,7 +289,7 @@ pub fn search_with(
     let gemmini = Mapping::gemmini(config, problem);
     let mut finalists = Finalists::new(&search, gemmini, record, watch)?;
     let method = match settings.method {
-        Method::Auto if exhaustive::is_small(&search) => Method::Exhaustive,
+        Method::Auto if is_small(&search.space) => Method::Exhaustive,
         Method::Auto => Method::Evolutionary,
         method => method,
     };

@@ -1,31 +1,29 @@
 //! `pollux map`
 
+mod evaluate;
 mod html;
+mod import;
 mod network;
 mod record;
 mod train;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 use pollux_energy::Prices;
 use pollux_isa::ValidConfig;
 use pollux_kernels::{ConvShape, Dataflow, Emission, Pool};
-use pollux_mapper::evaluate::{self, Accuracy, SearchRegret};
-use pollux_mapper::formats::{self, Nest, dosa, map_text, schedule, timeloop};
+use pollux_mapper::formats::{Nest, dosa, map_text, schedule, timeloop};
 use pollux_mapper::model::{Costs, classic};
 use pollux_mapper::search::{self, Candidate, Found, Method, Objective, Record, Settings, Step};
-use pollux_mapper::{
-    ConvProblem, Factors, Limits, Mapping, Mapspace, MatmulProblem, Problem, ReadOut, Surroundings, emulate,
-};
+use pollux_mapper::{ConvProblem, Factors, Limits, Mapping, MatmulProblem, Problem, ReadOut, Surroundings};
 use pollux_sim::memory::MemoryModel;
 use serde_json::{Value, json};
 
-use crate::arguments::{configuration, optional_configuration};
+use crate::arguments::configuration;
 use crate::energy::{CLOCK, table as energy_table};
 use crate::failure::{Failure, Outcome};
-use crate::files::{InputPath, OutputPath};
+use crate::files::OutputPath;
 use crate::output::{Output, counted, grouped, table};
 use crate::{program_file, progress, values};
 
@@ -48,21 +46,6 @@ const CONV_EXAMPLES: &str = "\
 Examples:
   pollux map conv --rows 14 --cols 14 --channels 64 --out-channels 64 --kernel 3 --padding 1
   pollux map conv --rows 56 --cols 56 --channels 64 --out-channels 64 --kernel 3 --padding 1 --batch 4 --budget 60";
-
-const IMPORT_EXAMPLES: &str = "\
-Examples:
-  pollux map import example.yaml                            architecture, problem and mapping of Timeloop
-  pollux map import mapping.yaml --problem problem.yaml -o schedule.toml
-  pollux map import map.txt --problem problem.yaml -o mapping.yaml
-  pollux map import mapping.dosa --problem problem.yaml
-  pollux map import topology.csv                            layers of SCALE-Sim, each by Gemmini's own mapping";
-
-const EVALUATE_EXAMPLES: &str = "\
-Examples:
-  pollux map evaluate
-  pollux map evaluate --samples 100 --memory bandwidth:bytes=8 --json
-  pollux map evaluate --learned learned.json --searches 16
-  pollux map evaluate --operation conv --emission unroller";
 
 /// Prices if no table is given.
 const ENERGY_TABLE: &str = "horowitz45-lpddr4";
@@ -88,9 +71,9 @@ enum Command {
     Conv(ConvArguments),
     Layer(network::LayerArguments),
     Network(Box<network::NetworkArguments>),
-    Import(ImportArguments),
+    Import(import::Arguments),
     Train(train::Arguments),
-    Evaluate(EvaluateArguments),
+    Evaluate(evaluate::Arguments),
 }
 
 /// The best mapping of C = A B, A M x K, B K x N.
@@ -214,63 +197,6 @@ struct SearchArguments {
     output: Option<OutputPath>,
 }
 
-/// Mappings, problems and architectures of other tools: what they are on this Gemmini, and their cycles.
-///
-/// The form follows from the file: `*.toml` is a schedule, `*.yaml` Timeloop's, `*.txt` its map.txt, `*.dosa` a DOSA string, `*.csv` a
-/// topology of SCALE-Sim.
-#[derive(Args)]
-#[command(after_help = IMPORT_EXAMPLES)]
-struct ImportArguments {
-    /// The file.
-    #[arg(value_name = "FILE")]
-    file: InputPath,
-    /// The problem that a mapping is for (Timeloop's YAML), if the file does not have it.
-    #[arg(long, value_name = "FILE")]
-    problem: Option<InputPath>,
-    /// Configuration: a name or a file; by default the file's architecture, or default16.
-    #[arg(long, value_name = "NAME|FILE")]
-    config: Option<String>,
-    /// Memory behind the accelerator's port, as in `pollux run`.
-    #[arg(long, value_name = "KIND", default_value = "bench")]
-    memory: MemoryModel,
-    /// File for the mapping: `*.toml`, `*.yaml`, `*.txt` or `*.dosa`.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<OutputPath>,
-}
-
-/// How good the models are against the emulator, on mappings drawn uniformly from the whole space of some operations.
-#[derive(Args)]
-#[command(after_help = EVALUATE_EXAMPLES)]
-struct EvaluateArguments {
-    /// Mappings of each operation.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::count::<u32>())]
-    samples: u32,
-    /// Products, convolutions, or both.
-    #[arg(long, default_value = "all")]
-    operation: OperationName,
-    /// Configuration: a name or a file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "default16")]
-    config: String,
-    /// Memory behind the accelerator's port, as in `pollux run`.
-    #[arg(long, value_name = "KIND", default_value = "bench")]
-    memory: MemoryModel,
-    /// Only the loop unrollers, or only single commands.
-    #[arg(long)]
-    emission: Option<EmissionName>,
-    /// Seed of the samples.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// A learned model, as `pollux map train` writes it, to be tried as well.
-    #[arg(long, value_name = "FILE")]
-    learned: Option<InputPath>,
-    /// Compare the searches as well, each with as many emulated cycles as so many runs of Gemmini's own mapping take.
-    #[arg(long, value_name = "RUNS", value_parser = values::count::<u32>())]
-    searches: Option<u32>,
-    /// Runs of the emulator at the same time; by default one a core.
-    #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
-    jobs: Option<usize>,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum ObjectiveName {
     Cycles,
@@ -321,13 +247,6 @@ enum DataflowName {
     Os,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OperationName {
-    All,
-    Matmul,
-    Conv,
-}
-
 impl ObjectiveName {
     fn value(self) -> Objective {
         match self {
@@ -360,9 +279,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Command::Conv(arguments) => find(&convolution(arguments)?, &arguments.search, out),
         Command::Layer(arguments) => network::layer(arguments, out),
         Command::Network(arguments) => network::network(arguments, out),
-        Command::Import(arguments) => import(arguments, out),
+        Command::Import(arguments) => import::execute(arguments, out),
         Command::Train(arguments) => train::execute(arguments, out),
-        Command::Evaluate(arguments) => evaluate_models(arguments, out),
+        Command::Evaluate(arguments) => evaluate::execute(arguments, out),
     }
 }
 
@@ -639,228 +558,4 @@ fn nest_text(config: &ValidConfig, problem: &Problem, mapping: &Mapping) -> Stri
 pub fn read_schedule(path: &Path) -> Result<Mapping, Failure> {
     let text = program_file::read_text(path)?;
     schedule::parse(&text).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
-}
-
-fn import(arguments: &ImportArguments, out: &Output) -> Result<Outcome, Failure> {
-    let path: &Path = &arguments.file;
-    let named = |error: formats::FormatError| Failure::Input(format!("{}: {error}", path.display()));
-    let text = program_file::read_text(path)?;
-    if extension(path) == "csv" {
-        return import_topology(arguments, &text, out);
-    }
-    let mut document = match extension(path).as_str() {
-        "yaml" | "yml" => timeloop::parse(&text).map_err(named)?,
-        _ => timeloop::Document::default(),
-    };
-    if let Some(file) = &arguments.problem {
-        if document.problem.is_some() {
-            return Err(Failure::Usage(format!("{} has a problem itself: leave out --problem", path.display())));
-        }
-        let problem_text = program_file::read_text(file)?;
-        let other = timeloop::parse(&problem_text).map_err(|e| Failure::Input(format!("{}: {e}", file.display())))?;
-        document.problem = other.problem;
-        document.config = document.config.or(other.config);
-    }
-    let problem = document.problem.ok_or_else(|| {
-        Failure::Input(format!("{}: no problem: give its sizes with --problem FILE (Timeloop's YAML)", path.display()))
-    })?;
-    let config = match optional_configuration(arguments.config.as_ref())? {
-        Some(config) => config,
-        None => document.config.map_or_else(|| configuration("default16"), Ok)?,
-    };
-    let (mapping, remarks) = match extension(path).as_str() {
-        "toml" => (schedule::parse(&text).map_err(named)?, Vec::new()),
-        "txt" => map_text::parse(&text).map_err(named)?.mapping(&config, &problem).map_err(named)?,
-        "yaml" | "yml" => match &document.nest {
-            Some(nest) => nest.mapping(&config, &problem).map_err(named)?,
-            None => (Mapping::gemmini(&config, &problem), vec!["no mapping in the file: Gemmini's own".to_owned()]),
-        },
-        "dosa" => dosa::parse(&text).map_err(named)?.mapping(&config, &problem).map_err(named)?,
-        other => {
-            return Err(Failure::Input(format!(
-                "{}: `{other}` is no form of a mapping: expected .toml, .yaml, .txt, .dosa or .csv",
-                path.display()
-            )));
-        }
-    };
-    mapping.check(&config, &problem).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
-    let around = Surroundings { memory: arguments.memory, interval: 1 };
-    let run =
-        |mapping: &Mapping| emulate::cycles(&config, &problem, mapping, &around, u64::MAX).map_err(Failure::input);
-    let cycles = progress::during(out, "running", || run(&mapping))?;
-    let own = Mapping::gemmini(&config, &problem);
-    let default_cycles = match own.check(&config, &problem) {
-        Ok(()) => Some(progress::during(out, "running", || run(&own))?),
-        Err(_) => None,
-    };
-    if let Some(path) = &arguments.output {
-        write_mapping(path, &config, &problem, &mapping, out)?;
-    }
-    remarks.iter().for_each(|remark| out.note(&format!("note: {remark}")));
-    out.json(&json!({
-        "problem": problem, "config": config.name, "memory": around.memory, "cycles": cycles, "default_cycles": default_cycles,
-        "schedule": mapping, "remarks": remarks,
-    }))?;
-    let default = default_cycles.map_or("does not fit".to_owned(), |cycles| counted(cycles, "cycle"));
-    out.text(&format!(
-        "{problem} on {}, memory {}\n\n{}\n{}; Gemmini's own rule: {default}\n",
-        config.name,
-        around.memory,
-        nest_text(&config, &problem, &mapping),
-        counted(cycles, "cycle"),
-    ))?;
-    Ok(Outcome::Agrees)
-}
-
-/// Layers of a topology, each by Gemmini's own mapping.
-fn import_topology(arguments: &ImportArguments, text: &str, out: &Output) -> Result<Outcome, Failure> {
-    let path: &Path = &arguments.file;
-    if arguments.output.is_some() || arguments.problem.is_some() {
-        return Err(Failure::Usage(
-            "a topology has problems and no mapping: leave out --problem and --output".to_owned(),
-        ));
-    }
-    let layers = formats::scale_sim::parse(text).map_err(|e| Failure::Input(format!("{}: {e}", path.display())))?;
-    let config = optional_configuration(arguments.config.as_ref())?.map_or_else(|| configuration("default16"), Ok)?;
-    let around = Surroundings { memory: arguments.memory, interval: 1 };
-    let bar = progress::bar(out, layers.len() as u64, "layers");
-    let (mut rows, mut documents) =
-        (vec![["layer", "operation", "ideal", "cycles"].map(str::to_owned).to_vec()], Vec::new());
-    for (name, problem) in &layers {
-        let at = |error: &dyn std::fmt::Display| Failure::Input(format!("{}: {name}: {error}", path.display()));
-        let mapping = Mapping::gemmini(&config, problem);
-        mapping.check(&config, problem).map_err(|error| at(&error))?;
-        let cycles = emulate::cycles(&config, problem, &mapping, &around, u64::MAX).map_err(|error| at(&error))?;
-        let ideal = problem.macs().div_ceil(u64::from(config.dim()).pow(2));
-        rows.push(vec![name.clone(), problem.to_string(), grouped(ideal), grouped(cycles)]);
-        documents.push(json!({ "name": name, "problem": problem, "cycles": cycles, "schedule": mapping }));
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    out.json(&json!({ "config": config.name, "memory": around.memory, "layers": documents }))?;
-    out.text(&table(&rows))?;
-    Ok(Outcome::Agrees)
-}
-
-/// Mappings that the model prices in a comparison of searches.
-const COMPARED_EVALUATIONS: usize = 4000;
-
-/// Runs longer than so many times the ideal are stopped and left out.
-const LONGEST_RUN: u64 = 60;
-
-/// What the models are tried on: no shape of the studies, none that anything was adjusted on.
-fn evaluation_problems(operation: OperationName) -> Vec<Problem> {
-    let conv = |batch, size, channels, out, kernel: usize, stride| {
-        let shape = ConvShape::new(batch, [size, size, channels], out, kernel);
-        Problem::conv(ConvShape { stride, padding: kernel as isize / 2, ..shape })
-    };
-    let products = [(192, 192, 192), (80, 320, 160), (144, 100, 400), (320, 48, 96), (48, 640, 128), (256, 128, 320)];
-    let mut problems = Vec::new();
-    if operation != OperationName::Conv {
-        problems.extend(products.map(|(m, n, k)| Problem::matmul(m, n, k)));
-    }
-    if operation != OperationName::Matmul {
-        problems.extend([
-            conv(1, 16, 48, 80, 3, 1),
-            conv(1, 20, 64, 64, 3, 2),
-            conv(2, 10, 96, 64, 3, 1),
-            conv(1, 24, 32, 128, 1, 1),
-            conv(1, 40, 3, 24, 5, 2),
-        ]);
-    }
-    problems
-}
-
-fn evaluate_models(arguments: &EvaluateArguments, out: &Output) -> Result<Outcome, Failure> {
-    let config = configuration(&arguments.config)?;
-    let around = Surroundings { memory: arguments.memory, interval: 1 };
-    let limits = Limits { emission: arguments.emission.map(EmissionName::value), ..Limits::default() };
-    let problems = evaluation_problems(arguments.operation);
-    let bar = progress::bar(out, problems.len() as u64 * u64::from(arguments.samples), "runs");
-    let how = (arguments.samples as usize, LONGEST_RUN, arguments.seed, jobs(arguments.jobs));
-    let samples = evaluate::samples(&config, &problems, &around, &limits, how, &|runs| bar.inc(runs));
-    bar.finish_and_clear();
-    let (samples, left_out) = samples.map_err(Failure::input)?;
-    let learned = arguments.learned.as_ref().map(|path| train::read(path, &problems)).transpose()?;
-    let accuracies = evaluate::accuracies_with(&config, &problems, &around, &samples, learned.as_ref());
-    let searches =
-        arguments.searches.map(|runs| compare_searches(arguments, &problems, &around, runs, out)).transpose()?;
-    let tightness: f64 =
-        samples.iter().map(|s| s.bound as f64 / s.cycles as f64).sum::<f64>() / samples.len().max(1) as f64;
-    let spaces: BTreeMap<String, u128> = problems
-        .iter()
-        .filter(|problem| matches!(problem, Problem::Matmul(_)))
-        .map(|problem| (problem.to_string(), Mapspace::new(&config, problem, &limits).size().mappings))
-        .collect();
-    out.json(&json!({
-        "config": config.name, "memory": around.memory, "samples": samples.len(), "left_out": left_out,
-        "models": accuracies, "training": learned.as_ref().map(|learned| &learned.training), "bound_of_cycles": tightness, "product_spaces": spaces, "searches": searches,
-    }))?;
-    let heading = ["model", "MAPE, %", "p95, %", "signed, %", "Spearman", "within", "regret, %", "us a mapping"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(accuracies.iter().map(|a: &Accuracy| {
-        vec![
-            a.model.name().to_owned(),
-            format!("{:.1}", a.mape),
-            format!("{:.1}", a.p95),
-            format!("{:+.1}", a.signed),
-            format!("{:.3}", a.spearman),
-            format!("{:.3}", a.spearman_within),
-            format!("{:.1}", a.regret),
-            format!("{:.2}", a.microseconds),
-        ]
-    }));
-    out.text(&format!(
-        "{} on {}, memory {}; {left_out} stopped or refused\n\n{}\nthe bound is {:.0} % of the cycles on average\n",
-        counted(samples.len() as u64, "mapping"),
-        config.name,
-        around.memory,
-        table(&rows),
-        100.0 * tightness,
-    ))?;
-    out.text(&searches.as_deref().map(searches_text).unwrap_or_default())?;
-    Ok(Outcome::Agrees)
-}
-
-/// The searches side by side, on the same operations.
-fn compare_searches(
-    arguments: &EvaluateArguments,
-    problems: &[Problem],
-    around: &Surroundings,
-    runs: u32,
-    out: &Output,
-) -> Result<Vec<SearchRegret>, Failure> {
-    let config = configuration(&arguments.config)?;
-    let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
-    let settings = Settings {
-        objective: Objective::Cycles,
-        method: Method::Auto,
-        limits: Limits { emission: arguments.emission.map(EmissionName::value), ..Limits::default() },
-        emulated_cycles: 0,
-        evaluations: COMPARED_EVALUATIONS,
-        seed: arguments.seed,
-        threads: jobs(arguments.jobs),
-        prices: &prices,
-        clock_hz: 1e9,
-    };
-    let bar = progress::bar(out, 5 * problems.len() as u64, "searches");
-    let regrets = evaluate::searches(&config, problems, around, (&settings, runs.into()), &mut || bar.inc(1));
-    bar.finish_and_clear();
-    regrets.map_err(Failure::input)
-}
-
-fn searches_text(regrets: &[SearchRegret]) -> String {
-    let heading = ["search", "regret, %", "worst, %", "best of", "gain", "priced", "run"].map(str::to_owned).to_vec();
-    let row = |r: &SearchRegret| {
-        vec![
-            r.method.to_string(),
-            format!("{:.2}", r.regret),
-            format!("{:.2}", r.worst),
-            r.best.to_string(),
-            format!("{:.3}", r.gain),
-            format!("{:.0}", r.evaluated),
-            format!("{:.0}", r.simulated),
-        ]
-    };
-    format!("\n{}", table(&[vec![heading], regrets.iter().map(row).collect()].concat()))
 }

@@ -10,7 +10,8 @@ use pollux_mapper::{Limits, Problem, Surroundings};
 use pollux_sim::memory::MemoryModel;
 use serde_json::json;
 
-use super::{LONGEST_RUN, jobs};
+use super::evaluate::LONGEST_RUN;
+use super::jobs;
 use crate::arguments::configuration;
 use crate::failure::{Failure, Outcome};
 use crate::files::OutputPath;
