@@ -221,7 +221,7 @@ fn of_graph(
     inputs: &pollux_compiler::graph::pipeline::Inputs,
     search: &PlanArguments,
 ) -> Result<Network, Failure> {
-    let config = search.config_or(graph::DEFAULT_CONFIG)?;
+    let config = search.config_or(graph::default_config(&pair.quantised))?;
     let (title, build) = (pair.quantised.graph.name.clone(), config.clone().into_inner());
     let int8 = pair.quantise_inputs(inputs).map_err(failure)?;
     let compile = move |plan: &Plan| {

@@ -103,7 +103,7 @@ const SEED: u64 = 1;
 
 /// The configuration that has most of what a network needs: normalizations if it has some, else pooling and depthwise
 /// convolutions.
-fn default_config(network: &IntegerGraph) -> &'static str {
+pub fn default_config(network: &IntegerGraph) -> &'static str {
     let normalizes = |step: &Step| {
         use IntegerOperation::{Attention, Gelu, LayerNorm};
         matches!(step.operation, Attention { .. } | Gelu { .. } | LayerNorm { .. })
