@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = if path == "resnet50" {
         resnet(&ResNetConfig::resnet50())?
     } else if path.ends_with(".onnx") {
-        GraphModel::load_onnx(path, &ImportOptions { dimensions })?.graph
+        GraphModel::load_onnx(path, &ImportOptions { dimensions, ..ImportOptions::default() })?.graph
     } else {
         let tokens = dimensions.get("tokens").copied().unwrap_or(128);
         match FloatModel::load(path)? {
