@@ -80,7 +80,7 @@ impl Default for OuterParameters {
 #[derive(Clone, Debug)]
 pub enum OuterMemory<V: Values = Full> {
     /// A fixed one.
-    Fixed(BandwidthMemory<V>),
+    Fixed(Box<BandwidthMemory<V>>),
     /// DRAM.
     Lines(Box<LineMemory<V>>),
 }
@@ -91,7 +91,7 @@ impl<V: Values> OuterMemory<V> {
         match parameters {
             OuterParameters::Fixed { latency, bytes: bandwidth } => {
                 let parameters = BandwidthParameters { latency, bytes: bandwidth, cycles: 1, outstanding: u64::MAX };
-                Self::Fixed(BandwidthMemory::with_values(parameters, beat_bytes, bytes))
+                Self::Fixed(Box::new(BandwidthMemory::with_values(parameters, beat_bytes, bytes)))
             }
             OuterParameters::Dram(channel) => {
                 Self::lines(Levels::Dram(Dram::new(channel.dram)), channel, beat_bytes, bytes)
