@@ -7,7 +7,7 @@
 //! | [`rocc`] | the way of commands |
 //! | `board` | what else the core is connected to: memory's bytes, the way of commands, the host |
 //! | [`soc`] | core, L2, memory and Gemmini together |
-//! | [`ending`] | why a run ended, and where everything stood |
+//! | [`ending`], `standing` | why a run ended, and where everything stands then, as text |
 //!
 //! The L2 and the bus are in [`pollux_sim::uncore`], as command streams without a core use them, too.
 
@@ -16,6 +16,7 @@ pub mod ending;
 pub mod rocc;
 pub mod rocket;
 pub mod soc;
+mod standing;
 pub mod tile;
 
 pub use ending::Ending;

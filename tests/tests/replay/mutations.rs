@@ -33,7 +33,8 @@ fn programs() -> Vec<(Setting, Vec<Vec<StreamItem>>)> {
 
 /// What a check says with a field left out; `None` if it finds nothing.
 fn is_missed(field: &'static str, fields: &mut BTreeSet<&'static str>) -> bool {
-    let options = ReplayOptions { every_command: true, check: 1.0, drop_field: Some(field), ..ReplayOptions::default() };
+    let options =
+        ReplayOptions { every_command: true, check: 1.0, drop_field: Some(field), ..ReplayOptions::default() };
     programs().iter().any(|(setting, programs)| {
         let table = &mut ReplayTable::new();
         let differs = programs.iter().any(|items| {

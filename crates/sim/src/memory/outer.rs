@@ -43,9 +43,12 @@ pub enum OuterParameters {
     LastLevel(LastLevelParameters, ChannelParameters),
 }
 
+/// A kind of memory behind an L2: its name in a memory system's text form, and its defaults.
+pub type OuterType = (&'static str, fn() -> OuterParameters);
+
 impl OuterParameters {
-    /// The memories by their names in a memory system's text form.
-    pub const TYPES: [(&'static str, fn() -> Self); 4] = [
+    /// The kinds.
+    pub const TYPES: [OuterType; 4] = [
         ("fixed", || Self::Fixed { latency: 40, bytes: 8 }),
         ("ddr3", || Self::Dram(ChannelParameters { dram: DramParameters::ddr3_1866(), clock_mhz: 1000 })),
         ("lpddr3", || Self::Dram(ChannelParameters { dram: DramParameters::lpddr3_1600(), clock_mhz: 1000 })),
@@ -77,9 +80,9 @@ impl Default for OuterParameters {
 #[derive(Clone, Debug)]
 pub enum OuterMemory<V: Values = Full> {
     /// A fixed one.
-    Fixed(BandwidthMemory<V>),
+    Fixed(Box<BandwidthMemory<V>>),
     /// DRAM.
-    Lines(LineMemory<V>),
+    Lines(Box<LineMemory<V>>),
 }
 
 impl<V: Values> OuterMemory<V> {
@@ -88,16 +91,20 @@ impl<V: Values> OuterMemory<V> {
         match parameters {
             OuterParameters::Fixed { latency, bytes: bandwidth } => {
                 let parameters = BandwidthParameters { latency, bytes: bandwidth, cycles: 1, outstanding: u64::MAX };
-                Self::Fixed(BandwidthMemory::with_values(parameters, beat_bytes, bytes))
+                Self::Fixed(Box::new(BandwidthMemory::with_values(parameters, beat_bytes, bytes)))
             }
             OuterParameters::Dram(channel) => {
-                Self::Lines(LineMemory::new(Levels::Dram(Dram::new(channel.dram)), channel, beat_bytes, bytes))
+                Self::lines(Levels::Dram(Dram::new(channel.dram)), channel, beat_bytes, bytes)
             }
             OuterParameters::LastLevel(cache, channel) => {
                 let levels = LastLevelCache::new(cache, channel.dram, period(channel.clock_mhz), LINE);
-                Self::Lines(LineMemory::new(Levels::LastLevel(levels), channel, beat_bytes, bytes))
+                Self::lines(Levels::LastLevel(levels), channel, beat_bytes, bytes)
             }
         }
+    }
+
+    fn lines(levels: Levels, channel: ChannelParameters, beat_bytes: usize, bytes: Memory) -> Self {
+        Self::Lines(Box::new(LineMemory::new(levels, channel, beat_bytes, bytes)))
     }
 }
 
