@@ -54,7 +54,7 @@ def test_the_examples_do_what_they_say(root, name, needs, prints):
     assert prints in run.stdout
 
 
-@pytest.mark.parametrize("name", ["size-for-minilm", "why-is-this-layer-slow", "a-thousand-mappings"])
+@pytest.mark.parametrize("name", ["size-for-minilm", "why-is-this-layer-slow"])
 def test_the_notebooks_run_and_show_what_they_compute(root, name):
     for package in ("nbclient", "ipykernel", "pandas"):
         pytest.importorskip(package)
@@ -66,7 +66,8 @@ def test_the_notebooks_run_and_show_what_they_compute(root, name):
 
     def printed(notebook):
         outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-        return [output["text"] for output in outputs if output.get("output_type") == "stream"]
+        # How the text is cut into pieces depends on time; warnings of the kernel are not the notebook's.
+        return "".join(output["text"] for output in outputs if output.get("name") == "stdout")
 
     shown = printed(nbformat.read(path, as_version=4))
     assert shown, "the outputs are kept"

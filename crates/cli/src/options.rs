@@ -485,6 +485,7 @@ mod tests {
                 &[("emission", Always), ("seed", Always), ("jobs", Always)],
             ],
         ),
+        ("sweep merge x", &[&[("output", Always)]]),
         ("energy tables", &[]),
         ("energy show x", &[&[("config", Always), ("output", Always)]]),
         ("energy export x --ert x", &[&[("config", Always), ("art", Always)]]),
