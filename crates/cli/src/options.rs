@@ -449,6 +449,7 @@ mod tests {
                 &[("replay-table-size", Not("--functional"))],
                 FUNCTIONAL,
                 REPLAY,
+                ENERGY,
             ],
         ),
         (

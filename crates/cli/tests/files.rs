@@ -217,7 +217,7 @@ fn an_output_that_cannot_be_written_is_known_before_the_work() {
 fn interrupt(signal: &str) -> (Option<i32>, Vec<String>) {
     let workspace = Workspace::new();
     // Two loads that are far apart make an event now and then, and a run without an end.
-    workspace.write("long.pasm", "config small4\nbuffer A: i8[4, 4]\nconfig_ld stride=4\nrepeat 100000\n    mvin dram=A local=spad(0) cols=4 rows=4\nend\n");
+    workspace.write("long.pasm", "config small4\nbuffer A: i8[4, 4]\nconfig_ld stride=4\nrepeat 400000\n    mvin dram=A local=spad(0) cols=4 rows=4\nend\n");
     let folder = tempfile::tempdir().expect("a folder");
     let trace = folder.path().join("out.csv");
     fs::write(&trace, "old").expect("written");

@@ -25,7 +25,7 @@ fn a_study_tells_each_verdict_with_its_reason_and_how_to_repeat_it() {
         "refuted\n    GFLOPs of BERT-Large at 128 to 4096",
         "the reduced form has other sizes than the paper",
         "survey 256/128 KiB (",
-        "bench:latency=40",
+        "memories:\n  bench\n",
     ] {
         assert!(run.stdout.contains(words), "{words}\n{}", run.stdout);
     }

@@ -269,6 +269,21 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     })
 }
 
+/// The unroller reckons the addresses of an input laid out by channel with the tile's images for all.
+#[test]
+fn a_part_of_the_images_of_an_input_by_channels_is_refused() {
+    let config = GemminiConfig::default16();
+    let options = TrainingOptions { input_chwn: true, ..TrainingOptions::default() };
+    let shape = ConvShape { options, ..ConvShape::new(2, [3, 3, 2], 2, 2) };
+    let whole = ConvSchedule::gemmini_default(&config, &shape);
+    assert_eq!(whole.check(&config, &shape), Ok(()));
+    let error = ConvSchedule { batch: 1, ..whole }.check(&config, &shape).unwrap_err();
+    assert!(error.to_string().contains("1 of 2 images"), "{error}");
+    // However large the images are.
+    let large = ConvShape { options, ..ConvShape::new(40, [60, 60, 64], 64, 3) };
+    assert_eq!(ConvSchedule::gemmini_default(&config, &large).batch, 40);
+}
+
 fn orders() -> impl Strategy<Value = [ConvAxis; 7]> {
     let outer = Just(ConvAxis::ALL[..4].to_vec()).prop_shuffle();
     let sums = Just(ConvAxis::ALL[4..].to_vec()).prop_shuffle();

@@ -48,15 +48,8 @@ fn is_missed(field: &'static str, fields: &mut BTreeSet<&'static str>) -> bool {
     })
 }
 
-/// One field of each part of the machine.
-const SAMPLE: [&str; 6] = [
-    "GemminiCmd.cmd",
-    "ExecuteController.state",
-    "LoadController.row_counter",
-    "Tag.addr",
-    "Operand.addr",
-    "ResponseQueue.responses",
-];
+/// Fields of several parts of the machine.
+const SAMPLE: [&str; 4] = ["GemminiCmd.cmd", "LoadController.row_counter", "Tag.addr", "Operand.addr"];
 
 #[test]
 fn a_field_that_is_left_out_is_missed() {

@@ -124,12 +124,14 @@ impl ConvSchedule {
         let whole = Self::whole(shape).sizes();
         let fits = |sizes: [usize; 7]| Self::of(sizes).rows_needed(config, shape).fit(config);
         let mut sizes = whole;
-        while !fits(sizes) && sizes.iter().any(|&size| size > 1) {
+        // See `ConvScheduleError::TransposedBatch`.
+        let held = |index: usize| index == ConvAxis::Batch as usize && shape.options.input_chwn;
+        while !fits(sizes) && (0..).zip(sizes).any(|(index, size)| size > 1 && !held(index)) {
             let keeps_array_full = |index: usize, size: usize| index == COLS && size <= dim && sizes[ROWS] > 1;
             let mut largest = ROWS;
             let mut most = 0;
             for (index, &size) in sizes.iter().enumerate() {
-                if !keeps_array_full(index, size) && size > most {
+                if !held(index) && !keeps_array_full(index, size) && size > most {
                     (largest, most) = (index, size);
                 }
             }
@@ -271,6 +273,9 @@ impl ConvSchedule {
             if size == 0 || size > limit {
                 return Err(ConvScheduleError::TileSize { name, size, limit });
             }
+        }
+        if shape.options.input_chwn && self.batch != shape.batch {
+            return Err(ConvScheduleError::TransposedBatch { size: self.batch, batch: shape.batch });
         }
         let rows = self.rows_needed(config, shape);
         let parts = if self.double_buffer { 2 } else { 1 };
@@ -425,6 +430,17 @@ pub enum ConvScheduleError {
     SumsInnermost {
         /// Loop too far outside.
         axis: &'static str,
+    },
+    /// With the input as channel, row, column and image the unroller takes a tile's images for those of the whole input when it reckons
+    /// its addresses (`LoopConv.scala`, `LoopConvLdInput`).
+    #[error(
+        "the tile has {size} of {batch} images: with the input laid out by channel, row, column and image it must have all"
+    )]
+    TransposedBatch {
+        /// Images of the tile.
+        size: usize,
+        /// Images in all.
+        batch: usize,
     },
     /// The unroller alternates between halves of the memories.
     #[error(

@@ -17,6 +17,7 @@ use crate::memory::ReplayableMemory;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
 use crate::observation::observer::{CountedOperation, Observer};
+use crate::observation::report::macs::Issued;
 use crate::parts::canonical::{Canon, Canonical, Survey};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, Source};
@@ -64,7 +65,7 @@ struct Until {
 
 impl Start {
     /// An operation's counts as a segment from here keeps them.
-    fn from_here(&self, operation: &CountedOperation) -> CountedOperation {
+    fn relative(&self, operation: &CountedOperation) -> CountedOperation {
         let mark = operation.mark.map_or(0, |mark| mark + 1) - self.marks;
         CountedOperation { mark: Some(mark), start: operation.start - self.summary.cycles, ..*operation }
     }
@@ -392,7 +393,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             items: self.sim.host.at() - start.item,
             passed: Passed::between(&start.summary, &now),
             marks: marks.iter().map(|&(cycle, mark)| (cycle - start.summary.cycles, mark - start.marks)).collect(),
-            counted: counted.iter().map(|operation| start.from_here(operation)).collect(),
+            counted: counted.iter().map(|operation| start.relative(operation)).collect(),
             pages,
             end,
         };
@@ -454,7 +455,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         sim.machine.canonical(canon);
         sim.memory.canonical(canon);
         if let Some(counting) = sim.counting() {
-            counting.issued.canonical(canon);
+            let Issued { dataflow, c_cols } = counting.issued;
+            (dataflow, c_cols).canonical(canon);
         }
         if let Some(survey) = canon.surveyed() {
             table.fields.extend(survey.fields);
