@@ -363,6 +363,21 @@ mod tests {
         ("prune-weights", Subjects),
         ("keep-tokens", Subjects),
     ];
+    const PLAN_SEARCH: Options = &[
+        ("config", Always),
+        ("plan", Always),
+        ("memory", Always),
+        ("interval", Always),
+        ("objective", Always),
+        ("candidates", Always),
+        ("budget", Always),
+        ("evaluations", Always),
+        ("seed", Always),
+        ("energy-table", Always),
+        ("clock", Always),
+        ("jobs", Always),
+        ("output", Always),
+    ];
     const SEARCH: Options = &[
         ("config", Always),
         ("memory", Always),
@@ -465,14 +480,30 @@ mod tests {
                 LOWERING,
             ],
         ),
-        ("map matmul --m 1 --n 1 --k 1", &[&[("bias", Always), ("relu", Always)], SEARCH]),
+        (
+            "map matmul --m 1 --n 1 --k 1",
+            &[&[("bias", Always), ("relu", Always), ("resume", Always), ("html", Always)], SEARCH],
+        ),
         (
             "map conv --rows 4 --cols 4 --channels 4 --out-channels 4 --kernel 1",
             &[
                 &[("batch", Always), ("stride", Always), ("padding", Always), ("pool", Always), ("bias", Always)],
-                &[("depthwise", Not("--out-channels=4"))],
+                &[("depthwise", Not("--out-channels=4")), ("resume", Always), ("html", Always)],
                 SEARCH,
             ],
+        ),
+        ("map layer --hidden 1 --heads 1 --ffn 1", &[&[("tokens", Always), ("decoder", Always)], PLAN_SEARCH]),
+        (
+            "map network x",
+            &[
+                &[("text", Subjects), ("shape", Not("x")), ("tokens", Not("x")), ("layers", Not("x"))],
+                NETWORK,
+                PLAN_SEARCH,
+            ],
+        ),
+        (
+            "map train --output x",
+            &[&[("samples", Always), ("config", Always), ("memory", Always), ("seed", Always), ("jobs", Always)]],
         ),
         (
             "survey workload",
@@ -484,6 +515,7 @@ mod tests {
             &[
                 &[("samples", Always), ("operation", Always), ("config", Always), ("memory", Always)],
                 &[("emission", Always), ("seed", Always), ("jobs", Always)],
+                &[("learned", Always), ("searches", Always)],
             ],
         ),
         ("sweep merge x", &[&[("output", Always)]]),

@@ -48,8 +48,8 @@ fn is_missed(field: &'static str, fields: &mut BTreeSet<&'static str>) -> bool {
     })
 }
 
-/// Fields of several parts of the machine.
-const SAMPLE: [&str; 4] = ["GemminiCmd.cmd", "LoadController.row_counter", "Tag.addr", "Operand.addr"];
+/// Fields in which states differ that differ in little else.
+const SAMPLE: [&str; 2] = ["GemminiCmd.cmd", "Queue.items"];
 
 #[test]
 fn a_field_that_is_left_out_is_missed() {
@@ -59,15 +59,4 @@ fn a_field_that_is_left_out_is_missed() {
         assert!(fields.contains(field), "{field} is no field: {fields:?}");
         assert!(is_missed(field, &mut BTreeSet::new()), "{field} is not missed");
     }
-}
-
-/// The fields that no program here shows to matter.
-#[test]
-#[ignore = "minutes; prints a list"]
-fn fields_that_are_not_missed() {
-    let mut fields = BTreeSet::new();
-    assert!(!is_missed("", &mut fields));
-    let survivors: Vec<_> = fields.iter().filter(|field| !is_missed(field, &mut BTreeSet::new())).collect();
-    println!("{} of {} fields are not missed: {survivors:#?}", survivors.len(), fields.len());
-    assert!(survivors.len() < fields.len() / 2);
 }

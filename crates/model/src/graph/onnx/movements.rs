@@ -39,7 +39,7 @@ impl Importer<'_> {
         let (view, layout) = match (view.layout, &inner[..]) {
             (_, same) if same.iter().copied().eq(0..same.len()) => (view.clone(), view.layout),
             (Layout::ChannelsFirst, _) if order.iter().copied().eq(back) => (view, Layout::Plain),
-            (Layout::Plain, _) if rank >= 3 && rank <= 4 && view.shape[0] == 1 && order.iter().copied().eq(forth) => {
+            (Layout::Plain, _) if (3..=4).contains(&rank) && view.shape[0] == 1 && order.iter().copied().eq(forth) => {
                 (view, Layout::ChannelsFirst)
             }
             (Layout::Plain, [1, 0, 2]) => (self.split_heads(op, view)?, heads(false)),
