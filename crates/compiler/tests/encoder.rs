@@ -277,7 +277,9 @@ fn groups_that_cannot_be_done_together_are_refused() {
     let other_keep =
         message(&["key", "value"], &|plan| scheduled(plan, "value", Schedule { keep: Keep::Gemmini, ..schedule }));
     assert!(other_keep.starts_with("operation `layer0.value`: it is done together with others"), "{other_keep}");
-    let unknown = message(&["query", "keys"], &|plan| drop(plan.operations.remove("keys")));
+    let unknown = message(&["query", "keys"], &|plan| {
+        plan.operations.remove("keys");
+    });
     assert!(unknown.contains("names the operation `keys`"), "{unknown}");
 }
 

@@ -13,7 +13,7 @@ use crate::setting::StudyError;
 const FINALISTS: usize = 3;
 
 /// The fastest way to run a product: one of the unroller's whose tile sizes divide the matrices, in the order of the refined analytical
-/// model's cycles; [`FINALISTS`] of them and Gemmini's own rule run. Single commands are looked at where the unroller cannot do it. None
+/// model's cycles; `FINALISTS` of them and Gemmini's own rule run. Single commands are looked at where the unroller cannot do it. None
 /// if nothing fits.
 ///
 /// # Errors

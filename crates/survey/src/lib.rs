@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`paper`], [`verdict`] | the paper's numbers, as data, and what is made of them and of a measured number |
 //! | [`report`], [`figure`], [`html`], [`markdown`] | what a study yields: numbers, tables, figures; as JSON, SVG, a page, and the book's tables |
-//! | [`bench`], [`host`], [`layer`], [`best`] | operations on the emulator, on the host, those of a Transformer's layer, and the mapper's best way to run them |
+//! | [`mod@bench`], [`host`], [`layer`], [`best`] | operations on the emulator, on the host, those of a Transformer's layer, and the mapper's best way to run them |
 //! | [`workload`], [`baseline`], [`mapspace`], [`fusion`], [`models`], [`nas`], [`chain`], [`techniques`] | a module a study |
 //! | [`study`] | all of them by name, and how they are run |
 //!

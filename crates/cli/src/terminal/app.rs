@@ -226,10 +226,10 @@ impl App {
             KeyCode::Char('H') => self.move_by(-16),
             KeyCode::Char('n') => self.search("accepted or issued or completed", true),
             KeyCode::Char('N') => self.search("accepted or issued or completed", false),
-            KeyCode::Char('c') => self.to_breakpoint(true),
-            KeyCode::Char('C') => self.to_breakpoint(false),
-            KeyCode::Char('o') => self.to_operation(true),
-            KeyCode::Char('O') => self.to_operation(false),
+            KeyCode::Char('c') => self.go_to_breakpoint(true),
+            KeyCode::Char('C') => self.go_to_breakpoint(false),
+            KeyCode::Char('o') => self.go_to_operation(true),
+            KeyCode::Char('O') => self.go_to_operation(false),
             KeyCode::Char('e') => {
                 let end = self.session.goto_end();
                 self.done(end);
@@ -238,7 +238,7 @@ impl App {
                 self.bookmark = Some(self.session.cycle());
                 self.message = format!("' goes back to cycle {}", self.session.cycle());
             }
-            KeyCode::Char('\'') => self.to_bookmark(),
+            KeyCode::Char('\'') => self.go_to_bookmark(),
             KeyCode::Char(c @ '1'..='6') => self.pane = Pane::ALL[c as usize - '1' as usize],
             KeyCode::Tab => self.pane = Pane::ALL[(self.pane as usize + 1) % Pane::ALL.len()],
             KeyCode::Char('z') => self.single = !self.single,
@@ -273,7 +273,7 @@ impl App {
         self.done(moved);
     }
 
-    fn to_bookmark(&mut self) {
+    fn go_to_bookmark(&mut self) {
         match self.bookmark {
             Some(cycle) => {
                 let there = self.session.goto(cycle);
@@ -302,7 +302,7 @@ impl App {
         }
     }
 
-    fn to_breakpoint(&mut self, forward: bool) {
+    fn go_to_breakpoint(&mut self, forward: bool) {
         if self.breakpoints.is_empty() {
             self.message = "there is no breakpoint: b sets one".to_owned();
             return;
@@ -311,7 +311,7 @@ impl App {
         self.search(&texts.join(" or "), forward);
     }
 
-    fn to_operation(&mut self, forward: bool) {
+    fn go_to_operation(&mut self, forward: bool) {
         let marks = self.session.marks();
         if marks == 0 {
             self.message = "the program has no operations".to_owned();

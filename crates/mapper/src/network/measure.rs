@@ -176,7 +176,7 @@ pub(super) fn rounds(
         }
     };
     let threads = priced.settings.threads.clamp(1, rounds.len().max(1));
-    let mut all: Vec<(usize, Option<(Vec<Trial>, Measured)>)> = std::thread::scope(|scope| {
+    let mut all: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
     });

@@ -1,9 +1,9 @@
 //! The systolic array register by register (`Mesh.scala`, `Tile.scala`, `PE.scala`, and the shifters of
-//! `MeshWithDelays.scala`): what the teaching views show, and the proof that [`crate::execute::mesh::Mesh`] leaves nothing out.
+//! `MeshWithDelays.scala`): what the teaching views show, and the proof that the array by rows (`Mesh`) leaves nothing out.
 //!
 //! | port | dir | shape | back pressure |
 //! |---|---|---|---|
-//! | row | in | one [`MeshRow`] a cycle, or a bubble | none: always taken |
+//! | row | in | one `MeshRow` a cycle, or a bubble | none: always taken |
 //! | output | out | DIM x `spatialArrayOutputType`, with id and last | none |
 //!
 //! Ports and latency are those of the fast model. A row takes this way, with g = `tile_latency` + 1:

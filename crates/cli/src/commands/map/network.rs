@@ -142,11 +142,14 @@ struct PlanArguments {
     output: Option<OutputPath>,
 }
 
+/// Compiles with a plan.
+type Lowering = dyn Fn(&Plan) -> Result<Compiled, CompileError> + Sync;
+
 /// A network: how it is compiled by a plan, its build, and its title.
 struct Network {
     title: String,
     config: ValidConfig,
-    compile: Box<dyn Fn(&Plan) -> Result<Compiled, CompileError> + Sync>,
+    compile: Box<Lowering>,
 }
 
 /// Configuration of Transformers: it has the normalizations.
