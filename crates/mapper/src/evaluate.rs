@@ -179,12 +179,13 @@ pub fn accuracies_with(
         .collect()
 }
 
-fn mean(values: &[f64]) -> f64 {
+/// The mean; 0 of nothing.
+pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Rank correlation; `None` if one of the two does not vary.
-fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
+pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
     let (a, b) = (ranks(pairs.iter().map(|p| p.0)), ranks(pairs.iter().map(|p| p.1)));
     let (ma, mb) = (mean(&a), mean(&b));
     let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(&b).map(|(x, y)| f(x - ma, y - mb)).sum::<f64>();

@@ -1,5 +1,7 @@
 //! Ranks, percentiles, and a small linear fit.
 
+pub use pollux_mapper::evaluate::{mean, spearman};
+
 /// The value that this part of an ascending list is below.
 pub fn percentile(ascending: &[f64], part: f64) -> f64 {
     let at = (part * ascending.len() as f64).ceil() as usize;
@@ -9,35 +11,6 @@ pub fn percentile(ascending: &[f64], part: f64) -> f64 {
 /// Part of an ascending list that is at most a limit.
 pub fn share_below(ascending: &[f64], limit: f64) -> f64 {
     ascending.partition_point(|value| *value <= limit) as f64 / ascending.len().max(1) as f64
-}
-
-/// The mean.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// Rank correlation; none if one of the two does not vary.
-pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
-    let (a, b) = (ranks(pairs.iter().map(|pair| pair.0)), ranks(pairs.iter().map(|pair| pair.1)));
-    let (ma, mb) = (mean(&a), mean(&b));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(&b).map(|(x, y)| f(x - ma, y - mb)).sum::<f64>();
-    let (va, vb) = (sum(&|x, _| x * x), sum(&|_, y| y * y));
-    (va > 0.0 && vb > 0.0).then(|| sum(&|x, y| x * y) / (va * vb).sqrt())
-}
-
-/// Ranks; equal values share the mean of theirs.
-fn ranks(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let values: Vec<f64> = values.collect();
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut from = 0;
-    while from < order.len() {
-        let to = from + order[from..].iter().take_while(|at| values[**at] == values[order[from]]).count();
-        order[from..to].iter().for_each(|at| ranks[*at] = (from + to - 1) as f64 / 2.0);
-        from = to;
-    }
-    ranks
 }
 
 /// Weights w that make x w near y: least squares with a penalty on the weights (ridge), by elimination.
