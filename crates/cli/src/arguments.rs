@@ -1,6 +1,7 @@
 //! Argument values that several commands take.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use pollux::Action;
@@ -8,10 +9,11 @@ use pollux_isa::config::ConfigFile;
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_sim::host::Processor;
 use pollux_sim::memory::MemoryModel;
-use pollux_sim::replay::ReplayOptions;
+use pollux_sim::replay::{ReplayOptions, ReplayTable};
 
 use crate::failure::Failure;
 use crate::files::OutputPath;
+use crate::output::Output;
 use crate::{program_file, values};
 
 /// The configuration of this name, or of this file (TOML, or a `gemmini_params.h`).
@@ -114,6 +116,9 @@ pub struct ReplayArguments {
     /// Memory for situations that were simulated, in MiB; 200 by default. When it is full, they are forgotten.
     #[arg(long, value_name = "MIB", conflicts_with = "no_replay", value_parser = clap::value_parser!(u32).range(1..))]
     replay_table_size: Option<u32>,
+    /// Keep situations in this folder for later runs: one file for each configuration, memory and version of Pollux.
+    #[arg(long, value_name = "DIR", conflicts_with = "no_replay")]
+    replay_tables: Option<PathBuf>,
 }
 
 impl ReplayArguments {
@@ -129,7 +134,7 @@ impl ReplayArguments {
         if let Some(obstacle) = obstacle.or(memory) {
             return self.refuse(obstacle).map(|()| None);
         }
-        let Self { no_replay, check_replay, replay_table_size } = self;
+        let Self { no_replay, check_replay, replay_table_size, replay_tables: _ } = self;
         let default = ReplayOptions::default();
         let options = ReplayOptions {
             check: check_replay.unwrap_or(default.check),
@@ -139,11 +144,33 @@ impl ReplayArguments {
         Ok((!no_replay).then_some(options))
     }
 
+    /// The situations that earlier runs have left, or none.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn table(&self) -> Result<ReplayTable, Failure> {
+        let Some(folder) = &self.replay_tables else { return Ok(ReplayTable::new()) };
+        fs::create_dir_all(folder).map_err(Failure::writing(folder))?;
+        Ok(ReplayTable::in_folder(folder))
+    }
+
+    /// Leaves the situations of a run to later ones, if they are to be kept.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn keep(&self, table: &ReplayTable, out: &Output) -> Result<(), Failure> {
+        if let Some(trouble) = table.trouble() {
+            out.note(&format!("warning: {trouble}"));
+        }
+        table.file().map_or(Ok(()), |(path, contents)| out.write(&path, &contents))
+    }
+
     fn refuse(&self, obstacle: &str) -> Result<(), Failure> {
         let given = [
             ("--no-replay", self.no_replay),
             ("--check-replay", self.check_replay.is_some()),
             ("--replay-table-size", self.replay_table_size.is_some()),
+            ("--replay-tables", self.replay_tables.is_some()),
         ];
         let given: Vec<&str> = given.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag)).collect();
         if given.is_empty() {

@@ -14,7 +14,7 @@ use pollux_memory::Memory;
 use pollux_sim::counts::CountingObserver;
 use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::observer::{Cycle, Event, Observer};
-use pollux_sim::replay::ReplayOptions;
+use pollux_sim::replay::{ReplayOptions, ReplayTable};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::simulation::RunSummary;
 use pollux_sim::violation::Violated;
@@ -62,16 +62,16 @@ pub struct CycleRun {
 }
 
 /// What a cycle-level run gives beside its cycles.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Wanted {
+#[derive(Debug)]
+pub struct Wanted<'t> {
     /// A report on what the cycles were spent on.
     pub report: bool,
     /// What the plots of a report show.
     pub plots: bool,
     /// The values that are computed.
     pub values: bool,
-    /// How a run without values is replayed, if it is.
-    pub replay: Option<ReplayOptions>,
+    /// How a run without values is replayed, if it is, and with what earlier runs have left.
+    pub replay: (Option<ReplayOptions>, &'t mut ReplayTable),
 }
 
 /// Runs a program that has been checked clock by clock; with `pricing`, the run has a report on energy.
@@ -82,7 +82,7 @@ pub fn run_cycles(
     program: &Program,
     setup: &CycleArguments,
     timeline: &TimelineArguments,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     pricing: Option<&Pricing>,
     out: &Output,
 ) -> Result<CycleRun, Failure> {
@@ -110,7 +110,7 @@ pub fn run_cycles(
         });
     let outcome = match wanted.values {
         true => observe(run, &mut observer).map(|outcome| (outcome.summary, Some(outcome.memory), outcome.divisions)),
-        false => observe(run.without_values().replay(wanted.replay), &mut observer)
+        false => observe(run.without_values().replay(wanted.replay.0).replay_table(wanted.replay.1), &mut observer)
             .map(|outcome| (outcome.summary, None, outcome.divisions)),
     };
     progress.finish();

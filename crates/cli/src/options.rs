@@ -333,6 +333,8 @@ mod tests {
         ("check-replay", Not("--no-replay")),
         ("replay-table-size", Refused),
         ("replay-table-size", Not("--no-replay")),
+        ("replay-tables", Refused),
+        ("replay-tables", Not("--no-replay")),
     ];
     const OUTPUT: Options = &[("config", Always), ("output", Always)];
     const QUANTISATION: Options = &[
@@ -461,7 +463,7 @@ mod tests {
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
                 &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],
-                &[("replay-table-size", Not("--functional"))],
+                &[("replay-table-size", Not("--functional")), ("replay-tables", Not("--functional"))],
                 FUNCTIONAL,
                 REPLAY,
                 ENERGY,

@@ -60,14 +60,12 @@ fn options_of_cycles_need_cycles() {
 
 #[test]
 fn options_of_replay_are_refused_where_nothing_is_replayed() {
-    let options = ["--no-replay", "--check-replay 0.5", "--replay-table-size 9"];
+    let options = ["--no-replay", "--check-replay 0.5", "--replay-table-size 9", "--replay-tables tables"];
     let workspace = workspace();
     for obstacle in ["", "--cycles", "--cycles --expect"] {
         refused(&workspace, &format!("run p.pasm {obstacle}"), &options);
     }
-    for obstacle in
-        ["--report text", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram", "--energy survey65"]
-    {
+    for obstacle in ["--report text", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram"] {
         refused(&workspace, &format!("run p.pasm --cycles --no-values {obstacle}"), &options);
     }
     refused(&workspace, &format!("{LIST} --memory dram"), &options);

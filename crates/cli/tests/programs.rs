@@ -3,6 +3,7 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::process::Command;
 
 use common::{Run, Workspace, root};
@@ -54,7 +55,7 @@ fn what_is_no_text_gets_one_error() {
 #[test]
 fn byte_order_marks_and_line_ends_of_other_systems_do_not_matter() {
     let workspace = Workspace::new();
-    let text = std::fs::read_to_string(root().join("programs/matmul_ws_tile.pasm")).expect("an example");
+    let text = fs::read_to_string(root().join("programs/matmul_ws_tile.pasm")).expect("an example");
     workspace.write("dos.pasm", format!("\u{feff}{}", text.replace('\n', "\r\n")));
     let run = workspace.pollux("run dos.pasm --expect");
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
@@ -402,7 +403,54 @@ fn what_was_simulated_before_is_replayed_unless_that_is_turned_off() {
         assert_eq!(number(options, "cycles"), cycles, "{options}");
     }
     assert_eq!(number("--check-replay 1", "replayed_cycles"), 0);
+    let priced = |options: &str| {
+        let json = run(&format!("{options} --energy horowitz45-lpddr4 --json")).json();
+        (json["energy"].clone(), json["replayed_cycles"].as_u64().expect("a number"))
+    };
+    let (energy, replayed) = priced("");
+    assert!(replayed > cycles / 2);
+    assert_eq!((energy, 0), priced("--no-replay"));
     assert!(number("--check-replay 0.5", "replayed_cycles") < number("", "replayed_cycles"));
+}
+
+#[test]
+fn a_later_run_replays_what_an_earlier_one_left_on_disk() {
+    let workspace = Workspace::new();
+    workspace.write("copies.pasm", COPIES);
+    let run = |options: &str| {
+        let run =
+            workspace.pollux(&format!("run copies.pasm --cycles --no-values --json --replay-tables tables {options}"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let number = |key: &str| run.json()[key].as_u64().expect("a number");
+        (number("cycles"), number("simulated_cycles"), number("replayed_cycles"))
+    };
+    let files = || -> Vec<_> {
+        let entries = fs::read_dir(workspace.path("tables")).expect("a folder");
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.sort();
+        paths
+    };
+    let first = run("");
+    let [file] = &files()[..] else { panic!("one file: {:?}", files()) };
+    let written = fs::read(file).expect("a table");
+    let second = run("");
+    assert!(second.0 == first.0 && second.1 < first.1 / 2, "{first:?}, then {second:?}");
+    assert_eq!(fs::read(file).expect("a table"), written, "nothing was learnt");
+    assert_eq!(run("--check-replay 0.5").0, first.0);
+    // Another memory has a table of its own.
+    run("--memory bench:latency=7");
+    assert_eq!(files().len(), 2);
+
+    let mut damaged = written.clone();
+    damaged[written.len() / 2] ^= 1;
+    for damage in [&damaged[..], &written[..20], b""] {
+        fs::write(file, damage).expect("a file");
+        let said = workspace.pollux("run copies.pasm --cycles --no-values --replay-tables tables").stderr;
+        assert!(said.contains("warning: ") && said.contains("damaged; it is not used"), "{said}");
+        assert_eq!(fs::read(file).expect("a table"), written);
+        fs::write(file, damage).expect("a file");
+        assert_eq!(run(""), first);
+    }
 }
 
 /// LayerNorm of a constant row, whose variance is zero, and of another one.

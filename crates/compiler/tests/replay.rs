@@ -15,7 +15,7 @@ use pollux_kernels::Mask;
 use pollux_model::gpt2::Gpt2Model;
 use pollux_model::quantise::QuantiseOptions;
 use pollux_sim::memory::MemoryModel;
-use pollux_sim::replay::ReplayOptions;
+use pollux_sim::replay::{ReplayOptions, ReplayTable};
 
 /// Layers that are alike.
 fn encoder() -> Compiled {
@@ -110,7 +110,7 @@ fn tokens_generated_by_replay_are_the_same_in_the_same_cycles_and_cost_less_than
     };
     let expected = passes(decoder(CycleSetup::default()));
     for replay in [CycleSetup::default().replay, None] {
-        let found = passes(decoder(CycleSetup { replay, ..CycleSetup::default() }).replayed());
+        let found = passes(decoder(CycleSetup { replay, ..CycleSetup::default() }).replayed(ReplayTable::new()));
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!((&found.scores, found.cycles), (&expected.scores, expected.cycles));
             let [found, expected] = [found, expected].map(|pass| pass.report().unwrap().operations);

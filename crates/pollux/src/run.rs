@@ -10,7 +10,7 @@ use pollux_sim::host::Processor;
 use pollux_sim::machine::{Machine, PageTables, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
-use pollux_sim::replay::{ReplayOptions, ReplayTotals};
+use pollux_sim::replay::{ReplayOptions, ReplayTable, ReplayTotals};
 use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::runner::{self, Runner, Stopped};
 use pollux_sim::simulation::{Moment, Position, RunSummary};
@@ -37,6 +37,7 @@ pub struct Run<'p, V: Values = Full> {
     window: Option<Range<Moment>>,
     /// How a run without values is replayed, if it is.
     replay: Option<ReplayOptions>,
+    table: Option<&'p mut ReplayTable>,
     values: PhantomData<V>,
 }
 
@@ -89,6 +90,7 @@ impl<'p> Run<'p> {
             watch: Box::new(|_| ControlFlow::Continue(())),
             window: None,
             replay: Some(ReplayOptions::default()),
+            table: None,
             values: PhantomData,
         }
     }
@@ -99,7 +101,7 @@ impl<'p> Run<'p> {
     #[must_use]
     pub fn without_values(self) -> Run<'p, Timing> {
         let Self { program, memory, translation, interval, processor, limit, plain, .. } = self;
-        let Self { action, checked, watch, window, replay, .. } = self;
+        let Self { action, checked, watch, window, replay, table, .. } = self;
         let values = PhantomData;
         Run {
             program,
@@ -114,17 +116,24 @@ impl<'p> Run<'p> {
             watch,
             window,
             replay,
+            table,
             values,
         }
     }
 }
 
-impl Run<'_, Timing> {
+impl<'p> Run<'p, Timing> {
     /// How situations that were simulated before are [replayed](pollux_sim::replay); `None` simulates all of them, with the same
     /// result.
     #[must_use]
     pub fn replay(self, replay: Option<ReplayOptions>) -> Self {
         Self { replay, ..self }
+    }
+
+    /// Uses the situations of earlier runs, and keeps those of this one.
+    #[must_use]
+    pub fn replay_table(self, table: &'p mut ReplayTable) -> Self {
+        Self { table: Some(table), ..self }
     }
 }
 
@@ -217,7 +226,7 @@ impl<'p, V: RunValues> Run<'p, V> {
             .plain(self.plain)
             .watch(self.watch)
             .window(self.window);
-        let (mut runner, divisions) = V::runner(runner, self.program, self.translation, self.replay)?;
+        let (mut runner, divisions) = V::runner(runner, self.program, self.translation, (self.replay, self.table))?;
         let outcome = runner.run(self.program.items.clone(), self.program.initial_memory(), observer);
         let outcome = outcome.map_err(V::stopped)?;
         V::check(&outcome, &divisions)?;
@@ -255,6 +264,9 @@ impl<'p> Run<'p> {
     }
 }
 
+/// How a run is replayed, and with which situations of earlier runs.
+type Replay<'a> = (Option<ReplayOptions>, Option<&'a mut ReplayTable>);
+
 /// What a run with these values, or without, has to be told of them: [`Full`] and [`Timing`].
 pub trait RunValues: runner::Run {
     /// The runner, and the divisions whose operands it has to be told about.
@@ -263,7 +275,7 @@ pub trait RunValues: runner::Run {
         runner: Runner<'a>,
         program: &pollux_asm::Program,
         translation: Translation,
-        replay: Option<ReplayOptions>,
+        replay: Replay<'a>,
     ) -> Result<(Runner<'a, Self>, Divisions), Error>;
 
     /// Checks that the divisions are those that the machine made.
@@ -280,7 +292,7 @@ impl RunValues for Full {
         runner: Runner<'a>,
         _: &pollux_asm::Program,
         _: Translation,
-        _: Option<ReplayOptions>,
+        _: Replay<'a>,
     ) -> Result<(Runner<'a>, Divisions), Error> {
         Ok((runner, Divisions::default()))
     }
@@ -299,7 +311,7 @@ impl RunValues for Timing {
         runner: Runner<'a>,
         program: &pollux_asm::Program,
         translation: Translation,
-        replay: Option<ReplayOptions>,
+        (replay, table): Replay<'a>,
     ) -> Result<(Runner<'a, Timing>, Divisions), Error> {
         if let Translation::Paged { tables: PageTables::Sv39 { .. }, .. } = translation {
             return Err(Error::NeedsValues("page tables in main memory are values".to_owned()));
@@ -315,7 +327,12 @@ impl RunValues for Timing {
             divisions = model.divisions().clone();
         }
         let zero = divisions.zero().iter().copied().collect();
-        Ok((runner.without_values().zero_divisors(zero).replay(replay), divisions))
+        let runner = runner.without_values().zero_divisors(zero).replay(replay);
+        let runner = match table {
+            Some(table) => runner.replay_table(table),
+            None => runner,
+        };
+        Ok((runner, divisions))
     }
 
     fn check(outcome: &runner::Outcome<Timing>, divisions: &Divisions) -> Result<(), Error> {

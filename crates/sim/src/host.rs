@@ -76,8 +76,8 @@ pub trait Host {
         0
     }
 
-    /// Lets the host stand at a later item of its script, as in the cycle in which it comes to it. What it writes to memory until then
-    /// is written.
+    /// Lets the host stand at another item of its script, as in the cycle in which it comes to it. What it writes to memory until then
+    /// is written; what it wrote behind an earlier item stays.
     fn jump(&mut self, _item: usize, _memory: &mut Memory) {}
 }
 
@@ -202,6 +202,10 @@ impl Host for StreamHost {
 
     fn jump(&mut self, item: usize, memory: &mut Memory) {
         self.waiting = 0;
+        let behind = self.items.get(item..self.next).unwrap_or_default();
+        let marks = behind.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
+        self.mark = self.mark.and_then(|mark| mark.checked_sub(marks));
+        self.next = self.next.min(item);
         while self.next < item {
             match &self.items[self.next] {
                 StreamItem::Write { address, bytes } => memory.write(*address, bytes),

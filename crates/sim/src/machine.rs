@@ -385,9 +385,14 @@ impl<V: Values> Machine<V> {
 
     /// Has the totals of another machine from now on.
     pub(crate) fn take_totals(&mut self, other: &Self) {
-        self.accepted = other.accepted;
-        self.scratchpad.set_divisions(other.divisions());
-        self.port.take_traffic(&other.port);
+        self.set_totals(other.accepted, other.divisions(), *other.traffic());
+    }
+
+    /// Has these totals from now on.
+    pub(crate) fn set_totals(&mut self, accepted: u64, divisions: u64, traffic: PortTraffic) {
+        self.accepted = accepted;
+        self.scratchpad.set_divisions(divisions);
+        self.port.set_traffic(traffic);
     }
 
     /// A page-table walk is under way.

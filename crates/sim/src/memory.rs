@@ -405,9 +405,9 @@ impl MemoryPort {
         self.traffic += *traffic;
     }
 
-    /// Has the traffic of another port.
-    pub(crate) fn take_traffic(&mut self, other: &Self) {
-        self.traffic = other.traffic;
+    /// Has had this traffic.
+    pub(crate) fn set_traffic(&mut self, traffic: PortTraffic) {
+        self.traffic = traffic;
     }
 
     /// Requests without their full response.

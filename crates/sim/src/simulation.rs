@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 
 use pollux_isa::ValidConfig;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::acceleration::Acceleration;
@@ -139,7 +140,7 @@ pub struct RunSummary {
 }
 
 /// What adds up while cycles pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Passed {
     pub cycles: Cycle,
     pub busy_cycles: u64,
@@ -163,6 +164,15 @@ impl Passed {
             traffic: end.traffic - start.traffic,
         }
     }
+}
+
+/// Totals at a moment to which a run can go back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    cycle: Cycle,
+    /// All of them, and those that the simulation itself keeps.
+    totals: RunSummary,
+    own: RunSummary,
 }
 
 /// Why [`Simulation::advance`] came to an end.
@@ -582,6 +592,21 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         self.summary.replayed += passed.cycles;
         self.told.0 = self.cycle;
         self.machine.add_totals(passed.commands, passed.divisions, &passed.traffic);
+    }
+
+    /// Totals now.
+    pub(crate) fn point(&self) -> Point {
+        Point { cycle: self.cycle, totals: self.summary(), own: self.summary }
+    }
+
+    /// Has the totals of an earlier moment, but for the cycles that were simulated since. The machine of that moment is to be
+    /// [installed](Self::install).
+    pub(crate) fn go_back(&mut self, point: &Point) {
+        let Point { cycle, totals, own } = *point;
+        self.cycle = cycle;
+        self.told.0 = cycle;
+        self.summary = RunSummary { simulated: self.summary.simulated, ..own };
+        self.machine.set_totals(totals.commands, totals.divisions, totals.traffic);
     }
 
     /// Goes on with another machine and memory, and with what was counted up to there. The totals stay what they are.

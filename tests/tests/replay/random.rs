@@ -1,5 +1,8 @@
 //! Random programs that come again: elsewhere in memory, and with waits and fences in between.
 
+use std::fs;
+use std::path::Path;
+
 use pollux_isa::{GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, MemoryModel};
@@ -64,6 +67,30 @@ impl Setting {
     }
 }
 
+/// What one process leaves another.
+impl Setting {
+    /// A program, and others that share situations with it, are replayed from its file as they are simulated. Cycles of the others that
+    /// were in the file.
+    fn assert_kept_on_disk(&self, items: &[StreamItem], others: &[StreamItem], folder: &Path) -> u64 {
+        let options = ReplayOptions { every_command: true, ..ReplayOptions::default() };
+        let mut first = ReplayTable::in_folder(folder);
+        let plain = end(self.run(items, Some((options, &mut first))));
+        let Some((path, contents)) = first.file() else { return 0 };
+        fs::write(path, contents).expect("a file");
+        let mut known = 0;
+        for (program, plain) in [(items, plain), (others, end(self.run(others, None)))] {
+            let mut table = ReplayTable::in_folder(folder);
+            let result = self.run(program, Some((options, &mut table)));
+            let outcome = result.as_ref().unwrap_or_else(|stopped| &stopped.outcome);
+            known = outcome.replay.map_or(0, |totals| totals.replayed);
+            assert_eq!(outcome.summary.replayed, known);
+            assert_eq!(end(result), plain);
+            assert_eq!(table.trouble(), None);
+        }
+        known
+    }
+}
+
 /// The item at other addresses.
 pub fn moved(item: &StreamItem, by: u64) -> StreamItem {
     let StreamItem::Command(cmd) = item else { return item.clone() };
@@ -116,7 +143,8 @@ fn setting(random: &mut Random) -> Setting {
 fn programs_that_come_again_are_replayed_as_they_were_simulated() {
     let number = |name, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (cases, seed) = (number("POLLUX_RANDOM_CASES", 400), number("POLLUX_RANDOM_SEED", 1));
-    let mut total = ReplayTotals::default();
+    let (mut total, mut from_disk) = (ReplayTotals::default(), ReplayTotals::default());
+    let folder = tempfile::tempdir().expect("a folder");
     for case in 0..cases {
         let random = &mut Random::new(seed << 32 | case);
         let setting = setting(random);
@@ -131,7 +159,13 @@ fn programs_that_come_again_are_replayed_as_they_were_simulated() {
         total.recorded += again.map_or(0, |totals| totals.recorded);
         let known = setting.assert_replayed(&items, table);
         total.replayed += known.map_or(0, |totals| totals.replayed);
+        if case % 4 == 0 {
+            let others = repeated(&once, random);
+            from_disk.replayed += setting.assert_kept_on_disk(&items, &others, folder.path());
+            from_disk.hops += 1;
+        }
     }
+    assert!(from_disk.replayed > 100 * from_disk.hops, "{from_disk:?}");
     println!("{cases} programs: {total:?}");
     assert!(total.hops > 10 * cases && total.recorded > 0, "{total:?}");
 }

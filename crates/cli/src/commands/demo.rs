@@ -5,6 +5,7 @@ use pollux_asm::binary;
 use pollux_compiler::execute::read_matrix;
 use pollux_model::LayerFile;
 use pollux_model::quality::Quality;
+use pollux_sim::replay::ReplayTable;
 use pollux_trace::report::{Section, section_text};
 use serde_json::{Value, json};
 
@@ -63,7 +64,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     execution::check(&program, PolicyName::Error)?;
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
-    let wanted = Wanted { report: true, plots: false, values: true, replay: None };
+    let table = &mut ReplayTable::new();
+    let wanted = Wanted { report: true, plots: false, values: true, replay: (None, table) };
     let cycles = if arguments.cycles {
         Some(execution::run_cycles(&program, &arguments.setup, &TimelineArguments::default(), wanted, None, out)?)
     } else {

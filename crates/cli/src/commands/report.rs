@@ -7,7 +7,7 @@ use pollux::functional::Divisions;
 use pollux_compiler::Compiled;
 use pollux_compiler::decoder::compile_prompt;
 use pollux_compiler::encoder::{TokenCounts, compile_parameters};
-use pollux_compiler::execute::{CycleSetup, Divisors, time_cycles};
+use pollux_compiler::execute::{CycleSetup, Divisors, time_cycles_with};
 use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_energy::EnergyReport;
@@ -96,13 +96,6 @@ pub struct Arguments {
     replay: ReplayArguments,
 }
 
-impl Arguments {
-    /// Why nothing can be replayed, whatever the memory.
-    fn obstacle_to_replay(&self) -> Option<&'static str> {
-        self.energy.is_given().then_some("--energy counts every event")
-    }
-}
-
 /// The report with the energy of the run.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -118,7 +111,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
             "--every is for the table: the JSON document has every operation without it".to_owned(),
         ));
     }
-    let replay = arguments.replay.options(arguments.simulation.memory(), arguments.obstacle_to_replay())?;
+    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
     let (title, compiled) = match (&arguments.model, &arguments.shape, &arguments.list) {
         (Some(directory), ..) => of_model(arguments, directory, out)?,
         (None, Some(shape), _) => of_shape(arguments, shape, out)?,
@@ -209,7 +202,9 @@ fn time(
     }
     let setup = CycleSetup { replay, divisors, ..arguments.simulation.setup_for(&arguments.energy) };
     let memory = compiled.program.initial_memory();
-    let run = with_progress(out, |progress| time_cycles(compiled, memory, &setup, progress))?;
+    let mut table = arguments.replay.table()?;
+    let run = with_progress(out, |progress| time_cycles_with(compiled, memory, &setup, &mut table, progress))?;
+    arguments.replay.keep(&table, out)?;
     note_replay(run.summary.cycles, run.summary.simulated, run.summary.replayed, out);
     Ok(Report::new(title, compiled, &run))
 }

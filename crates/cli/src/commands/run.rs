@@ -142,7 +142,6 @@ impl Arguments {
             (self.timeline.given().is_some(), "a file for a viewer looks at every cycle"),
             (trace.is_some(), "--trace has every event"),
             (commands.is_some(), "--commands has every command"),
-            (self.energy.is_some(), "--energy counts every event"),
             (page_walk.is_some(), "--page-walk makes cycles depend on addresses"),
             (processor.is_some(), "--processor has a state of its own"),
         ];
@@ -187,9 +186,12 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let mut warnings = execution::check(&program, arguments.policy)?;
     let run = if arguments.cycles {
         let plots = arguments.report == Some(ReportForm::Html);
-        let wanted = Wanted { report: arguments.report.is_some(), plots, values: !arguments.no_values, replay };
+        let mut table = arguments.replay.table()?;
+        let (report, values) = (arguments.report.is_some(), !arguments.no_values);
+        let wanted = Wanted { report, plots, values, replay: (replay, &mut table) };
         let run =
             execution::run_cycles(&program, &arguments.setup, &arguments.timeline, wanted, pricing.as_ref(), out)?;
+        arguments.replay.keep(&table, out)?;
         warnings.extend(execution::violations(&run.summary, arguments.policy)?);
         let summary = &run.summary;
         execution::note_replay(summary.cycles, summary.simulated, summary.replayed, out);

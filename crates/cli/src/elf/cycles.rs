@@ -33,7 +33,10 @@ const USELESS: &[(&[&str], &str)] = &[
         &["trace", "commands", "report", "energy"],
         "they are for command streams: `pollux import` makes one of the program",
     ),
-    (&["no_replay", "check_replay", "replay_table_size"], "nothing is replayed, as the core computes values"),
+    (
+        &["no_replay", "check_replay", "replay_table_size", "replay_tables"],
+        "nothing is replayed, as the core computes values",
+    ),
     (&["instructions"], "--limit counts cycles"),
     (&["spike_log"], "it is the same without --cycles"),
     (&["misaligned"], "Rocket traps at misaligned loads and stores"),

@@ -211,10 +211,15 @@ impl Decoder {
     }
 
     /// Passes with a setup then have their results from the functional model, and their cycles by [replay](run_apart): what was
-    /// simulated in one pass is not simulated again in the next. Nothing else changes.
+    /// simulated in one pass, or is in the table already, is not simulated again in the next. Nothing else changes.
     #[must_use]
-    pub fn replayed(self) -> Self {
-        Self { situations: Some(ReplayTable::new()), ..self }
+    pub fn replayed(self, table: ReplayTable) -> Self {
+        Self { situations: Some(table), ..self }
+    }
+
+    /// What was simulated, if passes are replayed.
+    pub fn situations(&self) -> Option<&ReplayTable> {
+        self.situations.as_ref()
     }
 
     /// The model.

@@ -10,7 +10,7 @@ pub use crate::observation::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
 ///
 /// What happens in a cycle belongs to the operation at which the host is then, as in
 /// [`OperationReport`](crate::report::OperationReport).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CountedOperation {
     /// Number of its mark, from 0; none before the first.
     pub mark: Option<usize>,

@@ -61,7 +61,7 @@ pub(crate) fn page(base: u64, distance: u32) -> u64 {
 }
 
 /// A question to the page register of a client of the TLB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct PageQuestion {
     /// The client.
     pub client: u8,

@@ -42,7 +42,7 @@ pub(crate) struct PageRules {
 }
 
 /// An answer that time depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Answer {
     /// None does.
     Indifferent,
@@ -55,7 +55,7 @@ pub(crate) enum Answer {
 }
 
 /// An event in a segment, and the answer that was given.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum PageStep {
     Question { question: PageQuestion, source: Source, answer: Answer },
     Flush([bool; CLIENTS]),

@@ -9,20 +9,19 @@ use super::names::Names;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    End, Kept, Known, MAIN_MEMORY, Node, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
-    command_name,
+    End, Kept, Known, MAIN_MEMORY, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table, command_name,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
-use crate::observation::observer::{CountedOperation, Observer};
+use crate::observation::observer::{CountedOperation, NoObserver, Observer};
 use crate::observation::report::macs::Issued;
 use crate::parts::canonical::{Canon, Canonical, Survey};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules};
-use crate::simulation::{Halt, Passed, Position, RunError, RunSummary, Simulation};
+use crate::simulation::{Halt, Passed, Point, Position, RunError, RunSummary, Simulation};
 
 /// Cycles between two boundaries, at least: a canonical form costs about as much as so many cycles.
 const SHORTEST: u64 = 100;
@@ -61,6 +60,16 @@ struct Start {
 struct Until {
     item: usize,
     cycle: Cycle,
+}
+
+/// The way from the last state of which there is a machine, over known segments.
+#[derive(Debug)]
+struct Trail {
+    from: Place,
+    item: usize,
+    point: Point,
+    /// Where the segments end.
+    passed: Vec<Until>,
 }
 
 impl Start {
@@ -185,11 +194,12 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
         let mut away = false;
+        let mut trail: Option<Trail> = None;
         while let Some((segment, end)) = self.known(&place, limit) {
             (self.level, self.misses) = (LEVELS.0, 0);
             if self.is_checked() {
                 if std::mem::take(&mut away) {
-                    self.restore(&place);
+                    self.restore(&place, trail.take(), watch)?;
                 }
                 match self.check(&place, &segment, observer, limit, watch)? {
                     Some(end) => place = end,
@@ -198,13 +208,23 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
                 continue;
             }
             away = true;
+            let lost = end.as_ref().is_some_and(|end| self.table.kept(end.node).is_none());
+            if lost && trail.is_none() {
+                let (item, point) = (self.sim.host.at(), self.sim.point());
+                trail = Some(Trail { from: place.clone(), item, point, passed: Vec::new() });
+            }
             self.pass(&segment, observer);
             match end {
                 Some(end) => place = end,
                 None => return Ok(None),
             }
+            let until = Until { item: self.sim.host.at(), cycle: self.sim.cycle() };
+            match &mut trail {
+                Some(trail) if lost => trail.passed.push(until),
+                _ => trail = None,
+            }
             if self.totals.hops.is_multiple_of(WATCH_HOPS) && watch(self.sim.position()).is_break() {
-                self.restore(&place);
+                self.restore(&place, trail, watch)?;
                 return Err(self.sim.cancelled());
             }
         }
@@ -213,7 +233,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             (self.level, self.misses) = (self.level + 1, 0);
         }
         if away {
-            self.restore(&place);
+            self.restore(&place, trail, watch)?;
         }
         Ok(Some(place))
     }
@@ -295,7 +315,6 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         limit: Cycle,
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
-        debug_assert_eq!(self.table.node(place.node).operands.len(), place.operands.len());
         let until = Until { item: self.sim.host.at() + known.items, cycle: self.sim.cycle() + known.passed.cycles };
         let (found, end) = self.segment(place, observer, limit, watch, Some(until))?;
         self.totals.checked += 1;
@@ -328,16 +347,19 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                 "other operands at its end".into()
             };
         }
-        let form = |canon: &mut Canon, node: &Node<M>| {
-            canon.begin(node.cycle);
-            node.machine.canonical(canon);
-            node.memory.canonical(canon);
+        let (Some(before), Some(now)) = (self.table.kept(*before), self.table.kept(*now)) else {
+            return "another end".to_owned();
+        };
+        let form = |canon: &mut Canon, kept: &Kept<M>| {
+            canon.begin(kept.cycle);
+            kept.machine.canonical(canon);
+            kept.memory.canonical(canon);
         };
         let mut canon = Canon::default();
-        form(&mut canon, self.table.node(*before));
+        form(&mut canon, before);
         let bytes = canon.bytes().to_vec();
         canon.survey(Survey::default());
-        form(&mut canon, self.table.node(*now));
+        form(&mut canon, now);
         format!(
             "another end: its state differs in {}",
             canon.first_difference(&bytes).unwrap_or("nothing that is seen")
@@ -476,20 +498,54 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
     }
 
-    /// Brings the machine into the state of a place that was reached by hops.
-    fn restore(&mut self, place: &Place) {
-        let node = self.table.node(place.node);
+    /// Brings the machine into the state of a place that was reached by hops, on this trail if there is no machine in its state.
+    fn restore(&mut self, place: &Place, trail: Option<Trail>, watch: &mut Watch<'_>) -> Result<(), RunError> {
+        match trail {
+            None => self.install(place),
+            Some(trail) => self.walk(trail, place, watch),
+        }
+    }
+
+    /// Goes on with the machine that was kept in the state of a place.
+    fn install(&mut self, place: &Place) -> Result<(), RunError> {
+        let Some(kept) = self.table.kept(place.node) else {
+            return Err(self.sim.replay_failed("there is no machine in a state that a run came to".into()));
+        };
         let mut space = OperandSpace::with_operands();
-        for (&tag, &base) in node.operands.iter().zip(&place.operands) {
+        for (&tag, &base) in kept.operands.iter().zip(&place.operands) {
             space.set(tag, base);
         }
-        self.tags = node.operands.to_vec();
-        let mut memory = node.memory.clone();
-        memory.shift(node.cycle, self.sim.cycle());
-        let mut machine = node.machine.clone();
+        self.tags = kept.operands.to_vec();
+        let mut memory = kept.memory.clone();
+        memory.shift(kept.cycle, self.sim.cycle());
+        let mut machine = kept.machine.clone();
         machine.tlb.operands = space;
         machine.tlb.set_pages(&place.pages);
-        self.sim.install(machine, memory, node.counting.as_ref());
+        self.sim.install(machine, memory, kept.counting.as_ref());
+        Ok(())
+    }
+
+    /// Simulates known segments, of whose ends there are no machines, up to a place; nobody is told of it again.
+    fn walk(&mut self, trail: Trail, place: &Place, watch: &mut Watch<'_>) -> Result<(), RunError> {
+        let there = self.sim.summary();
+        let Trail { from: mut at, item, point, passed } = trail;
+        self.totals.hops -= passed.len() as u64;
+        self.sim.go_back(&point);
+        self.sim.host.jump(item);
+        self.totals.replayed -= there.replayed - self.sim.summary().replayed;
+        self.install(&at)?;
+        for until in passed {
+            match self.segment(&at, &mut NoObserver, Cycle::MAX, watch, Some(until))? {
+                (_, Some(end)) => at = end,
+                (_, None) => return Err(self.sim.replay_failed("a known segment ends the program".into())),
+            }
+        }
+        let here = self.sim.summary();
+        let [here, there] = [here, there].map(|summary| RunSummary { simulated: 0, replayed: 0, ..summary });
+        if at.node != place.node || here != there {
+            return Err(self.sim.replay_failed("known segments lead to another state than they did".into()));
+        }
+        Ok(())
     }
 
     /// By number: where an operand comes from, and where it lies.

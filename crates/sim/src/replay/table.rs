@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pollux_isa::RoccCommand;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::host::ScriptItem;
@@ -64,7 +65,7 @@ pub(super) type NodeId = u32;
 pub(super) const MAIN_MEMORY: Source = Source::MAX;
 
 /// What follows from a state and some items.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Segment {
     /// Items of the script that the host passes.
     pub items: usize,
@@ -79,7 +80,7 @@ pub(super) struct Segment {
 }
 
 /// How a segment ends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum End {
     /// In this state, before a command is accepted. Its operands are these ones.
     State(NodeId, Box<[Source]>),
@@ -111,7 +112,14 @@ pub(super) struct Node<M> {
     pub key: u128,
     /// The canonical form, if it is to be compared and not only its hash.
     form: Option<Box<[u8]>>,
-    /// A machine in this state, the memory behind it, and the cycle in which they were.
+    /// A machine in this state; none if only the facts about the state were kept, on disk, and no run has come to it yet.
+    pub kept: Option<Box<Kept<M>>>,
+}
+
+/// A machine in a state.
+#[derive(Debug)]
+pub(super) struct Kept<M> {
+    /// The machine and the memory behind it, and the cycle in which they were.
     pub machine: Machine<Timing>,
     pub memory: M,
     pub cycle: Cycle,
@@ -121,13 +129,12 @@ pub(super) struct Node<M> {
     pub counting: Option<Counting>,
 }
 
-/// A machine to be kept as a [`Node`].
-pub(super) struct Kept<M> {
-    pub machine: Machine<Timing>,
-    pub memory: M,
-    pub cycle: Cycle,
-    pub operands: Box<[OperandTag]>,
-    pub counting: Option<Counting>,
+/// What is known, without machines.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Facts {
+    keys: Vec<u128>,
+    inner: Vec<u128>,
+    segments: Vec<(u128, Vec<Segment>)>,
 }
 
 /// States and segments of one configuration behind one memory.
@@ -139,6 +146,8 @@ pub(crate) struct Table<M> {
     segments: HashMap<u128, Vec<Segment>>,
     bytes: usize,
     limit: usize,
+    /// Something was learnt that is not in the [`Facts`] it was made of.
+    pub learnt: bool,
     /// Fields of the canonical form, if they were listed.
     pub fields: BTreeSet<&'static str>,
 }
@@ -223,8 +232,39 @@ impl<M> Table<M> {
             segments: HashMap::new(),
             bytes: 0,
             limit,
+            learnt: false,
             fields: BTreeSet::new(),
         }
+    }
+
+    /// A table that knows this. States that segments lead to must be among the keys.
+    pub(super) fn of_facts(facts: Facts, limit: usize) -> Option<Self> {
+        let Facts { keys, inner, segments } = facts;
+        let leads_on = |segment: &Segment| match &segment.end {
+            End::State(node, _) => (*node as usize) < keys.len(),
+            End::Finished => true,
+        };
+        if !segments.iter().flat_map(|(_, known)| known).all(leads_on) {
+            return None;
+        }
+        let mut table = Self::new(limit);
+        table.bytes = keys.len() * size_of::<Node<M>>()
+            + inner.len() * 2 * size_of::<u128>()
+            + segments.iter().flat_map(|(_, known)| known).map(Segment::bytes).sum::<usize>();
+        table.by_key = keys.iter().zip(0..).map(|(&key, id)| (key, id)).collect();
+        table.nodes = keys.into_iter().map(|key| Node { key, form: None, kept: None }).collect();
+        table.inner = inner.into_iter().collect();
+        table.segments = segments.into_iter().collect();
+        (table.by_key.len() == table.nodes.len()).then_some(table)
+    }
+
+    /// What is known, in an order that depends on nothing else.
+    pub(super) fn facts(&self) -> Facts {
+        let mut inner: Vec<u128> = self.inner.iter().copied().collect();
+        inner.sort_unstable();
+        let mut segments: Vec<_> = self.segments.iter().map(|(&name, known)| (name, known.clone())).collect();
+        segments.sort_unstable_by_key(|(name, _)| *name);
+        Facts { keys: self.nodes.iter().map(|node| node.key).collect(), inner, segments }
     }
 
     pub fn states(&self) -> usize {
@@ -235,8 +275,9 @@ impl<M> Table<M> {
         self.bytes
     }
 
-    pub(super) fn node(&self, id: NodeId) -> &Node<M> {
-        &self.nodes[id as usize]
+    /// The machine in a state, if there is one.
+    pub(super) fn kept(&self, id: NodeId) -> Option<&Kept<M>> {
+        self.nodes[id as usize].kept.as_deref()
     }
 
     /// Bytes that it may take from now on.
@@ -248,7 +289,7 @@ impl<M> Table<M> {
     pub fn keep_within_limit(&mut self) -> bool {
         let full = self.bytes > self.limit;
         if full {
-            *self = Self { fields: std::mem::take(&mut self.fields), ..Self::new(self.limit) };
+            *self = Self { fields: std::mem::take(&mut self.fields), learnt: true, ..Self::new(self.limit) };
         }
         full
     }
@@ -261,19 +302,25 @@ impl<M> Table<M> {
         compares: bool,
         make: impl FnOnce() -> Kept<M>,
     ) -> Result<NodeId, Collision> {
+        // A machine without values is about as large as its form, several times over: queues are allocated for their capacity.
+        let kept_bytes = size_of::<Kept<M>>() + 4 * form.len();
         if let Some(&id) = self.by_key.get(&key) {
-            return match &self.nodes[id as usize].form {
-                Some(known) if **known != *form => Err(Collision),
-                _ => Ok(id),
-            };
+            let node = &mut self.nodes[id as usize];
+            if node.form.as_ref().is_some_and(|known| **known != *form) {
+                return Err(Collision);
+            }
+            if node.kept.is_none() {
+                node.kept = Some(Box::new(make()));
+                self.bytes += kept_bytes;
+            }
+            return Ok(id);
         }
         let id = self.nodes.len() as NodeId;
-        let Kept { machine, memory, cycle, operands, counting } = make();
-        // A machine without values is about as large as its form, several times over: queues are allocated for their capacity.
-        self.bytes += size_of::<Node<M>>() + 4 * form.len();
+        self.bytes += size_of::<Node<M>>() + kept_bytes;
         let form = compares.then(|| form.into());
-        self.nodes.push(Node { key, form, machine, memory, cycle, operands, counting });
+        self.nodes.push(Node { key, form, kept: Some(Box::new(make())) });
         self.by_key.insert(key, id);
+        self.learnt = true;
         Ok(id)
     }
 
@@ -337,6 +384,7 @@ impl<M> Table<M> {
             Some(other) => return Err(Box::new(other.clone())),
             None => {
                 self.bytes += segment.bytes();
+                self.learnt = true;
                 known.push(segment);
             }
         }

@@ -9,6 +9,7 @@ use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::{CompileError, CycleSetup, Plan};
 use pollux_energy::EnergyReport;
 use pollux_model::decoder::QuantisedDecoder;
+use pollux_sim::replay::ReplayTable;
 use serde_json::{Value, json};
 
 use super::{QuantisationArguments, SimulationArguments, cycles_text, failure};
@@ -80,7 +81,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME|FILE", default_value = "norm16")]
     config: String,
     /// Use the functional model: no cycles.
-    #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "energy", "no_replay", "check_replay", "replay_table_size"])]
+    #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "energy", "no_replay", "check_replay", "replay_table_size", "replay_tables"])]
     functional: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
@@ -152,22 +153,25 @@ impl Arguments {
 /// Runs the command.
 pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> {
     let config = configuration(&arguments.config)?;
-    let obstacle = arguments.energy.is_given().then_some("--energy counts every event");
-    let replay = arguments.replay.options(arguments.simulation.memory(), obstacle)?;
+    let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
     let pricing = arguments.energy.pricing(&config)?;
     let Task { name, model, prompt } = arguments.task(out)?;
     let setup =
         (!arguments.functional).then(|| CycleSetup { replay, ..arguments.simulation.setup_for(&arguments.energy) });
-    let new = |model: Arc<QuantisedDecoder>| {
+    let with_table = |model: Arc<QuantisedDecoder>, table: ReplayTable| {
         let decoder = Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup)?;
-        Ok::<_, CompileError>(if replay.is_some() { decoder.replayed() } else { decoder })
+        Ok::<_, CompileError>(if replay.is_some() { decoder.replayed(table) } else { decoder })
     };
+    let new = |model| with_table(model, ReplayTable::new());
     let big = || new(model.quantised.clone());
     let count = arguments.count();
     let bar = progress::bar(out, count as u64, "tokens");
     let mut moved = |token: usize, _| bar.set_position(token as u64);
-    let greedy = big().and_then(|mut decoder| decoder::generate(&mut decoder, &prompt, count, None, &mut moved));
-    let greedy = greedy.map_err(failure)?;
+    let mut decoder = with_table(model.quantised.clone(), arguments.replay.table()?).map_err(failure)?;
+    let greedy = decoder::generate(&mut decoder, &prompt, count, None, &mut moved).map_err(failure)?;
+    if let Some(table) = decoder.situations() {
+        arguments.replay.keep(table, out)?;
+    }
     let technique = match (arguments.early_exit, arguments.little) {
         (Some(confidence), _) => Some(big().and_then(|mut decoder| {
             let exit = EarlyExit { every: EXIT_EVERY, confidence };
