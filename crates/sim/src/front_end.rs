@@ -100,7 +100,31 @@ impl Canonical for FrontEnd {
     }
 }
 
+/// One of the unrollers, by itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Unroller {
+    Matmul(LoopMatmul),
+    Conv(LoopConv),
+}
+
 impl FrontEnd {
+    /// A copy of an unroller, if there is one: of matrix products (0) or of convolutions.
+    pub(crate) fn unroller(&self, part: usize) -> Option<Unroller> {
+        match part {
+            0 => Some(Unroller::Matmul(self.matmul.clone())),
+            _ => self.conv.clone().map(Unroller::Conv),
+        }
+    }
+
+    /// Lets an unroller hold what this one does, but for its input queue.
+    pub(crate) fn hold(&mut self, unroller: &Unroller) {
+        match (unroller, &mut self.conv) {
+            (Unroller::Matmul(matmul), _) => self.matmul.hold(matmul),
+            (Unroller::Conv(conv), Some(own)) => own.hold(conv),
+            (Unroller::Conv(_), None) => {}
+        }
+    }
+
     /// The front end after reset.
     pub fn new(config: &GemminiConfig) -> Self {
         Self {

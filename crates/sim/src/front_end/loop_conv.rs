@@ -88,31 +88,35 @@ fn is_loop_cmd(cmd: &RoccCommand) -> bool {
     cmd.class() == Some(Class::LoopConv)
 }
 
+fn is_of_loops(funct: u8) -> bool {
+    is_loop_cmd(&RoccCommand { funct, rs1: 0, rs2: 0 })
+}
+
 /// As that of [`super::loop_matmul::LoopMatmul`].
 impl Canonical for LoopConv {
     fn canonical(&self, canon: &mut Canon) {
         let Self { config: _, geometry: _, input, loops, head, ld_bias, ld_input, ld_weights, ex, st, .. } = self;
         let Self { pipelines, in_flight, acc_starts, .. } = self;
         input.canonical(canon);
-        let ahead = canon.loops_ahead();
-        let (complete, next) = (ahead.complete[1], ahead.before(funct::LOOP_CONV_WS));
-        for (id, slot) in loops.iter().enumerate() {
-            let overwritten = match (complete && !slot.flags.configured, id == self.being_configured()) {
-                (false, _) => 0,
-                (true, true) => next | 1 << funct::LOOP_CONV_WS,
-                (true, false) => u32::MAX,
-            };
-            slot.canonical_but(overwritten, canon);
-        }
-        head.canonical(canon);
-        ld_bias.canonical(canon);
-        ld_input.canonical(canon);
-        ld_weights.canonical(canon);
-        ex.canonical(canon);
-        st.canonical(canon);
-        pipelines.canonical(canon);
-        in_flight.canonical(canon);
-        acc_starts.canonical(canon);
+        let rests = self.rests() && !canon.loops_ahead().queued.iter().any(|&funct| is_of_loops(funct));
+        canon.set_aside(1, rests, |canon| {
+            for (id, slot) in loops.iter().enumerate() {
+                let overwritten = match slot.flags.configured {
+                    true => 0,
+                    false => canon.loops_ahead().overwrites(funct::LOOP_CONV_WS, id == self.being_configured()),
+                };
+                slot.canonical_but(overwritten, canon);
+            }
+            head.canonical(canon);
+            ld_bias.canonical(canon);
+            ld_input.canonical(canon);
+            ld_weights.canonical(canon);
+            ex.canonical(canon);
+            st.canonical(canon);
+            pipelines.canonical(canon);
+            in_flight.canonical(canon);
+            acc_starts.canonical(canon);
+        });
     }
 }
 
@@ -204,6 +208,18 @@ impl LoopConv {
     /// `io.busy`: a command in the input queue, or a loop configured.
     pub fn busy(&self) -> bool {
         !self.input.is_empty() || self.loop_configured()
+    }
+
+    /// Holds what another one holds, but for the input queue.
+    pub(crate) fn hold(&mut self, other: &Self) {
+        let mut held = other.clone();
+        std::mem::swap(&mut held.input, &mut self.input);
+        *self = held;
+    }
+
+    /// No loop is under way: nothing but the input queue changes before the next loop command comes.
+    fn rests(&self) -> bool {
+        !self.loop_configured() && self.in_flight.counts() == [0; 3]
     }
 
     fn loop_configured(&self) -> bool {

@@ -109,6 +109,10 @@ fn is_loop_cmd(cmd: &RoccCommand) -> bool {
     cmd.class() == Some(Class::LoopWs)
 }
 
+fn is_of_loops(funct: u8) -> bool {
+    is_loop_cmd(&RoccCommand { funct, rs1: 0, rs2: 0 })
+}
+
 /// The loops as far as anything will look at them: of a slot that is not configured only what is not written before its loop starts, of
 /// an idle part only the loop that it worked for.
 impl Canonical for LoopMatmul {
@@ -117,29 +121,29 @@ impl Canonical for LoopMatmul {
             self;
         let Self { in_flight, ld_d_addr_start, ex_c_addr_start, st_c_addr_start, settled: _, .. } = self;
         input.canonical(canon);
-        let ahead = canon.loops_ahead();
-        let (complete, next) = (ahead.complete[0], ahead.before(funct::LOOP_WS));
-        for (id, slot) in loops.iter().enumerate() {
-            let overwritten = match (complete && !slot.flags.configured, id == self.being_configured()) {
-                (false, _) => 0,
-                (true, true) => next | 1 << funct::LOOP_WS,
-                (true, false) => u32::MAX,
-            };
-            slot.canonical_but(overwritten, canon);
-        }
-        head.canonical(canon);
-        is_resadd.canonical(canon);
-        ld_a.canonical(canon);
-        ld_b.canonical(canon);
-        ld_d.canonical(canon);
-        ex.canonical(canon);
-        st.canonical(canon);
-        st_spad.canonical(canon);
-        let loop_ids = [ld_a.req.loop_id, ld_b.req.loop_id, ld_d.req.loop_id, ex.req.loop_id];
-        loop_ids.canonical(canon);
-        [st.req.loop_id, st_spad.req.loop_id].canonical(canon);
-        in_flight.canonical(canon);
-        [*ld_d_addr_start, *ex_c_addr_start, *st_c_addr_start].canonical(canon);
+        let rests = self.rests() && !canon.loops_ahead().queued.iter().any(|&funct| is_of_loops(funct));
+        canon.set_aside(0, rests, |canon| {
+            for (id, slot) in loops.iter().enumerate() {
+                let overwritten = match slot.flags.configured {
+                    true => 0,
+                    false => canon.loops_ahead().overwrites(funct::LOOP_WS, id == self.being_configured()),
+                };
+                slot.canonical_but(overwritten, canon);
+            }
+            head.canonical(canon);
+            is_resadd.canonical(canon);
+            ld_a.canonical(canon);
+            ld_b.canonical(canon);
+            ld_d.canonical(canon);
+            ex.canonical(canon);
+            st.canonical(canon);
+            st_spad.canonical(canon);
+            let loop_ids = [ld_a.req.loop_id, ld_b.req.loop_id, ld_d.req.loop_id, ex.req.loop_id];
+            loop_ids.canonical(canon);
+            [st.req.loop_id, st_spad.req.loop_id].canonical(canon);
+            in_flight.canonical(canon);
+            [*ld_d_addr_start, *ex_c_addr_start, *st_c_addr_start].canonical(canon);
+        });
     }
 }
 
@@ -231,6 +235,18 @@ impl LoopMatmul {
     /// `io.busy`: a command in the input queue, or a loop configured.
     pub fn busy(&self) -> bool {
         !self.input.is_empty() || self.loop_configured()
+    }
+
+    /// Holds what another one holds, but for the input queue.
+    pub(crate) fn hold(&mut self, other: &Self) {
+        let mut held = other.clone();
+        std::mem::swap(&mut held.input, &mut self.input);
+        *self = held;
+    }
+
+    /// No loop is under way: nothing but the input queue changes before the next loop command comes.
+    fn rests(&self) -> bool {
+        !self.loop_configured() && self.in_flight.counts() == [0; 3]
     }
 
     fn loop_configured(&self) -> bool {

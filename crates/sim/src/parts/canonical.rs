@@ -66,28 +66,40 @@ pub(crate) struct Canon {
     ahead: LoopsAhead,
     /// Loads may have a scale other than the identity.
     scaled_loads: bool,
+    /// Main memory addresses of operands that were written.
+    named: usize,
+    /// What was set aside.
+    aside: [Vec<u8>; ASIDE],
     survey: Option<Box<Survey>>,
 }
 
+/// Parts that can be set aside: the unrollers of matrix products and of convolutions.
+pub(crate) const ASIDE: usize = 2;
+
 /// What is known of the loop commands that will reach the unrollers, as a set of function numbers.
 ///
-/// A program that configures every loop as a whole overwrites whatever an idle slot of an unroller still holds of an earlier loop.
+/// What a program configures anew for every loop overwrites whatever a free slot of an unroller still holds of an earlier one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoopsAhead {
     /// Functions of the commands in the queues in front of the unrollers, oldest first.
     pub queued: Vec<u8>,
     /// Functions that are still to be accepted before the next loop is started.
     pub pending: u32,
-    /// Unrollers (matrix products, convolutions) of which every loop is configured as a whole.
-    pub complete: [bool; 2],
+    /// Functions that are presented anew for every loop of their unroller.
+    pub always: u32,
 }
 
 impl LoopsAhead {
     /// The functions that come before the next `run`.
-    pub fn before(&self, run: u8) -> u32 {
+    fn before(&self, run: u8) -> u32 {
         let queued = self.queued.iter().take_while(|funct| **funct != run);
         let functions = queued.fold(0, |set, &funct| set | 1u32.checked_shl(funct.into()).unwrap_or(0));
-        if self.queued.contains(&run) { functions } else { functions | self.pending }
+        if self.queued.contains(&run) { functions } else { functions | self.pending & self.always }
+    }
+
+    /// The functions that write a free slot before its loop is started by `run`: the one that is configured next, or the other.
+    pub fn overwrites(&self, run: u8, is_next: bool) -> u32 {
+        1 << run | if is_next { self.before(run) } else { self.always }
     }
 }
 
@@ -115,6 +127,8 @@ impl Default for Canon {
             matrix: (0, 1),
             ahead: LoopsAhead::default(),
             scaled_loads: true,
+            named: 0,
+            aside: Default::default(),
             survey: None,
         }
     }
@@ -126,14 +140,15 @@ impl Canon {
     pub fn begin(&mut self, now: Cycle) {
         self.bytes.clear();
         self.operands.clear();
+        self.aside.iter_mut().for_each(Vec::clear);
         self.now = now;
         self.ages = [[0; ENTRIES]; 3];
     }
 
-    /// Loop commands that the host is still to present before the next loop, and whether loops are configured as a whole.
-    pub fn set_pending(&mut self, pending: u32, complete: [bool; 2]) {
-        self.ahead = LoopsAhead { queued: Vec::new(), pending, complete };
-        self.word(u64::from(pending) << 2 | u64::from(complete[1]) << 1 | u64::from(complete[0]));
+    /// Loop commands that the host is still to present before the next loop, and those that it presents anew for every loop.
+    pub fn set_pending(&mut self, pending: u32, always: u32) {
+        self.ahead = LoopsAhead { queued: Vec::new(), pending, always };
+        self.word(u64::from(pending) << 32 | u64::from(always));
     }
 
     /// Loop commands in the queues of the front end.
@@ -185,6 +200,24 @@ impl Canon {
         survey.fields.insert(field);
         survey.order.push((self.bytes.len(), field));
         survey.dropped != Some(field)
+    }
+
+    /// Writes what only later commands for this part can look at; it is none of the form if it can be set aside, because nothing is
+    /// under way there (`rests`) and because it names no operands.
+    pub fn set_aside(&mut self, part: usize, rests: bool, write: impl FnOnce(&mut Self)) {
+        let (start, named) = (self.bytes.len(), self.named);
+        write(self);
+        let is_aside = rests && self.named == named;
+        if is_aside {
+            self.aside[part].extend_from_slice(&self.bytes[start..]);
+            self.bytes.truncate(start);
+        }
+        self.byte(u8::from(is_aside));
+    }
+
+    /// What was set aside of a part; nothing if it is in the form.
+    pub fn aside(&self, part: usize) -> &[u8] {
+        &self.aside[part]
     }
 
     /// The bytes.
@@ -268,6 +301,7 @@ impl Canon {
             self.byte(u8::MAX);
             return self.word(distance);
         }
+        self.named += 1;
         let known = self.operands.iter().position(|&operand| operand == tag);
         let order = known.unwrap_or_else(|| {
             self.operands.push(tag);

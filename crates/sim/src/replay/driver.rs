@@ -4,12 +4,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pollux_isa::ValidConfig;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::names::Names;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    End, Kept, Known, MAIN_MEMORY, NodeId, ReplayOptions, ReplayTotals, Segment, Surroundings, Table, command_name,
+    AsideName, End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
+    command_name, unroller_of,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
@@ -17,7 +19,7 @@ use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
 use crate::observation::observer::{CountedOperation, NoObserver, Observer};
 use crate::observation::report::macs::Issued;
-use crate::parts::canonical::{Canon, Canonical, Survey};
+use crate::parts::canonical::{ASIDE, Canon, Canonical, Survey};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules};
@@ -37,14 +39,6 @@ const WATCH_HOPS: u64 = 1 << 12;
 
 /// Who watches a run.
 type Watch<'w> = dyn FnMut(Position) -> ControlFlow<()> + 'w;
-
-/// A state, where its operands lie, and what the page registers hold.
-#[derive(Clone, Debug)]
-struct Place {
-    node: NodeId,
-    operands: Vec<u64>,
-    pages: PageRegisters,
-}
 
 /// Totals at the start of a segment.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +202,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
                 continue;
             }
             away = true;
-            let lost = end.as_ref().is_some_and(|end| self.table.kept(end.node).is_none());
+            let lost = end.as_ref().is_some_and(|end| !self.table.is_kept(end));
             if lost && trail.is_none() {
                 let (item, point) = (self.sim.host.at(), self.sim.point());
                 trail = Some(Trail { from: place.clone(), item, point, passed: Vec::new() });
@@ -241,14 +235,14 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     /// The known segment that comes next and the place to which it leads, unless it goes beyond the limit.
     fn known(&self, place: &Place, limit: Cycle) -> Option<(Segment, Option<Place>)> {
         let ahead = &self.script[self.sim.host.at()..];
-        let Known { segment, items, operands, pages } =
-            self.table.find(place.node, &place.operands, &self.surroundings(place), ahead)?;
+        let Known { segment, items, operands, pages } = self.table.find(place, &self.surroundings(), ahead)?;
         self.sim.cycle().checked_add(segment.passed.cycles).filter(|end| *end < limit)?;
         let end = match &segment.end {
             End::Finished => None,
-            End::State(node, sources) => {
+            End::State(node, sources, aside) => {
                 let operands = sources.iter().map(|&source| operands[usize::from(source)]).collect();
-                Some(Place { node: *node, operands, pages })
+                let aside = std::array::from_fn(|part| aside[part].unwrap_or(place.aside[part]));
+                Some(Place { node: *node, aside, operands, pages })
             }
         };
         // As many items as there are here, and without the questions, which have their answers.
@@ -257,8 +251,8 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         Some((Segment { items, passed, marks, counted, pages: Box::default(), end: known }, end))
     }
 
-    fn surroundings(&self, place: &Place) -> Surroundings {
-        Surroundings { pages: place.pages, rules: self.rules, names: self.names }
+    fn surroundings(&self) -> Surroundings {
+        Surroundings { rules: self.rules, names: self.names }
     }
 
     /// Lets a known segment pass.
@@ -295,8 +289,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         if let Some(segment) = segment {
             self.totals.recorded += 1;
             let ahead = &self.script[from..];
-            let at = self.surroundings(place);
-            if let Err(known) = self.table.insert(place.node, &place.operands, &at, ahead, segment) {
+            if let Err(known) = self.table.insert(place, &self.surroundings(), ahead, segment) {
                 let cycles = known.passed.cycles;
                 return Err(self
                     .sim
@@ -334,11 +327,14 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
 impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     /// In what two recordings of a segment differ.
     fn difference(&mut self, known: &Segment, found: &Segment) -> String {
-        let (End::State(before, sources), End::State(now, others)) = (&known.end, &found.end) else {
+        let (End::State(before, sources, aside), End::State(now, others, held)) = (&known.end, &found.end) else {
             return "another end".to_owned();
         };
         if known.passed != found.passed {
             return format!("other totals: {:?} instead of {:?}", found.passed, known.passed);
+        }
+        if before == now && aside != held {
+            return "an unroller that rests and holds something else at its end".into();
         }
         if before == now {
             return if sources == others {
@@ -391,6 +387,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         self.sim.tell_counts(&mut recorder);
         let (halt, Recorder { marks, counted, .. }) = (halt?, recorder);
 
+        let from = place;
         let sources = self.sources(place);
         let events = self.sim.machine.tlb.operands.take_events();
         let (registers, pages) = place.pages.record(self.rules, &events, |question| sources[usize::from(question.tag)]);
@@ -404,7 +401,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                     let reason = "an operand of the state is none of those that were known";
                     return Err(self.sim.replay_failed(reason.into()));
                 };
-                (End::State(place.node, sources), Some(place))
+                let aside = self.aside_after(from, start.item, &place)?;
+                (End::State(place.node, sources, aside), Some(place))
             }
         };
         let now = self.sim.summary();
@@ -473,7 +471,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         if let Some(field) = options.drop_field {
             canon.survey(Survey { dropped: Some(field), ..Survey::default() });
         }
-        canon.set_pending(groups.pending(sim.host.at()), groups.complete);
+        canon.set_pending(groups.pending(sim.host.at()), groups.always);
         sim.machine.canonical(canon);
         sim.memory.canonical(canon);
         if let Some(counting) = sim.counting() {
@@ -492,10 +490,35 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             Kept { machine, memory, cycle, operands: tags.as_slice().into(), counting: sim.counting() }
         });
         sim.machine.tlb.operands = space;
+        let aside = std::array::from_fn(|part| match canon.aside(part) {
+            [] => 0,
+            bytes => {
+                let name = xxh3_128(bytes).max(1);
+                table.set_aside(name, || sim.machine.front.unroller(part));
+                name
+            }
+        });
         match node {
-            Ok(node) => Ok(Place { node, operands, pages }),
+            Ok(node) => Ok(Place { node, aside, operands, pages }),
             Err(_) => Err(sim.replay_failed("two states of the accelerator have one key".into())),
         }
+    }
+
+    /// What the parts that are set aside hold at a place behind some items; nothing for those that nothing came to.
+    fn aside_after(&self, from: &Place, item: usize, to: &Place) -> Result<[Option<AsideName>; ASIDE], RunError> {
+        let mut met = [false; ASIDE];
+        for part in self.script[item..self.sim.host.at()].iter().filter_map(unroller_of) {
+            met[part] = true;
+        }
+        let mut after = [None; ASIDE];
+        for part in 0..ASIDE {
+            if met[part] || from.aside[part] == 0 {
+                after[part] = Some(to.aside[part]);
+            } else if to.aside[part] != from.aside[part] {
+                return Err(self.sim.replay_failed("an unroller that rests has changed".into()));
+            }
+        }
+        Ok(after)
     }
 
     /// Brings the machine into the state of a place that was reached by hops, on this trail if there is no machine in its state.
@@ -521,6 +544,9 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let mut machine = kept.machine.clone();
         machine.tlb.operands = space;
         machine.tlb.set_pages(&place.pages);
+        for unroller in place.aside.iter().filter_map(|&name| self.table.aside(name)) {
+            machine.front.hold(unroller);
+        }
         self.sim.install(machine, memory, kept.counting.as_ref());
         Ok(())
     }
@@ -542,7 +568,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
         let here = self.sim.summary();
         let [here, there] = [here, there].map(|summary| RunSummary { simulated: 0, replayed: 0, ..summary });
-        if at.node != place.node || here != there {
+        if (at.node, at.aside) != (place.node, place.aside) || here != there {
             return Err(self.sim.replay_failed("known segments lead to another state than they did".into()));
         }
         Ok(())

@@ -113,8 +113,8 @@ impl Reach {
 pub(super) struct LoopGroups {
     /// By item: functions that the group of its command has not presented yet.
     pending: Vec<u32>,
-    /// Unrollers of which every loop is configured as a whole.
-    pub complete: [bool; 2],
+    /// Functions that are presented anew for every loop of their unroller.
+    pub always: u32,
 }
 
 /// Whether any load of a script may have a scale other than this one, which passes rows on as they are.
@@ -163,14 +163,14 @@ const GROUPS: [(u32, u8); 2] = [
 
 impl LoopGroups {
     pub fn of(script: &[ScriptItem]) -> Self {
-        let mut groups = Self { pending: Vec::with_capacity(script.len()), complete: [true; 2] };
+        let mut groups = Self { pending: Vec::with_capacity(script.len()), always: u32::MAX };
         let mut pending = GROUPS.map(|(all, _)| all);
         for item in script {
             groups.pending.push(pending[0] | pending[1]);
             let ScriptItem::Command(cmd) = item else { continue };
             for (i, (all, run)) in GROUPS.into_iter().enumerate() {
                 if cmd.funct == run {
-                    groups.complete[i] &= pending[i] == 0;
+                    groups.always &= !pending[i];
                     pending[i] = all;
                 } else if cmd.funct < 32 {
                     pending[i] &= !(1 << cmd.funct);

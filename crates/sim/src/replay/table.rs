@@ -4,16 +4,20 @@
 //! the items up to it, so that the tree is two hash tables: names that a longer path leads through, and segments by the name of their
 //! last node. Where operands share pages or do not, there may be several segments with one name.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pollux_isa::RoccCommand;
+use pollux_isa::table::Class;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::front_end::Unroller;
 use crate::host::ScriptItem;
 use crate::machine::Machine;
 use crate::observation::event::{Counting, Cycle};
 use crate::observation::observer::CountedOperation;
+use crate::parts::canonical::ASIDE;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules, PageStep};
@@ -61,6 +65,9 @@ pub struct ReplayTotals {
 /// Number of a state in the table.
 pub(super) type NodeId = u32;
 
+/// The hash of what a part that was set aside holds; 0 if it is in the state's form.
+pub(super) type AsideName = u128;
+
 /// Main memory itself.
 pub(super) const MAIN_MEMORY: Source = Source::MAX;
 
@@ -82,17 +89,18 @@ pub(super) struct Segment {
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum End {
-    /// In this state, before a command is accepted. Its operands are these ones.
-    State(NodeId, Box<[Source]>),
+    /// In this state, before a command is accepted. Its operands are these ones, and the parts set aside hold this; the others of them
+    /// hold what they held.
+    State(NodeId, Box<[Source]>, [Option<AsideName>; ASIDE]),
     /// The script is used up and everything is idle.
     Finished,
 }
 
 impl Segment {
     /// The page registers at the end, if the answers that time depends on are those of the recording.
-    fn applies(&self, at: &Surroundings, operands: &[u64]) -> Option<PageRegisters> {
+    fn applies(&self, pages: &PageRegisters, rules: PageRules, operands: &[u64]) -> Option<PageRegisters> {
         let base = |source: Source| operands.get(usize::from(source)).copied().unwrap_or(MAIN_MEMORY_BASE);
-        at.pages.replay(at.rules, &self.pages, base)
+        pages.replay(rules, &self.pages, base)
     }
 
     /// Two recordings of one segment. What the page registers were asked follows from the rest.
@@ -137,11 +145,24 @@ pub(super) struct Facts {
     segments: Vec<(u128, Vec<Segment>)>,
 }
 
+/// Where a run stands between segments: what decides how it goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub node: NodeId,
+    /// What the unrollers hold of which nothing is under way. It is looked at by their next loop, and not before.
+    pub aside: [AsideName; ASIDE],
+    /// Where the state's operands lie.
+    pub operands: Vec<u64>,
+    /// What the page registers hold.
+    pub pages: PageRegisters,
+}
+
 /// States and segments of one configuration behind one memory.
 #[derive(Debug)]
 pub(crate) struct Table<M> {
     nodes: Vec<Node<M>>,
     by_key: HashMap<u128, NodeId>,
+    aside: HashMap<AsideName, Box<Unroller>>,
     inner: HashSet<u128>,
     segments: HashMap<u128, Vec<Segment>>,
     bytes: usize,
@@ -165,10 +186,9 @@ pub(super) struct Known<'t> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Collision;
 
-/// What a state does not hold, and what its canonical form depends on.
+/// What replaying depends on that is the same throughout a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surroundings {
-    pub pages: PageRegisters,
     pub rules: PageRules,
     pub names: Names,
 }
@@ -197,6 +217,43 @@ fn item_name(item: &ScriptItem, names: Names, operands: &mut Vec<u64>) -> Option
         }
     };
     Some(u128::from(kind + 1u8) << 64 | u128::from(number))
+}
+
+/// The path from a state over some items, by name.
+struct Path {
+    name: u128,
+    operands: Vec<u64>,
+    /// What is held aside, until a command comes that looks at it.
+    aside: [AsideName; ASIDE],
+}
+
+impl Path {
+    fn of(key: u128, place: &Place) -> Self {
+        Self { name: key, operands: place.operands.clone(), aside: place.aside }
+    }
+
+    /// Goes on over an item. False if it does not matter to time.
+    fn pass(&mut self, item: &ScriptItem, names: Names) -> bool {
+        let Some(item_name) = item_name(item, names, &mut self.operands) else { return false };
+        if let Some(part) = unroller_of(item) {
+            let held = std::mem::take(&mut self.aside[part]);
+            if held != 0 {
+                self.name = extend(self.name, held);
+            }
+        }
+        self.name = extend(self.name, item_name);
+        true
+    }
+}
+
+/// The unroller that an item's command is for, if it is for one.
+pub(super) fn unroller_of(item: &ScriptItem) -> Option<usize> {
+    let ScriptItem::Command(cmd) = item else { return None };
+    match cmd.class()? {
+        Class::LoopWs => Some(0),
+        Class::LoopConv => Some(1),
+        _ => None,
+    }
 }
 
 /// The hash of a command as it matters to time, wherever its operands lie.
@@ -228,6 +285,7 @@ impl<M> Table<M> {
         Self {
             nodes: Vec::new(),
             by_key: HashMap::new(),
+            aside: HashMap::new(),
             inner: HashSet::new(),
             segments: HashMap::new(),
             bytes: 0,
@@ -241,7 +299,7 @@ impl<M> Table<M> {
     pub(super) fn of_facts(facts: Facts, limit: usize) -> Option<Self> {
         let Facts { keys, inner, segments } = facts;
         let leads_on = |segment: &Segment| match &segment.end {
-            End::State(node, _) => (*node as usize) < keys.len(),
+            End::State(node, ..) => (*node as usize) < keys.len(),
             End::Finished => true,
         };
         if !segments.iter().flat_map(|(_, known)| known).all(leads_on) {
@@ -278,6 +336,27 @@ impl<M> Table<M> {
     /// The machine in a state, if there is one.
     pub(super) fn kept(&self, id: NodeId) -> Option<&Kept<M>> {
         self.nodes[id as usize].kept.as_deref()
+    }
+
+    /// Whether there is a machine in the state of a place.
+    pub(super) fn is_kept(&self, place: &Place) -> bool {
+        let is_known = |aside: &AsideName| *aside == 0 || self.aside.contains_key(aside);
+        self.kept(place.node).is_some() && place.aside.iter().all(is_known)
+    }
+
+    /// What is held aside under a name.
+    pub(super) fn aside(&self, name: AsideName) -> Option<&Unroller> {
+        self.aside.get(&name).map(|unroller| &**unroller)
+    }
+
+    /// Keeps what is held aside under its name.
+    pub(super) fn set_aside(&mut self, name: AsideName, unroller: impl FnOnce() -> Option<Unroller>) {
+        if let Entry::Vacant(entry) = self.aside.entry(name)
+            && let Some(unroller) = unroller()
+        {
+            entry.insert(Box::new(unroller));
+            self.bytes += size_of::<Unroller>();
+        }
     }
 
     /// Bytes that it may take from now on.
@@ -324,62 +403,50 @@ impl<M> Table<M> {
         Ok(id)
     }
 
-    /// The segment that starts in a state with these items, and its operands.
-    pub(super) fn find(
-        &self,
-        node: NodeId,
-        operands: &[u64],
-        at: &Surroundings,
-        script: &[ScriptItem],
-    ) -> Option<Known<'_>> {
-        let fits = |known: &'_ [Segment], bases: &[u64]| {
-            known.iter().enumerate().find_map(|(i, s)| Some((i, s.applies(at, bases)?)))
+    /// The segment that starts at a place with these items, and its operands.
+    pub(super) fn find(&self, place: &Place, at: &Surroundings, script: &[ScriptItem]) -> Option<Known<'_>> {
+        let fits = |known: &'_ [Segment], operands: &[u64]| {
+            known.iter().enumerate().find_map(|(i, s)| Some((i, s.applies(&place.pages, at.rules, operands)?)))
         };
-        let mut name = self.nodes[node as usize].key;
-        let mut bases = operands.to_vec();
+        let mut path = Path::of(self.nodes[place.node as usize].key, place);
         for (i, item) in script.iter().enumerate() {
-            if let Some(name) = segment_name(name, i, Some(item))
+            if let Some(name) = segment_name(path.name, i, Some(item))
                 && let Some(known) = self.segments.get(&name)
-                && let Some((fit, pages)) = fits(known, &bases)
+                && let Some((fit, pages)) = fits(known, &path.operands)
             {
-                return Some(Known { segment: &known[fit], items: i, operands: bases, pages });
+                return Some(Known { segment: &known[fit], items: i, operands: path.operands, pages });
             }
-            let Some(item) = item_name(item, at.names, &mut bases) else { continue };
-            name = extend(name, item);
-            if !self.inner.contains(&name) {
+            if path.pass(item, at.names) && !self.inner.contains(&path.name) {
                 return None;
             }
         }
-        let known = self.segments.get(&extend(name, END))?;
-        let (fit, pages) = fits(known, &bases)?;
-        Some(Known { segment: &known[fit], items: script.len(), operands: bases, pages })
+        let known = self.segments.get(&extend(path.name, END))?;
+        let (fit, pages) = fits(known, &path.operands)?;
+        Some(Known { segment: &known[fit], items: script.len(), operands: path.operands, pages })
     }
 
-    /// Adds what follows from a state and these items. `None` if it is known already; the segment that contradicts it, if there is one.
+    /// Adds what follows from a place and these items. `None` if it is known already; the segment that contradicts it, if there is one.
     pub(super) fn insert(
         &mut self,
-        node: NodeId,
-        operands: &[u64],
+        place: &Place,
         at: &Surroundings,
         script: &[ScriptItem],
         segment: Segment,
     ) -> Result<(), Box<Segment>> {
-        let mut name = self.nodes[node as usize].key;
-        let mut bases = operands.to_vec();
+        let mut path = Path::of(self.nodes[place.node as usize].key, place);
         for item in &script[..segment.items] {
-            let Some(item) = item_name(item, at.names, &mut bases) else { continue };
-            name = extend(name, item);
-            if self.inner.insert(name) {
+            if path.pass(item, at.names) && self.inner.insert(path.name) {
                 self.bytes += 2 * size_of::<u128>();
             }
         }
+        let mut name = path.name;
         if segment.end == End::Finished {
             name = extend(name, END);
         } else if let Some(ending) = segment_name(name, segment.items, script.get(segment.items)) {
             name = ending;
         }
         let known = self.segments.entry(name).or_default();
-        match known.iter().find(|s| s.applies(at, &bases).is_some()) {
+        match known.iter().find(|s| s.applies(&place.pages, at.rules, &path.operands).is_some()) {
             Some(same) if same.agrees(&segment) => {}
             Some(other) => return Err(Box::new(other.clone())),
             None => {
