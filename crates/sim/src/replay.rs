@@ -19,6 +19,7 @@
 //! | `symbolic` | a host whose commands name operands instead of main memory |
 //! | `table` | states, and segments from state to state |
 //! | `kept` | a table that outlives a run |
+//! | `field_survey` | which fields of the canonical form matter, for tests |
 //! | `driver` | runs a program: hops over known segments, simulates and records the others |
 //!
 //! A segment is a fact about the accelerator: from this state, with these commands, if these operands share these pages or do not, so
@@ -27,6 +28,7 @@
 //! [`Timing`]: crate::values::Timing
 
 mod driver;
+mod field_survey;
 mod kept;
 mod names;
 mod script;
@@ -34,6 +36,7 @@ mod symbolic;
 mod table;
 
 pub(crate) use driver::{Replayer, script_of};
+pub use field_survey::{FieldFinding, FieldFindings};
 pub use kept::ReplayTable;
 pub(crate) use kept::{RunsOf, Tables};
 pub(crate) use table::Table;

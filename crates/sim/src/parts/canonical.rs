@@ -14,8 +14,7 @@
 //! [`Canonical`] is derived (`pollux-canonical-derive`), so that no register can be forgotten. [`Canon`] collects the bytes of the form;
 //! their 128-bit hash is the key of a state.
 
-use std::collections::BTreeSet;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use pollux_isa::fields::{
     ConfigLd, ConfigNorm, ConfigSt, LoopConvConfig1, LoopConvConfig2, LoopConvConfig3, LoopConvConfig4,
@@ -26,6 +25,7 @@ use pollux_isa::values::{Activation, DataflowMode, NormCmd};
 use pollux_isa::{LocalAddr, RoccCommand};
 
 pub use pollux_canonical_derive::Canonical;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::observation::event::{Cycle, Origin, Port, ReqKind, Unit};
 use crate::port::operand_space::{self, MAIN_MEMORY, OperandTag};
@@ -106,9 +106,7 @@ impl LoopsAhead {
 /// What tests ask of the fields: which there are, and what happens without one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
-    /// All fields met, as `Type.field`.
-    pub fields: BTreeSet<&'static str>,
-    /// The fields in the order in which they were met, and where.
+    /// The fields (`Type.field`) in the order in which they were met, and where.
     pub order: Vec<(usize, &'static str)>,
     /// The field that is left out.
     pub dropped: Option<&'static str>,
@@ -171,6 +169,19 @@ impl Canon {
         self.scaled_loads
     }
 
+    /// By field: the hash of its bytes, up to those of the next field.
+    pub fn field_hashes(&self) -> BTreeMap<&'static str, u64> {
+        let order = self.survey.as_deref().map_or(&[][..], |survey| &survey.order);
+        let ends = order.iter().skip(1).map(|(start, _)| *start).chain([self.bytes.len()]);
+        let mut hashers = BTreeMap::new();
+        for (&(start, field), end) in order.iter().zip(ends) {
+            let hasher: &mut Xxh3 = hashers.entry(field).or_default();
+            hasher.update(&(end - start).to_le_bytes());
+            hasher.update(&self.bytes[start..end]);
+        }
+        hashers.into_iter().map(|(field, hasher)| (field, hasher.digest())).collect()
+    }
+
     /// Watches the fields from now on.
     pub fn survey(&mut self, survey: Survey) {
         self.survey = Some(Box::new(survey));
@@ -197,7 +208,6 @@ impl Canon {
     #[cold]
     fn keeps_surveyed(&mut self, field: &'static str) -> bool {
         let Some(survey) = &mut self.survey else { return true };
-        survey.fields.insert(field);
         survey.order.push((self.bytes.len(), field));
         survey.dropped != Some(field)
     }
@@ -207,7 +217,8 @@ impl Canon {
     pub fn set_aside(&mut self, part: usize, rests: bool, write: impl FnOnce(&mut Self)) {
         let (start, named) = (self.bytes.len(), self.named);
         write(self);
-        let is_aside = rests && self.named == named;
+        // Who watches the fields sees all of them.
+        let is_aside = rests && self.named == named && self.survey.is_none();
         if is_aside {
             self.aside[part].extend_from_slice(&self.bytes[start..]);
             self.bytes.truncate(start);

@@ -11,7 +11,7 @@ use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, st
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
     AsideName, End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
-    command_name, unroller_of,
+    command_name, commands_name, unroller_of,
 };
 use crate::host::{Host, ScriptItem};
 use crate::memory::ReplayableMemory;
@@ -289,6 +289,10 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         if let Some(segment) = segment {
             self.totals.recorded += 1;
             let ahead = &self.script[from..];
+            if self.options.drop_field.is_some() {
+                let path = commands_name(&ahead[..segment.items], self.names);
+                self.table.fields.segment(place.node, path, &segment);
+            }
             if let Err(known) = self.table.insert(place, &self.surroundings(), ahead, segment) {
                 let cycles = known.passed.cycles;
                 return Err(self
@@ -478,9 +482,6 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             let Issued { dataflow, c_cols } = counting.issued;
             (dataflow, c_cols).canonical(canon);
         }
-        if let Some(survey) = canon.surveyed() {
-            table.fields.extend(survey.fields);
-        }
         tags.clear();
         tags.extend_from_slice(canon.operands());
         let space = std::mem::take(&mut sim.machine.tlb.operands);
@@ -490,6 +491,10 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             Kept { machine, memory, cycle, operands: tags.as_slice().into(), counting: sim.counting() }
         });
         sim.machine.tlb.operands = space;
+        if let (Some(_), Ok(node)) = (options.drop_field, &node) {
+            table.fields.state(*node, || canon.field_hashes());
+        }
+        canon.surveyed();
         let aside = std::array::from_fn(|part| match canon.aside(part) {
             [] => 0,
             bytes => {

@@ -7,6 +7,7 @@ use pollux_isa::ValidConfig;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::field_survey::FieldFindings;
 use super::table::{Facts, Table};
 use crate::memory::{BandwidthMemory, BenchMemory, MemoryModel};
 use crate::parts::values::Timing;
@@ -133,12 +134,12 @@ impl ReplayTable {
         }
     }
 
-    /// The fields of the canonical form that were met, if [they were listed](super::ReplayOptions::drop_field). For tests.
-    pub fn fields(&self) -> Vec<&'static str> {
+    /// What is known of the fields of the canonical form, if [they were surveyed](super::ReplayOptions::drop_field). For tests.
+    pub fn fields(&self) -> FieldFindings {
         match &self.tables {
-            Some(Tables::Bench(table)) => table.fields.iter().copied().collect(),
-            Some(Tables::Bandwidth(table)) => table.fields.iter().copied().collect(),
-            Some(Tables::None) | None => Vec::new(),
+            Some(Tables::Bench(table)) => table.fields.findings(),
+            Some(Tables::Bandwidth(table)) => table.fields.findings(),
+            Some(Tables::None) | None => FieldFindings::new(),
         }
     }
 

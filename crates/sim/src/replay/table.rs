@@ -5,7 +5,7 @@
 //! last node. Where operands share pages or do not, there may be several segments with one name.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use pollux_isa::RoccCommand;
 use pollux_isa::table::Class;
@@ -21,6 +21,7 @@ use crate::parts::canonical::ASIDE;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules, PageStep};
+use crate::replay::field_survey::FieldSurvey;
 use crate::replay::names::{Names, without_places};
 use crate::simulation::Passed;
 
@@ -34,7 +35,7 @@ pub struct ReplayOptions {
     /// Every acceptance of a command is a boundary, whatever it costs. For tests.
     pub every_command: bool,
     /// This field of the canonical form, `Type.field`, is left out, which must be found out if it matters; the empty name leaves out
-    /// none and only lists the fields. For tests.
+    /// none and only surveys the fields ([`FieldFindings`](super::FieldFindings)). For tests.
     pub drop_field: Option<&'static str>,
 }
 
@@ -169,8 +170,8 @@ pub(crate) struct Table<M> {
     limit: usize,
     /// Something was learnt that is not in the [`Facts`] it was made of.
     pub learnt: bool,
-    /// Fields of the canonical form, if they were listed.
-    pub fields: BTreeSet<&'static str>,
+    /// What was noted of the fields of the canonical form, if they were surveyed.
+    pub fields: FieldSurvey,
 }
 
 /// A known segment where it applies: with the operands that it may name and the page registers at its end.
@@ -280,6 +281,13 @@ fn segment_name(path: u128, items: usize, next: Option<&ScriptItem>) -> Option<u
     }
 }
 
+/// The commands of a segment, whatever state it starts from.
+pub(super) fn commands_name(script: &[ScriptItem], names: Names) -> u128 {
+    let mut path = Path { name: 0, operands: Vec::new(), aside: [0; ASIDE] };
+    script.iter().for_each(|item| _ = path.pass(item, names));
+    path.name
+}
+
 impl<M> Table<M> {
     pub fn new(limit: usize) -> Self {
         Self {
@@ -291,7 +299,7 @@ impl<M> Table<M> {
             bytes: 0,
             limit,
             learnt: false,
-            fields: BTreeSet::new(),
+            fields: FieldSurvey::default(),
         }
     }
 
@@ -368,7 +376,7 @@ impl<M> Table<M> {
     pub fn keep_within_limit(&mut self) -> bool {
         let full = self.bytes > self.limit;
         if full {
-            *self = Self { fields: std::mem::take(&mut self.fields), learnt: true, ..Self::new(self.limit) };
+            *self = Self { learnt: true, ..Self::new(self.limit) };
         }
         full
     }
