@@ -140,7 +140,7 @@ impl<'a> Runner<'a> {
 }
 
 /// Runs without values: every situation is simulated once ([`crate::replay`]), where that can be done. It can't if the observer wants
-/// events or activities, behind a memory whose times depend on addresses, with page tables, with counters, or if a divisor is zero.
+/// events or activities, behind a memory whose times depend on addresses, with page tables, or if a divisor is zero.
 impl<'a> Runner<'a, Timing> {
     /// The divisions of the normalizer with a zero operand, as the functional model lists them.
     #[must_use]

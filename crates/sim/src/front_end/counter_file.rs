@@ -136,7 +136,9 @@ impl CounterEvents {
 
 #[derive(Clone, Copy, Debug, Default, Canonical)]
 struct Counter {
+    #[canon(skip = "a total, which only the host is told")]
     value: u64,
+    #[canon(skip = "a total, which only the host is told")]
     snapshot: u64,
     config: u8,
     is_external: bool,
@@ -145,6 +147,7 @@ struct Counter {
 #[derive(Clone, Copy, Debug, Canonical)]
 struct Response {
     register: u8,
+    #[canon(skip = "a total, which only the host is told")]
     data: u64,
 }
 
