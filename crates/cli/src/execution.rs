@@ -22,9 +22,11 @@ use pollux_trace::event_csv;
 use pollux_trace::report::{CommandLog, Plots};
 
 use crate::arguments::{CycleArguments, PolicyName};
+use crate::commit_log::{self, Commits};
 use crate::energy::Pricing;
 use crate::failure::Failure;
 use crate::files::OutputFile;
+use crate::files::OutputPath;
 use crate::output::{Output, grouped};
 use crate::progress;
 use crate::timeline::{TimelineArguments, Timelines};
@@ -42,7 +44,12 @@ pub fn check(program: &Program, policy: PolicyName) -> Result<Vec<String>, Failu
 /// # Errors
 /// Undefined behaviour that the policy makes an error.
 pub fn run_functional(program: &Program, policy: PolicyName) -> Result<FunctionalOutcome<'_>, Failure> {
-    Ok(Run::new(program).illegal(policy.action()).checked().functional()?)
+    Ok(checked(program, policy).functional()?)
+}
+
+/// A run of a program that has been checked.
+pub fn checked(program: &Program, policy: PolicyName) -> Run<'_> {
+    Run::new(program).illegal(policy.action()).checked()
 }
 
 /// What the cycle-level emulator did.
@@ -70,6 +77,8 @@ pub struct Wanted<'t> {
     pub plots: bool,
     /// The values that are computed.
     pub values: bool,
+    /// A file with what each command has written.
+    pub commit_log: Option<&'t OutputPath>,
     /// How a run without values is replayed, if it is, and with what earlier runs have left.
     pub replay: (Option<ReplayOptions>, &'t mut ReplayTable),
 }
@@ -91,7 +100,9 @@ pub fn run_cycles(
     let timelines = Timelines::create(timeline, program, out)?;
     let profiler = wanted.report.then(|| Profiler::new(&program.config, &program.items));
     let plots = wanted.plots.then(Plots::default);
-    let heavy = (profiler.is_some() || timelines.is_some()).then_some((profiler, (timelines, plots)));
+    let commits = wanted.commit_log.map(|path| commit_log::observer(path, program, out)).transpose()?;
+    let looks = profiler.is_some() || timelines.is_some() || commits.is_some();
+    let heavy = looks.then_some((profiler, (timelines, (plots, commits))));
     let mut observer = (heavy, (Files::create(setup, out)?, counting));
     let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
     let marks = program.items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
@@ -117,7 +128,10 @@ pub fn run_cycles(
     let (summary, memory, divisions) = outcome?;
     let (heavy, (files, counted)) = observer;
     files.finish()?;
-    let (profiler, (timelines, plots)) = heavy.unwrap_or_default();
+    let (profiler, (timelines, (plots, commits))) = heavy.unwrap_or_default();
+    if let Some((commits, path)) = commits.zip(wanted.commit_log) {
+        commit_log::finish(commits, path)?;
+    }
     if let Some(timelines) = timelines {
         timelines.finish(&summary)?.iter().for_each(|note| out.note(note));
     }
@@ -130,8 +144,8 @@ pub fn run_cycles(
 /// What looks at every cycle, if anything does, and what does not.
 type Observers<'p> = (Option<Heavy<'p>>, (Files, Option<CountingObserver>));
 
-/// The report, the files for viewers, and the plots.
-type Heavy<'p> = (Option<Profiler>, (Option<Timelines<'p>>, Option<Plots>));
+/// The report, the files for viewers, the plots, and the log of commits.
+type Heavy<'p> = (Option<Profiler>, (Option<Timelines<'p>>, (Option<Plots>, Option<Commits<'p>>)));
 
 fn observe<'p, V: RunValues>(
     run: Run<'p, V>,

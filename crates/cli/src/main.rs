@@ -16,6 +16,7 @@
 
 mod arguments;
 mod commands;
+mod commit_log;
 mod elf;
 mod energy;
 mod execution;

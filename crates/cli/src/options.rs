@@ -420,6 +420,7 @@ mod tests {
                     ("energy", Needs("--cycles")),
                     ("clock", Needs("--cycles --energy=x")),
                 ],
+                &[("commit-log", Not("--cycles --no-values"))],
                 &[("instructions", Refused), ("symbols", Refused), ("spike-log", Refused)],
                 &[("ram", Refused), ("misaligned", Refused)],
                 TIMELINE,

@@ -42,7 +42,7 @@ pub mod unroll;
 pub use accesses::{AccessWalk, AccessWarnings, CommandMonitor, MemoryRows, check_accesses};
 pub use counts::{CommandCounts, Counts, Divisions};
 pub use local_memory::LocalMemory;
-pub use model::FunctionalModel;
+pub use model::{FunctionalModel, Writes};
 pub use policy::{Access, Action, Diagnostic, ExecError, Issue, Place, Policy};
 
 /// The examples of the README are tests.

@@ -8,12 +8,14 @@ pub struct LocalMemory<T> {
     width: usize,
     elements: Vec<T>,
     written: Vec<bool>,
+    /// Rows that were written since they were asked for last, if anybody asks.
+    noted: Option<Vec<u32>>,
 }
 
 impl<T: Copy + Default> LocalMemory<T> {
     /// A memory of `rows` rows of `width` elements.
     pub fn new(rows: usize, width: usize) -> Self {
-        Self { width, elements: vec![T::default(); rows * width], written: vec![false; rows] }
+        Self { width, elements: vec![T::default(); rows * width], written: vec![false; rows], noted: None }
     }
 
     /// Number of rows.
@@ -42,7 +44,20 @@ impl<T: Copy + Default> LocalMemory<T> {
     #[inline]
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         self.written[row] = true;
+        if let Some(noted) = &mut self.noted {
+            noted.push(row as u32);
+        }
         &mut self.elements[row * self.width..][..self.width]
+    }
+
+    /// Notes from now on which rows are written.
+    pub(crate) fn note_writes(&mut self) {
+        self.noted = Some(Vec::new());
+    }
+
+    /// The rows that were noted since this was asked last.
+    pub(crate) fn take_noted(&mut self) -> Vec<u32> {
+        self.noted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether any element of the row was ever written.

@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub monitor: Monitor,
     /// Bits of an address behind the port.
     pub paddr_mask: u64,
+    /// Addresses and numbers of bytes that were written, if anybody asks.
+    pub stored: Option<Vec<(u64, usize)>>,
 }
 
 impl Machine {
@@ -40,6 +42,9 @@ impl Machine {
     pub fn write_dram(&mut self, address: u64, row: &[u8]) {
         let (address, head) = self.port(address, row.len());
         let (row, rest) = row.split_at(head);
+        if let Some(stored) = &mut self.stored {
+            stored.extend([(address, row.len()), (0, rest.len())].into_iter().filter(|(_, bytes)| *bytes > 0));
+        }
         self.memory.write(address, row);
         self.memory.write(0, rest);
     }

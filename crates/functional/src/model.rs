@@ -54,6 +54,7 @@ impl FunctionalModel {
                 scratchpad: LocalMemory::new(layout.sp_rows as usize, dim),
                 accumulator: LocalMemory::new(layout.acc_rows as usize, dim),
                 paddr_mask: (1 << config.paddr_bits) - 1,
+                stored: None,
                 memory,
                 counts: Counts::default(),
                 monitor: Monitor::new(policy),
@@ -120,6 +121,36 @@ impl FunctionalModel {
     /// Warnings so far, those not kept included.
     pub fn warning_count(&self) -> u64 {
         self.machine.monitor.warning_count()
+    }
+}
+
+/// What a command has written, in the order of the writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// Rows of the scratchpad.
+    pub scratchpad: Vec<u32>,
+    /// Rows of the accumulator.
+    pub accumulator: Vec<u32>,
+    /// Main memory: addresses and numbers of bytes.
+    pub memory: Vec<(u64, usize)>,
+}
+
+/// Notes for those who want to know what each command does.
+impl FunctionalModel {
+    /// Notes what is written from now on.
+    pub fn note_writes(&mut self) {
+        self.machine.scratchpad.note_writes();
+        self.machine.accumulator.note_writes();
+        self.machine.stored = Some(Vec::new());
+    }
+
+    /// What was written since this was asked last, if writes are noted.
+    pub fn take_writes(&mut self) -> Writes {
+        Writes {
+            scratchpad: self.machine.scratchpad.take_noted(),
+            accumulator: self.machine.accumulator.take_noted(),
+            memory: self.machine.stored.as_mut().map(std::mem::take).unwrap_or_default(),
+        }
     }
 }
 

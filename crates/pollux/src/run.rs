@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::ops::{ControlFlow, Range};
 
 use pollux_asm::Disassembler;
-use pollux_functional::{Action, Counts, Divisions, FunctionalModel, Policy};
+use pollux_functional::{Action, Counts, Divisions, ExecError, FunctionalModel, Policy, Writes};
+use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
 use pollux_sim::host::Processor;
 use pollux_sim::machine::{Machine, PageTables, Translation};
@@ -252,16 +253,56 @@ impl<'p> Run<'p> {
     /// # Errors
     /// An illegal program.
     pub fn functional(self) -> Result<FunctionalOutcome<'p>, Error> {
+        self.functional_with(None)
+    }
+
+    /// The same; `each` is told after every command what it has written: its number, counted from 0, the command, and the model as it is
+    /// then.
+    ///
+    /// # Errors
+    /// An illegal program.
+    pub fn functional_by_command(
+        self,
+        each: &mut dyn FnMut(u64, &RoccCommand, &Writes, &FunctionalModel),
+    ) -> Result<FunctionalOutcome<'p>, Error> {
+        self.functional_with(Some(each))
+    }
+
+    fn functional_with(self, each: Option<EachCommand<'_>>) -> Result<FunctionalOutcome<'p>, Error> {
         let mut warnings = self.check()?;
         let (config, memory) = (self.program.config.clone(), self.program.initial_memory());
         let mut model = FunctionalModel::with_policy(config, memory, unchecked(self.action));
         let disassembler = Disassembler::new(self.program);
-        let run = model.run(&self.program.items);
+        let run = match each {
+            None => model.run(&self.program.items),
+            Some(each) => run_by_command(&mut model, self.program, each),
+        };
         run.map_err(|error| Error::Illegal(vec![show(&error.0, &disassembler)]))?;
         let lines = model.warnings().iter().map(|diagnostic| show(diagnostic, &disassembler));
         warnings.extend(first_of(lines, model.warning_count()));
         Ok(FunctionalOutcome { program: self.program, counts: *model.counts(), warnings, memory: model.into_memory() })
     }
+}
+
+/// Who is told of every command.
+type EachCommand<'a> = &'a mut dyn FnMut(u64, &RoccCommand, &Writes, &FunctionalModel);
+
+fn run_by_command(
+    model: &mut FunctionalModel,
+    program: &pollux_asm::Program,
+    each: EachCommand<'_>,
+) -> Result<(), ExecError> {
+    model.note_writes();
+    let mut number = 0;
+    for item in &program.items {
+        model.run([item])?;
+        if let StreamItem::Command(command) = item {
+            let writes = model.take_writes();
+            each(number, command, &writes, model);
+            number += 1;
+        }
+    }
+    Ok(())
 }
 
 /// How a run is replayed, and with which situations of earlier runs.

@@ -82,7 +82,13 @@ impl Lineage {
         if machine.execute.requests.newest != self.before.newest {
             self.passes.push_back(self.before.pass);
         }
-        if let Some(row) = self.before.row.take().filter(|row| row.store_en && !row.to_spad) {
+        let layout = machine.scratchpad.layout;
+        // Rows that only the normalizer reads do not leave.
+        let leaves = |row: &ScratchpadWriteRequest| {
+            let read = row.laddr.is_acc() && !row.laddr.is_garbage(layout);
+            row.store_en && !row.to_spad && (!read || row.laddr.norm_cmd().writes_to_main_memory())
+        };
+        if let Some(row) = self.before.row.take().filter(leaves) {
             let command = machine.store.command(row.cmd_id).and_then(|id| machine.seq(id));
             self.rows.push_back((command, machine.scratchpad.mvout.row_bytes(&row)));
         }

@@ -143,6 +143,11 @@ impl Machine {
         [spad.digest(), acc.digest()]
     }
 
+    /// Writes of an accumulator row, counted through all banks, that a bank has accepted and that are not in its memory yet.
+    pub fn acc_writes_under_way(&self, row: AccRow) -> usize {
+        self.scratchpad.acc_writes_under_way(row)
+    }
+
     /// Elements of an accumulator row, counted through all banks; none beyond the last one.
     pub fn acc_row(&self, row: AccRow) -> Option<&[i32]> {
         self.scratchpad.acc_row(row)

@@ -275,7 +275,32 @@ impl Run for Full {
         memory: Memory,
         observer: &mut O,
     ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
+        if observer.wants_cycle_ends() {
+            return runner.simulate_by_cycle(host, memory, observer);
+        }
         runner.simulate_host(host, memory, observer)
+    }
+}
+
+impl Runner<'_> {
+    fn simulate_by_cycle(
+        &mut self,
+        host: impl Host,
+        memory: Memory,
+        observer: &mut impl Observer,
+    ) -> Result<Outcome, Box<Stopped>> {
+        let port = self.any_memory(memory)?;
+        let machine = Machine::with_oracle(self.config, self.translation, ());
+        let mut simulation = Simulation::with_machine(machine, host, port, observer.wants_events());
+        simulation.watchdog = self.watchdog;
+        let result = simulation.run_by_cycle(observer, self.limit, &mut self.watch);
+        let summary = simulation.summary();
+        let (machine, memory) = (Box::new(simulation.machine), simulation.memory.into_memory());
+        let outcome = Outcome { summary, memory, machine, replay: None };
+        match result {
+            Ok(_) => Ok(outcome),
+            Err(error) => Err(Box::new(Stopped { error, outcome })),
+        }
     }
 }
 
@@ -392,8 +417,14 @@ impl<V: Values> Runner<'_, V> {
         memory: Memory,
         observer: &mut impl Observer,
     ) -> Result<Outcome<V>, Box<Stopped<V>>> {
+        let port = self.any_memory(memory)?;
+        self.simulate(host, port, observer)
+    }
+
+    /// What stands behind the port.
+    fn any_memory(&self, memory: Memory) -> Result<Box<dyn MemorySystem<V>>, Box<Stopped<V>>> {
         let beat_bytes = self.config.beat_bytes() as usize;
-        let port: Box<dyn MemorySystem<V>> = match self.memory {
+        Ok(match self.memory {
             MemoryModel::Bench(p) => Box::new(BenchMemory::with_values(p, beat_bytes, memory)),
             MemoryModel::Bandwidth(p) => Box::new(BandwidthMemory::with_values(p, beat_bytes, memory)),
             MemoryModel::Dram(p) => Box::new(DramL2Memory::with_values(p, beat_bytes, memory)),
@@ -402,8 +433,7 @@ impl<V: Values> Runner<'_, V> {
                 None => Box::new(p.build(beat_bytes, memory)),
                 Some(reason) => return Err(self.refused(reason, memory)),
             },
-        };
-        self.simulate(host, port, observer)
+        })
     }
 
     /// A run that does not begin.

@@ -662,6 +662,29 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
 }
 
 impl<H: Host, M: MemorySystem> Simulation<H, M> {
+    /// Like [`Self::run_watched`], but shows the observer what is held behind every cycle.
+    ///
+    /// # Errors
+    /// As [`Self::run_watched`].
+    pub fn run_by_cycle(
+        &mut self,
+        observer: &mut impl Observer,
+        limit: Cycle,
+        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
+    ) -> Result<RunSummary, RunError> {
+        while self.cycle < limit {
+            let reached = self.run_to(observer, self.cycle + 1)?;
+            observer.cycle_end(&self.machine, self.memory.memory());
+            if reached == Reached::End {
+                return Ok(self.summary());
+            }
+            if self.cycle.is_multiple_of(WATCH_INTERVAL.into()) && watch(self.position()).is_break() {
+                return Err(self.cancelled());
+            }
+        }
+        Err(RunError::Limit { limit, position: self.standstill() })
+    }
+
     /// The array register by register as it would be now if all rows of the past had left it: a start for
     /// [`Self::run_beside_array`].
     pub fn array(&self, config: &ValidConfig) -> MeshPe {

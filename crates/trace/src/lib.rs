@@ -2,6 +2,7 @@
 //! them), files for the viewers of other people, and reports.
 
 pub mod case;
+pub mod commit_log;
 pub mod compare;
 pub mod event_csv;
 pub mod report;

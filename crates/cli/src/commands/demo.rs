@@ -65,7 +65,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let functional =
         progress::during(out, "functional model", || execution::run_functional(&program, PolicyName::Error))?;
     let table = &mut ReplayTable::new();
-    let wanted = Wanted { report: true, plots: false, values: true, replay: (None, table) };
+    let wanted = Wanted { report: true, plots: false, values: true, commit_log: None, replay: (None, table) };
     let cycles = if arguments.cycles {
         Some(execution::run_cycles(&program, &arguments.setup, &TimelineArguments::default(), wanted, None, out)?)
     } else {

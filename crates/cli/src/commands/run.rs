@@ -8,11 +8,13 @@ use pollux::functional::Divisions;
 use pollux::{Comparison, FunctionalOutcome};
 use pollux_asm::{Buffer, Disassembler, Program, npy};
 use pollux_memory::Memory;
+use pollux_sim::memory::MemoryModel;
 use pollux_trace::report::{Format, render, report_html};
 use pollux_trace::timeline::Life;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CycleArguments, PolicyName, ReplayArguments, optional_configuration};
+use crate::commit_log;
 use crate::elf;
 use crate::elf::arguments::ElfArguments;
 use crate::energy::{self, Pricing};
@@ -36,6 +38,8 @@ Examples:
   pollux run matmul.pbin --cycles --trace events.csv --commands commands.csv
   pollux run matmul.pbin --cycles --perfetto run.pftrace --kanata run.kanata
   pollux run layer.pbin --cycles --fst run.fst --from 1000 --to 9000
+  pollux run matmul.pbin --cycles --commit-log cycles.log      what each command has written
+  pollux run matmul.pbin --commit-log functional.log           the same of the functional model, to be compared by diff
   pollux run programs/riscv/matmul.elf              a RISC-V program, with its commands to Gemmini
   pollux run programs/riscv/matmul.elf --cycles     the same on Rocket, caches, L2 and Gemmini
   pollux run prog.elf --params gemmini_params.h --symbols";
@@ -81,6 +85,9 @@ pub struct Arguments {
     setup: CycleArguments,
     #[command(flatten)]
     timeline: TimelineArguments,
+    /// Write what each command has written, in program order, with check sums. Both models write the same for the same program.
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["no_values", "from", "to"])]
+    commit_log: Option<OutputPath>,
     #[command(flatten)]
     replay: ReplayArguments,
     /// Report what the cycles were spent on: each block's busy and stalled cycles with their causes, array, memory
@@ -96,6 +103,13 @@ pub struct Arguments {
     clock: f64,
     #[command(flatten)]
     elf: ElfArguments,
+}
+
+fn functional<'p>(arguments: &Arguments, program: &'p Program, out: &Output) -> Result<FunctionalOutcome<'p>, Failure> {
+    match &arguments.commit_log {
+        None => execution::run_functional(program, arguments.policy),
+        Some(path) => commit_log::functional(execution::checked(program, arguments.policy), program, path, out),
+    }
 }
 
 /// How the cycles are reported.
@@ -155,9 +169,10 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let out = &out.or_json(arguments.report == Some(ReportForm::Json));
     let config = optional_configuration(arguments.config.as_ref())?;
     if let Some(program) = elf::open(&arguments.file)? {
-        arguments
-            .given
-            .refuse(&["expect", "dump"], "a program for the core has no buffers: it checks its results itself")?;
+        arguments.given.refuse(
+            &["expect", "dump", "commit_log"],
+            "a program for the core has no buffers: it checks its results itself",
+        )?;
         if arguments.cycles {
             let CycleArguments { memory, limit, .. } = arguments.setup;
             let memory = elf::cycles::memory(&arguments.given, memory)?;
@@ -167,6 +182,11 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         }
         let setup = elf::run::Setup { config, policy: arguments.policy, options: &arguments.elf };
         return elf::run::execute(&program, &arguments.file, &setup, out);
+    }
+    if arguments.commit_log.is_some() && arguments.cycles && matches!(arguments.setup.memory, MemoryModel::L2(_)) {
+        return Err(Failure::Usage(
+            "--commit-log looks at main memory, which an L2 keeps waiting: give another --memory; contents are the same".to_owned(),
+        ));
     }
     arguments.given.refuse(elf::arguments::IDS, "only an ELF file has a core that this is for")?;
     let replay = arguments.replay.options(arguments.setup.memory, arguments.obstacle_to_replay())?;
@@ -188,7 +208,8 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         let plots = arguments.report == Some(ReportForm::Html);
         let mut table = arguments.replay.table()?;
         let (report, values) = (arguments.report.is_some(), !arguments.no_values);
-        let wanted = Wanted { report, plots, values, replay: (replay, &mut table) };
+        let commit_log = arguments.commit_log.as_ref();
+        let wanted = Wanted { report, plots, values, commit_log, replay: (replay, &mut table) };
         let run =
             execution::run_cycles(&program, &arguments.setup, &arguments.timeline, wanted, pricing.as_ref(), out)?;
         arguments.replay.keep(&table, out)?;
@@ -197,7 +218,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         execution::note_replay(summary.cycles, summary.simulated, summary.replayed, out);
         Run::Cycles(Box::new(run))
     } else {
-        let run = progress::during(out, "functional model", || execution::run_functional(&program, arguments.policy))?;
+        let run = progress::during(out, "functional model", || functional(arguments, &program, out))?;
         warnings.extend_from_slice(&run.warnings);
         Run::Functional(Box::new(run))
     };

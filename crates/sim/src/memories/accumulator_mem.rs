@@ -240,6 +240,13 @@ impl<V: Values> AccumulatorMem<V> {
         &self.memory[self.lanes(row.0)]
     }
 
+    /// Writes of a row that were accepted and have not reached the memory.
+    pub(crate) fn writes_under_way(&self, row: BankRow) -> usize {
+        let pipelined = self.pipelined.iter().filter(|_| self.in_pipeline > 0).map(|write| (write.valid, write.row));
+        let queued = self.sub_banks.iter().flat_map(|queue| queue.writes.iter().map(|write| (write.valid, write.row)));
+        pipelined.chain(queued).filter(|&(valid, of)| valid && of == row).count()
+    }
+
     /// True if a write is on its way to the memory.
     #[inline]
     pub fn is_writing(&self) -> bool {

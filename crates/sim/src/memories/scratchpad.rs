@@ -172,6 +172,13 @@ impl<V: Values> Scratchpad<V> {
         Some(bank.row(BankRow(row & ((1 << bits) - 1))))
     }
 
+    /// See [`AccumulatorMem::writes_under_way`](super::accumulator_mem::AccumulatorMem::writes_under_way).
+    pub(crate) fn acc_writes_under_way(&self, AccRow(row): AccRow) -> usize {
+        let bits = self.layout.acc_bank_row_bits;
+        let bank = self.acc_banks.get((row >> bits) as usize);
+        bank.map_or(0, |bank| bank.writes_under_way(BankRow(row & ((1 << bits) - 1))))
+    }
+
     /// The beat offered to the memory.
     #[inline]
     pub fn port_a(&self) -> Option<&ABeat<V>> {

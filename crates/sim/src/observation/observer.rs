@@ -1,6 +1,9 @@
 //! The one interface through which traces, the verifier, reports and views observe a run: [`Observer`] is told what the machine does
 //! ([`Event`]) and what its cycles are spent on ([`Activity`]).
 
+use pollux_memory::Memory;
+
+use crate::machine::Machine;
 use crate::observation::counts::EventCounts;
 
 pub use crate::observation::activity::{Activity, Span};
@@ -69,6 +72,14 @@ pub trait Observer {
     /// The counts of the operation that ends: as the next one begins, and at the end of the run. A run that was stopped and goes on
     /// tells of an operation in parts.
     fn counted(&mut self, _operation: &CountedOperation) {}
+
+    /// Whether [`Observer::cycle_end`] is to be called, which has every cycle simulated by itself.
+    fn wants_cycle_ends(&self) -> bool {
+        false
+    }
+
+    /// What the accelerator and main memory hold behind a cycle, whose events have been told. For machines with values.
+    fn cycle_end(&mut self, _machine: &Machine, _memory: &Memory) {}
 }
 
 /// Observes nothing.
@@ -126,6 +137,15 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.counted(operation);
         self.1.counted(operation);
     }
+
+    fn wants_cycle_ends(&self) -> bool {
+        self.0.wants_cycle_ends() || self.1.wants_cycle_ends()
+    }
+
+    fn cycle_end(&mut self, machine: &Machine, memory: &Memory) {
+        self.0.cycle_end(machine, memory);
+        self.1.cycle_end(machine, memory);
+    }
 }
 
 /// An observer that may be absent. Activities are worked out in any case if its type asks for them.
@@ -168,6 +188,16 @@ impl<O: Observer> Observer for Option<O> {
     fn counted(&mut self, operation: &CountedOperation) {
         if let Some(observer) = self {
             observer.counted(operation);
+        }
+    }
+
+    fn wants_cycle_ends(&self) -> bool {
+        self.as_ref().is_some_and(Observer::wants_cycle_ends)
+    }
+
+    fn cycle_end(&mut self, machine: &Machine, memory: &Memory) {
+        if let Some(observer) = self {
+            observer.cycle_end(machine, memory);
         }
     }
 }

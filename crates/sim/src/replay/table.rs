@@ -171,7 +171,7 @@ pub(crate) struct Table<M> {
     /// Something was learnt that is not in the [`Facts`] it was made of.
     pub learnt: bool,
     /// What was noted of the fields of the canonical form, if they were surveyed.
-    pub fields: FieldSurvey,
+    pub(super) fields: FieldSurvey,
 }
 
 /// A known segment where it applies: with the operands that it may name and the page registers at its end.
