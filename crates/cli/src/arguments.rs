@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use pollux::Action;
 use pollux_isa::config::ConfigFile;
 use pollux_isa::{GemminiConfig, ValidConfig};
+use pollux_session::Setup;
 use pollux_sim::host::Processor;
+use pollux_sim::machine::{PageTables, Translation};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::replay::{ReplayOptions, ReplayTable};
 
@@ -102,6 +104,36 @@ pub struct CycleArguments {
     /// CSV to others.
     #[arg(long, value_name = "OUT", requires = "cycles")]
     pub commands: Option<OutputPath>,
+}
+
+/// How a session runs.
+#[derive(Args, Clone, Debug)]
+pub struct SetupArguments {
+    /// Memory behind the accelerator's port, as for `pollux run`.
+    #[arg(long, value_name = "KIND", default_value = "bench")]
+    pub memory: MemoryModel,
+    /// Cycles from one command of the host to the next, at least.
+    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = values::cycles())]
+    pub interval: u64,
+    /// A processor that runs ahead of the accelerator, as for `pollux run`.
+    #[arg(long, value_name = "KIND")]
+    pub processor: Option<Processor>,
+    /// Translate addresses through the TLB; the walk behind a miss takes so many cycles.
+    #[arg(long, value_name = "CYCLES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub page_walk: Option<u32>,
+}
+
+impl SetupArguments {
+    /// The same for a session.
+    pub fn setup(&self) -> Setup {
+        let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
+        Setup {
+            memory: self.memory,
+            translation: self.page_walk.map_or(Translation::Bare, paged),
+            interval: self.interval,
+            processor: self.processor,
+        }
+    }
 }
 
 /// Whether what was simulated before is replayed.

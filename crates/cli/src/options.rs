@@ -550,6 +550,13 @@ mod tests {
                 &[("snapshots", Always)],
             ],
         ),
+        (
+            "page x --output x",
+            &[
+                &[("cycle", Always), ("config", Always)],
+                &[("memory", Always), ("interval", Always), ("processor", Always), ("page-walk", Always)],
+            ],
+        ),
         ("lab list", &[]),
         ("lab show 1", &[&[("starter", Always)]]),
         ("lab check 1 x", &[&[("seed", Always), ("cases", Always)]]),

@@ -52,7 +52,7 @@ pub fn load(path: &Path, config: Option<&ValidConfig>) -> Result<Program, Failur
 
 /// The contents of a file that should be a program. Of one that can be none, only the beginning is read: it could be a
 /// device without end.
-fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
+pub fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
     const BEGINNING: u64 = 1 << 16;
     let mut file: Box<dyn Read> = match path.as_os_str() == STANDARD_STREAM {
         true => Box::new(io::stdin().lock()),

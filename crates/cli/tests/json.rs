@@ -84,6 +84,7 @@ fn every_command_prints_one_document_of_the_schema() {
         "import tests/golden/directed/mv_in_1row".to_owned(),
         "verify tests/golden --case mv_in_1row".to_owned(),
         "debug a.pbin --script steps".to_owned(),
+        "page programs/softmax.pasm -o page.html".to_owned(),
         "lab list".to_owned(),
         "lab show 1 --starter one.pasm".to_owned(),
         "lab check 1 crates/labs/labs/1/reference.pasm".to_owned(),

@@ -1,4 +1,4 @@
-//! [`ArrayView`]: the systolic array register by register.
+//! [`ArrayView`]: the systolic array register by register; [`Heat`]: how much its processing elements had to do.
 
 use pollux_isa::values::DataflowMode;
 use pollux_sim::mesh_pe::MeshPe;
@@ -63,5 +63,40 @@ impl ArrayView {
                 valid(row, column) && lanes[row][column].control.dataflow == DataflowMode::Ws
             }),
         }
+    }
+}
+
+/// What the processing elements did in some cycles. Every matrix has DIM rows of DIM counts, by row and column of the PE.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Heat {
+    /// The first cycle that is counted.
+    pub from: Cycle,
+    /// The cycle after the last one.
+    pub to: Cycle,
+    /// Cycles in which a row passed the PE: the others were bubbles.
+    pub rows: Vec<Vec<u64>>,
+    /// Those of them in which both factors were other than 0.
+    pub products: Vec<Vec<u64>>,
+}
+
+impl Heat {
+    pub(crate) fn new(from: Cycle, dim: usize) -> Self {
+        let none = vec![vec![0; dim]; dim];
+        Self { from, to: from, rows: none.clone(), products: none }
+    }
+
+    /// Counts a cycle, the registers being as they are at its start.
+    pub(crate) fn count(&mut self, array: &MeshPe) {
+        for (row, (rows, products)) in self.rows.iter_mut().zip(&mut self.products).enumerate() {
+            for (column, (rows, products)) in rows.iter_mut().zip(products).enumerate() {
+                let lane = array.above(row, column);
+                let pe = array.pe(row, column);
+                let stationary = if lane.control.propagate { pe.c2 } else { pe.c1 };
+                let factor = if lane.control.dataflow == DataflowMode::Ws { stationary } else { lane.b };
+                *rows += u64::from(lane.valid);
+                *products += u64::from(lane.valid && array.a(row, column) != 0 && factor != 0);
+            }
+        }
+        self.to += 1;
     }
 }

@@ -19,6 +19,7 @@ mod array;
 mod condition;
 mod engine;
 mod error;
+mod overview;
 mod places;
 mod scan;
 pub mod script;
@@ -30,10 +31,11 @@ mod why;
 #[cfg(test)]
 mod tests;
 
-pub use array::ArrayView;
+pub use array::{ArrayView, Heat};
 pub use condition::{Condition, Step, Wanted};
 pub use engine::Setup;
 pub use error::SessionError;
+pub use overview::{BlockSpan, Bucket, CommandSpan, Overview, StageSpan};
 pub use places::{Local, ParseError, Places};
 pub use pollux_trace::timeline::Life;
 pub use session::{Found, Options, Progress, Session};

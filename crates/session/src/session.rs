@@ -13,7 +13,7 @@ use pollux_sim::observer::Cycle;
 use pollux_sim::simulation::{Reached, RunError, RunSummary};
 use pollux_trace::timeline::Life;
 
-use crate::array::ArrayView;
+use crate::array::{ArrayView, Heat};
 use crate::condition::{Condition, marks};
 use crate::engine::{Engine, EventsOnly, Everything, Setup, Watch, start};
 use crate::error::SessionError;
@@ -219,6 +219,11 @@ impl Session {
         Ok((engine, cycle))
     }
 
+    /// This cycle, or the end of the run if that comes before.
+    pub(crate) fn end_before(&mut self, cycle: Cycle) -> Result<Cycle, SessionError> {
+        Ok(self.engine_at(cycle)?.1)
+    }
+
     /// The run is over here.
     fn note_end(&mut self, mut engine: Engine, error: Option<RunError>) -> (Engine, Cycle) {
         engine.record(false);
@@ -372,6 +377,26 @@ impl Session {
         // The run has come to this cycle before.
         let _ = engine.run_beside_array(&mut array, cycle);
         Ok(ArrayView::new(cycle, &array))
+    }
+
+    /// What the processing elements did in the last cycles before the present one.
+    ///
+    /// # Errors
+    /// Whoever watches ended the replay of the cycles before.
+    pub fn heat(&mut self, cycles: u64) -> Result<Heat, SessionError> {
+        let cycle = self.cycle();
+        let from = cycle.saturating_sub(cycles);
+        let latency = pollux_sim::mesh_latency(&self.program.config) as u64;
+        let (mut engine, _) = self.engine_at(from.saturating_sub(latency + 1))?;
+        let mut array = engine.array(&self.program.config);
+        // The run has come to this cycle before.
+        let _ = engine.run_beside_array(&mut array, from);
+        let mut heat = Heat::new(from, array.dim());
+        while heat.to < cycle {
+            heat.count(&array);
+            let _ = engine.run_beside_array(&mut array, heat.to);
+        }
+        Ok(heat)
     }
 
     /// Elements of a scratchpad row, counted through all banks; none beyond the last one.

@@ -17,6 +17,7 @@ use pollux_testkit::{ARENA, ARENA_BYTES, Gene, Random};
 
 use crate::array::ArrayView;
 use crate::engine::{Engine, Everything, Setup, Watch, start};
+use crate::overview::{BlockSpan, Bucket, Overview};
 use crate::scan::Recent;
 use crate::session::{Found, Options, Session};
 use crate::view::{HISTORY, View};
@@ -350,4 +351,79 @@ fn a_search_from_the_last_cycles_of_a_run_does_not_move_its_end() {
         let last = session.condition(&format!("cycle {end}")).expect("a condition");
         assert_eq!(session.run_until(&last).expect("nobody interrupts"), Found::Hit(end));
     }
+}
+
+#[test]
+fn an_overview_has_what_single_views_have() {
+    let config = GemminiConfig::small4().validated().expect("valid");
+    let program = program(&config, &mut Random::new(5), 12);
+    let mut session = Session::new(program, Options::default()).expect("it starts");
+    let end = session.goto_end().expect("it ends");
+    let (from, to) = (end / 3, end / 3 + 101);
+    assert!(to < end, "{end}");
+    // Every cycle by itself, and eight uneven pieces.
+    let single = session.overview(from..to, 101, usize::MAX).expect("cycles");
+    let pieces = session.overview(from..to, 8, 3).expect("cycles");
+    assert_eq!((single.commands.len(), pieces.commands.len()), (3 + pieces.left_out, 3));
+    for cycle in from..to {
+        session.goto(cycle).expect("it is there");
+        for (view, of) in session.view().expect("a view").blocks.iter().zip(&single.blocks) {
+            let Bucket { idle, busy, draining, stalled } = of.buckets[(cycle - from) as usize];
+            let counted = [("idle", idle), ("busy", busy), ("draining", draining), ("stalled", stalled)];
+            let expected = counted.map(|(name, _)| (name, u64::from(name == view.state)));
+            assert_eq!(counted, expected, "{:?} in cycle {cycle}", view.block);
+        }
+    }
+    let all = |overview: &Overview| -> Vec<[u64; 4]> {
+        let sum =
+            |of: &BlockSpan| of.buckets.iter().fold([0; 4], |sum, b| add(sum, [b.idle, b.busy, b.draining, b.stalled]));
+        overview.blocks.iter().map(sum).collect()
+    };
+    assert_eq!(all(&single), all(&pieces));
+    assert!(pieces.blocks.iter().all(|block| block.buckets.len() == 8));
+    // Stages follow each other without a gap.
+    for command in &single.commands {
+        assert!(command.stages.windows(2).all(|two| two[0].end == two[1].start), "{command:?}");
+    }
+    let whole = session.overview(0..Cycle::MAX, 10, usize::MAX).expect("cycles");
+    assert_eq!(
+        (whole.to, whole.commands.iter().filter(|of| of.completed.is_some()).count()),
+        (end, whole.commands.len())
+    );
+    assert!(session.overview(end..end + 5, 5, 5).is_err());
+}
+
+fn add(a: [u64; 4], b: [u64; 4]) -> [u64; 4] {
+    std::array::from_fn(|i| a[i] + b[i])
+}
+
+#[test]
+fn heat_is_the_sum_of_the_arrays_of_its_cycles() {
+    let products: u64 = (0..4).map(check_heat).sum();
+    assert!(products > 0, "no product was counted");
+}
+
+/// The heat of a run's last cycles against their arrays; its products.
+fn check_heat(seed: u64) -> u64 {
+    let config = GemminiConfig::small4().validated().expect("valid");
+    let program = program(&config, &mut Random::new(seed), 12);
+    let mut session = Session::new(program, Options::default()).expect("it starts");
+    let end = session.goto_end().expect("it ends");
+    let cycles = end.min(2000);
+    let heat = session.heat(cycles).expect("heat");
+    let mut expected = crate::Heat::new(end - cycles, 4);
+    for cycle in end - cycles..end {
+        session.goto(cycle).expect("it is there");
+        let array = session.array().expect("an array");
+        for (row, column) in (0..4).flat_map(|row| (0..4).map(move |column| (row, column))) {
+            let stationary = if array.computes_with[row][column] == 2 { &array.c2 } else { &array.c1 };
+            let factor = if array.weight_stationary[row][column] { stationary } else { &array.b };
+            expected.rows[row][column] += u64::from(array.valid[row][column]);
+            expected.products[row][column] +=
+                u64::from(array.valid[row][column] && array.a[row][column] != 0 && factor[row][column] != 0);
+        }
+        expected.to += 1;
+    }
+    assert_eq!(heat, expected);
+    heat.products.iter().flatten().sum()
 }

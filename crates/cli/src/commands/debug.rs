@@ -4,17 +4,14 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use pollux_session::script::Line;
-use pollux_session::{Options, Session, SessionError, Setup};
-use pollux_sim::host::Processor;
-use pollux_sim::machine::{PageTables, Translation};
-use pollux_sim::memory::MemoryModel;
+use pollux_session::{Options, Session, SessionError};
 use serde_json::{Value, json};
 
-use crate::arguments::{PolicyName, optional_configuration};
+use crate::arguments::{PolicyName, SetupArguments, optional_configuration};
 use crate::failure::{Failure, Outcome};
 use crate::files::InputPath;
 use crate::output::Output;
-use crate::{execution, program_file, progress, terminal, values};
+use crate::{execution, program_file, progress, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,18 +56,8 @@ pub struct Arguments {
     /// Configuration of a text that names none, or that a binary must be made for: a name, or a file.
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
-    /// Memory behind the accelerator's port, as for `pollux run`.
-    #[arg(long, value_name = "KIND", default_value = "bench")]
-    memory: MemoryModel,
-    /// Cycles from one command of the host to the next, at least.
-    #[arg(long, value_name = "CYCLES", default_value_t = 1, value_parser = values::cycles())]
-    interval: u64,
-    /// A processor that runs ahead of the accelerator, as for `pollux run`.
-    #[arg(long, value_name = "KIND")]
-    processor: Option<Processor>,
-    /// Translate addresses through the TLB; the walk behind a miss takes so many cycles.
-    #[arg(long, value_name = "CYCLES", value_parser = clap::value_parser!(u32).range(1..))]
-    page_walk: Option<u32>,
+    #[command(flatten)]
+    setup: SetupArguments,
     /// Memory for snapshots, in MiB. With less, steps back take longer.
     #[arg(long, value_name = "MIB", default_value_t = 384, value_parser = clap::value_parser!(u32).range(8..))]
     snapshots: u32,
@@ -78,14 +65,7 @@ pub struct Arguments {
 
 impl Arguments {
     fn options(&self) -> Options {
-        let paged = |walk_latency| Translation::Paged { tables: PageTables::Identity, walk_latency };
-        let setup = Setup {
-            memory: self.memory,
-            translation: self.page_walk.map_or(Translation::Bare, paged),
-            interval: self.interval,
-            processor: self.processor,
-        };
-        Options { setup, snapshot_bytes: (self.snapshots as usize) << 20 }
+        Options { setup: self.setup.setup(), snapshot_bytes: (self.snapshots as usize) << 20 }
     }
 }
 

@@ -114,7 +114,7 @@ fn show(arguments: &Show, out: &Output) -> Result<Outcome, Failure> {
     if let Some(path) = &arguments.starter {
         out.write(path, lab.starter.as_bytes())?;
     }
-    let limits = limits(&lab);
+    let limits = lab.rules();
     out.json(&json!({
         "number": lab.number, "title": lab.title, "goal": lab.goal, "task": lab.task, "config": lab.config,
         "limits": limits, "starter": lab.starter,
@@ -125,22 +125,6 @@ fn show(arguments: &Show, out: &Output) -> Result<Outcome, Failure> {
         out.text(&format!("\n{}", lab.starter))?;
     }
     Ok(Outcome::Agrees)
-}
-
-/// What a solution must keep to, a line each.
-fn limits(lab: &Lab) -> Vec<String> {
-    let limits = &lab.limits;
-    let cycles =
-        limits.memories.iter().map(|(memory, cycles)| format!("at most {cycles} cycles with --memory {memory}"));
-    let forbidden = (!limits.forbidden.is_empty()).then(|| format!("without {}", limits.forbidden.join(", ")));
-    let causes = limits
-        .causes
-        .iter()
-        .map(|limit| format!("{} waits at most {} cycles for {}", limit.block, limit.cycles, limit.cause));
-    let busy = limits
-        .array_busy
-        .map(|least| format!("a row enters the array in at least {:.0} % of the cycles", 100.0 * least));
-    cycles.chain(forbidden).chain(causes).chain(busy).collect()
 }
 
 fn check(arguments: &Check, out: &Output) -> Result<Outcome, Failure> {

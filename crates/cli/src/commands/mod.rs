@@ -14,6 +14,7 @@ pub mod lower;
 pub mod man;
 pub mod map;
 pub mod model;
+pub mod page;
 pub mod quantize;
 pub mod report;
 pub mod run;
