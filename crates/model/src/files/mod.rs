@@ -2,6 +2,8 @@
 
 pub(crate) mod container;
 pub mod encoding;
+pub(crate) mod gguf;
+mod gguf_blocks;
 pub mod matrix;
 pub mod tensor;
 pub(crate) mod text;
