@@ -474,11 +474,19 @@ mod tests {
                 &[("shape", Not("x --text=x")), ("layers", Not("x --text=x")), ("vocabulary", Not("x --text=x"))],
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
+                &[("range", Needs("x.gguf --text=x")), ("channels-per-scale", Needs("x.gguf --text=x"))],
                 &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],
                 &[("replay-table-size", Not("--functional"))],
                 FUNCTIONAL,
                 REPLAY,
                 ENERGY,
+            ],
+        ),
+        (
+            "model perplexity x.gguf x",
+            &[
+                &[("window", Always), ("windows", Always), ("range", Subjects), ("channels-per-scale", Subjects)],
+                QUANTISATION,
             ],
         ),
         (

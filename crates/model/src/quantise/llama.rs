@@ -99,6 +99,12 @@ impl FloatLlama {
         }
         let samples: Vec<_> = samples.iter().map(|ids| inputs(ids)).collect();
         let graph = IntegerGraph::build(self.graph(tokens), &samples, options)?;
+        // A cache is int8, so attention must be the accelerator's.
+        let left = |step: &&Step| step.operation.name() == "attention" && step.operation.host_reason().is_some();
+        if let Some(step) = graph.steps.iter().find(left) {
+            let reason = format!("`{}`: {}", step.name, step.operation.host_reason().unwrap_or_default());
+            return Err(ModelError::ModelFile { origin: graph.graph.name, reason });
+        }
         Ok(QuantisedLlama { config: self.config.clone(), graph, tokens })
     }
 }
