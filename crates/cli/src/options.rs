@@ -70,6 +70,8 @@ pub enum Subject {
     TransformerDirectory,
     /// A quantised Transformer.
     TransformerFile,
+    /// A decoder as GGUF.
+    GgufFile,
     /// A network as ONNX.
     OnnxFile,
     /// A network as a directory of weights.
@@ -85,14 +87,15 @@ pub enum Subject {
 }
 
 use Subject::{
-    List, NetworkFile, OnnxFile, ResnetDirectory, ResnetShape, TransformerDirectory, TransformerFile, TransformerShape,
+    GgufFile, List, NetworkFile, OnnxFile, ResnetDirectory, ResnetShape, TransformerDirectory, TransformerFile, TransformerShape,
 };
 
 /// Options, the subjects on which they have an effect, and why not on others. An option that is not here has an effect on
 /// every subject.
 const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
+    (&["calibration"], &[TransformerDirectory, GgufFile], "only a Transformer in float32 is quantised with it"),
     (
-        &["calibration", "outlier_channels", "weight_planes"],
+        &["outlier_channels", "weight_planes"],
         &[TransformerDirectory],
         "only a Transformer's directory is quantised with it",
     ),
@@ -101,16 +104,26 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
         &[TransformerFile],
         "it is for the file of a quantised Transformer; a model directory is its own reference",
     ),
-    (&["text"], &[TransformerDirectory, TransformerFile], "only a Transformer that has a tokenizer reads a text"),
+    (&["text"], &[TransformerDirectory, TransformerFile, GgufFile], "only a Transformer that has a tokenizer reads a text"),
     (
         &["input", "random_input"],
         &[OnnxFile, ResnetDirectory, NetworkFile, ResnetShape],
         "it is the input of a network; a Transformer has --text",
     ),
     (
-        &["calibration_input", "range", "channels_per_scale"],
+        &["range", "channels_per_scale"],
+        &[OnnxFile, ResnetDirectory, ResnetShape, GgufFile],
+        "only a network or a GGUF file is quantised with it",
+    ),
+    (
+        &["calibration_input"],
         &[OnnxFile, ResnetDirectory, ResnetShape],
         "only a network in float32 is quantised with it",
+    ),
+    (
+        &["early_exit", "little", "confidence"],
+        &[TransformerDirectory, TransformerFile, TransformerShape],
+        "it leaves out blocks of the GPT-2 family's decoders",
     ),
     (&["image"], &[ResnetDirectory, ResnetShape], "only a ResNet's image can have several sizes"),
     (&["dimension"], &[OnnxFile], "only an ONNX file has dimensions with a name"),
@@ -139,6 +152,7 @@ impl Subject {
         match self {
             TransformerDirectory => "is a Transformer's directory",
             TransformerFile => "is quantised already, a Transformer",
+            GgufFile => "is a decoder in GGUF",
             OnnxFile => "is a network in ONNX",
             ResnetDirectory => "is a ResNet's directory",
             NetworkFile => "is quantised already, a network",
@@ -463,11 +477,19 @@ mod tests {
                 &[("shape", Not("x --text=x")), ("layers", Not("x --text=x")), ("vocabulary", Not("x --text=x"))],
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
+                &[("range", Needs("x.gguf --text=x")), ("channels-per-scale", Needs("x.gguf --text=x"))],
                 &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],
                 &[("replay-table-size", Not("--functional")), ("replay-tables", Not("--functional"))],
                 FUNCTIONAL,
                 REPLAY,
                 ENERGY,
+            ],
+        ),
+        (
+            "model perplexity x.gguf x",
+            &[
+                &[("window", Always), ("windows", Always), ("range", Subjects), ("channels-per-scale", Subjects)],
+                QUANTISATION,
             ],
         ),
         (

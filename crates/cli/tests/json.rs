@@ -11,6 +11,7 @@ const SCHEMA: &str = "pollux/1";
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 const TINY: &str = "crates/model/tests/tiny-bert --outlier-channels 0";
+const GGUF: &str = "crates/model/tests/gguf/tiny-llama.gguf";
 const ONNX: &str = "crates/model/tests/onnx/convolutions.onnx";
 
 /// The paths of all numbers that are not safe.
@@ -42,6 +43,7 @@ fn every_command_prints_one_document_of_the_schema() {
     let workspace = Workspace::new();
     // The largest registers that a program can have.
     workspace.write("wide.pasm", "config small4\nraw funct=14 rs1=0xffffffffffffffff rs2=0xfffffffffffffffe\n");
+    workspace.write("words.txt", "the array adds two and two and two");
     workspace.write("list.txt", "14 ffffffffffffffff fffffffffffffffe\n");
     workspace.write("steps", "step 10\nuntil completed load\nview\nwhy load_controller\nview array\nend\n");
     let lines = [
@@ -61,6 +63,8 @@ fn every_command_prints_one_document_of_the_schema() {
         format!("model run {TINY} --text 'the cat'"),
         format!("model run {ONNX} --functional"),
         "model generate --shape minilm-l6 --layers 1 --vocabulary 40 --prompt 2 --tokens 2 --functional".to_owned(),
+        format!("model generate {GGUF} --text 'the array' --tokens 2 --functional"),
+        format!("model perplexity {GGUF} words.txt --window 8 --windows 1"),
         "report --list programs/parity/global_average.toml".to_owned(),
         "run a.pbin --cycles --energy aladdin45-ddr3".to_owned(),
         "report --list programs/parity/global_average.toml --energy dosa40".to_owned(),

@@ -158,7 +158,8 @@ impl PlacedLayer {
     }
 }
 
-/// Scores, softmax and context; keys and values may have more rows than the query (a cache).
+/// Scores, softmax and context; keys and values may have more rows than the query (a cache), and fewer heads: neighbouring heads
+/// of the query share them.
 pub(crate) struct Attention<'a> {
     pub params: &'a AttentionParams,
     pub query: View,
@@ -193,11 +194,16 @@ impl Attention<'_> {
         lowering.begin(&format!("{name}.context"), OperationClass::Matmul);
         for head in 0..self.params.heads {
             let probabilities = probabilities.rows(head * queries..(head + 1) * queries)?;
-            let (value, out) = (self.head(&self.value, head)?, self.head(&context, head)?);
+            let (value, out) = (self.head(&self.value, self.shared(head))?, self.head(&context, head)?);
             let scale = self.params.context_scale[head];
             lowering.matmul(&Matmul { scale, ..Matmul::new(probabilities, value, out) })?;
         }
         Ok(())
+    }
+
+    /// The head of keys and values for a head of the query.
+    fn shared(&self, head: usize) -> usize {
+        head / (self.query.cols / self.key.cols.max(1)).max(1)
     }
 
     fn head(&self, view: &View, head: usize) -> Result<View, CompileError> {
@@ -213,7 +219,11 @@ impl Attention<'_> {
             bias: *mask,
             scale: self.params.probability_scale[head],
             activation: Activation::Softmax(self.params.softmax),
-            ..Matmul::new(self.head(&self.query, head)?, self.head(&self.key, head)?, probabilities.rows(rows)?)
+            ..Matmul::new(
+                self.head(&self.query, head)?,
+                self.head(&self.key, self.shared(head))?,
+                probabilities.rows(rows)?,
+            )
         })
     }
 

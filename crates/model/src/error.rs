@@ -32,6 +32,14 @@ pub enum ModelError {
         /// The reader's reason.
         reason: String,
     },
+    /// A GGUF file is truncated, damaged or contradicts itself.
+    #[error("{}: not a valid GGUF file: {reason}; it may be damaged, fetch it again", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// The weights lack a tensor that the configuration promises.
     #[error("{}: tensor `{tensor}` is missing (the configuration asks for it; the file has {present} tensors)", path.display())]
     MissingTensor {

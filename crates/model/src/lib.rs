@@ -4,8 +4,8 @@
 //!
 //! | part | modules | role |
 //! |---|---|---|
-//! | [`files`] | [`matrix`], [`tensor`], [`files::encoding`], [`word_table`] | matrices, names of tensors, number formats, files of weights |
-//! | [`transformer`] | [`float`], [`bert`], [`gpt2`], [`rewrite`] | model directories, the float32 encoder and decoder, exact rewrites |
+//! | [`files`] | [`matrix`], [`tensor`], [`files::encoding`], [`word_table`] | matrices, names of tensors, number formats, files of weights (safetensors, GGUF) |
+//! | [`transformer`] | [`float`], [`bert`], [`gpt2`], [`llama`], [`rewrite`] | model directories and GGUF files, the float32 encoder and decoder, exact rewrites |
 //! | [`mod@graph`] | [`graph::operator`], [`graph::builder`], [`graph::families`], [`onnx`] | any network as a graph of typed operators |
 //! | [`quantise`] | [`mod@calibrate`], [`layer`], [`encoder`], [`decoder`] | INT8: ranges, the quantised layer, whole Transformers, convolutional graphs |
 //! | [`mod@reference`] | [`mod@layer_reference`], [`decoder_reference`] | what Gemmini's arithmetic makes of it, bit for bit; shares no code with anything that runs it |
@@ -101,7 +101,7 @@ pub use quantise::{calibrate, decoder, encoder, layer};
 pub use reference::{decoder as decoder_reference, layer as layer_reference};
 pub use report::quality;
 pub use saved::{layer_file as container, model_file};
-pub use transformer::{bert, float, gpt2, rewrite};
+pub use transformer::{bert, float, gpt2, llama, rewrite};
 
 pub(crate) use files::{text, weights};
 pub(crate) use transformer::random;

@@ -1,24 +1,28 @@
 //! Convolutional networks as one program: INT8 graphs, lowered operation by operation.
 //!
 //! Every tensor has a buffer of its own, images with channels last: pixels are rows, channels are columns. A view is the
-//! same buffer under another shape. Max pooling behind a convolution with ReLU is part of its stores, as in Gemmini's own
+//! same buffer under another shape. Rows appended to an input (a cache of keys) are made where they belong, behind it. Max pooling behind a convolution with ReLU is part of its stores, as in Gemmini's own
 //! software, unless the plan says otherwise; then the convolution's result has no buffer.
 //!
 //! | file | role |
 //! |---|---|
+//! | `append` | rows behind those of an input |
 //! | `placement` | what a build cannot do, and so is left to the host |
 //! | `convolution` | which kernel does a convolution |
 //! | `transformer` | attention, GELU, LayerNorm |
 //! | `pooling` | max and average pooling |
 //! | [`pipeline`] | from a float32 network and an input to a result with its accuracy and cycles |
+//! | [`llama`] | passes of a Llama-like decoder, and the tokens that it generates |
 
+mod append;
 mod convolution;
+pub mod llama;
 pub mod pipeline;
 mod placement;
 mod pooling;
 mod transformer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -47,6 +51,8 @@ pub struct CompiledGraph {
     pub operations: BTreeMap<EdgeId, Range<usize>>,
     /// The operations that are left to the host, with the reason.
     pub host: Vec<RefusedNode>,
+    /// The tensors that begin with an input: their buffers have contents before the run.
+    appended: BTreeSet<EdgeId>,
 }
 
 impl CompiledGraph {
@@ -68,7 +74,8 @@ impl CompiledGraph {
             let Some(values) = reference.get(edge) else { continue };
             let mut buffers = self.compiled.program.buffers.iter_mut();
             // Views of other tensors share their buffers.
-            let buffer = buffers.find(|buffer| buffer.address == view.address && buffer.data.is_none());
+            let fresh = |data: &Option<Vec<u8>>| data.is_none() || self.appended.contains(edge);
+            let buffer = buffers.find(|buffer| buffer.address == view.address && fresh(&buffer.data));
             let Some(buffer) = buffer.filter(|buffer| buffer.expected.is_none()) else { continue };
             let contents = values.to_bytes();
             if buffer.len() != contents.len() as u64 {
@@ -99,8 +106,12 @@ pub fn compile(
 ) -> Result<CompiledGraph, CompileError> {
     let lowering = Lowering::new(config, plan.clone())?;
     let (tensors, operations, host) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    let mut network = Network { lowering, graph, tensors, operations, host };
-    for edge in graph.graph.inputs() {
+    let mut network = Network { lowering, graph, tensors, operations, host, places: BTreeMap::new() };
+    let appends = append::appends(graph);
+    for append in &appends {
+        network.append(append, inputs.get(&append.input))?;
+    }
+    for edge in graph.graph.inputs().filter(|edge| !appends.iter().any(|append| append.input == *edge)) {
         let (rows, cols) = network.extent(edge);
         let (name, builder) = (&graph.graph.edge(edge).name, &mut network.lowering.builder);
         let view = match inputs.get(&edge) {
@@ -135,7 +146,8 @@ pub fn compile(
         operator: operation.class.name().to_owned(),
         reason: "this build, or the plan, leaves normalizations to the host".into(),
     }));
-    Ok(CompiledGraph { compiled, tensors, operations, host })
+    let appended = appends.iter().map(|append| append.whole).collect();
+    Ok(CompiledGraph { compiled, tensors, operations, host, appended })
 }
 
 /// Max pooling in the stores of a convolution.
@@ -150,6 +162,8 @@ struct Network<'a> {
     tensors: BTreeMap<EdgeId, View>,
     operations: BTreeMap<EdgeId, Range<usize>>,
     host: Vec<RefusedNode>,
+    /// Results that have their place in a buffer already.
+    places: BTreeMap<EdgeId, View>,
 }
 
 impl Network<'_> {
@@ -172,6 +186,10 @@ impl Network<'_> {
 
     /// Memory for a result.
     fn result(&mut self, edge: EdgeId) -> Result<View, CompileError> {
+        if let Some(&view) = self.places.get(&edge) {
+            self.tensors.insert(edge, view);
+            return Ok(view);
+        }
         let (rows, cols) = self.extent(edge);
         // float32 lies in memory as its bits.
         let element = if self.graph.is_int8(edge) { ElementType::I8 } else { ElementType::I32 };
@@ -185,6 +203,10 @@ impl Network<'_> {
         if step.operation == IntegerOperation::Reshape {
             let (rows, cols) = self.extent(step.output);
             self.tensors.insert(step.output, View { rows, cols, stride: cols, ..input });
+            return Ok(());
+        }
+        if self.tensors.contains_key(&step.output) {
+            // Appended: each operand was made in its place.
             return Ok(());
         }
         let out = self.result(pooled.map_or(step.output, |pooled| pooled.output))?;

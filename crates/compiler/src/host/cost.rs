@@ -302,6 +302,13 @@ fn task_work(task: &Task) -> HostWork {
         }
         // Maximum, difference, exponential, sum, factor.
         Operator::Softmax => (HARD + float(4)).times(n),
+        // Square and sum; factor and gamma; a root and a division a row.
+        Operator::RmsNorm { .. } => {
+            let rows = n / first.shape.last().map_or(1, |&width| width.max(1) as u64);
+            float(4).times(n) + HARD.times(rows)
+        }
+        // Two products and a sum, with sine and cosine from a table, whose computation is left out.
+        Operator::Rotary { .. } => (float(3) + HostWork { memory: 1, bytes: 4, ..HostWork::default() }).times(n),
         // Mean; difference and square; difference, factor, gamma and beta.
         Operator::LayerNorm { .. } => float(7).times(n),
         Operator::MatMul { .. } | Operator::Attention { .. } | Operator::Conv2d(_) => products(task, operator),

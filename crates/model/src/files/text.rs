@@ -10,9 +10,14 @@ pub(crate) use implementation::Text;
 mod implementation {
     use std::path::Path;
 
-    use tokenizers::models::{bpe::BPE, wordpiece::WordPiece};
-    use tokenizers::pre_tokenizers::{bert::BertPreTokenizer, byte_level::ByteLevel};
-    use tokenizers::{Model, Tokenizer, normalizers::BertNormalizer, processors::bert::BertProcessing};
+    use tokenizers::models::bpe::{BPE, Vocab};
+    use tokenizers::models::wordpiece::WordPiece;
+    use tokenizers::pre_tokenizers::digits::Digits;
+    use tokenizers::pre_tokenizers::sequence::Sequence;
+    use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+    use tokenizers::pre_tokenizers::{PreTokenizerWrapper, bert::BertPreTokenizer, byte_level::ByteLevel};
+    use tokenizers::{AddedToken, Model, SplitDelimiterBehavior, Tokenizer};
+    use tokenizers::{normalizers::BertNormalizer, processors::bert::BertProcessing};
 
     use crate::error::ModelError;
 
@@ -58,6 +63,35 @@ mod implementation {
             Self::limited(tokenizer, max_tokens).map(Some).map_err(fail(&json))
         }
 
+        /// Byte-level BPE over tokens in the order of their ids and merges (`LEFT RIGHT`), as GGUF files have them; `special` ones
+        /// stand in texts as they are. `pre` names how a text is cut before (llama.cpp's `llama-vocab.cpp`).
+        pub(crate) fn from_byte_pairs(
+            tokens: &[String],
+            merges: &[String],
+            special: &[String],
+            pre: &str,
+        ) -> Result<Self, String> {
+            let bytes = ByteLevel::default().add_prefix_space(false);
+            let cut = cut(pre)?;
+            let ids = tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id));
+            let pair = |merge: &String| {
+                let pair = merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned()));
+                pair.ok_or_else(|| format!("the merge `{merge}` is no pair"))
+            };
+            let merges = merges.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+            let ids: Vocab = ids.collect();
+            if ids.len() != tokens.len() {
+                return Err("a token is there twice".into());
+            }
+            let text = |error: tokenizers::Error| error.to_string();
+            let bpe = BPE::builder().vocab_and_merges(ids, merges).build().map_err(text)?;
+            let mut tokenizer = Tokenizer::new(bpe);
+            tokenizer.with_pre_tokenizer(Some(Sequence::new(cut))).with_decoder(Some(bytes));
+            let special: Vec<AddedToken> = special.iter().map(|token| AddedToken::from(token, true)).collect();
+            tokenizer.add_special_tokens(special).map_err(text)?;
+            Ok(Self(tokenizer))
+        }
+
         /// No padding, and long texts cut at `max_tokens`.
         fn limited(mut tokenizer: Tokenizer, max_tokens: usize) -> Result<Self, tokenizers::Error> {
             tokenizer.with_padding(None);
@@ -91,6 +125,26 @@ mod implementation {
         /// The text of token ids, the special ones included.
         pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, String> {
             self.0.decode(ids, false).map_err(|error| error.to_string())
+        }
+    }
+
+    /// How texts are cut before their bytes are paired.
+    fn cut(pre: &str) -> Result<Vec<PreTokenizerWrapper>, String> {
+        /// Llama 3's words: endings, words, up to three digits, signs, spaces.
+        const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+        let bytes = ByteLevel::default().add_prefix_space(false);
+        match pre {
+            "default" | "gpt-2" => Ok(vec![bytes.into()]),
+            // Every digit is a word.
+            "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" => {
+                Ok(vec![Digits::new(true).into(), bytes.into()])
+            }
+            "llama-bpe" | "llama3" | "llama-v3" => {
+                let words = Split::new(SplitPattern::Regex(LLAMA_3.into()), SplitDelimiterBehavior::Isolated, false);
+                let words = words.map_err(|error| error.to_string())?;
+                Ok(vec![words.into(), bytes.use_regex(false).into()])
+            }
+            other => Err(format!("texts are cut by the rule `{other}`; gpt-2, smollm and llama-bpe are known")),
         }
     }
 
@@ -133,6 +187,16 @@ mod implementation {
         /// As [`Text::word_pieces`].
         pub(crate) fn byte_pairs(directory: &Path, max_tokens: usize) -> Result<Option<Self>, ModelError> {
             Self::word_pieces(directory, max_tokens)
+        }
+
+        /// Nothing that could be used.
+        pub(crate) fn from_byte_pairs(
+            _tokens: &[String],
+            _merges: &[String],
+            _special: &[String],
+            _pre: &str,
+        ) -> Result<Self, String> {
+            Ok(Self(Vec::new()))
         }
 
         /// As in `tokenizer.json`.

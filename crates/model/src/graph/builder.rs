@@ -21,6 +21,13 @@ impl GraphBuilder {
         Self { graph, names: BTreeSet::new(), layer: None }
     }
 
+    /// More of a graph.
+    pub(crate) fn further(graph: Graph) -> Self {
+        let inner = graph.edges.iter().map(|edge| edge.name.clone());
+        let names = inner.collect();
+        Self { graph, names, layer: None }
+    }
+
     /// Number of the layer that the following nodes belong to.
     pub fn layer(&mut self, layer: Option<usize>) {
         self.layer = layer;

@@ -93,6 +93,8 @@ pub(crate) fn apply(operator: &Operator, name: &str, x: &[&Array], shape: &[usiz
             let (gamma, beta) = (&x[1].data, &x[2].data);
             Matrix::from_fn(z.rows, z.cols, |r, c| gamma[c] * z.at(r, c) + beta[c]).data
         }
+        Operator::RmsNorm { epsilon } => rms_norm(x, *epsilon),
+        Operator::Rotary { size, base, first } => rotary(x[0], *size, *base, *first),
         Operator::Gelu { form: GeluForm::Erf } => map(gelu),
         Operator::Gelu { form: GeluForm::Tanh } => map(gelu_tanh),
         Operator::Relu => map(|v| v.max(0.0)),
@@ -133,6 +135,32 @@ pub(crate) fn apply(operator: &Operator, name: &str, x: &[&Array], shape: &[usiz
             GraphError::Index { node: name.to_owned(), index, rows }
         })?,
     })
+}
+
+fn rms_norm(x: &[&Array], epsilon: f32) -> Vec<f32> {
+    let gamma = &x[1].data;
+    let row = |row: &[f32]| -> Vec<f32> {
+        let squares: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        let factor = (squares / row.len() as f64 + f64::from(epsilon)).sqrt().recip();
+        row.iter().zip(gamma).map(|(&v, &g)| (f64::from(v) * factor) as f32 * g).collect()
+    };
+    x[0].data.chunks(gamma.len()).flat_map(row).collect()
+}
+
+fn rotary(x: &Array, size: usize, base: f32, first: usize) -> Vec<f32> {
+    let width = x.shape[x.shape.len() - 1];
+    let mut out = Vec::with_capacity(x.data.len());
+    for (row, values) in x.data.chunks(width).enumerate() {
+        for (pair, values) in values.chunks(2).enumerate() {
+            // The functions are the `libm` crate's, so that every machine computes the same.
+            let exponent = 2.0 * (pair % (size / 2)) as f64 / size as f64;
+            let angle = (first + row) as f64 / libm::pow(f64::from(base), exponent);
+            let [sin, cos] = [libm::sin(angle), libm::cos(angle)];
+            let [a, b] = [values[0], values[1]].map(f64::from);
+            out.extend([a * cos - b * sin, a * sin + b * cos].map(|v| v as f32));
+        }
+    }
+    out
 }
 
 fn embedding(name: &str, x: &[&Array], position: bool, segment: bool, first: usize) -> Result<Vec<f32>, GraphError> {
@@ -186,16 +214,19 @@ fn attention(x: &[&Array], heads: usize, scale: f32, causal: bool) -> Vec<f32> {
             [x.get(old).map(of).unwrap_or_default(), of(&x[new])].concat()
         };
         let (keys, values) = (all(1, 3), all(2, 4));
-        let (tokens, count) = (queries.len() / width, keys.len() / width);
+        let key_width = x[1].shape[x[1].shape.len() - 1];
+        let shared = heads * d / key_width;
+        let (tokens, count) = (queries.len() / width, keys.len() / key_width);
         for (t, query) in queries.chunks(width).enumerate() {
-            for span in (0..heads).map(|h| h * d..(h + 1) * d) {
+            for (head, query) in query.chunks(d).enumerate() {
+                let span = head / shared * d..(head / shared + 1) * d;
                 let visible = if causal { count - tokens + t + 1 } else { count };
-                let mut scores: Vec<f32> = (keys.chunks(width).take(visible))
-                    .map(|key| scale * dot(&query[span.clone()], &key[span.clone()]))
+                let mut scores: Vec<f32> = (keys.chunks(key_width).take(visible))
+                    .map(|key| scale * dot(query, &key[span.clone()]))
                     .collect();
                 softmax(&mut scores);
                 out.extend(
-                    span.map(|c| scores.iter().enumerate().map(|(k, p)| p * values[k * width + c]).sum::<f32>()),
+                    span.map(|c| scores.iter().enumerate().map(|(k, p)| p * values[k * key_width + c]).sum::<f32>()),
                 );
             }
         }

@@ -268,6 +268,12 @@ impl Expression {
         Self::Binary(BinaryFunction::Add, Box::new(product), Self::number(offset))
     }
 
+    /// SiLU: the operand times its sigmoid.
+    pub(super) fn silu() -> Self {
+        let sigmoid = Self::Unary(UnaryFunction::Sigmoid, Box::new(Self::X));
+        Self::Binary(BinaryFunction::Mul, Box::new(Self::X), Box::new(sigmoid))
+    }
+
     /// The activation behind an ONNX operator with parameters; `parameter` gives one by name and default.
     pub(super) fn activation(kind: &str, parameter: impl Fn(&str, f64) -> f64) -> Option<Self> {
         use BinaryFunction::{Add, Greater, Max, Min, Mul, PRelu};

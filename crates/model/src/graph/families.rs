@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::GraphBuilder;
 use super::error::GraphError;
+use super::expression::{BinaryFunction, Expression};
 use super::network::{EdgeId, Graph};
 use super::operator::{Conv2d, GeluForm, Operator, TokenPooling, Window};
 use crate::bert::BertConfig;
 use crate::error::ModelError;
 use crate::gpt2::{Gpt2Config, Positions};
 use crate::tensor::Tensor;
+use crate::transformer::llama::LlamaConfig;
 use crate::weights::WeightFile;
 
 /// The sizes of a layer, shared by encoder and decoder.
@@ -148,6 +150,66 @@ fn decoder_block(
     let residual = b.node(&format!("layer.{layer}.ffn_residual"), Operator::Add, &[branch, sum])?;
     let normed = b.layer_norm(&name(Tensor::Output), residual, shape.epsilon)?;
     Ok(Stream { residual, normed })
+}
+
+/// A Llama-like decoder on `tokens` tokens from the first position on: input `ids`, output `logits`. Weights have the names of
+/// the GGUF file. The residual stream is not the accelerator's: the host adds to it and normalises it in float32.
+///
+/// # Errors
+/// If the configuration's sizes do not fit together.
+pub fn llama(config: &LlamaConfig, tokens: usize) -> Result<Graph, GraphError> {
+    let mut b = GraphBuilder::new(config.name.clone());
+    let ids = b.input("ids", &[tokens])?;
+    let word = b.constant("token_embd.weight", &[config.vocabulary, config.width])?;
+    let lookup = Operator::Embedding { position: false, segment: false, first: 0 };
+    let mut x = b.node("embeddings", lookup, &[ids, word])?;
+    for layer in 0..config.layers {
+        b.layer(Some(layer));
+        x = llama_block(&mut b, config, layer, x)?;
+    }
+    b.layer(None);
+    let normed = rms_norm(&mut b, "output_norm", x, "output_norm.weight", config.epsilon)?;
+    let head = if config.tied { word } else { b.constant("output.weight", &[config.vocabulary, config.width])? };
+    let logits = b.node("logits", Operator::MatMul { transpose_b: true, bias: false }, &[normed, head])?;
+    b.output(logits);
+    Ok(b.finish())
+}
+
+fn rms_norm(b: &mut GraphBuilder, name: &str, x: EdgeId, gamma: &str, epsilon: f32) -> Result<EdgeId, GraphError> {
+    let width = b.shape(x).last().copied().unwrap_or(1);
+    let gamma = b.constant(gamma, &[width])?;
+    b.node(name, Operator::RmsNorm { epsilon }, &[x, gamma])
+}
+
+fn llama_block(b: &mut GraphBuilder, config: &LlamaConfig, layer: usize, x: EdgeId) -> Result<EdgeId, GraphError> {
+    let name = |part: &str| format!("layer.{layer}.{part}");
+    let weight = |part: &str| format!("blk.{layer}.{part}.weight");
+    let product = |b: &mut GraphBuilder, part: &str, x: EdgeId, weights: &str, outputs: usize| {
+        let inputs = b.shape(x).last().copied().unwrap_or(1);
+        let weights = b.constant(&weight(weights), &[outputs, inputs])?;
+        b.node(&name(part), Operator::MatMul { transpose_b: true, bias: false }, &[x, weights])
+    };
+    let (size, width) = (config.head_size, config.width);
+    let rotary = Operator::Rotary { size, base: config.rotation_base, first: 0 };
+    let normed = rms_norm(b, &name("attention_norm"), x, &weight("attn_norm"), config.epsilon)?;
+    let query = product(b, "query", normed, "attn_q", config.heads * size)?;
+    let key = product(b, "key", normed, "attn_k", config.key_heads * size)?;
+    let value = product(b, "value", normed, "attn_v", config.key_heads * size)?;
+    let query = b.node(&name("rotated_query"), rotary.clone(), &[query])?;
+    let key = b.node(&name("rotated_key"), rotary, &[key])?;
+    let scale = 1.0 / (size as f32).sqrt();
+    let attention = Operator::Attention { heads: config.heads, scale, causal: true, cached: false };
+    let context = b.node(&name("context"), attention, &[query, key, value])?;
+    let branch = product(b, "attention_output", context, "attn_output", width)?;
+    let sum = Operator::Binary { function: BinaryFunction::Add };
+    let x = b.node(&name("attention_residual"), sum.clone(), &[branch, x])?;
+    let normed = rms_norm(b, &name("ffn_norm"), x, &weight("ffn_norm"), config.epsilon)?;
+    let gate = product(b, "gate", normed, "ffn_gate", config.ffn)?;
+    let up = product(b, "up", normed, "ffn_up", config.ffn)?;
+    let active = b.node(&name("silu"), Operator::Elementwise { expression: Expression::silu() }, &[gate])?;
+    let gated = b.node(&name("gated"), Operator::Binary { function: BinaryFunction::Mul }, &[active, up])?;
+    let branch = product(b, "ffn_output", gated, "ffn_down", width)?;
+    b.node(&name("ffn_residual"), sum, &[branch, x])
 }
 
 /// Shape of a residual network of bottleneck blocks; batch normalisation is folded into the convolutions.

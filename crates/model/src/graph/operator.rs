@@ -170,7 +170,8 @@ pub enum Operator {
         bias: bool,
     },
     /// Scores, softmax and context of all heads: query `[.., tokens, width]`, key and value alike; with a cache two
-    /// more operands, the earlier keys and values `[.., past, width]`.
+    /// more operands, the earlier keys and values `[.., past, width]`. Keys and values may be narrower by a whole factor: as
+    /// many neighbouring heads of the query share one of theirs.
     Attention {
         /// Heads side by side in the width.
         heads: usize,
@@ -187,6 +188,21 @@ pub enum Operator {
     LayerNorm {
         /// Added to the variance.
         epsilon: f32,
+    },
+    /// Each row over the root of its mean square, times gamma: x, gamma c. On the host.
+    RmsNorm {
+        /// Added to the mean square.
+        epsilon: f32,
+    },
+    /// Neighbouring pairs of columns rotated by an angle of their position: x `[tokens, width]`. Pair i of a head turns by
+    /// `position / base^(2 i / size)`. On the host.
+    Rotary {
+        /// Columns of a head.
+        size: usize,
+        /// Base of the angles.
+        base: f32,
+        /// Position of the first row.
+        first: usize,
     },
     /// GELU of each element.
     Gelu {
@@ -336,6 +352,8 @@ impl Operator {
             Self::Attention { .. } => "attention",
             Self::Softmax => "softmax",
             Self::LayerNorm { .. } => "layer_norm",
+            Self::RmsNorm { .. } => "rms_norm",
+            Self::Rotary { .. } => "rotary",
             Self::Gelu { .. } => "gelu",
             Self::Relu => "relu",
             Self::ClippedRelu { .. } => "clipped_relu",
@@ -374,6 +392,8 @@ impl Operator {
             | Self::Resample { .. }
             | Self::Gather { .. }
             | Self::Reduce { .. }
+            | Self::RmsNorm { .. }
+            | Self::Rotary { .. }
             | Self::LocalResponseNorm { .. } => Placement::Host,
             Self::Reshape { .. } => Placement::View,
             _ => Placement::Accelerator,
@@ -390,6 +410,8 @@ impl Operator {
             | Self::Relu
             | Self::ClippedRelu { .. }
             | Self::Elementwise { .. }
+            | Self::RmsNorm { .. }
+            | Self::Rotary { .. }
             | Self::LocalResponseNorm { .. } => OperatorClass::Nonlinear,
             _ => OperatorClass::DataMovement,
         }
@@ -403,7 +425,7 @@ impl Operator {
             Self::MatMul { bias, .. } => 2 + usize::from(*bias),
             Self::Attention { cached, .. } => 3 + 2 * usize::from(*cached),
             Self::LayerNorm { .. } => 3,
-            Self::Add | Self::Binary { .. } | Self::Gather { .. } => 2,
+            Self::Add | Self::Binary { .. } | Self::Gather { .. } | Self::RmsNorm { .. } => 2,
             Self::Select => 3,
             Self::Conv2d(c) => 2 + usize::from(c.bias),
             _ => 1,
@@ -429,7 +451,8 @@ impl Operator {
             Self::Embedding { position, first, .. } => embedding_shape(inputs, *position, *first),
             Self::MatMul { transpose_b, .. } => matmul_shape(inputs, *transpose_b),
             Self::Attention { heads, .. } => attention_shape(inputs, *heads),
-            Self::LayerNorm { .. } => layer_norm_shape(inputs),
+            Self::LayerNorm { .. } | Self::RmsNorm { .. } => layer_norm_shape(inputs),
+            Self::Rotary { size, base, .. } => rotary_shape(inputs[0], *size, *base),
             Self::ClippedRelu { limit } if !(limit.is_finite() && *limit > 0.0) => {
                 Err(format!("the limit must be a number above 0, found {limit}"))
             }
@@ -567,14 +590,27 @@ fn attention_shape(inputs: &[&[usize]], heads: usize) -> Result<Vec<usize>, Stri
     if heads == 0 || width % heads != 0 {
         return Err(format!("{heads} heads do not divide a width of {width}"));
     }
+    let key_width = inputs[1].last().copied().unwrap_or(0);
+    let key_heads = key_width / (width / heads);
+    if key_width % (width / heads) != 0 || key_heads == 0 || heads % key_heads != 0 {
+        return Err(format!("keys of {key_width} columns are no heads that {heads} of {width} columns share"));
+    }
     for pair in inputs[1..].chunks(2) {
         let [key, value] = pair else { unreachable!("the number of operands is checked") };
-        let fits = |s: &[usize]| s.len() == batch.len() + 2 && s.starts_with(batch) && s.last() == Some(width);
+        let fits = |s: &[usize]| s.len() == batch.len() + 2 && s.starts_with(batch) && s.last() == Some(&key_width);
         if key != value || !fits(key) {
             return Err(format!("key {key:?} and value {value:?} do not fit the query {:?}", inputs[0]));
         }
     }
     Ok(inputs[0].to_vec())
+}
+
+fn rotary_shape(x: &[usize], size: usize, base: f32) -> Result<Vec<usize>, String> {
+    let width = x.last().copied().unwrap_or(0);
+    match x {
+        [_, _] if size > 0 && size % 2 == 0 && width % size == 0 && base.is_finite() && base > 0.0 => Ok(x.to_vec()),
+        _ => Err(format!("heads of {size} columns and a base of {base} do not fit {x:?}")),
+    }
 }
 
 fn layer_norm_shape(inputs: &[&[usize]]) -> Result<Vec<usize>, String> {

@@ -1,9 +1,10 @@
 //! Graphs of model families with their float32 weights, and with pseudo-random ones.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::GraphError;
-use super::families::{EXPANSION, ResNetConfig, bert, gpt2, resnet};
+use super::families::{EXPANSION, ResNetConfig, bert, gpt2, llama, resnet};
 use super::network::{Graph, GraphModel, Source};
 use super::operator::{Operator, channels_last};
 use crate::bert::BertModel;
@@ -12,6 +13,7 @@ use crate::float::{Dense, Norm};
 use crate::gpt2::{Gpt2Model, Positions};
 use crate::random::Random;
 use crate::tensor::Tensor;
+use crate::transformer::llama::LlamaConfig;
 use crate::transformer::weights::LayerWeights;
 use crate::weights::WeightFile;
 
@@ -60,6 +62,20 @@ impl Filler {
 }
 
 impl GraphModel {
+    /// A Llama-like decoder on `tokens` tokens, with its tensors by name.
+    ///
+    /// # Errors
+    /// As [`llama`]; and tensors that are missing or of another size.
+    pub fn from_llama(
+        config: &LlamaConfig,
+        tensors: BTreeMap<String, Vec<f32>>,
+        tokens: usize,
+    ) -> Result<Self, GraphError> {
+        let mut filler = Filler::new(llama(config, tokens)?);
+        tensors.into_iter().try_for_each(|(name, values)| filler.put(&name, values))?;
+        Ok(filler.model)
+    }
+
     /// The graph of a BERT-family model with its float32 weights.
     ///
     /// # Errors

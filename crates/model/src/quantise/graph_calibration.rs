@@ -98,14 +98,16 @@ fn deviation(row: &[f32]) -> f32 {
 /// token's 1: what saturates then is a probability near 1.
 fn peak(peaks: &mut [f32], [query, key]: [&Array; 2], scale: f32) {
     let [.., tokens, width] = query.shape[..] else { unreachable!("shapes are checked") };
-    let keys = key.shape[key.shape.len() - 2];
+    let [.., keys, key_width] = key.shape[..] else { unreachable!("shapes are checked") };
     let size = width / peaks.len();
-    for (queries, keys) in query.data.chunks(tokens * width).zip(key.data.chunks(keys * width)) {
+    let shared = width / key_width;
+    for (queries, keys) in query.data.chunks(tokens * width).zip(key.data.chunks(keys * key_width)) {
         for query in queries.chunks(width) {
             for (head, peak) in peaks.iter_mut().enumerate() {
-                let columns = head * size..(head + 1) * size;
-                let score = |key: &[f32]| scale * dot(&query[columns.clone()], &key[columns.clone()]);
-                let mut scores: Vec<f32> = keys.chunks(width).map(score).collect();
+                let columns = head / shared * size..(head / shared + 1) * size;
+                let query = &query[head * size..(head + 1) * size];
+                let score = |key: &[f32]| scale * dot(query, &key[columns.clone()]);
+                let mut scores: Vec<f32> = keys.chunks(key_width).map(score).collect();
                 softmax(&mut scores);
                 *peak = scores.into_iter().fold(*peak, f32::max);
             }

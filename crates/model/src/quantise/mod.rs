@@ -11,6 +11,7 @@
 //! | `integer_graph`, `graph` | convolutional networks in INT8, and how one is made from a float32 graph |
 //! | `graph_calibration`, `graph_transformer` | what samples tell about a graph, and its attention, GELU and LayerNorm |
 //! | `partition` | which operations of a graph are the accelerator's, and which tensors are int8 |
+//! | [`llama`] | Llama-like decoders: their graph in INT8 at any positions |
 //! | `formats` | the number formats of a Transformer on its graph |
 
 pub mod calibrate;
@@ -23,6 +24,7 @@ mod graph_calibration;
 mod graph_transformer;
 pub(crate) mod integer_graph;
 pub mod layer;
+pub mod llama;
 pub(crate) mod options;
 mod partition;
 pub(crate) mod range;

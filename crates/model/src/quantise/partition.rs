@@ -48,10 +48,12 @@ impl Partition {
             let works = |edge: &EdgeId| native.contains(edge);
             let works = node.inputs.iter().any(works);
             let reason = host_reason(model, node, ranges, works).or_else(|| partition.loose(model, node, &wanted));
+            let made = reason.is_none() && !matches!(node.operator, Operator::Reshape { .. });
             if let Some(reason) = reason {
                 partition.host.insert(id, reason);
             }
-            if works && !matches!(node.operator, Operator::Embedding { .. } | Operator::Gather { .. }) {
+            let looked_up = matches!(node.operator, Operator::Embedding { .. } | Operator::Gather { .. });
+            if made || (works && !looked_up) {
                 native.insert(node.output);
             }
         }

@@ -153,13 +153,14 @@ fn integers(operation: &IntegerOperation, shapes: &[&[usize]], out: &[usize], x:
         }
         IntegerOperation::Attention { causal, parameters } => {
             let [.., tokens, width] = *shape else { unreachable!("shapes are checked") };
-            let keys = shapes[1][shapes[1].len() - 2];
+            let [.., keys, key_width] = *shapes[1] else { unreachable!("shapes are checked") };
             let mask = if *causal { AttentionMask::Causal } else { AttentionMask::Full };
-            let part = |index: usize, rows: usize, batch: usize| {
+            let part = |index: usize, [rows, width]: [usize; 2], batch: usize| {
                 Matrix::from_vec(rows, width, x[index][batch * rows * width..][..rows * width].to_vec())
             };
             let context = |batch: usize| {
-                let [query, key, value] = [part(0, tokens, batch), part(1, keys, batch), part(2, keys, batch)];
+                let query = part(0, [tokens, width], batch);
+                let [key, value] = [1, 2].map(|index| part(index, [keys, key_width], batch));
                 attention(parameters, [&query, &key, &value], mask, &mut 0).2.data
             };
             (0..x[0].len() / (tokens * width)).flat_map(context).collect()

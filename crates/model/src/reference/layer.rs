@@ -170,7 +170,8 @@ pub(crate) fn accumulate(a: &Matrix<i8>, b: &Matrix<i8>, bias: &[i32]) -> Matrix
 }
 
 /// Scores, probabilities and context of all heads. With fewer queries than keys the queries are those of the last
-/// positions: the other keys and values come from a cache.
+/// positions: the other keys and values come from a cache. Keys and values may have fewer heads: neighbouring heads of the query
+/// share them.
 pub(crate) fn attention(
     a: &Attention,
     [query, key, value]: [&Matrix<i8>; 3],
@@ -181,9 +182,12 @@ pub(crate) fn attention(
     let mut scores = Matrix::zeros(a.heads * tokens, keys);
     let mut probabilities = Matrix::zeros(a.heads * tokens, keys);
     let mut context = Matrix::zeros(tokens, query.cols);
+    let shared = query.cols / key.cols.max(1);
     for head in 0..a.heads {
-        let columns = head * a.head_size..(head + 1) * a.head_size;
-        let [q, k, v] = [query, key, value].map(|m| m.columns(columns.clone()));
+        let head_columns = |head: usize| head * a.head_size..(head + 1) * a.head_size;
+        let columns = head_columns(head);
+        let q = query.columns(columns.clone());
+        let [k, v] = [key, value].map(|m| m.columns(head_columns(head / shared)));
         let mut head_scores = accumulate(&q, &k.transposed(), &vec![0; keys]);
         let mut head_probabilities = Matrix::zeros(tokens, keys);
         for t in 0..tokens {

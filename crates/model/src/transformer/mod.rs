@@ -3,6 +3,7 @@
 pub mod bert;
 pub mod float;
 pub mod gpt2;
+pub mod llama;
 pub(crate) mod random;
 pub mod rewrite;
 pub mod weights;

@@ -12,12 +12,13 @@ use pollux_model::decoder::QuantisedDecoder;
 use pollux_sim::replay::ReplayTable;
 use serde_json::{Value, json};
 
+use super::llama::{self, FormatArguments};
 use super::{QuantisationArguments, SimulationArguments, cycles_text, failure};
 use crate::arguments::{ReplayArguments, configuration};
 use crate::energy::{EnergyArguments, Pricing};
 use crate::failure::{Failure, Outcome};
 use crate::files::NamedPath;
-use crate::options::Given;
+use crate::options::{Given, Subject};
 use crate::output::{Output, counted, grouped};
 use crate::{progress, values};
 
@@ -30,10 +31,11 @@ const EXAMPLES: &str = "\
 Examples:
   pollux model generate gpt2 --text \"The systolic array\" --tokens 8
   pollux model generate gpt2.st --text \"The systolic array\" --reference gpt2 --functional
+  pollux model generate SmolLM2-135M-Instruct.Q4_1.gguf --text \"The systolic array\" --channels-per-scale 64
   pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4 --early-exit 0.9";
 
-/// Generate tokens with a GPT-2-family model, or with a decoder of a published shape and pseudo-random weights: prefill,
-/// then token by token.
+/// Generate tokens with a GPT-2-family model, a Llama-like decoder from a GGUF file, or a decoder of a published shape and
+/// pseudo-random weights: prefill, then token by token.
 ///
 /// The tokens are compared with those of the integer reference and, if there is one, of the float32 model. With --early-exit
 /// or --little the same tokens are generated without it first, for comparison.
@@ -42,7 +44,7 @@ Examples:
 pub struct Arguments {
     #[command(flatten)]
     given: Given,
-    /// Model directory, or the file that `pollux model quantize` writes; without one, a shape.
+    /// Model directory, GGUF file, or the file that `pollux model quantize` writes; without one, a shape.
     #[arg(value_name = "MODEL", requires = "text")]
     model: Option<NamedPath>,
     /// Text that the model continues.
@@ -50,6 +52,8 @@ pub struct Arguments {
     text: Option<String>,
     #[command(flatten)]
     quantisation: QuantisationArguments,
+    #[command(flatten)]
+    formats: FormatArguments,
     /// Shape: gpt2, gpt2-medium, or one of the encoders' names.
     #[arg(long, value_name = "NAME", default_value = "gpt2", conflicts_with = "model")]
     shape: String,
@@ -155,9 +159,17 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let config = configuration(&arguments.config)?;
     let replay = arguments.replay.options(arguments.simulation.memory(), None)?;
     let pricing = arguments.energy.pricing(&config)?;
-    let Task { name, model, prompt } = arguments.task(out)?;
     let setup =
         (!arguments.functional).then(|| CycleSetup { replay, ..arguments.simulation.setup_for(&arguments.energy) });
+    if let (Some(path), Some(text)) = (&arguments.model, &arguments.text)
+        && super::graph::subject(path) == Subject::GgufFile
+    {
+        Subject::GgufFile.check(&path.display().to_string(), &arguments.given)?;
+        arguments.given.refuse(&["replay_tables"], "the situations of a GGUF file's passes are kept for this run only")?;
+        let model = llama::Task { path, text, count: arguments.count(), config: config.into_inner(), setup };
+        return model.generate(&arguments.quantisation, &arguments.formats, pricing.as_ref(), out);
+    }
+    let Task { name, model, prompt } = arguments.task(out)?;
     let with_table = |model: Arc<QuantisedDecoder>, table: ReplayTable| {
         let decoder = Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup)?;
         Ok::<_, CompileError>(if replay.is_some() { decoder.replayed(table) } else { decoder })

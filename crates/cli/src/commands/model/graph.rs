@@ -114,9 +114,10 @@ pub fn default_config(network: &IntegerGraph) -> &'static str {
 /// What a path holds: an ONNX file by its name, a directory of weights with or without `config.json`, a quantised file
 /// by its contents.
 pub fn subject(path: &Path) -> Subject {
-    let is_onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    let is = |name: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(name));
     match () {
-        () if is_onnx => Subject::OnnxFile,
+        () if is("onnx") => Subject::OnnxFile,
+        () if is("gguf") => Subject::GgufFile,
         () if is_resnet(path) => Subject::ResnetDirectory,
         () if !path.is_file() => Subject::TransformerDirectory,
         () if quantised_file(path).is_some() => Subject::NetworkFile,

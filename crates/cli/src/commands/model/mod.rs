@@ -2,6 +2,8 @@
 
 mod generate;
 pub mod graph;
+mod llama;
+mod perplexity;
 
 use std::path::Path;
 
@@ -38,7 +40,8 @@ Examples:
   pollux model run gpt2 --text \"The systolic array\"
   pollux model run resnet50.onnx --random-input 1 --functional
   pollux model generate gpt2 --text \"The systolic array\" --tokens 8
-  pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4";
+  pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4
+  pollux model perplexity SmolLM2-135M-Instruct.Q4_1.gguf article.txt";
 
 const QUANTIZE_EXAMPLES: &str = "\
 Examples:
@@ -73,6 +76,7 @@ enum Command {
     Lower(LowerArguments),
     Run(RunArguments),
     Generate(generate::Arguments),
+    Perplexity(perplexity::Arguments),
 }
 
 /// A model of the BERT or GPT-2 family, or a convolutional network.
@@ -212,6 +216,12 @@ impl ModelArguments {
     /// What the model is; options that have no effect on it are refused.
     fn subject(&self, given: &Given) -> Result<Subject, Failure> {
         let subject = graph::subject(&self.model);
+        if subject == Subject::GgufFile {
+            let model = self.model.display();
+            return Err(Failure::Usage(format!(
+                "{model} is a decoder in GGUF: use `pollux model generate {model} --text ...` or `pollux model perplexity`"
+            )));
+        }
         subject.check(&self.model.display().to_string(), given)?;
         Ok(subject)
     }
@@ -236,11 +246,16 @@ impl QuantisationArguments {
         AnyModel::read(file, self.reference.as_deref()).map_err(Failure::input)
     }
 
+    /// The sentences on which ranges are measured.
+    fn sentences(&self) -> Result<String, Failure> {
+        match &self.calibration {
+            Some(path) => program_file::read_text(path),
+            None => Ok(CALIBRATION.to_owned()),
+        }
+    }
+
     fn quantise(&self, directory: &Path) -> Result<AnyModel, Failure> {
-        let sentences = match &self.calibration {
-            Some(path) => program_file::read_text(path)?,
-            None => CALIBRATION.to_owned(),
-        };
+        let sentences = self.sentences()?;
         let options = QuantiseOptions {
             outlier_channels: self.outlier_channels.unwrap_or(OUTLIER_CHANNELS),
             weight_planes: self.weight_planes.unwrap_or(1),
@@ -333,6 +348,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Command::Lower(arguments) => lower(arguments, out),
         Command::Run(arguments) => run(arguments, out),
         Command::Generate(arguments) => generate::execute(arguments, out),
+        Command::Perplexity(arguments) => perplexity::execute(arguments, out),
     }
 }
 
