@@ -5,6 +5,7 @@ use std::ops::{ControlFlow, Range};
 
 use pollux_asm::Disassembler;
 use pollux_functional::{Action, Counts, Divisions, FunctionalModel, Policy};
+use pollux_isa::StreamItem;
 use pollux_memory::Memory;
 use pollux_sim::host::Processor;
 use pollux_sim::machine::{Machine, PageTables, Translation};
@@ -19,6 +20,8 @@ use pollux_sim::values::{Full, Timing, Values};
 use crate::check::{check, first_of, may_be_endless, show, unchecked};
 use crate::{Comparison, Error, Tensor, compare};
 
+/// Items of a functional run between two looks of who watches it.
+const WATCHED_ITEMS: usize = 256;
 /// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
 const ILLEGAL_LIMIT: Cycle = 10_000_000;
 
@@ -177,7 +180,8 @@ impl<'p, V: RunValues> Run<'p, V> {
         Self { checked: true, ..self }
     }
 
-    /// `watch` is told every few milliseconds how far a cycle-level run is, and ends it by [`ControlFlow::Break`].
+    /// `watch` is told every few milliseconds how far a run is, and ends it by [`ControlFlow::Break`]. A functional run knows the
+    /// operation, and stays in cycle 0.
     #[must_use]
     pub fn watch(self, watch: impl FnMut(Position) -> ControlFlow<()> + 'p) -> Self {
         Self { watch: Box::new(watch), ..self }
@@ -241,14 +245,22 @@ impl<'p> Run<'p> {
     /// Runs the program on the functional model: the same results without cycles, faster.
     ///
     /// # Errors
-    /// An illegal program.
-    pub fn functional(self) -> Result<FunctionalOutcome<'p>, Error> {
+    /// An illegal program, or that who watches ended the run.
+    pub fn functional(mut self) -> Result<FunctionalOutcome<'p>, Error> {
         let mut warnings = self.check()?;
         let (config, memory) = (self.program.config.clone(), self.program.initial_memory());
         let mut model = FunctionalModel::with_policy(config, memory, unchecked(self.action));
         let disassembler = Disassembler::new(self.program);
-        let run = model.run(&self.program.items);
-        run.map_err(|error| Error::Illegal(vec![show(&error.0, &disassembler)]))?;
+        let mut position = Position::default();
+        for items in self.program.items.chunks(WATCHED_ITEMS) {
+            let run = model.run(items);
+            run.map_err(|error| Error::Illegal(vec![show(&error.0, &disassembler)]))?;
+            let marks = items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
+            position.mark = (position.mark.map_or(0, |mark| mark + 1) + marks).checked_sub(1);
+            if (self.watch)(position).is_break() {
+                return Err(Error::Ended);
+            }
+        }
         let lines = model.warnings().iter().map(|diagnostic| show(diagnostic, &disassembler));
         warnings.extend(first_of(lines, model.warning_count()));
         Ok(FunctionalOutcome { program: self.program, counts: *model.counts(), warnings, memory: model.into_memory() })
