@@ -9,6 +9,8 @@
 * programs: `assemble`, `load`, `matmul`, `conv`, `layer`, `operations`; whole models: `transformer`, `model`;
 * `run`: on the emulator, exact in every cycle, or on the functional model; results are numpy arrays, reports are tables;
 * `Config`, `configs`; `Memory` and its kinds; `energy_tables`;
+* `Session`: time travel, to any cycle forward and back, into the machine, and why something waits; `trace` and `commands`: a run as
+  files for Perfetto, Konata and viewers of waves, and as a table of its commands;
 * mappings: `Matmul`, `Conv`, `search`, `sample`, `cost`;
 * `sweep`: thousands of points, on all cores or on a Ray cluster.
 
@@ -35,8 +37,10 @@ from .memory import Bandwidth, Bench, Dram, FireSim, L2, Memory
 from .model import Model, Report, model, shapes, transformer
 from .program import Program, assemble, conv, layer, load, matmul, operations
 from .run import Run, energy_tables, run
+from .session import Explanation, Session
 from .sweep import Sweep, points, sweep
 from .table import Table
+from .trace import Trace, commands, trace
 
 __version__ = _version()
 
@@ -51,6 +55,7 @@ __all__ = [
     "Cost",
     "Diagnostic",
     "Dram",
+    "Explanation",
     "FireSim",
     "IllegalProgramError",
     "L2",
@@ -63,11 +68,14 @@ __all__ = [
     "Report",
     "Run",
     "Search",
+    "Session",
     "SimulationError",
     "Sweep",
     "SweepError",
     "Table",
+    "Trace",
     "assemble",
+    "commands",
     "configs",
     "conv",
     "cost",
@@ -85,5 +93,6 @@ __all__ = [
     "search",
     "shapes",
     "sweep",
+    "trace",
     "transformer",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .model import Report
     from .run import Run
+    from .session import Session
     from .table import Table
 
 #: Rows of a table that are shown.
@@ -134,6 +135,19 @@ def run(result: Run) -> str:
         moved = operation["read_bytes"] + operation["written_bytes"]
         points.append((operation["name"], *_intensity(operation["macs"], moved, max(operation["cycles"], 1))))
     return page + heading("Roofline") + roofline(points, report["mesh"]["peak_macs_per_cycle"], dma["beat_bytes"])
+
+
+def session(result: Session) -> str:
+    """The present cycle: where the host is, what the blocks do, what happens."""
+    view = result.view()
+    operation = view["operation"]
+    facts = {
+        "operation": None if operation is None else operation["name"],
+        "the host": view["host"]["position"],
+        "next": "; ".join(view["host"]["next"][:3]),
+        "events": "; ".join(view["events"]),
+    }
+    return pairs(f"Cycle {result.cycle}{', the end of the run' if view['ended'] else ''}", facts) + table(result.blocks)
 
 
 def _intensity(macs: int, moved: int, cycles: int) -> tuple[float, float]:

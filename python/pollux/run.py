@@ -21,6 +21,13 @@ __all__ = ["Run", "energy_tables", "run"]
 _DTYPES = {"i8": "<i1", "u8": "<u1", "i16": "<i2", "i32": "<i4", "i64": "<i8"}
 
 
+def array_of(tensor: tuple[str, list[int], bytes]) -> npt.NDArray[Any]:
+    """A buffer's contents, shaped."""
+    element, shape, contents = tensor
+    array: npt.NDArray[Any] = np.frombuffer(contents, dtype=_DTYPES[element]).reshape(shape)
+    return array
+
+
 def energy_tables() -> list[str]:
     """Names of the built-in energy tables."""
     return _pollux.energy_tables()
@@ -42,9 +49,7 @@ class Run:
         self.document: dict[str, Any] = json.loads(native.json())
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        element, shape, contents = self._native.tensor(name)
-        array: npt.NDArray[Any] = np.frombuffer(contents, dtype=_DTYPES[element]).reshape(shape)
-        return array
+        return array_of(self._native.tensor(name))
 
     def _figure(self, key: str) -> Any:
         if key not in self.document:

@@ -1,6 +1,7 @@
 //! Errors as exceptions of `pollux.errors`, with what the assembler says of each place.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use pollux_sim::simulation::RunError;
@@ -44,6 +45,7 @@ pub fn library(error: pollux::Error, interrupt: Option<&Interrupt>) -> PyErr {
         pollux::Error::Illegal(lines) => exception("IllegalProgramError", &message, &json!(lines)),
         pollux::Error::Stopped(stopped) => run(&stopped.error, interrupt),
         pollux::Error::StoppedWithoutValues(stopped) => run(&stopped.error, interrupt),
+        pollux::Error::Ended => interrupt.and_then(Interrupt::take).unwrap_or_else(|| input(message)),
         pollux::Error::Config(_) => config(message),
         _ => input(message),
     }
@@ -77,8 +79,38 @@ impl Interrupt {
         if self.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Ends what calls this, up to [`interruptible`], if the user wants it to end.
+    fn tick(&self) {
+        if self.is_raised() {
+            // No panic: nothing is wrong, and nobody is told.
+            resume_unwind(Box::new(Interrupted));
+        }
+    }
+
     /// What was raised.
     pub fn take(&self) -> Option<PyErr> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// What ends a computation that only tells how far it is.
+struct Interrupted;
+
+/// Runs what tells how far it is by calling its argument now and then, with the interpreter's lock free; Ctrl-C ends it there.
+///
+/// # Errors
+/// What the interpreter raised.
+pub fn interruptible<T: Send>(py: Python<'_>, run: impl FnOnce(&dyn Fn()) -> T + Send) -> PyResult<T> {
+    py.detach(|| {
+        let interrupt = Interrupt::default();
+        // What was computed so far is given up as a whole.
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(&|| interrupt.tick())));
+        match outcome {
+            Ok(value) => interrupt.take().map_or(Ok(value), Err),
+            Err(payload) => match interrupt.take() {
+                Some(error) if payload.is::<Interrupted>() => Err(error),
+                _ => resume_unwind(payload),
+            },
+        }
+    })
 }

@@ -7,7 +7,9 @@ mod model;
 mod program;
 mod run;
 mod search;
+mod session;
 mod sweep;
+mod trace;
 
 use pyo3::prelude::*;
 
@@ -30,7 +32,11 @@ mod _pollux {
     #[pymodule_export]
     use super::search::{cost, gemmini_mapping, sample, scale_sim, search};
     #[pymodule_export]
+    use super::session::Session;
+    #[pymodule_export]
     use super::sweep::{Sweep, merge, merge_to};
+    #[pymodule_export]
+    use super::trace::trace;
     #[pymodule_export]
     use super::version;
 }

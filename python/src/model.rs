@@ -112,14 +112,12 @@ impl Model {
             divisors: if options.values { Divisors::Computed } else { Divisors::NotZero },
             ..CycleSetup::default()
         };
-        let time = || {
+        let report = errors::interruptible(py, |tick| {
             let memory = self.compiled.program.initial_memory();
-            let run = time_cycles(&self.compiled, memory, &setup, &mut |_| {});
+            let run = time_cycles(&self.compiled, memory, &setup, &mut |_| tick());
             run.map(|run| Report::new(&self.title, &self.compiled, &run)).map_err(|error| error.to_string())
-        };
-        let report = py.detach(time).map_err(|message| errors::exception("SimulationError", &message, &json!(null)))?;
-        // Ctrl-C counts when the run is over: a layer takes about a second.
-        py.check_signals()?;
+        })?;
+        let report = report.map_err(|message| errors::exception("SimulationError", &message, &json!(null)))?;
         let energy = prices.map(|prices| {
             let operation = |(name, cycles, counts)| Counted { name, cycles, counts };
             let counted: Vec<Counted> = report.counted_operations().into_iter().map(operation).collect();

@@ -58,6 +58,15 @@ pub fn prices(table: &str, config: &pollux::Config) -> PyResult<Prices> {
     table.and_then(|table| table.prices(config)).map_err(errors::input)
 }
 
+/// The buffer of this name.
+pub fn buffer<'p>(program: &'p pollux_asm::Program, name: &str) -> PyResult<&'p pollux_asm::Buffer> {
+    program.buffer(name).ok_or_else(|| {
+        let names: Vec<&str> = program.buffers.iter().map(|buffer| buffer.name.as_str()).collect();
+        let message = format!("no buffer is called `{name}`; the program has {}", names.join(", "));
+        errors::exception("BufferError", &message, &json!(names))
+    })
+}
+
 /// Names of the built-in energy tables.
 #[pyfunction]
 pub fn energy_tables() -> Vec<&'static str> {
@@ -84,14 +93,7 @@ impl Run {
         let Some(memory) = &self.memory else {
             return Err(errors::input("the run has no values: leave out values=False"));
         };
-        let Some(buffer) = self.program.buffer(name) else {
-            let names: Vec<&str> = self.program.buffers.iter().map(|buffer| buffer.name.as_str()).collect();
-            return Err(errors::exception(
-                "BufferError",
-                &format!("no buffer is called `{name}`; the program has {}", names.join(", ")),
-                &json!(names),
-            ));
-        };
+        let buffer = buffer(&self.program, name)?;
         let bytes = memory.read_vec(buffer.address, buffer.len() as usize);
         Ok((buffer.element.name(), buffer.shape.clone(), PyBytes::new(py, &bytes)))
     }
@@ -121,8 +123,10 @@ pub fn run(py: Python<'_>, program: &Program, options: &str) -> PyResult<Run> {
 type Ran = (Option<Memory>, Map<String, Value>);
 
 fn functional(py: Python<'_>, program: &pollux_asm::Program, action: Action) -> PyResult<Ran> {
-    let outcome = py.detach(|| pollux::Run::new(program).illegal(action).functional());
-    let outcome = outcome.map_err(|error| errors::library(error, None))?;
+    let interrupt = Arc::new(Interrupt::default());
+    let watched = Arc::clone(&interrupt);
+    let outcome = py.detach(|| pollux::Run::new(program).illegal(action).watch(move |_| watched.flow()).functional());
+    let outcome = outcome.map_err(|error| errors::library(error, Some(&interrupt)))?;
     let mut document = counts(&outcome.counts);
     document.insert("warnings".to_owned(), json!(outcome.warnings));
     Ok((Some(outcome.memory), document))

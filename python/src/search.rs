@@ -62,12 +62,10 @@ pub fn search(py: Python<'_>, config: &Config, problem_text: &str, options: &str
         prices: &prices,
         clock_hz: options.clock_hz,
     };
-    let found = py.detach(|| {
-        mapper::search(config, &problem, &around, &settings, &mut |Step::Round(_)| {})
+    let found = errors::interruptible(py, |tick| {
+        mapper::search(config, &problem, &around, &settings, &mut |Step::Round(_)| tick())
             .map_err(|error| error.to_string())
-    });
-    // Ctrl-C counts when the search is over: its budget bounds it.
-    py.check_signals()?;
+    })?;
     let found = found.map_err(errors::input)?;
     let result = |candidate: &Candidate| {
         candidate.result.map(|r| {

@@ -36,6 +36,7 @@ def test_a_report_of_a_shape(command_line):
     line = command_line("report", "--shape", "minilm-l6", "--layers", "1", "--tokens", "16", "--energy", "horowitz45-lpddr4")
     model = px.transformer("minilm-l6", layers=1, tokens=16)
     report = model.report(energy="horowitz45-lpddr4")
+    assert isinstance(model, px.Model) and isinstance(report, px.Report)
     assert report.document["total"] == line["total"] and report.document["operations"] == line["operations"]
     assert report.energy_pj == line["energy"]["total"]["energy_pj"]
     # A program also has the cycles before its first operation.
@@ -55,6 +56,7 @@ def test_a_quantised_model(command_line):
 def test_a_search(command_line):
     line = command_line("map", "matmul", "--m", "48", "--n", "64", "--k", "80", "--budget", "1", "--search", "random")
     found = px.search(px.Matmul(48, 64, 80), budget=1, search="random")
+    assert isinstance(found, px.Search) and px.cost(px.Matmul(48, 64, 80), found.schedule).cycles == found.cycles
     for key in set(line) & set(found.document):
         assert found.document[key] == line[key], key
     assert found.cycles <= found.default_cycles and found.candidates.num_rows == len(line["candidates"])
@@ -65,6 +67,7 @@ def test_a_sweep(command_line, root, tmp_path):
     manifest = "crates/sweep/tests/manifests/small.toml"
     line = command_line("sweep", manifest, "-o", str(tmp_path / "line"))
     done = px.sweep(root / manifest, tmp_path / "python", jobs=2)
+    assert isinstance(done, px.Sweep)
     assert done.content_sha256 == line["result"]["content_sha256"]
     assert done.outcomes == line["result"]["outcomes"]
     done.save(tmp_path / "table.csv")

@@ -26,6 +26,7 @@ def test_drawn_mappings_differ_run_and_give_the_same_product():
     A, B = (generator.integers(-128, 128, shape).astype(np.int8) for shape in ((40, 56), (56, 24)))
     for mapping in drawn[:4]:
         cost = px.cost(problem, mapping)
+        assert isinstance(cost, px.Cost)
         assert cost.bound <= cost.cycles and cost.estimate > 0
         assert px.cost(problem, mapping, simulate=False) == (None, cost.estimate, cost.bound)
         program = px.matmul(A, B, config="default16", schedule=mapping["schedule"] and mapping)
@@ -93,6 +94,29 @@ def test_a_sweep_of_a_dictionary(tmp_path):
 def test_wrong_sweeps_are_refused(tmp_path, manifest, options, says):
     with pytest.raises(px.SweepError, match=says):
         px.sweep(manifest, tmp_path / "out", **options)
+
+
+def test_a_sweep_that_was_killed_goes_on_and_repeats_nothing(tmp_path):
+    manifest = {
+        "configs": ["norm16"],
+        "measure": ["causes"],
+        "work": [{"operation": "matmul", "m": list(range(64, 192, 8)), "n": 192, "k": 192}],
+    }
+    script = f"import pollux as px\npx.sweep({manifest!r}, {os.fspath(tmp_path / 'out')!r}, shards=16, jobs=1)"
+    child = subprocess.Popen([sys.executable, "-c", script])
+    while len(list((tmp_path / "out").glob("shard-*"))) < 3:
+        assert child.poll() is None, "it was over before it was killed"
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("shard-*")}
+    assert 3 <= len(written) < 16
+    resumed = px.sweep(manifest, tmp_path / "out", shards=16)
+    assert (resumed.written, resumed.skipped) == (16 - len(written), len(written))
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in written.items())
+    whole = px.sweep(manifest, tmp_path / "whole", shards=16)
+    assert resumed.content_sha256 == whole.content_sha256
+    assert not list((tmp_path / "out").glob(".*")), "nothing half-written is left"
 
 
 def test_ctrl_c_ends_a_sweep_and_whole_shards_stay(tmp_path):

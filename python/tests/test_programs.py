@@ -1,6 +1,8 @@
 """Configurations, memories, programs, runs: what goes in, what comes out, and what is refused."""
 
+import inspect
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -23,9 +25,20 @@ def read_out(sums, scale):
     return np.clip(np.rint(sums.astype(np.float32) * np.float32(scale)), -128, 127).astype(np.int8)
 
 
-def test_every_public_name_exists_and_has_a_docstring():
+def test_every_public_name_is_documented_and_tested(root):
+    tests = "".join(path.read_text() for path in (root / "python/tests").glob("test_*.py"))
     for name in px.__all__:
-        assert getattr(px, name).__doc__, name
+        thing = getattr(px, name)
+        assert thing.__doc__, name
+        assert re.search(rf"\bpx\.{name}\b", tests), f"no test has px.{name}"
+        if not inspect.isclass(thing):
+            continue
+        for member, value in vars(thing).items():
+            is_function = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod))
+            if member.startswith("_") or not (is_function or isinstance(value, property)):
+                continue
+            assert value.__doc__, f"{name}.{member}"
+            assert re.search(rf"\.{member}\b", tests), f"no test has {name}.{member}"
     assert px.__version__.count(".") == 2
 
 
@@ -36,6 +49,7 @@ def test_configurations_are_values():
     wide = norm.replace(dim=32, sp_capacity="512 KiB", name="wide")
     assert (wide.dim, wide.name, wide.sp_capacity, norm.dim) == (32, "wide", "512 KiB", 16)
     assert norm.replace(sp_banks=8).name == "norm16 sp_banks=8"
+    assert norm.digest == norm.replace(name="other").digest != wide.digest
     assert "norm16" in px.configs() and px.Config("dim8").dim == 8
     assert norm.derived["DIM"] == 16 and norm.fields["sp_banks"] == 4 and norm.warnings == []
     assert "norm16" in repr(norm) and "sp_banks" in norm._repr_html_()
@@ -149,12 +163,14 @@ def test_faults_in_assembly_have_their_places():
     with pytest.raises(px.AssemblyError) as caught:
         px.assemble("config small4\nmvni a\nflush\n")
     first = caught.value.diagnostics[0]
+    assert isinstance(first, px.Diagnostic)
     assert (first.file, first.line, first.column) == ("text", 2, 1)
     assert "mvni" in first.message and "mvni" in str(caught.value) and "2:1" in repr(first)
 
 
 def test_programs_go_to_files_and_back(root, tmp_path):
     program = px.load(root / "programs/softmax.pasm")
+    assert isinstance(program, px.Program) and px.assemble(program.to_text()).to_bytes() == program.to_bytes()
     assert program.commands > 0 and "scores" in program.buffers["name"] and program.check() == []
     for name in ["a.pbin", "a.pasm"]:
         program.save(tmp_path / name)
@@ -168,6 +184,7 @@ def test_programs_go_to_files_and_back(root, tmp_path):
 
 def test_a_run_has_figures_tables_and_a_page(root):
     run = px.run(px.load(root / "programs/matmul_ws_blocked.pasm"), report=True, energy="dosa40").check()
+    assert isinstance(run, px.Run)
     assert run.match is True and run.cycles > 0 and run.commands > 0 and run.bytes_in > 0 and run.bytes_out > 0
     assert run.macs > 0 and 0 < run.utilisation < 1 and run.energy_pj > 0 and run.warnings == []
     assert "mesh" in run.blocks["block"] and run.causes.num_rows > 0 and run.banks.num_rows > 0
@@ -270,6 +287,7 @@ def test_tables_go_to_pandas_and_arrow():
     table = px.Table({"a": [1, 2], "b": ["x", None]})
     assert (table.num_rows, table.columns, len(table), table["a"]) == (2, ["a", "b"], 2, [1, 2])
     assert list(table.rows())[1] == {"a": 2, "b": None} and "2 rows" in repr(table) and "<td>x" in table._repr_html_()
+    assert px.Table.from_rows([{"a": 1, "b": "x", "c": []}, {"a": 2}]) == table
     with pytest.raises(ValueError, match="different lengths"):
         px.Table({"a": [1], "b": []})
     pandas = pytest.importorskip("pandas")

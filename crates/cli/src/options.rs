@@ -87,7 +87,8 @@ pub enum Subject {
 }
 
 use Subject::{
-    GgufFile, List, NetworkFile, OnnxFile, ResnetDirectory, ResnetShape, TransformerDirectory, TransformerFile, TransformerShape,
+    GgufFile, List, NetworkFile, OnnxFile, ResnetDirectory, ResnetShape, TransformerDirectory, TransformerFile,
+    TransformerShape,
 };
 
 /// Options, the subjects on which they have an effect, and why not on others. An option that is not here has an effect on
@@ -104,7 +105,11 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
         &[TransformerFile],
         "it is for the file of a quantised Transformer; a model directory is its own reference",
     ),
-    (&["text"], &[TransformerDirectory, TransformerFile, GgufFile], "only a Transformer that has a tokenizer reads a text"),
+    (
+        &["text"],
+        &[TransformerDirectory, TransformerFile, GgufFile],
+        "only a Transformer that has a tokenizer reads a text",
+    ),
     (
         &["input", "random_input"],
         &[OnnxFile, ResnetDirectory, NetworkFile, ResnetShape],

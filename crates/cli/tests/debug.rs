@@ -96,7 +96,7 @@ fn files_for_viewers_are_written_whole_and_options_without_effect_are_refused() 
     for (options, expected) in [
         ("--cycles --from 10", "--from has no effect without a file"),
         ("--cycles --budget 3", "--budget has no effect without a file"),
-        ("--cycles --vcd x.vcd --from 60 --to 10", "--to is not behind --from"),
+        ("--cycles --vcd x.vcd --from 60 --to 10", "--to is not behind from"),
         ("--cycles --vcd x.vcd --from lunch", "--from lunch: neither a cycle nor the name of an operation"),
         ("--cycles --vcd x.vcd --from 99999999", "--from is behind the end of the run"),
         ("--vcd x.vcd", "--cycles"),

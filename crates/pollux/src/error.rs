@@ -53,6 +53,9 @@ pub enum Error {
     /// The same of a run without values.
     #[error(transparent)]
     StoppedWithoutValues(Box<Stopped<Timing>>),
+    /// Whoever watches a functional run ended it.
+    #[error("the run was ended before its end")]
+    Ended,
     /// A run without values whose timing cannot be told without them.
     #[error("{0}: run it with its values")]
     NeedsValues(String),

@@ -20,6 +20,8 @@ use pollux_sim::values::{Full, Timing, Values};
 use crate::check::{check, first_of, may_be_endless, show, unchecked};
 use crate::{Comparison, Error, Tensor, compare};
 
+/// Items of a functional run between two looks of who watches it.
+const WATCHED_ITEMS: usize = 256;
 /// Cycles after which an illegal program is stopped if no limit is given: its counters may run for ever.
 const ILLEGAL_LIMIT: Cycle = 10_000_000;
 
@@ -187,7 +189,8 @@ impl<'p, V: RunValues> Run<'p, V> {
         Self { checked: true, ..self }
     }
 
-    /// `watch` is told every few milliseconds how far a cycle-level run is, and ends it by [`ControlFlow::Break`].
+    /// `watch` is told every few milliseconds how far a run is, and ends it by [`ControlFlow::Break`]. A functional run knows the
+    /// operation, and stays in cycle 0.
     #[must_use]
     pub fn watch(self, watch: impl FnMut(Position) -> ControlFlow<()> + 'p) -> Self {
         Self { watch: Box::new(watch), ..self }
@@ -251,7 +254,7 @@ impl<'p> Run<'p> {
     /// Runs the program on the functional model: the same results without cycles, faster.
     ///
     /// # Errors
-    /// An illegal program.
+    /// An illegal program, or that who watches ended the run.
     pub fn functional(self) -> Result<FunctionalOutcome<'p>, Error> {
         self.functional_with(None)
     }
@@ -260,7 +263,7 @@ impl<'p> Run<'p> {
     /// then.
     ///
     /// # Errors
-    /// An illegal program.
+    /// As [`Run::functional`].
     pub fn functional_by_command(
         self,
         each: &mut dyn FnMut(u64, &RoccCommand, &Writes, &FunctionalModel),
@@ -268,16 +271,24 @@ impl<'p> Run<'p> {
         self.functional_with(Some(each))
     }
 
-    fn functional_with(self, each: Option<EachCommand<'_>>) -> Result<FunctionalOutcome<'p>, Error> {
+    fn functional_with(mut self, mut each: Option<EachCommand<'_>>) -> Result<FunctionalOutcome<'p>, Error> {
         let mut warnings = self.check()?;
         let (config, memory) = (self.program.config.clone(), self.program.initial_memory());
         let mut model = FunctionalModel::with_policy(config, memory, unchecked(self.action));
         let disassembler = Disassembler::new(self.program);
-        let run = match each {
-            None => model.run(&self.program.items),
-            Some(each) => run_by_command(&mut model, self.program, each),
-        };
-        run.map_err(|error| Error::Illegal(vec![show(&error.0, &disassembler)]))?;
+        let (mut position, mut number) = (Position::default(), 0);
+        for items in self.program.items.chunks(WATCHED_ITEMS) {
+            let run = match &mut each {
+                None => model.run(items),
+                Some(each) => run_by_command(&mut model, items, &mut number, each),
+            };
+            run.map_err(|error| Error::Illegal(vec![show(&error.0, &disassembler)]))?;
+            let marks = items.iter().filter(|item| matches!(item, StreamItem::Mark(_))).count();
+            position.mark = (position.mark.map_or(0, |mark| mark + 1) + marks).checked_sub(1);
+            if (self.watch)(position).is_break() {
+                return Err(Error::Ended);
+            }
+        }
         let lines = model.warnings().iter().map(|diagnostic| show(diagnostic, &disassembler));
         warnings.extend(first_of(lines, model.warning_count()));
         Ok(FunctionalOutcome { program: self.program, counts: *model.counts(), warnings, memory: model.into_memory() })
@@ -289,17 +300,17 @@ type EachCommand<'a> = &'a mut dyn FnMut(u64, &RoccCommand, &Writes, &Functional
 
 fn run_by_command(
     model: &mut FunctionalModel,
-    program: &pollux_asm::Program,
+    items: &[StreamItem],
+    number: &mut u64,
     each: EachCommand<'_>,
 ) -> Result<(), ExecError> {
     model.note_writes();
-    let mut number = 0;
-    for item in &program.items {
+    for item in items {
         model.run([item])?;
         if let StreamItem::Command(command) = item {
             let writes = model.take_writes();
-            each(number, command, &writes, model);
-            number += 1;
+            each(*number, command, &writes, model);
+            *number += 1;
         }
     }
     Ok(())

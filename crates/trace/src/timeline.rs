@@ -1,7 +1,7 @@
 //! Runs as files for other people's viewers: Perfetto, Konata, and the viewers of waves.
 //!
 //! All are observers that write as the run goes on. None grows beyond its budget of bytes: what would not fit is left out, the file
-//! stays well formed, says so itself, and [`LeftOut`] says it to the caller.
+//! stays well formed, says so itself, and [`LeftOut`] says it to the caller. [`files`] writes all that are asked for in one run.
 //!
 //! | | viewer | shows |
 //! |---|---|---|
@@ -10,6 +10,7 @@
 //! | [`waves`] | GTKWave, Surfer | signals cycle by cycle, by the RTL's names where it has them |
 
 mod budget;
+pub mod files;
 pub mod kanata;
 mod lives;
 pub mod perfetto;

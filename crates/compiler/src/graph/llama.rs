@@ -9,8 +9,8 @@ use pollux_model::gpt2::{Positions, likeliest};
 use pollux_model::graph::{EdgeId, Values};
 use pollux_model::llama::Vocabulary;
 use pollux_model::quality::Quality;
-use pollux_model::quantise::llama::{FloatLlama, Int8Cache, PassGraph, QuantisedLlama};
 use pollux_model::quantise::GraphOptions;
+use pollux_model::quantise::llama::{FloatLlama, Int8Cache, PassGraph, QuantisedLlama};
 use pollux_sim::replay::ReplayTable;
 use serde::Serialize;
 

@@ -83,7 +83,9 @@ impl Gguf {
         let alignment = match metadata.get("general.alignment") {
             None => ALIGNMENT,
             Some(Metadata::Number(n)) if (*n as u64).is_power_of_two() && *n <= 65536.0 => *n as u64,
-            Some(other) => return Err(damaged(path, format!("general.alignment {other:?} is no power of two to 65536"))),
+            Some(other) => {
+                return Err(damaged(path, format!("general.alignment {other:?} is no power of two to 65536")));
+            }
         };
         let file = Self { path: path.into(), source, metadata, tensors, data: end.next_multiple_of(alignment), length };
         file.check_places(alignment).map_err(|reason| damaged(path, reason))?;

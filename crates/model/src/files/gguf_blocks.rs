@@ -125,10 +125,7 @@ fn q3_k(b: &[u8], out: &mut Vec<f32>) {
 fn scale_and_minimum(scales: &[u8], j: usize) -> [f32; 2] {
     let pair = match j {
         0..4 => [scales[j] & 63, scales[j + 4] & 63],
-        _ => [
-            scales[j + 4] & 15 | (scales[j - 4] >> 6) << 4,
-            scales[j + 4] >> 4 | (scales[j] >> 6) << 4,
-        ],
+        _ => [scales[j + 4] & 15 | (scales[j - 4] >> 6) << 4, scales[j + 4] >> 4 | (scales[j] >> 6) << 4],
     };
     pair.map(f32::from)
 }

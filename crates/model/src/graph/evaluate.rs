@@ -221,9 +221,8 @@ fn attention(x: &[&Array], heads: usize, scale: f32, causal: bool) -> Vec<f32> {
             for (head, query) in query.chunks(d).enumerate() {
                 let span = head / shared * d..(head / shared + 1) * d;
                 let visible = if causal { count - tokens + t + 1 } else { count };
-                let mut scores: Vec<f32> = (keys.chunks(key_width).take(visible))
-                    .map(|key| scale * dot(query, &key[span.clone()]))
-                    .collect();
+                let mut scores: Vec<f32> =
+                    (keys.chunks(key_width).take(visible)).map(|key| scale * dot(query, &key[span.clone()])).collect();
                 softmax(&mut scores);
                 out.extend(
                     span.map(|c| scores.iter().enumerate().map(|(k, p)| p * values[k * key_width + c]).sum::<f32>()),

@@ -216,7 +216,8 @@ impl PassGraph {
             }
         }
         self.graph.graph = builder.finish();
-        for node in self.graph.graph.nodes.iter_mut().filter(|node| matches!(node.operator, Operator::Attention { .. })) {
+        for node in self.graph.graph.nodes.iter_mut().filter(|node| matches!(node.operator, Operator::Attention { .. }))
+        {
             let whole = |edge: &EdgeId| read.iter().find(|(new, _)| new == edge).map_or(*edge, |&(_, whole)| whole);
             node.inputs = node.inputs.iter().map(whole).collect();
         }

@@ -55,7 +55,12 @@ impl LlamaConfig {
         };
         match file.get("general.architecture") {
             Some(Metadata::Text(kind)) if kind == "llama" => {}
-            other => return refuse(format!("the architecture {}", shown(other)), "give a model of the architecture `llama`"),
+            other => {
+                return refuse(
+                    format!("the architecture {}", shown(other)),
+                    "give a model of the architecture `llama`",
+                );
+            }
         }
         let key = |name: &str| format!("llama.{name}");
         for absent in ["expert_count", "attention.sliding_window"] {
@@ -66,7 +71,12 @@ impl LlamaConfig {
         match file.get(&key("rope.scaling.type")) {
             None => {}
             Some(Metadata::Text(kind)) if kind == "none" => {}
-            other => return refuse(format!("{} {}", key("rope.scaling.type"), shown(other)), "rotations must not be scaled"),
+            other => {
+                return refuse(
+                    format!("{} {}", key("rope.scaling.type"), shown(other)),
+                    "rotations must not be scaled",
+                );
+            }
         }
         if file.has("rope_freqs.weight") {
             return refuse("tensor `rope_freqs.weight`".into(), "rotations must not be scaled");
@@ -208,7 +218,8 @@ impl LlamaModel {
         // Before anything is allocated.
         let bytes = |shape: &[usize]| shape.iter().fold(4u64, |bytes, &size| bytes.saturating_mul(size as u64));
         let needed = wanted.iter().fold(0u64, |sum, (_, shape)| sum.saturating_add(bytes(shape)));
-        if let Some((name, shape)) = wanted.iter().max_by_key(|(_, shape)| bytes(shape)).filter(|_| needed > MAX_BYTES) {
+        if let Some((name, shape)) = wanted.iter().max_by_key(|(_, shape)| bytes(shape)).filter(|_| needed > MAX_BYTES)
+        {
             let (edge, shape, largest) = (name.clone(), shape.clone(), bytes(shape));
             return Err(GraphError::Memory { edge, shape, largest, needed }.into());
         }
@@ -240,7 +251,11 @@ impl Vocabulary {
             Some(Metadata::Text(kind)) if kind == "gpt2" => Some(Self::byte_pairs(file, words)?),
             other => {
                 let what = format!("the tokenizer {}", shown(other));
-                return Err(ModelError::Unsupported { path, what, remedy: "give a model with byte-level BPE (`gpt2`)".into() });
+                return Err(ModelError::Unsupported {
+                    path,
+                    what,
+                    remedy: "give a model with byte-level BPE (`gpt2`)".into(),
+                });
             }
         };
         Ok(Self { text, first, end, path })

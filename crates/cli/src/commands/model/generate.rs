@@ -165,7 +165,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         && super::graph::subject(path) == Subject::GgufFile
     {
         Subject::GgufFile.check(&path.display().to_string(), &arguments.given)?;
-        arguments.given.refuse(&["replay_tables"], "the situations of a GGUF file's passes are kept for this run only")?;
+        arguments
+            .given
+            .refuse(&["replay_tables"], "the situations of a GGUF file's passes are kept for this run only")?;
         let model = llama::Task { path, text, count: arguments.count(), config: config.into_inner(), setup };
         return model.generate(&arguments.quantisation, &arguments.formats, pricing.as_ref(), out);
     }

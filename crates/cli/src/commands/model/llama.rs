@@ -10,8 +10,8 @@ use pollux_compiler::graph::llama::{self, LlamaDecoder, LlamaGeneration, LlamaPa
 use pollux_compiler::report::Report;
 use pollux_isa::GemminiConfig;
 use pollux_model::calibrate::RangeMethod;
-use pollux_model::graph::GraphOptions;
 use pollux_model::gpt2::likeliest;
+use pollux_model::graph::GraphOptions;
 use pollux_model::llama::LlamaModel;
 use pollux_model::quality::Quality;
 use pollux_model::quantise::llama::{FloatLlama, QuantisedLlama};
@@ -39,10 +39,7 @@ pub struct FormatArguments {
 
 impl FormatArguments {
     fn options(&self) -> GraphOptions {
-        GraphOptions {
-            range: self.range.unwrap_or_default(),
-            channels_per_scale: self.channels_per_scale.unwrap_or(0),
-        }
+        GraphOptions { range: self.range.unwrap_or_default(), channels_per_scale: self.channels_per_scale.unwrap_or(0) }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, NamedPath};
 use crate::options::{Given, Subject};
 use crate::output::{Output, grouped};
-use crate::{progress, program_file, values};
+use crate::{program_file, progress, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,7 +63,9 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let pieces: Vec<Vec<u32>> = ids.chunks_exact(window).take(arguments.windows).map(<[u32]>::to_vec).collect();
     if pieces.is_empty() {
         let tokens = ids.len();
-        return Err(Failure::Input(format!("the text has {tokens} tokens, less than a window: give a smaller --window")));
+        return Err(Failure::Input(format!(
+            "the text has {tokens} tokens, less than a window: give a smaller --window"
+        )));
     }
     let int8 = quantise(&mut float, &arguments.quantisation, &arguments.formats, window, out)?;
     let bar = progress::bar(out, pieces.len() as u64, "windows");
