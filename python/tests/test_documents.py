@@ -54,7 +54,7 @@ def test_the_examples_do_what_they_say(root, name, needs, prints):
     assert prints in run.stdout
 
 
-@pytest.mark.parametrize("name", ["size-for-minilm", "why-is-this-layer-slow"])
+@pytest.mark.parametrize("name", ["size-for-minilm", "why-is-this-layer-slow", "a-thousand-mappings"])
 def test_the_notebooks_run_and_show_what_they_compute(root, name):
     for package in ("nbclient", "ipykernel", "pandas"):
         pytest.importorskip(package)
