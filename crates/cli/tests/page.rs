@@ -92,7 +92,7 @@ fn faults_name_place_and_remedy_and_leave_no_file() {
         ),
         (&format!("page {TILE} -o old.html --memory sram"), 2, "--memory"),
         (&format!("page {TILE} -o nowhere/x.html"), 3, "nowhere/x.html"),
-        ("page wrong.pasm -o wrong.pasm", 2, "same file"),
+        ("page wrong.pasm -o wrong.pasm", 2, "would replace the input"),
         (&format!("page {TILE}"), 2, "--output <OUT.html>"),
     ] {
         let run = workspace.pollux(line);

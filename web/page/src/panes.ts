@@ -107,7 +107,8 @@ export function showItems(program: Program, view: View): void {
   const at = view.host.item;
   const first = Math.max(0, Math.min(at - AROUND, program.items.length - 2 * AROUND - 1));
   const items = program.items.slice(first, first + 2 * AROUND + 1);
-  const known = items.length > 0 && at < program.items.length;
+  // Of a long program the first items only are known here.
+  const known = at <= program.items.length;
   const lines = known ? items : view.host.next;
   find("items").replaceChildren(
     ...lines.map((text, index) => {
@@ -116,7 +117,7 @@ export function showItems(program: Program, view: View): void {
       return h("li", here ? { class: "here", "aria-current": "true" } : {}, h("span", { class: "number" }, String(number)), text.trim());
     }),
   );
-  find("host").textContent = `The host is at ${view.host.position}${view.operation ? `, in operation ${view.operation.name}` : ""}.`;
+  find("host").textContent = `${view.operation ? `Operation ${view.operation.name}; the` : "The"} host: ${view.host.position}.`;
 }
 
 export function showWhy(explanation: Explanation, goto: (cycle: number) => void): void {

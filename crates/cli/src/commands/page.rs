@@ -20,7 +20,7 @@ use crate::{execution, program_file, progress};
 const EXAMPLES: &str = "\
 Examples:
   pollux page programs/matmul_ws_tile.pasm -o demo.html
-  pollux page programs/softmax.pasm -o softmax.html --cycle 700
+  pollux page programs/softmax.pasm -o softmax.html --cycle 150
   pollux page matmul.pbin -o slow.html --memory bench:latency=200";
 
 /// Write one HTML file that shows a program's run in a browser: the array, blocks, queues, memories, step by step and back.
