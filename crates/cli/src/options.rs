@@ -120,6 +120,7 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
         &[OnnxFile, ResnetDirectory, ResnetShape, GgufFile],
         "only a network or a GGUF file is quantised with it",
     ),
+    (&["smooth"], &[GgufFile], "only a GGUF file's ranges are moved"),
     (
         &["calibration_input"],
         &[OnnxFile, ResnetDirectory, ResnetShape],
@@ -483,6 +484,7 @@ mod tests {
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
                 &[("range", Needs("x.gguf --text=x")), ("channels-per-scale", Needs("x.gguf --text=x"))],
+                &[("smooth", Needs("x.gguf --text=x"))],
                 &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],
                 &[("replay-table-size", Not("--functional")), ("replay-tables", Not("--functional"))],
                 FUNCTIONAL,
@@ -494,6 +496,7 @@ mod tests {
             "model perplexity x.gguf x",
             &[
                 &[("window", Always), ("windows", Always), ("range", Subjects), ("channels-per-scale", Subjects)],
+                &[("smooth", Subjects)],
                 QUANTISATION,
             ],
         ),

@@ -89,6 +89,19 @@ fn int8_token_by_token_is_int8_at_once() {
 }
 
 #[test]
+fn ranges_that_move_into_the_weights_leave_the_model_the_same() {
+    let (mut plain, mut smooth) = (tiny(), tiny());
+    let ids = plain.vocabulary.tokenize("the array adds 2 + 2 + the array").expect("tokens");
+    let before = plain.logits(&ids).expect("logits");
+    smooth.smooth(&[ids.clone()], 0.5).expect("ranges");
+    let after = smooth.logits(&ids).expect("logits");
+    for (a, b) in before.iter().flatten().zip(after.iter().flatten()) {
+        assert!((a - b).abs() < 1e-3, "{a} {b}");
+    }
+    assert!(smooth.smooth(&[ids], 1.5).is_err());
+}
+
+#[test]
 fn blocks_have_the_values_of_ggml() {
     #[derive(Deserialize)]
     struct Block {

@@ -212,7 +212,7 @@ fn log_probability(logits: &[f32], word: u32) -> f64 {
     f64::from(logits[word as usize]) - most - sum.ln()
 }
 
-/// A decoder in both forms, quantised with the samples of a text.
+/// A decoder quantised with the samples of a text; `smooth` moves ranges into the weights first ([`FloatLlama::smooth`]).
 ///
 /// # Errors
 /// A text without tokens, or options out of range.
@@ -220,8 +220,10 @@ pub fn quantise(
     float: &mut FloatLlama,
     calibration: &str,
     context: usize,
+    smooth: Option<f32>,
     options: &GraphOptions,
 ) -> Result<Arc<QuantisedLlama>, CompileError> {
     let samples = samples(&float.vocabulary, calibration, context)?;
+    smooth.map(|strength| float.smooth(&samples, strength)).transpose()?;
     Ok(Arc::new(float.quantise(&samples, options)?))
 }

@@ -87,6 +87,62 @@ impl FloatLlama {
         Ok(rows(&values[&model.graph.outputs[0]].data, vocabulary))
     }
 
+    /// Moves the ranges of channels from activations into the weights that read them, where the host or a product makes the channel: the
+    /// model stays the same function in float32 (SmoothQuant, arXiv 2211.10438). Channel j is divided by
+    /// `max|x_j|^strength / max|w_j|^(1 - strength)`.
+    ///
+    /// # Errors
+    /// As [`FloatLlama::logits`], or a strength outside 0 to 1.
+    pub fn smooth(&mut self, samples: &[Vec<u32>], strength: f32) -> Result<(), ModelError> {
+        if !(0.0..=1.0).contains(&strength) {
+            let (option, value, rule) = ("smooth", strength.to_string(), "give a number from 0 to 1");
+            return Err(ModelError::Option { option, value, rule });
+        }
+        let places = smoothings(self.config.layers);
+        let mut most: Vec<Vec<f32>> = vec![Vec::new(); places.len()];
+        for ids in samples {
+            self.check(ids)?;
+            let model = self.graph(ids.len());
+            let values = evaluate(model, &inputs(ids))?;
+            for (place, most) in places.iter().zip(&mut most) {
+                let edge = self.edge(&place.activation)?;
+                let array = &values[&edge];
+                raise(most, &array.data, array.shape.last().copied().unwrap_or(1));
+            }
+        }
+        places.iter().zip(&most).try_for_each(|(place, most)| Ok(self.divide(place, most, strength)?))
+    }
+
+    fn edge(&self, name: &str) -> Result<EdgeId, GraphError> {
+        self.model.graph.find_edge(name).ok_or_else(|| GraphError::NoSuchEdge { edge: name.into() })
+    }
+
+    /// Divides the channels of a place, and multiplies what reads them.
+    fn divide(&mut self, place: &Smoothing, most: &[f32], strength: f32) -> Result<(), GraphError> {
+        let readers = place.readers.iter().map(|name| self.edge(name)).collect::<Result<Vec<_>, _>>()?;
+        let maker = self.edge(&place.maker)?;
+        let mut weights = Vec::new();
+        readers.iter().for_each(|edge| raise(&mut weights, &self.model.constants[edge], most.len()));
+        let factor = |(&x, &w): (&f32, &f32)| match x.powf(strength) / w.powf(1.0 - strength) {
+            factor if factor.is_finite() && factor > 0.0 => factor,
+            // A channel that is always 0, or that nobody reads.
+            _ => 1.0,
+        };
+        let factors: Vec<f32> = most.iter().zip(&weights).map(factor).collect();
+        for edge in readers {
+            if let Some(values) = self.model.constants.get_mut(&edge) {
+                let rows = values.chunks_mut(factors.len());
+                rows.for_each(|row| row.iter_mut().zip(&factors).for_each(|(w, factor)| *w *= factor));
+            }
+        }
+        if let Some(values) = self.model.constants.get_mut(&maker) {
+            let columns = values.len() / factors.len();
+            let rows = values.chunks_mut(columns).zip(&factors);
+            rows.for_each(|(row, factor)| row.iter_mut().for_each(|w| *w /= factor));
+        }
+        Ok(())
+    }
+
     /// Quantises with ranges from float32 runs on samples of equal length, for contexts up to that length.
     ///
     /// # Errors
@@ -106,6 +162,40 @@ impl FloatLlama {
             return Err(ModelError::ModelFile { origin: graph.graph.name, reason });
         }
         Ok(QuantisedLlama { config: self.config.clone(), graph, tokens })
+    }
+}
+
+/// A tensor whose channels can have other units: a constant with a row for each of them makes it, and products alone read it.
+struct Smoothing {
+    activation: String,
+    maker: String,
+    readers: Vec<String>,
+}
+
+fn smoothings(layers: usize) -> Vec<Smoothing> {
+    let place = |layer: usize, [activation, maker]: [&str; 2], readers: &[&str]| {
+        let weight = |part: &str| format!("blk.{layer}.{part}.weight");
+        Smoothing {
+            activation: format!("layer.{layer}.{activation}"),
+            maker: weight(maker),
+            readers: readers.iter().map(|part| weight(part)).collect(),
+        }
+    };
+    let places = |layer: usize| {
+        [
+            place(layer, ["attention_norm", "attn_norm"], &["attn_q", "attn_k", "attn_v"]),
+            place(layer, ["ffn_norm", "ffn_norm"], &["ffn_gate", "ffn_up"]),
+            place(layer, ["gated", "ffn_up"], &["ffn_down"]),
+        ]
+    };
+    (0..layers).flat_map(places).collect()
+}
+
+/// Raises the largest magnitude of each column.
+fn raise(most: &mut Vec<f32>, values: &[f32], columns: usize) {
+    most.resize(columns, 0.0);
+    for row in values.chunks(columns) {
+        most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value.abs()));
     }
 }
 

@@ -35,6 +35,10 @@ pub struct FormatArguments {
     /// Output channels of a GGUF file's weights that share a scale, 1 or more; by default all of them.
     #[arg(long, value_name = "N", requires = "model", value_parser = values::count::<usize>())]
     channels_per_scale: Option<usize>,
+    /// Move ranges of a GGUF file's activations into the weights that read them, 0 to 1 of the way (SmoothQuant); float32 stays the
+    /// same. By default not at all.
+    #[arg(long, value_name = "STRENGTH", requires = "model", value_parser = values::share)]
+    smooth: Option<f64>,
 }
 
 impl FormatArguments {
@@ -58,9 +62,10 @@ pub fn quantise(
     out: &Output,
 ) -> Result<Arc<QuantisedLlama>, Failure> {
     let (sentences, options) = (quantisation.sentences()?, formats.options());
+    let smooth = formats.smooth.map(|strength| strength as f32);
     let context = context.max(SAMPLE).min(float.config.context);
     let message = "measuring ranges and quantising the model";
-    progress::during(out, message, || llama::quantise(float, &sentences, context, &options)).map_err(failure)
+    progress::during(out, message, || llama::quantise(float, &sentences, context, smooth, &options)).map_err(failure)
 }
 
 /// A text to be continued.
