@@ -10,7 +10,8 @@ const TINY: &str = "crates/model/tests/gguf/tiny-llama.gguf";
 fn a_text_is_continued_alike_by_both_models_and_every_tensor_equals_the_reference() {
     let workspace = Workspace::new();
     let run = |options: &str| {
-        let run = workspace.pollux(&format!("model generate {TINY} --text 'the array adds 2' --tokens 4 {options} --json"));
+        let run =
+            workspace.pollux(&format!("model generate {TINY} --text 'the array adds 2' --tokens 4 {options} --json"));
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
         run.json()
     };

@@ -103,16 +103,16 @@ impl Canonical for FrontEnd {
 /// One of the unrollers, by itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Unroller {
-    Matmul(LoopMatmul),
-    Conv(LoopConv),
+    Matmul(Box<LoopMatmul>),
+    Conv(Box<LoopConv>),
 }
 
 impl FrontEnd {
     /// A copy of an unroller, if there is one: of matrix products (0) or of convolutions.
     pub(crate) fn unroller(&self, part: usize) -> Option<Unroller> {
         match part {
-            0 => Some(Unroller::Matmul(self.matmul.clone())),
-            _ => self.conv.clone().map(Unroller::Conv),
+            0 => Some(Unroller::Matmul(Box::new(self.matmul.clone()))),
+            _ => self.conv.clone().map(|conv| Unroller::Conv(Box::new(conv))),
         }
     }
 

@@ -592,7 +592,7 @@ fn attention_shape(inputs: &[&[usize]], heads: usize) -> Result<Vec<usize>, Stri
     }
     let key_width = inputs[1].last().copied().unwrap_or(0);
     let key_heads = key_width / (width / heads);
-    if key_width % (width / heads) != 0 || key_heads == 0 || heads % key_heads != 0 {
+    if key_width % (width / heads) != 0 || key_heads == 0 || !heads.is_multiple_of(key_heads) {
         return Err(format!("keys of {key_width} columns are no heads that {heads} of {width} columns share"));
     }
     for pair in inputs[1..].chunks(2) {
@@ -608,7 +608,9 @@ fn attention_shape(inputs: &[&[usize]], heads: usize) -> Result<Vec<usize>, Stri
 fn rotary_shape(x: &[usize], size: usize, base: f32) -> Result<Vec<usize>, String> {
     let width = x.last().copied().unwrap_or(0);
     match x {
-        [_, _] if size > 0 && size % 2 == 0 && width % size == 0 && base.is_finite() && base > 0.0 => Ok(x.to_vec()),
+        [_, _] if size > 0 && size.is_multiple_of(2) && width % size == 0 && base.is_finite() && base > 0.0 => {
+            Ok(x.to_vec())
+        }
         _ => Err(format!("heads of {size} columns and a base of {base} do not fit {x:?}")),
     }
 }

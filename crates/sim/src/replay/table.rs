@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::front_end::Unroller;
+use crate::front_end::loop_conv::LoopConv;
+use crate::front_end::loop_matmul::LoopMatmul;
 use crate::host::ScriptItem;
 use crate::machine::Machine;
 use crate::observation::event::{Counting, Cycle};
@@ -163,7 +165,7 @@ pub(super) struct Place {
 pub(crate) struct Table<M> {
     nodes: Vec<Node<M>>,
     by_key: HashMap<u128, NodeId>,
-    aside: HashMap<AsideName, Box<Unroller>>,
+    aside: HashMap<AsideName, Unroller>,
     inner: HashSet<u128>,
     segments: HashMap<u128, Vec<Segment>>,
     bytes: usize,
@@ -354,7 +356,7 @@ impl<M> Table<M> {
 
     /// What is held aside under a name.
     pub(super) fn aside(&self, name: AsideName) -> Option<&Unroller> {
-        self.aside.get(&name).map(|unroller| &**unroller)
+        self.aside.get(&name)
     }
 
     /// Keeps what is held aside under its name.
@@ -362,8 +364,8 @@ impl<M> Table<M> {
         if let Entry::Vacant(entry) = self.aside.entry(name)
             && let Some(unroller) = unroller()
         {
-            entry.insert(Box::new(unroller));
-            self.bytes += size_of::<Unroller>();
+            entry.insert(unroller);
+            self.bytes += size_of::<LoopMatmul>().max(size_of::<LoopConv>());
         }
     }
 
