@@ -92,6 +92,10 @@ fn every_command_prints_one_document_of_the_schema() {
         "lab list".to_owned(),
         "lab show 1 --starter one.pasm".to_owned(),
         "lab check 1 crates/labs/labs/1/reference.pasm".to_owned(),
+        "lab show 3 --seed 9007199254740991 --starter three.pasm".to_owned(),
+        "lab check 3 crates/labs/labs/3/reference.toml".to_owned(),
+        "lab show 10".to_owned(),
+        "lab check 10 crates/labs/labs/10/reference.toml --seed 1".to_owned(),
         "completions bash".to_owned(),
         "man run".to_owned(),
     ];

@@ -230,3 +230,12 @@ fn the_readme_says_how_to_install_before_it_uses_the_command() {
     let place = |text: &str| readme.find(text).unwrap_or_else(|| panic!("{text}"));
     assert!(place("cargo install --path crates/cli") < place("\n$ pollux "));
 }
+
+#[test]
+fn seeds_and_cases_belong_to_the_labs_that_have_them() {
+    let workspace = workspace();
+    refused(&workspace, "lab show 1", &["--seed 7"]);
+    refused(&workspace, "lab show 10", &["--seed 7"]);
+    refused(&workspace, "lab check 3 words.txt", &["--cases 2"]);
+    refused(&workspace, "lab check 10 words.txt", &["--cases 2"]);
+}
