@@ -80,7 +80,8 @@ pub(crate) fn configuration(text: &str) -> Result<Option<Config>, Fault> {
         return Ok(None);
     }
     let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    let config = if is_name { GemminiConfig::by_name(text) } else { ConfigFile::parse(text).and_then(ConfigFile::config) };
+    let config =
+        if is_name { GemminiConfig::by_name(text) } else { ConfigFile::parse(text).and_then(ConfigFile::config) };
     config.map(Some).map_err(Fault::of)
 }
 

@@ -17,7 +17,7 @@ use crate::program::{Fault, SetupText, assemble, configuration};
 const SNAPSHOT_BYTES: usize = 64 << 20;
 /// Bytes of assembly text that an editor takes without trouble.
 const MOST_TEXT: usize = 1 << 20;
-/// Rows of a program's own text that say what it is for are all that is shown of data: longer buffers are not sent.
+/// Items of a program that are sent as text: of a longer one the first.
 const MOST_ITEMS: usize = 20_000;
 
 /// What can be asked for.
@@ -164,12 +164,13 @@ impl Emulator {
     }
 
     fn load(&mut self, name: &str, text: Option<String>, config: &str, setup: &SetupText) -> Result<Value, Fault> {
-        let contents = match text {
-            Some(text) => text.into_bytes(),
-            None => self.files.0.get(&PathBuf::from(name)).cloned().ok_or_else(|| {
-                Fault::of(format!("the page has no file `{name}`: make it again by `pollux page`"))
-            })?,
-        };
+        let contents =
+            match text {
+                Some(text) => text.into_bytes(),
+                None => self.files.0.get(&PathBuf::from(name)).cloned().ok_or_else(|| {
+                    Fault::of(format!("the page has no file `{name}`: make it again by `pollux page`"))
+                })?,
+            };
         let is_binary = Program::is_binary(&contents);
         let program = assemble(name, contents, configuration(config)?.as_ref(), &self.files)?;
         let warnings = checked(&program)?;
