@@ -562,78 +562,105 @@ impl<'a> Tables<'a> {
 
     fn tile(&self, costs: &ConvCosts, s: &ConvSchedule, place: [&Place; 7]) -> ConvTile {
         let [b, r, c, o, kr, kc, i] = place;
-        let along = &self.along[usize::from(c.last)][usize::from(kc.last)][usize::from(i.last)];
-        let band = &self.bands[usize::from(r.last)][usize::from(kr.last)];
         let machine = &costs.machine;
-        let dim = machine.dim as f64;
-        let last = usize::from(o.last);
-        let output = &self.outputs[last];
-        let batch = self.batch[usize::from(b.last)];
-        let images = batch * band.outputs;
-        let passes = images * along.chunks;
+        let part = Part {
+            along: &self.along[usize::from(c.last)][usize::from(kc.last)][usize::from(i.last)],
+            band: &self.bands[usize::from(r.last)][usize::from(kr.last)],
+            batch: self.batch[usize::from(b.last)],
+            outs: usize::from(o.last),
+        };
+        let Part { along, band, batch, outs } = part;
+        let output = &self.outputs[outs];
+        let passes = batch * band.outputs * along.chunks;
         let mut tile = ConvTile {
             start: if s.emission == Emission::Unroller { START } else { 0.0 },
             host: LOOP_COMMANDS * machine.interval,
             ..ConvTile::default()
         };
+        let loads = [0, 1].map(|operand: usize| place.iter().all(|place| place.loads[operand]));
+        let (mut beats, written) = part.load(&mut tile, loads);
         if self.zeros && kr.first && kc.first && i.first {
             let zeros = along.in_chunk.max(2.0);
             let bias = if costs.problem.bias { machine.load(1.0, 1.0, 4.0).max(along.in_chunk) } else { zeros };
-            tile.load += passes * self.groups[last] * bias;
+            tile.load += passes * self.groups[outs] * bias;
         }
-        let (mut beats, mut written) = (0.0, 0.0);
-        let loads = |operand: usize| place.iter().all(|place| place.loads[operand]);
-        if loads(0) {
-            tile.load += batch * (band.inside * along.row + band.zeros * along.zero_row);
-            beats += batch * band.inside * along.beats;
-            written += batch * (band.inside + band.zeros) * along.written;
-        }
-        if loads(1) {
-            tile.load += band.kernel * along.weights[last];
-            beats += band.kernel * along.weight_beats[last];
-            written += band.kernel * along.weight_beats[last];
-        }
-        let matrix = dim * (1.0 + self.conflict) + (passes - 1.0) * along.pass;
+        let matrix = machine.dim as f64 * (1.0 + self.conflict) + (passes - 1.0) * along.pass;
         tile.compute = output.blocks * band.kernel * along.matrices * matrix;
-        // What is loaded last is still under way as computes begin: as much of it as the station holds.
-        let station = machine.station[0] as f64;
-        let weights = band.kernel * along.weight_commands[last];
-        let (by_input, by_weights) = (loads(0), loads(1));
-        let weights_last = by_weights && (s.emission == Emission::Commands || !by_input);
-        (tile.arrival, tile.early) = match (weights_last, by_input) {
-            (true, _) => {
-                let command = along.weight[last];
-                let part = (weights - 1.0) / weights;
-                (machine.arrival(command), (station.min(weights - 1.0) * command.interval).min(tile.compute * part))
-            }
-            (_, true) => (machine.arrival(along.input), (station * along.input.interval).min(matrix - dim)),
-            _ => (0.0, 0.0),
-        };
-        // Rows that loads write take the bank from computes: single commands have all operands in the first banks.
-        if s.emission == Emission::Commands && tile.load > 0.0 {
-            let free = 1.0 - (written / tile.load).min(1.0);
-            tile.early *= free;
-            tile.free = free;
-        }
+        (tile.arrival, tile.early) =
+            part.arrival(machine, s.emission, loads, [tile.compute, matrix - machine.dim as f64]);
         // A load that overwrites waits for the computes that still read.
-        tile.ahead = match s.double_buffer {
-            true => (station_computes(machine) * along.pass).min(tile.compute),
-            false => (station_computes(machine).min(passes - 1.0) * along.pass).min(tile.compute),
-        } * tile.free;
+        let computes = station_computes(machine);
+        let ahead = if s.double_buffer { computes } else { computes.min(passes - 1.0) };
+        tile.ahead = (ahead * along.pass).min(tile.compute);
+        // Rows that loads write take the bank from computes: single commands have all operands in the first banks.
+        if s.emission == Emission::Commands {
+            let free = if tile.load > 0.0 { 1.0 - (written / tile.load).min(1.0) } else { 0.0 };
+            tile.early *= free;
+            tile.ahead *= free;
+        }
         if kr.last && kc.last && i.last {
             (tile.store, tile.pending) = costs.stores(batch, band, along, output);
             // Stores that wait for the last computes keep the next loads out of the station.
             if tile.pending < 1.0 && output.blocks < 2.0 {
                 tile.ahead = 0.0;
             }
-            beats += if costs.problem.shape.pool.is_none() {
-                passes * along.in_chunk * output.blocks * output.beats
-            } else {
-                0.0
-            };
+            let stored = costs.problem.shape.pool.is_none();
+            beats += if stored { passes * along.in_chunk * output.blocks * output.beats } else { 0.0 };
         }
         tile.shared = beats * machine.byte * machine.beat_bytes as f64;
         tile
+    }
+}
+
+/// Where a tile is, as far as its cost depends on it.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    along: &'a Along,
+    band: &'a Band,
+    /// Images.
+    batch: f64,
+    /// Whether it has the last output channels, as an index.
+    outs: usize,
+}
+
+impl Part<'_> {
+    /// Adds the loads of input and weights to a tile; their beats, and the rows that they write.
+    fn load(&self, tile: &mut ConvTile, [input, weights]: [bool; 2]) -> (f64, f64) {
+        let Self { along, band, batch, outs } = *self;
+        let (mut beats, mut written) = (0.0, 0.0);
+        if input {
+            tile.load += batch * (band.inside * along.row + band.zeros * along.zero_row);
+            beats += batch * band.inside * along.beats;
+            written += batch * (band.inside + band.zeros) * along.written;
+        }
+        if weights {
+            tile.load += band.kernel * along.weights[outs];
+            beats += band.kernel * along.weight_beats[outs];
+            written += band.kernel * along.weight_beats[outs];
+        }
+        (beats, written)
+    }
+
+    /// Cycles from the last load until its rows are there, and how much earlier computes begin: what is loaded last is still under way,
+    /// as much of it as the station holds. Computes are those of the tile, and of a matrix of weights but for its first pass.
+    fn arrival(
+        &self,
+        machine: &Machine,
+        emission: Emission,
+        [input, weights]: [bool; 2],
+        [compute, matrix]: [f64; 2],
+    ) -> (f64, f64) {
+        let station = machine.station[0] as f64;
+        let Self { along, band, outs, .. } = *self;
+        if weights && (emission == Emission::Commands || !input) {
+            let (command, commands) = (along.weight[outs], band.kernel * along.weight_commands[outs]);
+            let early = (station.min(commands - 1.0) * command.interval).min(compute * (commands - 1.0) / commands);
+            return (machine.arrival(command), early);
+        }
+        match input {
+            true => (machine.arrival(along.input), (station * along.input.interval).min(matrix)),
+            false => (0.0, 0.0),
+        }
     }
 }
 
@@ -672,8 +699,8 @@ struct ConvTile {
     host: f64,
     /// From a free place in the unroller to the first load: a loop is configured only when there is one.
     start: f64,
+    /// Computes in the station in front of its loads.
     ahead: f64,
-    free: f64,
     /// Cycles of a memory that loads and stores share.
     shared: f64,
 }
