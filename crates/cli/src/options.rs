@@ -551,6 +551,13 @@ mod tests {
                 &[("learned", Always), ("searches", Always)],
             ],
         ),
+        (
+            "map gains",
+            &[
+                &[("config", Always), ("memory", Always), ("budget", Always), ("evaluations", Always)],
+                &[("emission", Always), ("only", Always), ("seed", Always), ("jobs", Always)],
+            ],
+        ),
         ("sweep merge x", &[&[("output", Always)]]),
         ("energy tables", &[]),
         ("energy show x", &[&[("config", Always), ("output", Always)]]),

@@ -58,12 +58,14 @@ impl ProductCosts {
         let mut written = [0.0; 2];
         if loads_a {
             let a = self.a.tile(size.k, last[2]);
+            cost.shares[0] += ni * a.shared;
             cost.load += (ni - 1.0) * a.full + if last[0] { a.last } else { a.full };
             written[0] = ((ni - 1.0) * dim + ragged) * a.writes;
             cost.first += machine.read_latency + a.first;
         }
         if loads_b {
             let b = self.b_of(schedule).tile(size.j, last[1]);
+            cost.shares[0] += nk * b.shared;
             cost.load += (nk - 1.0) * b.full + if last[2] { b.last } else { b.full };
             written[1] = nk * dim * b.writes;
             cost.first += if loads_a { b.first } else { machine.read_latency + b.first };
@@ -78,6 +80,7 @@ impl ProductCosts {
         let bank = machine.scratchpad_bank as f64;
         let beside_a = ((nk * nj * dim - bank).max(0.0) / (nk * nj * dim)).min(1.0);
         if cost.load > 0.0 {
+            cost.shares[0] = (cost.shares[0] / cost.load).min(1.0);
             let [a, b] = written.map(|rows| (rows / cost.load).min(1.0));
             let same = beside_a * beside_a + (1.0 - beside_a) * (1.0 - beside_a);
             let others = a + b * beside_a;
@@ -94,6 +97,7 @@ impl ProductCosts {
         if last[2] {
             let c = self.c.tile(size.j, last[1]);
             cost.store = (ni - 1.0) * c.full + if last[0] { c.last } else { c.full };
+            cost.shares[1] = (ni * c.shared / cost.store).min(1.0);
             let commands = ni * c.commands as f64;
             cost.pending = (machine.station[2] as f64 / commands).min(1.0);
         }
@@ -116,9 +120,14 @@ impl ProductCosts {
         let load_b = if loads_b { b.full / gb } else { 0.0 };
         let conflict = self.one_bank(schedule);
         let mean_rows = ((ni - 1.0) * dim + ragged.max(LEAST_ROWS as f64)) / ni;
-        // Rows that a load of a block of rows writes take the bank from computes that read it.
-        let stolen_a = if loads_a { dim * a.writes / ga * conflict } else { 0.0 };
-        let stolen_b = if loads_b { dim * b.writes / gb * conflict } else { 0.0 };
+        // Rows that a load writes take the bank from computes that read it. What is loaded next stands beside what is read: A is read all
+        // the time, B with new weights, and what is read of A may be in the bank of B.
+        let reads_b = match schedule.dataflow {
+            Dataflow::Os => 1.0,
+            Dataflow::Ws => dim * (1.0 + conflict) / (mean_rows * (ni - 1.0) + dim * (1.0 + conflict)),
+        };
+        let stolen_a = if loads_a { dim * a.writes / ga } else { 0.0 };
+        let stolen_b = if loads_b { dim * b.writes / gb * reads_b.max(conflict) } else { 0.0 };
         let latency = machine.read_latency;
         // A run of computes behind loads that each of them, or only the first, waits for.
         let run = |computes: f64, loads: f64| match loads > 0.0 {
@@ -136,11 +145,13 @@ impl ProductCosts {
                 let column = mean_rows * (ni - 1.0) + dim * (1.0 + conflict);
                 let wide = nj / gb;
                 // In the first column of each group of k every compute waits for its block of A.
-                time += ga * run(column * wide + stolen_b + ni * stolen_a, load_b + ni * load_a);
-                time += (nk * gb - ga) * run(column * wide + stolen_b, load_b);
+                let both = load_b + ni * load_a;
+                time += ga * run(column * wide + stolen_b + ni * stolen_a, both).max(both);
+                time += (nk * gb - ga) * run(column * wide + stolen_b, load_b).max(load_b);
                 if last[2] {
+                    // They follow the computes of a group of columns, and leave one after the other.
                     let (store, waiting) = stores(ni);
-                    time += gb * waiting * (store - dim).max(0.0);
+                    time += gb * (ni * store - column * wide).max(waiting * (store - dim)).max(0.0);
                 }
             }
             Dataflow::Os => {
@@ -148,8 +159,10 @@ impl ProductCosts {
                 let wide = nj / gb;
                 // In the first row of blocks every compute at the beginning of a group of columns waits for its block of B.
                 let row = nk * compute;
-                time += gb * run(row + nk * stolen_b + ga * stolen_a, nk * load_b + ga * load_a) + (nj - gb) * row;
-                time += (ni - 1.0) * (run(row + ga * stolen_a, ga * load_a) + (nj - 1.0) * row);
+                let both = nk * load_b + ga * load_a;
+                time += (gb * run(row + nk * stolen_b + ga * stolen_a, both) + (nj - gb) * row).max(gb * both);
+                let again = run(row + ga * stolen_a, ga * load_a) + (nj - 1.0) * row;
+                time += (ni - 1.0) * again.max(ga * load_a);
                 if last[2] {
                     let (store, _) = stores(1.0);
                     time += ni * gb * (store - wide * nk * compute).max(0.0);
@@ -163,7 +176,12 @@ impl ProductCosts {
             false => 0.0,
         };
         let store = if last[2] { stores(ni).0 * (ni * gb).min(machine.station[2] as f64) } else { 0.0 };
-        InLine { time: time + waits, store }
+        let mut shared = 0.0;
+        if machine.byte > 0.0 {
+            shared += if loads_a { ni * a.shared } else { 0.0 } + if loads_b { nk * b.shared } else { 0.0 };
+            shared += if last[2] { ni * self.c.tile(size.j, last[1]).shared } else { 0.0 };
+        }
+        InLine { time: (time + waits).max(shared), store }
     }
 
     /// Part of the pairs of rows of A and B that are in one bank: their places follow each other from the first row on.

@@ -6,8 +6,7 @@ use pollux_kernels::{ConvAxis, ConvSchedule, ConvShape, Emission};
 use pollux_sim::counts::EventCounts;
 
 use super::bound::Work;
-use super::machine::Machine;
-use super::tile::{Known, Progress, TileCost, repeat};
+use super::machine::{LoadCommand, Machine};
 use crate::counts::{LEAST_ROWS, read_row, write_row};
 use crate::problem::ConvProblem;
 use crate::reuse;
@@ -107,23 +106,18 @@ impl ConvCosts {
     }
 
     /// Cycles of a schedule.
+    ///
+    /// Tiles at like places are alike. Their steady state is a rate, the slowest of what a tile takes in each unit, so that the whole is
+    /// the sum of the rates of all kinds of tiles, and what the first one waits for and the last one leaves behind.
     pub fn cycles(&self, schedule: &ConvSchedule) -> f64 {
-        let sizes = ConvAxis::ALL.map(|axis| schedule.get(axis));
-        let tiles: [usize; 7] = std::array::from_fn(|axis| self.extents[axis].div_ceil(sizes[axis]));
+        let tiles: [usize; 7] = ConvAxis::ALL.map(|axis| self.extents[axis as usize].div_ceil(schedule.get(axis)));
         let kept = reuse::kept_of_convolution(schedule, self.problem.shape.depthwise, &tiles);
-        let mut progress = Progress::new(2.0 * self.machine.interval + START);
-        let mut at = [0; 7];
-        let mut known = Known::default();
-        let nest = Nest::new(schedule, &tiles, &self.extents, kept);
-        // Loops of one iteration change nothing.
-        let mut several = [0; 7];
-        let mut loops = 0;
-        for axis in schedule.order.map(|axis| axis as usize) {
-            several[loops] = axis;
-            loops += usize::from(tiles[axis] > 1);
-        }
-        self.nest(&nest, &several[..loops], &mut at, &mut progress, &mut known);
-        progress.end() + END + self.machine.array_latency as f64 + self.machine.least_latency as f64
+        let begin = (LOOP_COMMANDS + 2.0) * self.machine.interval + START;
+        begin
+            + self.sum(schedule, &tiles, kept)
+            + END
+            + self.machine.array_latency as f64
+            + self.machine.least_latency as f64
     }
 
     /// What has to be done, for the bound: of what differs from tile to tile the least.
@@ -214,95 +208,44 @@ impl ConvCosts {
         counts
     }
 
-    fn nest(
-        &self,
-        nest: &Nest<'_>,
-        loops: &[usize],
-        at: &mut [usize; 7],
-        progress: &mut Progress,
-        known: &mut Known<TileCost>,
-    ) {
-        let Some((&axis, inside)) = loops.split_first() else {
-            // Tiles at like places are alike: at the beginning or the end of a dimension, or not.
-            let of_kind = || self.tile_cost(nest.schedule, nest.tiles, at, nest.loads(at));
-            let tile = known.get_or_insert_with(nest.kind(at), of_kind);
-            let ahead = (self.machine.station[1] / 2 * self.machine.dim) as f64;
-            progress.one_after_the_other(tile, nest.schedule.emission == Emission::Unroller, ahead);
-            return;
-        };
-        repeat(progress, nest.tiles[axis], |progress, index| {
-            at[axis] = index;
-            self.nest(nest, inside, at, progress, known);
+    /// Cycles of all tiles.
+    fn sum(&self, s: &ConvSchedule, tiles: &[usize; 7], kept: [u32; 2]) -> f64 {
+        let places: [Places; 7] = std::array::from_fn(|axis| {
+            let reduction = ConvAxis::ALL[axis].is_reduction();
+            let firsts = reduction || (kept[0] | kept[1]) >> axis & 1 == 1;
+            let whole = !reduction
+                && matches!(ConvAxis::ALL[axis], ConvAxis::Batch | ConvAxis::OutChannels)
+                && self.extents[axis].is_multiple_of(s.get(ConvAxis::ALL[axis]));
+            Places::new(tiles[axis], firsts, !whole, [kept[0] >> axis & 1 == 1, kept[1] >> axis & 1 == 1])
         });
-    }
-
-    fn tile_cost(&self, s: &ConvSchedule, tiles: &[usize; 7], at: &[usize; 7], loads: [bool; 2]) -> TileCost {
-        let machine = &self.machine;
-        let dim = machine.dim as f64;
-        let last = |axis: ConvAxis| usize::from(at[axis as usize] + 1 == tiles[axis as usize]);
-        let first = |axis: ConvAxis| at[axis as usize] == 0;
-        let rows = &self.rows[s.rows - 1][s.kernel_rows - 1][last(ConvAxis::Rows)][last(ConvAxis::KernelRows)];
-        let cols = &self.cols[s.cols - 1][s.kernel_cols - 1][last(ConvAxis::Cols)][last(ConvAxis::KernelCols)];
-        let blocks = |size: usize| size.div_ceil(machine.dim) - 1;
-        let input = &self.input[blocks(s.in_channels)][last(ConvAxis::InChannels)];
-        let weights = &self.weights[blocks(s.out_channels)][last(ConvAxis::OutChannels)];
-        let output = &self.output[blocks(s.out_channels)][last(ConvAxis::OutChannels)];
-        let batch = (s.batch.min(self.extents[0] - at[0] * s.batch)) as f64;
-        let is_first = first(ConvAxis::KernelRows) && first(ConvAxis::KernelCols) && first(ConvAxis::InChannels);
-        let is_last = last(ConvAxis::KernelRows) + last(ConvAxis::KernelCols) + last(ConvAxis::InChannels) == 3;
-        let mut cost = TileCost { host: LOOP_COMMANDS * machine.interval, ..Default::default() };
-        let images = batch * rows.outputs;
-        let chunks = (cols.outputs / dim).ceil();
-        let in_chunk = cols.outputs / chunks;
-        if is_first {
-            // Zeros, or the bias, to every row of the output.
-            let groups = (output.blocks / machine.wide_group as f64).ceil();
-            let zeros = in_chunk.max(2.0);
-            let bias = machine.load(1.0, 1.0, 4.0).max(in_chunk);
-            cost.load += images * chunks * groups * if self.problem.bias { bias } else { zeros };
-        }
-        let pixels = self.pixels_per_row(s, input, cols);
-        if loads[0] {
-            // Loads of DIM pixels, and those of the rest of a row.
-            let load = |along: f64| {
-                let command = machine.load(along, input.requests / input.commands, input.beats / input.commands);
-                command.max(along * input.writes / input.commands * pixels)
-            };
-            let [whole, rest] = cols.from_memory;
-            let from_memory = whole * load(dim) + if rest > 0.0 { rest * load(cols.rest / rest) } else { 0.0 };
-            let zeros = (cols.zeros / cols.padding.max(1.0) * pixels).max(2.0);
-            let row = input.commands * (from_memory + cols.padding * zeros);
-            let zero_row = input.commands * ((cols.inside + cols.zeros) * pixels).max(2.0);
-            cost.load += batch * (rows.inside * row + rows.zeros * zero_row);
-        }
-        if loads[1] {
-            let kernel = rows.kernel * cols.kernel;
-            let depth = input.channels.min(dim);
-            let command = machine.load(depth, weights.requests / weights.commands, weights.beats / weights.commands);
-            cost.load += kernel * input.blocks * weights.commands * command;
-        }
-        // Computes: each block of weights stays for all pixels. A pass has the pixels of one output row, at most DIM.
-        let matrices = output.blocks * rows.kernel * (cols.kernel / pixels).ceil() * input.blocks;
-        let pass = self.pass(in_chunk);
-        cost.new_weights = matrices * dim;
-        cost.others = matrices * (images * chunks - 1.0) * pass;
-        cost.first = machine.read_latency;
-        if is_last {
-            let stored = match self.problem.shape.pool {
-                None => {
-                    images * chunks * output.blocks * (in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD)
+        let tables = Tables::new(self, s, &places);
+        // The innermost loop whose tiles differ: neighbours are told apart.
+        let varied = |axis: &&ConvAxis| places[**axis as usize].len > 1;
+        let inner = s.order.iter().rev().find(varied).map_or(0, |axis| *axis as usize);
+        let outer: [usize; 6] = std::array::from_fn(|n| n + usize::from(n >= inner));
+        let mut at = [0; 7];
+        let (mut sum, mut ends) = (0.0, Ends::default());
+        loop {
+            let times: f64 = outer.iter().map(|axis| places[*axis].kinds[at[*axis]].times).product();
+            let mut row = Inner::default();
+            for (n, place) in places[inner].iter().enumerate() {
+                at[inner] = n;
+                let place_of: [&Place; 7] = std::array::from_fn(|axis| &places[axis].kinds[at[axis]]);
+                let tile = tables.tile(self, s, place_of);
+                let rate = tile.rate(s.emission);
+                row.add(&tile, rate, place.times);
+                if place_of.iter().all(|place| place.first) {
+                    ends.first = (tile, rate);
                 }
-                Some(pool) => {
-                    let reads =
-                        images * cols.outputs * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
-                    batch * output.blocks * (reads / batch * machine.read_out + 4.0 * STORE_OVERHEAD)
+                if place_of.iter().all(|place| place.last) {
+                    ends.last = (tile, rate);
                 }
-            };
-            cost.store = stored;
-            let commands = images * chunks * output.blocks;
-            cost.pending = (machine.station[2] as f64 / commands).min(1.0);
+            }
+            sum += times * row.cycles(tiles[inner], s.emission);
+            if !advance(&mut at, &outer, &places) {
+                return sum + ends.cycles(s.emission);
+            }
         }
-        cost
     }
 
     /// Cycles of a pass: few rows wait for the queue of tags (`MeshWithDelays.scala`: six tags, of which each is free when the next
@@ -310,6 +253,62 @@ impl ConvCosts {
     fn pass(&self, rows: f64) -> f64 {
         let tags = 5.0;
         rows.max(LEAST_ROWS as f64).max((rows + self.machine.array_latency as f64 + 1.0) / tags)
+    }
+
+    fn along(&self, s: &ConvSchedule, input: &Row, cols: &Span, filters: [(LoadCommand, f64, f64); 2]) -> Along {
+        let machine = &self.machine;
+        let dim = machine.dim as f64;
+        let pixels = self.pixels_per_row(s, input, cols);
+        let (requests, beats) = (input.requests / input.commands, input.beats / input.commands);
+        // Loads of DIM pixels, and those of the rest of a row.
+        let load = |along: f64| {
+            let LoadCommand { interval, busy } = machine.command(along, requests, beats);
+            let writes = along * input.writes / input.commands * pixels;
+            let (busy, trackers) = (busy.max(writes), machine.trackers);
+            LoadCommand { interval: interval.max(busy).max((machine.read_latency + busy + 2.0) / trackers), busy }
+        };
+        let [whole, rest] = cols.from_memory;
+        let mut last = if whole > 0.0 { load(dim) } else { LoadCommand::default() };
+        let mut from_memory = whole * last.interval;
+        if rest > 0.0 {
+            last = load(cols.rest / rest);
+            from_memory += rest * last.interval;
+        }
+        let zeros = (cols.zeros / cols.padding.max(1.0) * pixels).max(2.0);
+        let chunks = (cols.outputs / dim).ceil();
+        let in_chunk = cols.outputs / chunks;
+        Along {
+            row: input.commands * (from_memory + cols.padding * zeros),
+            zero_row: input.commands * ((cols.inside + cols.zeros) * pixels).max(2.0),
+            written: (cols.inside + cols.zeros) * input.writes * pixels,
+            beats: (whole * dim + cols.rest) * input.beats,
+            weight_beats: filters.map(|(.., beats)| cols.kernel * input.channels * beats),
+            input: last,
+            weight: filters.map(|(command, ..)| command),
+            weight_commands: filters.map(|(_, commands, _)| cols.kernel * input.blocks * commands),
+            weights: filters.map(|(command, commands, _)| cols.kernel * input.blocks * commands * command.interval),
+            matrices: (cols.kernel / pixels).ceil() * input.blocks,
+            width: cols.inside + cols.zeros,
+            chunks,
+            in_chunk,
+            pass: self.pass(in_chunk),
+        }
+    }
+
+    /// Cycles of a tile's stores, and the part of them that may wait in the station.
+    fn stores(&self, batch: f64, band: &Band, along: &Along, output: &Row) -> (f64, f64) {
+        let machine = &self.machine;
+        let images = batch * band.outputs;
+        let commands = images * along.chunks * output.blocks;
+        let stored = match self.problem.shape.pool {
+            None => commands * (along.in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD),
+            Some(pool) => {
+                let columns = along.in_chunk * along.chunks;
+                let reads = images * columns * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
+                batch * output.blocks * (reads / batch * machine.read_out + 4.0 * STORE_OVERHEAD)
+            }
+        };
+        (stored, (machine.station[2] as f64 / commands).min(1.0))
     }
 
     /// Kernel elements beside each other in a row of the array, for a tile's input channels (`max_pixels_per_row` of `LOOP_CONV_WS`).
@@ -322,54 +321,407 @@ impl ConvCosts {
     }
 }
 
-/// The loops over the tiles of a schedule.
-struct Nest<'a> {
-    schedule: &'a ConvSchedule,
-    tiles: &'a [usize; 7],
-    /// Axes, as bits, in whose tiles but the first the input, and the weights, are there already.
-    kept: [u32; 2],
-    /// Axes, as bits, whose last tile may be another than those before.
-    ends: usize,
+/// The next combination of kinds along these axes.
+fn advance(at: &mut [usize; 7], axes: &[usize; 6], places: &[Places; 7]) -> bool {
+    for &axis in axes {
+        at[axis] += 1;
+        if at[axis] < places[axis].len {
+            return true;
+        }
+        at[axis] = 0;
+    }
+    false
 }
 
-impl<'a> Nest<'a> {
-    fn new(schedule: &'a ConvSchedule, tiles: &'a [usize; 7], extents: &[usize; 7], kept: [u32; 2]) -> Self {
-        // Padding is at the ends of rows and columns, stores are at that of what is summed over.
-        let whole = |axis: &ConvAxis| {
-            let outer = matches!(axis, ConvAxis::Batch | ConvAxis::OutChannels);
-            outer && extents[*axis as usize].is_multiple_of(schedule.get(*axis))
+/// The tiles of the innermost loop.
+#[derive(Default)]
+struct Inner {
+    /// Sum of their rates.
+    rates: f64,
+    /// From the beginning of a tile until the one after the next may begin: of the first, the last, and one between.
+    through: [f64; 3],
+    kinds: usize,
+}
+
+impl Inner {
+    fn add(&mut self, tile: &ConvTile, rate: f64, times: f64) {
+        self.rates += times * rate;
+        if self.kinds == 0 {
+            self.through = [tile.through(); 3];
+        }
+        self.through[1] = tile.through();
+        if times > 1.0 || self.kinds == 1 {
+            self.through[2] = tile.through();
+        }
+        self.kinds += 1;
+    }
+
+    /// Cycles of them all. Every second tile waits for the other, so that the slower half counts.
+    fn cycles(&self, tiles: usize, emission: Emission) -> f64 {
+        let [first, last, between] = self.through;
+        let half = (tiles / 2) as f64;
+        let chain = match (emission, tiles) {
+            (Emission::Commands, _) | (_, 0 | 1) => 0.0,
+            (_, n) if n % 2 == 0 => (half - 1.0) * between + first.max(last),
+            _ => (first + last) / 2.0 + (half - 0.5) * between,
         };
-        let ends = ConvAxis::ALL.iter().filter(|axis| !whole(axis)).fold(0, |bits, axis| bits | 1 << *axis as usize);
-        Self { schedule, tiles, kept, ends }
-    }
-
-    /// Whether the input, and whether the weights, are loaded for the tile at this place.
-    fn loads(&self, at: &[usize; 7]) -> [bool; 2] {
-        self.kept.map(|kept| at.iter().enumerate().all(|(axis, index)| *index == 0 || kept >> axis & 1 == 0))
-    }
-
-    /// Places of one kind have tiles of one cost.
-    fn kind(&self, at: &[usize; 7]) -> usize {
-        use ConvAxis::{InChannels, KernelCols, KernelRows};
-        let ends = |axis: usize| self.ends >> axis & 1 == 1 && at[axis] + 1 == self.tiles[axis];
-        let last = (0..7).fold(0, |kind, axis| 2 * kind + usize::from(ends(axis)));
-        let sums = [KernelRows, KernelCols, InChannels].iter().all(|axis| at[*axis as usize] == 0);
-        let [input, weights] = self.loads(at);
-        let firsts = [sums, input, weights];
-        firsts.into_iter().fold(last, |kind, first| 2 * kind + usize::from(first))
+        self.rates.max(chain)
     }
 }
 
-impl Progress {
-    /// One more tile whose computes begin when its loads are in, and whose stores follow its computes. In the unroller the loads
-    /// of the next tile overlap with both; single commands stand in line.
-    fn one_after_the_other(&mut self, tile: &TileCost, overlapped: bool, ahead: f64) {
-        let free = if overlapped { 0.0 } else { self.in_line_from(ahead) };
-        self.host_gives(tile.host);
-        let begin = self.loads_from().max(free);
-        self.load_until(begin + tile.load);
-        let start = self.computes_from().max(begin + tile.load + tile.first);
-        self.compute_until(start + tile.new_weights + tile.others, tile);
+/// The first and the last tile with their rates.
+#[derive(Default)]
+struct Ends {
+    first: (ConvTile, f64),
+    last: (ConvTile, f64),
+}
+
+impl Ends {
+    /// What comes to the sum of the rates: nothing is computed during the first loads, nothing is loaded during the last computes.
+    fn cycles(&self, emission: Emission) -> f64 {
+        let ((first, first_rate), (last, last_rate)) = (&self.first, &self.last);
+        match emission {
+            Emission::Commands => first.ahead + last.store * last.pending,
+            Emission::Unroller => {
+                // A rate that loads dictate is that of the tile's own loads, one that computes dictate that until the next tile's computes.
+                let counted = if first.load > first.compute { first_rate } else { last_rate };
+                first.load + first.arrival - first.early + last.compute + last.store - counted
+            }
+        }
+    }
+}
+
+/// Tiles along one axis that are alike.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    times: f64,
+    /// Whether it has the first one, and the last one.
+    first: bool,
+    last: bool,
+    /// Whether input and weights are not there already.
+    loads: [bool; 2],
+}
+
+/// All tiles along an axis.
+struct Places {
+    kinds: [Place; 3],
+    len: usize,
+}
+
+impl Places {
+    fn new(tiles: usize, firsts: bool, lasts: bool, kept: [bool; 2]) -> Self {
+        let of = |times: usize, first: bool, last: bool| Place {
+            times: times as f64,
+            first,
+            last,
+            loads: kept.map(|kept| first || !kept),
+        };
+        let mut places = Self { kinds: [Place::default(); 3], len: 0 };
+        let mut push = |place: Place| {
+            if place.times > 0.0 {
+                places.kinds[places.len] = place;
+                places.len += 1;
+            }
+        };
+        match (tiles, firsts, lasts) {
+            (1, ..) | (_, false, false) => push(of(tiles, true, true)),
+            (_, true, false) => [of(1, true, false), of(tiles - 1, false, true)].into_iter().for_each(push),
+            (_, false, true) => [of(tiles - 1, true, false), of(1, false, true)].into_iter().for_each(push),
+            (_, true, true) => {
+                [of(1, true, false), of(tiles - 2, false, false), of(1, false, true)].into_iter().for_each(push)
+            }
+        }
+        places
+    }
+
+    fn iter(&self) -> std::slice::Iter<'_, Place> {
+        self.kinds[..self.len].iter()
+    }
+
+    /// Of the tiles but the last and of the last, those that are there.
+    fn ends(&self) -> std::ops::RangeInclusive<usize> {
+        usize::from(!self.has(false))..=1
+    }
+
+    fn has(&self, last: bool) -> bool {
+        self.iter().any(|place| place.last == last)
+    }
+}
+
+/// What depends on columns, kernel columns and input channels of a tile.
+#[derive(Clone, Copy, Default)]
+struct Along {
+    /// Cycles of the loads of an input row, and of a row of padding.
+    row: f64,
+    zero_row: f64,
+    /// Local rows that an input row writes, its beats, and those of the weights of a kernel row as `weights`.
+    written: f64,
+    beats: f64,
+    weight_beats: [f64; 2],
+    /// A load of the input, one of the weights, and how many of these a kernel row has.
+    input: LoadCommand,
+    weight: [LoadCommand; 2],
+    weight_commands: [f64; 2],
+    /// Cycles of the weights of a kernel row, for the tiles of output channels but the last and for the last.
+    weights: [f64; 2],
+    /// Matrices of a kernel row for each block of output channels.
+    matrices: f64,
+    /// Columns of the input.
+    width: f64,
+    /// Chunks of an output row, pixels of a chunk, cycles of a pass.
+    chunks: f64,
+    in_chunk: f64,
+    pass: f64,
+}
+
+/// What depends on rows and kernel rows.
+#[derive(Clone, Copy, Default)]
+struct Band {
+    outputs: f64,
+    inside: f64,
+    zeros: f64,
+    kernel: f64,
+}
+
+struct Tables<'a> {
+    along: [[[Along; 2]; 2]; 2],
+    bands: [[Band; 2]; 2],
+    outputs: &'a [Row; 2],
+    /// Groups of blocks that zeros or the bias are loaded for at once.
+    groups: [f64; 2],
+    /// Images of the tiles but the last and of the last.
+    batch: [f64; 2],
+    zeros: bool,
+    /// Part of the rows of new weights that are in the bank of the input that is read beside them.
+    conflict: f64,
+}
+
+impl<'a> Tables<'a> {
+    fn new(costs: &'a ConvCosts, s: &ConvSchedule, places: &[Places; 7]) -> Self {
+        let machine = &costs.machine;
+        let blocks = |size: usize| size.div_ceil(machine.dim) - 1;
+        let (input, weights) = (&costs.input[blocks(s.in_channels)], &costs.weights[blocks(s.out_channels)]);
+        let outputs = &costs.output[blocks(s.out_channels)];
+        let (rows, cols) = (&costs.rows[s.rows - 1][s.kernel_rows - 1], &costs.cols[s.cols - 1][s.kernel_cols - 1]);
+        let mut tables = Self {
+            along: Default::default(),
+            bands: Default::default(),
+            outputs,
+            groups: outputs.map(|row| (row.blocks / machine.wide_group as f64).ceil()),
+            batch: [s.batch as f64, (costs.extents[0] - (costs.extents[0] - 1) / s.batch * s.batch) as f64],
+            zeros: s.emission == Emission::Unroller || costs.problem.bias,
+            conflict: 0.0,
+        };
+        let [_, row, col, out, kernel_row, kernel_col, channel] = places;
+        let both = Places::ends;
+        for last in both(row) {
+            for part in both(kernel_row) {
+                let Span { outputs, inside, zeros, kernel, .. } = rows[last][part];
+                tables.bands[last][part] = Band { outputs, inside, zeros, kernel };
+            }
+        }
+        for i in both(channel) {
+            let input = &input[i];
+            let depth = input.channels.min(machine.dim as f64);
+            let mut filters = [(LoadCommand::default(), 0.0, 0.0); 2];
+            for o in both(out) {
+                let w = &weights[o];
+                let command = machine.command(depth, w.requests / w.commands, w.beats / w.commands);
+                filters[o] = (command, w.commands, w.beats);
+            }
+            for c in both(col) {
+                for part in both(kernel_col) {
+                    let span = &cols[c][part];
+                    tables.along[c][part][i] = costs.along(s, input, span, filters);
+                }
+            }
+        }
+        tables.conflict = tables.conflict(costs, s, places);
+        tables
+    }
+
+    fn conflict(&self, costs: &ConvCosts, s: &ConvSchedule, places: &[Places; 7]) -> f64 {
+        let machine = &costs.machine;
+        let at = |axis: ConvAxis| usize::from(!places[axis as usize].has(false));
+        let band = &self.bands[at(ConvAxis::Rows)][at(ConvAxis::KernelRows)];
+        let along = &self.along[at(ConvAxis::Cols)][at(ConvAxis::KernelCols)][at(ConvAxis::InChannels)];
+        let blocks = |size: usize| size.div_ceil(machine.dim) as f64;
+        let input = blocks(s.in_channels) * s.batch as f64 * (band.inside + band.zeros) * along.width;
+        let weights = blocks(s.out_channels) * (s.kernel_rows * s.kernel_cols * s.in_channels) as f64;
+        let (rows, bank) = (machine.scratchpad_rows as f64, machine.scratchpad_bank as f64);
+        match s.emission {
+            // The input at the beginning of a half, the weights at its end.
+            Emission::Unroller => together([0.0, input], [rows / 2.0 - weights, rows / 2.0], bank),
+            // All places of the input, then those of the weights.
+            Emission::Commands => {
+                let copies = if s.double_buffer { 2.0 } else { 1.0 };
+                together([0.0, copies * input], [copies * input, copies * (input + weights)], bank)
+            }
+        }
+    }
+
+    fn tile(&self, costs: &ConvCosts, s: &ConvSchedule, place: [&Place; 7]) -> ConvTile {
+        let [b, r, c, o, kr, kc, i] = place;
+        let machine = &costs.machine;
+        let part = Part {
+            along: &self.along[usize::from(c.last)][usize::from(kc.last)][usize::from(i.last)],
+            band: &self.bands[usize::from(r.last)][usize::from(kr.last)],
+            batch: self.batch[usize::from(b.last)],
+            outs: usize::from(o.last),
+        };
+        let Part { along, band, batch, outs } = part;
+        let output = &self.outputs[outs];
+        let passes = batch * band.outputs * along.chunks;
+        let mut tile = ConvTile {
+            start: if s.emission == Emission::Unroller { START } else { 0.0 },
+            host: LOOP_COMMANDS * machine.interval,
+            ..ConvTile::default()
+        };
+        let loads = [0, 1].map(|operand: usize| place.iter().all(|place| place.loads[operand]));
+        let (mut beats, written) = part.load(&mut tile, loads);
+        if self.zeros && kr.first && kc.first && i.first {
+            let zeros = along.in_chunk.max(2.0);
+            let bias = if costs.problem.bias { machine.load(1.0, 1.0, 4.0).max(along.in_chunk) } else { zeros };
+            tile.load += passes * self.groups[outs] * bias;
+        }
+        let matrix = machine.dim as f64 * (1.0 + self.conflict) + (passes - 1.0) * along.pass;
+        tile.compute = output.blocks * band.kernel * along.matrices * matrix;
+        (tile.arrival, tile.early) =
+            part.arrival(machine, s.emission, loads, [tile.compute, matrix - machine.dim as f64]);
+        // A load that overwrites waits for the computes that still read.
+        let computes = station_computes(machine);
+        let ahead = if s.double_buffer { computes } else { computes.min(passes - 1.0) };
+        tile.ahead = (ahead * along.pass).min(tile.compute);
+        // Rows that loads write take the bank from computes: single commands have all operands in the first banks.
+        if s.emission == Emission::Commands {
+            let free = if tile.load > 0.0 { 1.0 - (written / tile.load).min(1.0) } else { 0.0 };
+            tile.early *= free;
+            tile.ahead *= free;
+        }
+        if kr.last && kc.last && i.last {
+            (tile.store, tile.pending) = costs.stores(batch, band, along, output);
+            // Stores that wait for the last computes keep the next loads out of the station.
+            if tile.pending < 1.0 && output.blocks < 2.0 {
+                tile.ahead = 0.0;
+            }
+            let stored = costs.problem.shape.pool.is_none();
+            beats += if stored { passes * along.in_chunk * output.blocks * output.beats } else { 0.0 };
+        }
+        tile.shared = beats * machine.byte * machine.beat_bytes as f64;
+        tile
+    }
+}
+
+/// Where a tile is, as far as its cost depends on it.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    along: &'a Along,
+    band: &'a Band,
+    /// Images.
+    batch: f64,
+    /// Whether it has the last output channels, as an index.
+    outs: usize,
+}
+
+impl Part<'_> {
+    /// Adds the loads of input and weights to a tile; their beats, and the rows that they write.
+    fn load(&self, tile: &mut ConvTile, [input, weights]: [bool; 2]) -> (f64, f64) {
+        let Self { along, band, batch, outs } = *self;
+        let (mut beats, mut written) = (0.0, 0.0);
+        if input {
+            tile.load += batch * (band.inside * along.row + band.zeros * along.zero_row);
+            beats += batch * band.inside * along.beats;
+            written += batch * (band.inside + band.zeros) * along.written;
+        }
+        if weights {
+            tile.load += band.kernel * along.weights[outs];
+            beats += band.kernel * along.weight_beats[outs];
+            written += band.kernel * along.weight_beats[outs];
+        }
+        (beats, written)
+    }
+
+    /// Cycles from the last load until its rows are there, and how much earlier computes begin: what is loaded last is still under way,
+    /// as much of it as the station holds. Computes are those of the tile, and of a matrix of weights but for its first pass.
+    fn arrival(
+        &self,
+        machine: &Machine,
+        emission: Emission,
+        [input, weights]: [bool; 2],
+        [compute, matrix]: [f64; 2],
+    ) -> (f64, f64) {
+        let station = machine.station[0] as f64;
+        let Self { along, band, outs, .. } = *self;
+        if weights && (emission == Emission::Commands || !input) {
+            let (command, commands) = (along.weight[outs], band.kernel * along.weight_commands[outs]);
+            let early = (station.min(commands - 1.0) * command.interval).min(compute * (commands - 1.0) / commands);
+            return (machine.arrival(command), early);
+        }
+        match input {
+            true => (machine.arrival(along.input), (station * along.input.interval).min(matrix)),
+            false => (0.0, 0.0),
+        }
+    }
+}
+
+/// Part of the pairs of rows of two ranges that are in one bank.
+fn together(a: [f64; 2], b: [f64; 2], bank: f64) -> f64 {
+    if a[1] <= (b[0] / bank).floor() * bank {
+        return 0.0;
+    }
+    let part = |range: [f64; 2], n: f64| {
+        ((range[1].min((n + 1.0) * bank) - range[0].max(n * bank)).max(0.0)) / (range[1] - range[0]).max(1.0)
+    };
+    let (mut n, mut sum) = ((b[0] / bank).floor(), 0.0);
+    while n * bank < a[1] {
+        sum += part(a, n) * part(b, n);
+        n += 1.0;
+    }
+    sum
+}
+
+/// Computes that the reservation station holds: a preload and a compute each.
+fn station_computes(machine: &Machine) -> f64 {
+    (machine.station[1] / 2) as f64
+}
+
+/// What a tile takes of each unit.
+#[derive(Clone, Copy, Debug, Default)]
+struct ConvTile {
+    load: f64,
+    /// From the last load command until its rows are there, and how much earlier computes begin.
+    arrival: f64,
+    early: f64,
+    compute: f64,
+    store: f64,
+    /// Part of the stores that may wait in the station when the next tile begins.
+    pending: f64,
+    host: f64,
+    /// From a free place in the unroller to the first load: a loop is configured only when there is one.
+    start: f64,
+    /// Computes in the station in front of its loads.
+    ahead: f64,
+    /// Cycles of a memory that loads and stores share.
+    shared: f64,
+}
+
+impl ConvTile {
+    /// Cycles from the place in the unroller, or in the station, that it waits for until all its commands are given.
+    fn through(&self) -> f64 {
+        self.start + self.load + self.arrival - self.early + self.compute + self.store * (1.0 - self.pending)
+    }
+
+    /// Cycles from a tile to the next one like it.
+    fn rate(&self, emission: Emission) -> f64 {
+        let through = self.through();
+        match emission {
+            // Two loops at most are under way: a tile begins when the one before the last has given all its commands.
+            Emission::Unroller => {
+                self.load.max(self.compute).max(self.store).max(self.host).max(self.shared).max(through / 2.0)
+            }
+            // Commands stand in line: loads wait for the computes in front of them, but for those that the station holds.
+            Emission::Commands => (through - self.ahead).max(self.compute).max(self.shared),
+        }
     }
 }
 

@@ -118,12 +118,34 @@ impl Machine {
     /// The engine makes a request a cycle, the port a beat; the table has room for some requests, the controller for some commands, and
     /// each waits for the memory's latency.
     pub fn load(&self, rows: f64, requests: f64, beats: f64) -> f64 {
-        let beat = (self.d_beat as f64).max(self.byte * self.beat_bytes as f64);
-        let data = rows * beats * beat;
-        let asked = rows * requests * (self.a_beat as f64);
-        let held = self.read_latency - READ_PATH + TABLE_PATH + beats / requests * beat;
-        let in_table = rows * requests * held / self.requests;
-        let in_tracker = (self.read_latency + data.max(asked) + 2.0) / self.trackers;
-        data.max(asked).max(in_table).max(in_tracker)
+        self.command(rows, requests, beats).interval
     }
+
+    /// The same, and what is idle of it.
+    pub fn command(&self, rows: f64, requests: f64, beats: f64) -> LoadCommand {
+        let data = rows * beats * self.d_beat as f64;
+        let asked = rows * requests * self.a_beat as f64;
+        let busy = data.max(asked);
+        // A memory of limited bandwidth transfers while the latency passes.
+        let transfer = rows * beats * self.byte * self.beat_bytes as f64;
+        let held = self.read_latency - READ_PATH + TABLE_PATH + beats / requests * self.d_beat as f64;
+        let in_table = rows * requests * held / self.requests;
+        let in_tracker = ((self.read_latency + busy).max(transfer) + 2.0) / self.trackers;
+        LoadCommand { interval: busy.max(transfer).max(in_table).max(in_tracker), busy }
+    }
+
+    /// Cycles from the end of a run of load commands, counted in their intervals, until the last row is there. Where a command waits for
+    /// one before it to end, the latency is in the interval already.
+    pub fn arrival(&self, last: LoadCommand) -> f64 {
+        (self.read_latency - self.trackers * (last.interval - last.busy)).max(0.0)
+    }
+}
+
+/// A load command among others like it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadCommand {
+    /// Cycles from one to the next.
+    pub interval: f64,
+    /// Cycles of its requests or data.
+    pub busy: f64,
 }

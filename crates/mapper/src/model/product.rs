@@ -34,6 +34,8 @@ pub struct Pieces {
     pub first: f64,
     /// Beats of the smallest command.
     pub least: u64,
+    /// Cycles of a full block of rows on a memory that reads and writes share; 0 where they do not.
+    pub shared: f64,
 }
 
 /// The pieces of every tile along one axis: `[size - 1][index]`, and their sums `[size - 1]`.
@@ -112,6 +114,7 @@ impl Cut {
                 };
                 pieces.full += cycles(dim);
                 pieces.last += cycles(matrix.last_rows);
+                pieces.shared += dim as f64 * machine.byte * beats * machine.beat_bytes as f64;
                 // The last block of rows may be the one, and rows may differ: a beat a row at least.
                 let own = matrix.last_rows.min(dim) as u64 * (sum.beats / matrix.rows as u64).max(1);
                 pieces.least = if pieces.least == 0 { own } else { pieces.least.min(own) };
@@ -143,6 +146,7 @@ impl Cut {
                 full: mean(|p| p.full),
                 last: mean(|p| p.last),
                 writes: mean(|p| p.writes),
+                shared: mean(|p| p.shared),
                 first: mean(|p| p.first),
                 commands: others.first().map_or(0, |p| p.commands),
                 ..Pieces::default()

@@ -23,6 +23,8 @@ pub struct TileCost {
     pub pending: f64,
     /// Cycles of the host.
     pub host: f64,
+    /// Parts of the loads' and of the stores' cycles in which a memory that they share is theirs.
+    pub shares: [f64; 2],
 }
 
 /// Costs by the kind of place that a tile has; there are few kinds.
@@ -55,6 +57,10 @@ pub struct Progress {
     store: f64,
     /// When the last tile, and the one before it, had given all its commands.
     done: [f64; 2],
+    /// Cycles of the stores under way.
+    stored: f64,
+    /// Of the stores under way: see [`TileCost::shares`].
+    share: f64,
 }
 
 /// The least part of its speed that the array keeps while loads go to the same banks.
@@ -71,7 +77,8 @@ impl Progress {
     pub fn unrolled(&mut self, tile: &TileCost) {
         self.host += tile.host;
         let begin = self.load.max(self.done[0]).max(self.host);
-        self.load = begin + tile.load;
+        let beside_stores = (self.store - begin).clamp(0.0, tile.load.min(self.stored));
+        self.load = begin + tile.load + beside_stores * (tile.shares[0] + self.share - 1.0).max(0.0);
         let start = self.compute.max(begin + tile.first);
         let computes = tile.new_weights + tile.others;
         // Until the loads are done, each row that they write takes the bank from the computes.
@@ -95,38 +102,13 @@ impl Progress {
         }
     }
 
-    /// The host gives so many cycles' worth of commands.
-    pub fn host_gives(&mut self, cycles: f64) {
-        self.host += cycles;
-    }
-
-    /// When the next tile's loads may begin.
-    pub fn loads_from(&self) -> f64 {
-        self.load.max(self.done[0]).max(self.host)
-    }
-
-    /// When commands that stand in line come to the next tile's loads: the station holds some computes, worth `ahead` cycles, and some
-    /// stores.
-    pub fn in_line_from(&self, ahead: f64) -> f64 {
-        if self.done[1] > self.compute { self.done[1] } else { self.compute - ahead }
-    }
-
-    /// When its computes may.
-    pub fn computes_from(&self) -> f64 {
-        self.compute
-    }
-
-    /// Its loads are over.
-    pub fn load_until(&mut self, time: f64) {
-        self.load = time;
-    }
-
     /// Its computes are over, and its stores follow.
     pub fn compute_until(&mut self, time: f64, tile: &TileCost) {
         self.compute = time;
         let mut done = time;
         if tile.store > 0.0 {
             self.store = self.store.max(time) + tile.store;
+            (self.stored, self.share) = (tile.store, tile.shares[1]);
             done = done.max(self.store - tile.store * tile.pending);
         }
         self.done = [self.done[1], done];
@@ -154,6 +136,8 @@ impl Progress {
             load: later(self.load, before.load),
             compute: later(self.compute, before.compute),
             store: later(self.store, before.store),
+            stored: self.stored,
+            share: self.share,
             done: [later(self.done[0], before.done[0]), later(self.done[1], before.done[1])],
         })
     }

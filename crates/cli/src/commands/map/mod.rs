@@ -1,6 +1,7 @@
 //! `pollux map`
 
 mod evaluate;
+mod gains;
 mod html;
 mod import;
 mod network;
@@ -74,6 +75,7 @@ enum Command {
     Import(import::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Gains(gains::Arguments),
 }
 
 /// The best mapping of C = A B, A M x K, B K x N.
@@ -282,6 +284,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Command::Import(arguments) => import::execute(arguments, out),
         Command::Train(arguments) => train::execute(arguments, out),
         Command::Evaluate(arguments) => evaluate::execute(arguments, out),
+        Command::Gains(arguments) => gains::execute(arguments, out),
     }
 }
 
