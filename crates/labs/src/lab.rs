@@ -272,24 +272,6 @@ fn made(
     Lab { head, reference, wrong, ..lab }
 }
 
-impl Lab {
-    /// What a solution must keep to, a line each.
-    pub fn rules(&self) -> Vec<String> {
-        let limits = &self.limits;
-        let cycles =
-            limits.memories.iter().map(|(memory, cycles)| format!("at most {cycles} cycles with --memory {memory}"));
-        let forbidden = (!limits.forbidden.is_empty()).then(|| format!("without {}", limits.forbidden.join(", ")));
-        let causes = limits
-            .causes
-            .iter()
-            .map(|limit| format!("{} waits at most {} cycles for {}", limit.block, limit.cycles, limit.cause));
-        let busy = limits
-            .array_busy
-            .map(|least| format!("a row enters the array in at least {:.0} % of the cycles", 100.0 * least));
-        cycles.chain(forbidden).chain(causes).chain(busy).collect()
-    }
-}
-
 /// The lab of this number.
 pub fn lab(number: u32) -> Option<Lab> {
     all().into_iter().find(|lab| lab.number == number)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pollux::{Action, Program};
 use pollux_isa::GemminiConfig;
+use pollux_labs::{Lab, Seed, Work};
 use pollux_session::script::Line;
 use pollux_session::{Options, Session};
 use serde::Deserialize;
@@ -148,7 +149,8 @@ impl Emulator {
             Request::Lab { number } => lab(number),
             Request::Check { number, text, seeds } => {
                 let lab = pollux_labs::lab(number).ok_or_else(|| no_lab(number))?;
-                let grade = pollux_labs::check(&lab, "solution", text.as_bytes(), &seeds);
+                let seed = Seed::New(seeds.first().copied().unwrap_or_default());
+                let grade = pollux_labs::check(&lab, "solution", text.as_bytes(), seed, seeds.len());
                 serde_json::to_value(grade).map_err(Fault::of)
             }
         }
@@ -189,7 +191,7 @@ fn checked(program: &Program) -> Result<Vec<String>, Fault> {
 }
 
 fn about() -> Value {
-    let labs = pollux_labs::all();
+    let labs = programs();
     let labs = labs.iter().map(|lab| json!({ "number": lab.number, "title": lab.title, "goal": lab.goal }));
     json!({ "version": env!("CARGO_PKG_VERSION"), "configurations": GemminiConfig::NAMES, "labs": labs.collect::<Vec<_>>() })
 }
@@ -234,15 +236,24 @@ fn frame(session: &mut Session, heat: u64) -> Result<Value, Fault> {
 }
 
 fn no_lab(number: u32) -> Fault {
-    let numbers: Vec<String> = pollux_labs::all().iter().map(|lab| lab.number.to_string()).collect();
-    Fault::of(format!("there is no lab {number}: there are {}", numbers.join(", ")))
+    let numbers: Vec<String> = programs().iter().map(|lab| lab.number.to_string()).collect();
+    Fault::of(format!("there is no lab {number} whose solution is a program: there are {}", numbers.join(", ")))
+}
+
+/// The labs whose solution is a program: it is written and graded here.
+fn programs() -> Vec<Lab> {
+    pollux_labs::all().into_iter().filter(|lab| matches!(lab.work, Work::Program(_))).collect()
 }
 
 fn lab(number: u32) -> Result<Value, Fault> {
-    let lab = pollux_labs::lab(number).ok_or_else(|| no_lab(number))?;
+    let lab = programs().into_iter().find(|lab| lab.number == number).ok_or_else(|| no_lab(number))?;
+    let memory = match &lab.work {
+        Work::Program(work) => work.limits.memories.first().map(|(memory, _)| memory),
+        _ => None,
+    };
     Ok(json!({
         "number": lab.number, "title": lab.title, "goal": lab.goal, "task": lab.task, "rules": lab.rules(),
-        "config": lab.config, "starter": lab.starter, "memory": lab.limits.memories.first().map(|(memory, _)| memory),
+        "config": lab.config(), "starter": lab.starter(0), "memory": memory,
     }))
 }
 
