@@ -281,7 +281,7 @@ mod tests {
             message("sp_capacity", "sp_capasity"),
             format!("answer.toml:{line}: [config] `sp_capasity`: unknown field; `pollux config` lists all")
         );
-        assert!(message("[rule.schedule]", "[ruler.schedule]").contains("unknown field `ruler`"));
+        assert!(message("[config]\n", "[colour]\n[config]\n").contains("unknown field `colour`"));
         assert!(message("[config]\n", "[config]\ndma_buswidth = 64\n").starts_with("`dma_buswidth` is 64: this lab"));
     }
 }

@@ -62,15 +62,6 @@ impl Lab {
         }
     }
 
-    /// Memory behind the accelerator, the first one if there are several.
-    pub fn memory(&self) -> Option<&str> {
-        match &self.work {
-            Work::Program(work) => work.limits.memories.first().map(|(memory, _)| memory.as_str()),
-            Work::Fault(_) => None,
-            Work::Design(work) => Some(&work.memory),
-        }
-    }
-
     /// What one begins with depends on a seed.
     pub fn starter_has_seed(&self) -> bool {
         matches!(self.work, Work::Fault(_))
