@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pollux::kernels::Schedule;
-use pollux::{Config, Cycle};
+use pollux::asm::ElementType;
+use pollux::kernels::{KernelError, Matmul, MatmulShape, ProgramBuilder, Schedule};
+use pollux::{Config, Cycle, Error, MemoryModel, Program};
 use pollux_isa::config::{ConfigError, ConfigFile};
-use pollux_mapper::emulate::{self, EmulationError};
-use pollux_mapper::{Mapping, Problem, Surroundings};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -40,6 +39,13 @@ struct Answer {
     rule: Mapping,
 }
 
+/// A mapping, in the form in which the mapper writes it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mapping {
+    schedule: Schedule,
+}
+
 /// Grades a design: all its layers and one of the seed run.
 pub(crate) fn check(
     work: &DesignWork,
@@ -55,7 +61,7 @@ pub(crate) fn check(
     let known = work.layers.iter().map(|layer| (layer, answer.layers[&layer.name]));
     let layers: Vec<(&Layer, Mapping)> = known.chain([(&hidden, cut(answer.rule, &config, &hidden))]).collect();
     for (layer, mapping) in &layers {
-        let legal = mapping.check(&config, &layer.problem());
+        let legal = mapping.schedule.check(&config, &layer.shape());
         legal.map_err(|error| (Verdict::Illegal, format!("`{}`: {error}", layer.place())))?;
     }
     let mut took = Vec::new();
@@ -163,8 +169,20 @@ impl DesignWork {
 }
 
 impl Layer {
-    fn problem(&self) -> Problem {
-        Problem::matmul(self.m, self.n, self.k)
+    fn shape(&self) -> MatmulShape {
+        MatmulShape::new(self.m, self.n, self.k)
+    }
+
+    /// Its program, the buffers without contents: cycles do not depend on them.
+    fn program(&self, config: &Config, schedule: &Schedule) -> Result<Program, KernelError> {
+        let mut builder = ProgramBuilder::new(config.clone())?;
+        let a = builder.buffer("A", self.m, self.k, ElementType::I8)?;
+        let b = builder.buffer("B", self.k, self.n, ElementType::I8)?;
+        let c = builder.buffer("C", self.m, self.n, ElementType::I8)?;
+        builder.begin("matmul");
+        Matmul::new(a, b, c).lower(&mut builder, schedule)?;
+        builder.fence();
+        Ok(builder.finish()?.into())
     }
 
     fn describe(&self) -> String {
@@ -201,26 +219,25 @@ fn hidden(work: &DesignWork, seed: u64) -> Layer {
 
 /// A mapping whose tile is not larger than the layer.
 fn cut(mapping: Mapping, config: &Config, layer: &Layer) -> Mapping {
-    let Mapping::Matmul(schedule) = mapping else { return mapping };
+    let schedule = mapping.schedule;
     let blocks = |extent: usize| extent.div_ceil(config.dim() as usize);
     let mut tile = schedule.tile;
     tile.i = tile.i.min(blocks(layer.m));
     tile.j = tile.j.min(blocks(layer.n));
     tile.k = tile.k.min(blocks(layer.k));
-    Mapping::Matmul(Schedule { tile, ..schedule })
+    Mapping { schedule: Schedule { tile, ..schedule } }
 }
 
 fn cycles(work: &DesignWork, config: &Config, layer: &Layer, mapping: &Mapping) -> Result<Cycle, Refused> {
-    let memory = work.memory.parse().expect("the labs' memories are tested");
-    let around = Surroundings { memory, ..Surroundings::default() };
-    let limit = work.cycles.saturating_mul(PATIENCE);
-    emulate::cycles(config, &layer.problem(), mapping, &around, limit).map_err(|error| {
-        let verdict = match error {
-            EmulationError::Run(_) => Verdict::DidNotEnd,
-            _ => Verdict::Illegal,
-        };
-        (verdict, format!("`{}`: {error}", layer.place()))
-    })
+    let refused = |verdict: Verdict, error: &dyn std::fmt::Display| (verdict, format!("`{}`: {error}", layer.place()));
+    let program = layer.program(config, &mapping.schedule).map_err(|error| refused(Verdict::Illegal, &error))?;
+    let memory: MemoryModel = work.memory.parse().expect("the labs' memories are tested");
+    let run = program.run().memory(memory).limit(work.cycles.saturating_mul(PATIENCE)).without_values();
+    match run.cycles() {
+        Ok(outcome) => Ok(outcome.cycles()),
+        Err(error @ Error::StoppedWithoutValues(_)) => Err(refused(Verdict::DidNotEnd, &error)),
+        Err(error) => Err(refused(Verdict::Illegal, &error)),
+    }
 }
 
 /// Rounded to whole cycles.
@@ -264,7 +281,7 @@ mod tests {
             message("sp_capacity", "sp_capasity"),
             format!("answer.toml:{line}: [config] `sp_capasity`: unknown field; `pollux config` lists all")
         );
-        assert!(message("[rule.schedule]", "[ruler.schedule]").contains("unknown field `ruler`"));
+        assert!(message("[config]\n", "[colour]\n[config]\n").contains("unknown field `colour`"));
         assert!(message("[config]\n", "[config]\ndma_buswidth = 64\n").starts_with("`dma_buswidth` is 64: this lab"));
     }
 }
