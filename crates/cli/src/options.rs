@@ -619,6 +619,7 @@ mod tests {
                 "processor" => "rocket",
                 "width" => "DRAM=64",
                 "snapshots" => "64",
+                "window" => "16",
                 "prune-blocks" | "prune-weights" => "0.5",
                 _ => "1",
             }

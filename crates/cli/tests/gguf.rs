@@ -26,8 +26,8 @@ fn a_text_is_continued_alike_by_both_models_and_every_tensor_equals_the_referenc
         // Replay changes no cycle; the host has a part.
         assert_eq!(pass["cycles"], simulated["cycles"]);
         assert!(pass["host_cycles"].as_u64().expect("cycles") > 0);
-        // The tokens, 43 results of two blocks, their caches, and the ends.
-        assert!(pass["tensors"].as_u64().expect("tensors") > 40, "{pass}");
+        // The results of each block, its caches, and the ends.
+        assert!(pass["tensors"].as_u64().expect("tensors") > 30, "{pass}");
     }
     assert!(cycles["cosine"].as_f64().expect("a cosine") > 0.98, "{}", cycles["cosine"]);
 }
@@ -35,7 +35,7 @@ fn a_text_is_continued_alike_by_both_models_and_every_tensor_equals_the_referenc
 #[test]
 fn a_text_is_predicted_in_float32_and_in_int8() {
     let workspace = Workspace::new();
-    workspace.write("words.txt", "the array adds 2 + 2 and the array adds 4 + 4 and on");
+    workspace.write("words.txt", &"the array adds 2 + 2 and the array adds 4 + 4 and on ".repeat(3));
     let run = workspace.pollux(&format!("model perplexity {TINY} words.txt --window 16 --windows 2 --json"));
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     let perplexity = &run.json()["perplexity"];

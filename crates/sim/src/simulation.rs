@@ -1,5 +1,7 @@
 //! Running a machine: host and memory around it, idle time skipped, deadlocks explained.
 
+mod looking;
+
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 
@@ -8,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::acceleration::Acceleration;
-use crate::execute::mesh_pe::MeshPe;
 use crate::host::Host;
 use crate::lineage::Lineage;
 use crate::machine::Machine;
@@ -17,7 +18,6 @@ use crate::observation::activity::{Activity, Span};
 use crate::observation::counts::EventCounts;
 use crate::observation::event::{Counting, Cycle, EventBuffer};
 use crate::observation::observer::{CountedOperation, NoObserver, Observer};
-use crate::observation::view::MachineView;
 use crate::observation::violation::{Violated, Violations};
 use crate::parts::values::{Full, Values};
 use crate::port::frontend_tlb::{PageFault, Translation};
@@ -658,60 +658,5 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
             violations: *self.events.violations(),
             ..self.summary
         }
-    }
-}
-
-impl<H: Host, M: MemorySystem> Simulation<H, M> {
-    /// Like [`Self::run_watched`], but shows the observer what is held behind every cycle.
-    ///
-    /// # Errors
-    /// As [`Self::run_watched`].
-    pub fn run_by_cycle(
-        &mut self,
-        observer: &mut impl Observer,
-        limit: Cycle,
-        watch: &mut dyn FnMut(Position) -> ControlFlow<()>,
-    ) -> Result<RunSummary, RunError> {
-        while self.cycle < limit {
-            let reached = self.run_to(observer, self.cycle + 1)?;
-            observer.cycle_end(&self.machine, self.memory.memory());
-            if reached == Reached::End {
-                return Ok(self.summary());
-            }
-            if self.cycle.is_multiple_of(WATCH_INTERVAL.into()) && watch(self.position()).is_break() {
-                return Err(self.cancelled());
-            }
-        }
-        Err(RunError::Limit { limit, position: self.standstill() })
-    }
-
-    /// The array register by register as it would be now if all rows of the past had left it: a start for
-    /// [`Self::run_beside_array`].
-    pub fn array(&self, config: &ValidConfig) -> MeshPe {
-        MeshPe::settled(config, self.machine.execute.mesh.mesh())
-    }
-
-    /// Runs to `target` like [`Self::run_to`], with an array beside it that takes the same rows, register by register. `array` must be
-    /// the one of this cycle.
-    ///
-    /// # Errors
-    /// As [`Self::run_to`].
-    pub fn run_beside_array(&mut self, array: &mut MeshPe, target: Cycle) -> Result<Reached, RunError> {
-        self.settle();
-        while self.cycle < target {
-            let row = self.machine.execute.mesh.presented();
-            let reached = self.run_to(&mut NoObserver, self.cycle + 1)?;
-            array.tick(row.as_ref().map(|row| row.row()).as_ref());
-            if reached == Reached::End {
-                return Ok(reached);
-            }
-        }
-        Ok(Reached::Target)
-    }
-
-    /// Everything that the machine holds now. Registers must be up to date, as they are after [`Self::run_to`].
-    pub fn view(&self) -> MachineView {
-        let [scratchpad_digest, accumulator_digest] = self.machine.digests();
-        MachineView { cycle: self.cycle, scratchpad_digest, accumulator_digest, ..self.machine.view() }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pollux_isa::ValidConfig;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::field_survey::Noted;
 use super::names::Names;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
@@ -290,8 +291,15 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             self.totals.recorded += 1;
             let ahead = &self.script[from..];
             if self.options.drop_field.is_some() {
-                let path = commands_name(&ahead[..segment.items], self.names);
-                self.table.fields.segment(place.node, path, &segment);
+                let Segment { items, passed, ref marks, ref pages, ref end, .. } = segment;
+                self.table.fields.segment(Noted {
+                    start: place.node,
+                    path: commands_name(&ahead[..items], self.names),
+                    pages: pages.clone(),
+                    passed,
+                    marks: marks.clone(),
+                    end: if let End::State(node, ..) = end { Some(*node) } else { None },
+                });
             }
             if let Err(known) = self.table.insert(place, &self.surroundings(), ahead, segment) {
                 let cycles = known.passed.cycles;

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::table::{End, NodeId, Segment};
+use crate::observation::event::Cycle;
 use crate::port::pages::PageStep;
+use crate::simulation::Passed;
 
 /// What is known of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,18 +37,23 @@ pub(super) struct FieldSurvey {
     segments: Vec<Noted>,
 }
 
-/// A segment.
+/// A segment, between states by their numbers.
 #[derive(Debug)]
-struct Noted {
-    start: NodeId,
-    /// Its commands and the answers of the page registers.
-    path: (u128, Box<[PageStep]>),
-    segment: Segment,
+pub(super) struct Noted {
+    pub start: u32,
+    /// Its commands.
+    pub path: u128,
+    /// The answers of the page registers.
+    pub pages: Box<[PageStep]>,
+    pub passed: Passed,
+    pub marks: Box<[(Cycle, usize)]>,
+    /// The state at its end, unless the program ends there.
+    pub end: Option<u32>,
 }
 
 impl FieldSurvey {
     /// Notes the fields of a state, if it is a new one.
-    pub fn state(&mut self, node: NodeId, fields: impl FnOnce() -> BTreeMap<&'static str, u64>) {
+    pub fn state(&mut self, node: u32, fields: impl FnOnce() -> BTreeMap<&'static str, u64>) {
         if node as usize != self.states.len() {
             return;
         }
@@ -62,8 +68,8 @@ impl FieldSurvey {
     }
 
     /// Notes a segment.
-    pub fn segment(&mut self, start: NodeId, path: u128, segment: &Segment) {
-        self.segments.push(Noted { start, path: (path, segment.pages.clone()), segment: segment.clone() });
+    pub fn segment(&mut self, segment: Noted) {
+        self.segments.push(segment);
     }
 
     /// What follows.
@@ -89,17 +95,13 @@ impl FieldSurvey {
             return FieldFinding::Redundant;
         }
         let mut outcomes = HashMap::new();
-        for Noted { start, path, segment } in &self.segments {
+        for Noted { start, path, pages, passed, marks, end } in &self.segments {
             let start = without(*start as usize);
             if classes[&start] < 2 {
                 continue;
             }
-            let end = match &segment.end {
-                End::Finished => None,
-                End::State(node, ..) => Some(without(*node as usize)),
-            };
-            let outcome = (segment.passed, &segment.marks, end);
-            if *outcomes.entry((start, path.0, format!("{:?}", path.1))).or_insert(outcome) != outcome {
+            let outcome = (passed, marks, end.map(|end| without(end as usize)));
+            if *outcomes.entry((start, path, format!("{pages:?}"))).or_insert(outcome) != outcome {
                 return FieldFinding::Matters;
             }
         }
