@@ -35,7 +35,7 @@ fn a_text_is_continued_alike_by_both_models_and_every_tensor_equals_the_referenc
 #[test]
 fn a_text_is_predicted_in_float32_and_in_int8() {
     let workspace = Workspace::new();
-    workspace.write("words.txt", &"the array adds 2 + 2 and the array adds 4 + 4 and on ".repeat(3));
+    workspace.write("words.txt", "the array adds 2 + 2 and the array adds 4 + 4 and on ".repeat(3));
     let run = workspace.pollux(&format!("model perplexity {TINY} words.txt --window 16 --windows 2 --json"));
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     let perplexity = &run.json()["perplexity"];

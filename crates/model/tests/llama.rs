@@ -69,7 +69,7 @@ fn text_becomes_tokens_and_text_again() {
 fn int8_token_by_token_is_int8_at_once() {
     let mut float = tiny();
     let ids: Vec<u32> = float.vocabulary.tokenize("the array adds 2 + 2 + the array").expect("tokens");
-    let int8 = float.quantise(&[ids.clone()], &GraphOptions::default()).expect("INT8");
+    let int8 = float.quantise(std::slice::from_ref(&ids), &GraphOptions::default()).expect("INT8");
     let all = int8.logits(&ids).expect("logits");
     let mut cache = int8.cache();
     for (position, &id) in ids.iter().enumerate() {
@@ -93,7 +93,7 @@ fn ranges_that_move_into_the_weights_leave_the_model_the_same() {
     let (mut plain, mut smooth) = (tiny(), tiny());
     let ids = plain.vocabulary.tokenize("the array adds 2 + 2 + the array").expect("tokens");
     let before = plain.logits(&ids).expect("logits");
-    smooth.smooth(&[ids.clone()], 0.5).expect("ranges");
+    smooth.smooth(std::slice::from_ref(&ids), 0.5).expect("ranges");
     let after = smooth.logits(&ids).expect("logits");
     for (a, b) in before.iter().flatten().zip(after.iter().flatten()) {
         assert!((a - b).abs() < 1e-3, "{a} {b}");
@@ -225,10 +225,10 @@ proptest! {
             bytes[at % length] = byte;
         }
         bytes.truncate(end.max(1));
-        if let Ok(model) = LlamaModel::from_bytes(bytes) {
-            if let Ok(graph) = FloatLlama::new(model) {
-                prop_assert!(graph.config.layers > 0);
-            }
+        if let Ok(model) = LlamaModel::from_bytes(bytes)
+            && let Ok(graph) = FloatLlama::new(model)
+        {
+            prop_assert!(graph.config.layers > 0);
         }
     }
 }
