@@ -9,9 +9,9 @@ const FOLDERS: [&str; 5] = ["src", "../../isa/src", "../memory/src", "../numeric
 
 fn main() -> io::Result<()> {
     let mut hasher = DefaultHasher::new();
-    for folder in FOLDERS {
-        println!("cargo::rerun-if-changed={folder}");
-        hash(Path::new(folder), &mut hasher)?;
+    for folder in FOLDERS.map(Path::new).into_iter().filter(|folder| folder.is_dir()) {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        hash(folder, &mut hasher)?;
     }
     println!("cargo::rustc-env=POLLUX_SIM_SOURCES={:016x}", hasher.finish());
     Ok(())
