@@ -84,12 +84,28 @@ fence
 }
 
 #[test]
+fn a_log_changes_nothing_else_that_is_asked_for() {
+    let workspace = Workspace::new();
+    let program = root().join("programs/softmax.pasm").display().to_string();
+    let document = |options: &str| {
+        let run =
+            workspace.pollux(&format!("run {program} --cycles --energy horowitz45-lpddr4 --report json {options}"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let mut document = run.json();
+        document.as_object_mut().expect("an object").remove("simulated_cycles");
+        document
+    };
+    assert_eq!(document(""), document("--commit-log log"));
+}
+
+#[test]
 fn what_hinders_a_log_is_refused() {
     let workspace = Workspace::new();
     let program = root().join("programs/softmax.pasm").display().to_string();
     for (options, reason) in [
         ("--cycles --no-values --commit-log log", "cannot be used with"),
         ("--cycles --from 10 --perfetto p --commit-log log", "cannot be used with"),
+        ("--cycles --processor rocket --commit-log log", "cannot be used with"),
         ("--cycles --memory l2 --commit-log log", "give another --memory"),
     ] {
         let run = workspace.pollux(&format!("run {program} {options}"));

@@ -292,6 +292,9 @@ impl Runner<'_> {
         let port = self.any_memory(memory)?;
         let machine = Machine::with_oracle(self.config, self.translation, ());
         let mut simulation = Simulation::with_machine(machine, host, port, observer.wants_events());
+        if observer.wants_counts() {
+            simulation.count_events(self.config);
+        }
         simulation.watchdog = self.watchdog;
         let result = simulation.run_by_cycle(observer, self.limit, &mut self.watch);
         let summary = simulation.summary();

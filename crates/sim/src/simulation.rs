@@ -169,7 +169,6 @@ impl Passed {
 /// Totals at a moment to which a run can go back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
-    cycle: Cycle,
     /// All of them, and those that the simulation itself keeps.
     totals: RunSummary,
     own: RunSummary,
@@ -596,15 +595,15 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
 
     /// Totals now.
     pub(crate) fn point(&self) -> Point {
-        Point { cycle: self.cycle, totals: self.summary(), own: self.summary }
+        Point { totals: self.summary(), own: self.summary }
     }
 
     /// Has the totals of an earlier moment, but for the cycles that were simulated since. The machine of that moment is to be
     /// [installed](Self::install).
     pub(crate) fn go_back(&mut self, point: &Point) {
-        let Point { cycle, totals, own } = *point;
-        self.cycle = cycle;
-        self.told.0 = cycle;
+        let Point { totals, own } = *point;
+        self.cycle = totals.cycles;
+        self.told.0 = self.cycle;
         self.summary = RunSummary { simulated: self.summary.simulated, ..own };
         self.machine.set_totals(totals.commands, totals.divisions, totals.traffic);
     }

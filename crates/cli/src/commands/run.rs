@@ -86,7 +86,7 @@ pub struct Arguments {
     #[command(flatten)]
     timeline: TimelineArguments,
     /// Write what each command has written, in program order, with check sums. Both models write the same for the same program.
-    #[arg(long, value_name = "OUT", conflicts_with_all = ["no_values", "from", "to"])]
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["no_values", "from", "to", "processor"])]
     commit_log: Option<OutputPath>,
     #[command(flatten)]
     replay: ReplayArguments,

@@ -73,7 +73,8 @@ pub trait Observer {
     /// tells of an operation in parts.
     fn counted(&mut self, _operation: &CountedOperation) {}
 
-    /// Whether [`Observer::cycle_end`] is to be called, which has every cycle simulated by itself.
+    /// Whether [`Observer::cycle_end`] is to be called, which has every cycle simulated by itself. A run ahead of the accelerator
+    /// ([`Runner::processor`](crate::runner::Runner::processor)) does not call it.
     fn wants_cycle_ends(&self) -> bool {
         false
     }

@@ -399,27 +399,26 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         self.sim.tell_counts(&mut recorder);
         let (halt, Recorder { marks, counted, .. }) = (halt?, recorder);
 
-        let from = place;
         let sources = self.sources(place);
         let events = self.sim.machine.tlb.operands.take_events();
         let (registers, pages) = place.pages.record(self.rules, &events, |question| sources[usize::from(question.tag)]);
-        let (end, place) = match halt {
+        let (end, to) = match halt {
             Halt::Finished => (End::Finished, None),
             Halt::Stopped => {
-                let place = self.arrive(registers)?;
+                let to = self.arrive(registers)?;
                 let sources: Option<Box<[Source]>> =
                     self.tags.iter().map(|&tag| Some(sources[usize::from(tag)]?.0)).collect();
                 let Some(sources) = sources else {
                     let reason = "an operand of the state is none of those that were known";
                     return Err(self.sim.replay_failed(reason.into()));
                 };
-                let aside = self.aside_after(from, start.item, &place)?;
-                (End::State(place.node, sources, aside), Some(place))
+                let aside = self.aside_after(place, start.item, &to)?;
+                (End::State(to.node, sources, aside), Some(to))
             }
         };
         let now = self.sim.summary();
         if now.violations != start.summary.violations {
-            return Ok((None, place));
+            return Ok((None, to));
         }
         let segment = Segment {
             items: self.sim.host.at() - start.item,
@@ -429,7 +428,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             pages,
             end,
         };
-        Ok((Some(segment), place))
+        Ok((Some(segment), to))
     }
 
     /// Simulates to a boundary: the first one after item `from`, or a known one; without a segment to the first command.

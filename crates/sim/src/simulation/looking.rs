@@ -27,6 +27,7 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
             let reached = self.run_to(observer, self.cycle + 1)?;
             observer.cycle_end(&self.machine, self.memory.memory());
             if reached == Reached::End {
+                self.tell_counts(observer);
                 return Ok(self.summary());
             }
             if self.cycle.is_multiple_of(WATCH_INTERVAL.into()) && watch(self.position()).is_break() {
