@@ -207,6 +207,14 @@ impl ExecuteController {
         } else {
             tile[rows * dim..].fill(0);
         }
+        if !transpose
+            && stride == 1
+            && !operand.local.is_acc()
+            && let Some(lines) = m.scratchpad.written_rows(operand.local.full_sp_addr(m.layout) as usize, rows)
+        {
+            copy_columns(dim, cols, lines, tile);
+            return Ok(());
+        }
         for row in 0..rows {
             let local = operand.local.add(m.layout, stride.wrapping_mul(row as u32));
             let elements = self.operand_row(m, local)?;
@@ -270,6 +278,17 @@ impl ExecuteController {
             let row = m.scratchpad.row_mut(local.full_sp_addr(m.layout) as usize);
             write_scratchpad_row(result, self.registers.activation == Activation::Relu, &mut row[..result.len()]);
         }
+    }
+}
+
+/// Copies the leading `cols` of each row of `dim` elements.
+fn copy_columns(dim: usize, cols: usize, from: &[i8], to: &mut [i8]) {
+    if cols == dim {
+        to[..from.len()].copy_from_slice(from);
+        return;
+    }
+    for (to, from) in to.chunks_exact_mut(dim).zip(from.chunks_exact(dim)) {
+        to[..cols].copy_from_slice(&from[..cols]);
     }
 }
 

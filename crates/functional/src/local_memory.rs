@@ -50,6 +50,23 @@ impl<T: Copy + Default> LocalMemory<T> {
         &mut self.elements[row * self.width..][..self.width]
     }
 
+    /// `count` rows in a row, all of which were written before; nothing if one was not, or does not exist.
+    #[inline]
+    pub(crate) fn written_rows(&self, first: usize, count: usize) -> Option<&[T]> {
+        let written = self.written.get(first..first.checked_add(count)?)?;
+        written.iter().all(|&written| written).then(|| &self.elements[first * self.width..][..count * self.width])
+    }
+
+    /// `count` rows in a row, to be written; nothing if one does not exist, or if somebody wants to know the order of the writes.
+    #[inline]
+    pub(crate) fn rows_mut(&mut self, first: usize, count: usize) -> Option<&mut [T]> {
+        if self.noted.is_some() {
+            return None;
+        }
+        self.written.get_mut(first..first.checked_add(count)?)?.fill(true);
+        Some(&mut self.elements[first * self.width..][..count * self.width])
+    }
+
     /// Notes from now on which rows are written.
     pub(crate) fn note_writes(&mut self) {
         self.noted = Some(Vec::new());
