@@ -482,6 +482,12 @@ impl RoccCommand {
         self.timing().dram
     }
 
+    /// Bits of the scale that the command gives to loads; nothing if it configures none.
+    pub fn load_scale(&self) -> Option<u64> {
+        let scale = self.timing().identity;
+        (scale != 0).then(|| (self.rs1 & scale) >> scale.trailing_zeros())
+    }
+
     /// The command without what only changes values: two commands that are equal then take the same cycles.
     ///
     /// `identity` holds the bits of the scale that loads with a shared scaler pass on unscaled; any other scale becomes 0.

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
+use candle_core::Tensor;
 use pollux_train::corpus::Corpus;
 use pollux_train::error::TrainError;
+use pollux_train::network::Network;
 use pollux_train::recipe::{Random, Recipe, Shape};
 use pollux_train::search::{self, Cost, CostTable, Found};
 use pollux_train::training::{self, Learner, Trainer};
@@ -38,7 +40,7 @@ enum Command {
     },
     /// Trains the largest network by itself
     Base,
-    /// Trains all networks of the space at once
+    /// Trains all networks of the space at once, from the base network on
     Supernet,
     /// Searches the space with the supernet's weights, once for each seed
     Search {
@@ -50,6 +52,12 @@ enum Command {
         /// How many
         #[arg(long, default_value_t = 8)]
         networks: usize,
+    },
+    /// Judges each network of the first front as it runs, in INT8, and writes what all steps came to (`found.json`, for `pollux survey nas`)
+    Front {
+        /// Sequences of the validation text
+        #[arg(long, default_value_t = 64)]
+        windows: usize,
     },
     /// Writes a model directory: the base network, or one of the first front with the supernet's weights
     Export {
@@ -90,11 +98,17 @@ fn run(arguments: &Arguments) -> Result<(), TrainError> {
             train(Trainer::new(&recipe, &recipe.base, learner, &path, recipe.seed)?, folder)
         }
         Command::Supernet => {
-            let path = folder.join("supernet.safetensors");
-            train(Trainer::new(&recipe, &recipe.supernet, Learner::Supernet, &path, recipe.seed)?, folder)
+            let (base, path) = (folder.join("base.safetensors"), folder.join("supernet.safetensors"));
+            if !base.exists() {
+                let reason = "the supernet begins as the base network: `pollux-train base` comes first".to_owned();
+                return Err(TrainError::File { path: base, reason });
+            }
+            let trainer = Trainer::new(&recipe, &recipe.supernet, Learner::Supernet, &path, recipe.seed)?;
+            train(trainer.from(&export::weights(&recipe, &base)?)?, folder)
         }
         Command::Search { costs } => search_all(&recipe, folder, costs),
         Command::Retrain { networks } => retrain(&recipe, folder, *networks),
+        Command::Front { windows } => front(&recipe, folder, *windows),
         Command::Export { folder: to, front } => {
             let (weights, shape) = match front {
                 None => ("base", recipe.space.largest()),
@@ -105,9 +119,7 @@ fn run(arguments: &Arguments) -> Result<(), TrainError> {
                 }
             };
             let network = export::weights(&recipe, &folder.join(format!("{weights}.safetensors")))?;
-            export::write(&network, &recipe, &shape, to)?;
-            let (from, tokenizer) = (folder.join("tokenizer.json"), to.join("tokenizer.json"));
-            std::fs::copy(&from, &tokenizer).map_err(TrainError::io(&tokenizer)).map(drop)
+            export(&network, &recipe, &shape, folder, to)
         }
         Command::Judge { model, windows } => {
             let judged = judge::perplexities(
@@ -121,6 +133,55 @@ fn run(arguments: &Arguments) -> Result<(), TrainError> {
             Ok(())
         }
     }
+}
+
+/// A network as a model directory.
+fn export(
+    network: &Network<Tensor>,
+    recipe: &Recipe,
+    shape: &Shape,
+    folder: &Path,
+    to: &Path,
+) -> Result<(), TrainError> {
+    export::write(network, recipe, shape, to)?;
+    let (from, tokenizer) = (folder.join("tokenizer.json"), to.join("tokenizer.json"));
+    std::fs::copy(&from, &tokenizer).map_err(TrainError::io(&tokenizer)).map(drop)
+}
+
+/// Judges the first front with the supernet's weights, quantised, and puts all results together.
+fn front(recipe: &Recipe, folder: &Path, windows: usize) -> Result<(), TrainError> {
+    let searches = fronts(folder)?;
+    let supernet = export::weights(recipe, &folder.join("supernet.safetensors"))?;
+    let [text, validation] = [tokens(folder, "training")?, tokens(folder, "validation")?];
+    let front = searches.first().map(|found| found.front.as_slice()).unwrap_or_default();
+    let bar = ProgressBar::new(front.len() as u64);
+    let mut networks = Vec::new();
+    for (n, judged) in front.iter().enumerate() {
+        let model = folder.join(format!("front{n}"));
+        export(&supernet, recipe, &judged.shape, folder, &model)?;
+        let perplexity = judge::perplexities(&model, recipe, &text, &validation, windows)?;
+        networks.push(json!({ "shape": judged.shape, "cost": judged.cost, "perplexity": perplexity }));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let read = |name: &str| read_json::<serde_json::Value>(&folder.join(name));
+    let searches: Vec<_> = searches
+        .iter()
+        .map(|found| json!({ "seed": found.seed, "judged": found.judged, "front": found.front }))
+        .collect();
+    let found = json!({
+        "context": recipe.context,
+        "vocabulary": recipe.vocabulary,
+        "objective": recipe.search.objective,
+        "bytes": recipe.search.bytes,
+        "corpus": read("corpus.json")?,
+        "base": read("base.json")?["curve"],
+        "supernet": read("supernet.json")?["curve"],
+        "searches": searches,
+        "networks": networks,
+        "retrained": read("retrained.json")?,
+    });
+    write_json(&folder.join("found.json"), &found)
 }
 
 /// What the searches found.

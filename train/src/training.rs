@@ -1,5 +1,6 @@
 //! Training: the base network by itself, or all networks of the space at once (BigNAS): each step the largest one, the smallest one and
-//! two others, of which all but the largest learn half from the text and half from the largest one's answers.
+//! two others, of which all but the largest learn half from the text and half from the largest one's answers. The supernet begins as the
+//! base network (as Once-for-all does): from random weights, its networks pull each other back to the frequencies of the tokens.
 //!
 //! A checkpoint holds weights, Adam's moments and the steps done. What a step draws follows from the seed and the step's number, so that
 //! a training that was interrupted comes to the same weights.
@@ -154,6 +155,19 @@ impl<'a> Trainer<'a> {
             log = serde_json::from_str(&text).map_err(TrainError::file(&json))?;
         }
         Ok(Self { recipe, training, learner, network, moments, log, path: path.into() })
+    }
+
+    /// Begins with these weights, unless a checkpoint was taken up.
+    ///
+    /// # Errors
+    /// What the tensor library says.
+    pub fn from(self, weights: &Network<Tensor>) -> candle_core::Result<Self> {
+        if self.log.step == 0 {
+            for (name, var) in &self.network.weights {
+                var.set(&weights.weights[name])?;
+            }
+        }
+        Ok(self)
     }
 
     /// Trains to the end, with a progress bar.

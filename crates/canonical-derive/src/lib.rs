@@ -7,6 +7,7 @@
 //! | none | is written by its own `Canonical` |
 //! | `#[canon(skip = "reason")]` | is left out; the reason says why it can't matter |
 //! | `#[canon(address)]` | is a main memory address (`u64`, or an `Option` or array of it) |
+//! | `#[canon(load_scale)]` | is the scale of a load (`u32`), of which the form takes note |
 //! | `#[canon(via = path)]` | is written by `path(&field, &mut Canon)` |
 //! | `#[canon(valid_if = method)]` | is looked at only while `self.method()` holds, which other fields tell; may stand beside the others |
 //!
@@ -23,6 +24,7 @@ enum Treatment {
     Written,
     Skipped,
     Address,
+    LoadScale,
     Via(Path),
 }
 
@@ -39,12 +41,16 @@ fn treatment(attributes: &[Attribute]) -> Result<(Treatment, Option<Ident>)> {
                 found = Treatment::Skipped;
             } else if meta.path.is_ident("address") {
                 found = Treatment::Address;
+            } else if meta.path.is_ident("load_scale") {
+                found = Treatment::LoadScale;
             } else if meta.path.is_ident("via") {
                 found = Treatment::Via(meta.value()?.parse()?);
             } else if meta.path.is_ident("valid_if") {
                 valid_if = Some(meta.value()?.parse()?);
             } else {
-                return Err(meta.error("expected `skip = \"reason\"`, `address`, `via = path` or `valid_if = method`"));
+                return Err(meta.error(
+                    "expected `skip = \"reason\"`, `address`, `load_scale`, `via = path` or `valid_if = method`",
+                ));
             }
             Ok(())
         })?;
@@ -59,6 +65,7 @@ fn write_field(place: &str, value: &Tokens, attributes: &[Attribute]) -> Result<
         Treatment::Skipped => return Ok(quote! { let _ = #value; }),
         Treatment::Written => quote! { crate::parts::canonical::Canonical::canonical(#value, canon) },
         Treatment::Address => quote! { crate::parts::canonical::Addresses::addresses(#value, canon) },
+        Treatment::LoadScale => quote! { canon.load_scale(*#value) },
         Treatment::Via(path) => quote! { #path(#value, canon) },
     };
     let valid = valid_if.map(|method| quote! { && self.#method() });

@@ -117,6 +117,7 @@ impl<V: Values> Canonical for Machine<V> {
         tlb.canonical(canon);
         port.canonical(canon);
         was_busy.canonical(canon);
+        scratchpad.mvin.canonical_service(canon);
     }
 }
 

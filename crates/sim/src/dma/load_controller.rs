@@ -41,6 +41,7 @@ pub struct ScratchpadReadRequest {
     /// Further local rows to write with the same data (stride 0).
     pub repeats: u16,
     /// Bits of the scale.
+    #[canon(load_scale)]
     pub scale: u32,
     /// Elements in memory are as wide as accumulator elements.
     pub has_acc_bitwidth: bool,
@@ -81,6 +82,7 @@ enum Decoded {
 #[derive(Clone, Copy, Debug, Default, Canonical)]
 struct LoadState {
     stride: u64,
+    #[canon(load_scale)]
     scale: u32,
     shrink: bool,
     block_stride: u16,

@@ -25,12 +25,13 @@ use crate::dma::load_controller::{ScratchpadReadRequest, ScratchpadReadResponse}
 use crate::dma::pixel_repeater::{PixelRepeater, PixelRepeaterHead, PixelRepeaterReq};
 use crate::dma::stream_reader::{StreamReadRequest, StreamReadResponse, StreamReader};
 use crate::dma::zero_writer::{ZeroWriter, ZeroWriterReq};
+use crate::memories::scale_units::ScaleUnits;
 use crate::memories::vector_scalar_multiplier::{
     MvinTag, ScaleRow, VectorScalarMultiplier, VectorScalarMultiplierReq, VectorScalarMultiplierResp,
 };
 use crate::observation::counts::MvinCounts;
 use crate::observation::view::{MvinView, RowView};
-use crate::parts::canonical::Canonical;
+use crate::parts::canonical::{Canon, Canonical, NARROW, WIDE};
 use crate::parts::queue::Queue;
 use crate::parts::row::{AccLanes, SpadLanes};
 use crate::parts::values::{Full, Values};
@@ -118,6 +119,33 @@ pub struct MvinPath<V: Values = Full> {
     /// No request and no row is inside.
     #[canon(skip = "told by the other registers")]
     empty: bool,
+}
+
+/// Shared units that scale rows.
+impl<V: Values> MvinPath<V> {
+    /// Whose turn it is at the units; to be written when all that holds loads has been.
+    pub(crate) fn canonical_service(&self, canon: &mut Canon) {
+        self.narrow.canonical_service(NARROW, canon);
+        self.wide.canonical_service(WIDE, canon);
+    }
+
+    /// The units of a part that can be set aside, if there are any.
+    pub(crate) fn units(&self, part: usize) -> Option<&ScaleUnits> {
+        match part {
+            NARROW => self.narrow.units(),
+            WIDE => self.wide.units(),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn units_mut(&mut self, part: usize) -> Option<&mut ScaleUnits> {
+        match part {
+            NARROW => self.narrow.units_mut(),
+            WIDE => self.wide.units_mut(),
+            _ => None,
+        }
+    }
 }
 
 fn scale_spad_row<V: Values>(row: &mut SpadLanes<V>, dim: usize, scale: u32) {

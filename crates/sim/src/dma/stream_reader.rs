@@ -48,6 +48,7 @@ pub struct StreamReadRequest {
     /// Elements in memory are as wide as accumulator elements.
     pub has_acc_bitwidth: bool,
     /// Bits of the mvin scale.
+    #[canon(load_scale)]
     pub scale: u32,
     /// Elements.
     pub len: u16,

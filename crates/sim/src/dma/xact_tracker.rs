@@ -26,6 +26,7 @@ pub struct XactTrackerEntry {
     /// Elements are as wide as accumulator elements.
     pub has_acc_bitwidth: bool,
     /// Bits of the mvin scale.
+    #[canon(load_scale)]
     pub scale: u32,
     /// Further rows to write with the same data (stride 0).
     pub repeats: u16,

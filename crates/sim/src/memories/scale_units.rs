@@ -202,11 +202,55 @@ impl ScaleUnits {
     }
 }
 
+/// For each unit the lane that it served last: which entry from the oldest on, and which lane of it.
+#[derive(Clone, Debug, PartialEq, Eq, Canonical)]
+pub struct Turns(Vec<(u8, u32)>);
+
+impl Turns {
+    /// The same `steps` entries later.
+    #[must_use]
+    pub fn later(&self, steps: u8) -> Self {
+        let later = |place: u8| (place + steps) % ENTRIES as u8;
+        Self(self.0.iter().map(|&(place, lane)| (later(place), lane)).collect())
+    }
+
+    /// Those that are the same but for the entry, by their first, and how many entries later these are.
+    pub fn apart(&self) -> (Self, u8) {
+        let count = ENTRIES as u8;
+        let first = (0..count).map(|back| (self.later(count - back), back)).min_by(|(a, _), (b, _)| a.0.cmp(&b.0));
+        first.unwrap_or_else(|| (self.clone(), 0))
+    }
+}
+
 /// The canonical form: the entries from the head on, if it makes no difference which one the head is. What an empty entry still holds
 /// is not seen.
 impl ScaleUnits {
     fn order_from(first: usize) -> [usize; ENTRIES] {
         std::array::from_fn(|i| (first + i) % ENTRIES)
+    }
+
+    /// True if each row inside is whole: until one comes that is not, no lane is served.
+    pub(super) fn rests(&self) -> bool {
+        let is_whole = |e: usize| !self.valid[e] || self.fired[e] == self.row && self.completed[e] == self.row;
+        self.symmetric && self.draining == 0 && (0..ENTRIES).all(is_whole)
+    }
+
+    /// The number of the oldest entry, or of the next one if there is none.
+    pub fn head(&self) -> usize {
+        self.head
+    }
+
+    /// Whose turn it is.
+    pub fn turns(&self) -> Turns {
+        let place = |entry: usize| (entry + ENTRIES - self.head) % ENTRIES;
+        Turns(self.units.iter().map(|Unit { last: (entry, lane), .. }| (place(*entry) as u8, *lane)).collect())
+    }
+
+    /// Lets it be the turn of these.
+    pub fn set_turns(&mut self, turns: &Turns) {
+        for (unit, &(place, lane)) in self.units.iter_mut().zip(&turns.0) {
+            unit.last = ((usize::from(place) + self.head) % ENTRIES, lane);
+        }
     }
 
     /// Appends the form, with what the owner has for each entry.
@@ -276,6 +320,50 @@ mod tests {
             }
             // The first row finds the arbiters as they are after reset, the second as the first one leaves them.
             assert_eq!(runs[2] == runs[3], alike);
+        }
+    }
+
+    #[test]
+    fn turns_are_a_first_and_entries_later() {
+        let turns = Turns(vec![(1, 3), (0, 5)]);
+        for steps in 0..3 {
+            let (first, later) = turns.later(steps).apart();
+            assert_eq!(first, turns.apart().0);
+            assert_eq!(first.later(later), turns.later(steps));
+        }
+    }
+
+    /// Whole rows pass between two scaled ones: whose turn it is, seen from the head, moves back by one entry a row, and units that are told
+    /// so go on as these.
+    #[test]
+    fn whole_rows_move_the_head_and_no_turn() {
+        let mut units = ScaleUnits::uniform(4, 16, 4);
+        let mut pass = |units: &mut ScaleUnits, whole: bool| {
+            let mut accept = Some(whole);
+            for cycle in 0.. {
+                let take = units.done().is_some();
+                let _ = units.tick(take, accept.take(), 0);
+                if take {
+                    return cycle;
+                }
+            }
+            0
+        };
+        pass(&mut units, false);
+        while !units.rests() {
+            let _ = units.tick(false, None, 0);
+        }
+        for rows in 0..5u8 {
+            let before = units.turns();
+            let mut other = ScaleUnits::uniform(4, 16, 4);
+            (0..rows).for_each(|_| _ = pass(&mut units, true));
+            assert!(units.rests());
+            assert_eq!(units.turns(), before.later(rows * 2 % 3));
+            other.set_turns(&units.turns());
+            assert_eq!(pass(&mut units, false), pass(&mut other, false), "{rows} rows");
+            while !units.rests() {
+                let _ = units.tick(false, None, 0);
+            }
         }
     }
 

@@ -74,6 +74,7 @@ pub struct VectorScalarMultiplierReq<R> {
     #[canon(skip = "values")]
     pub row: R,
     /// Bit pattern of the scale factor.
+    #[canon(load_scale)]
     pub scale: u32,
     /// Further copies of the row to emit.
     pub repeats: u16,
@@ -112,7 +113,7 @@ impl<R: Canonical> Canonical for Scaler<R> {
         match self {
             Self::Wire => {}
             Self::PerColumn(pipeline) => pipeline.canonical(canon),
-            Self::Shared { units, rows, identity: _ } if canon.scaled_loads() => units.canonical_with(rows, canon),
+            // Whose turn it is, and how far rows are, is told behind everything else (`canonical_service`).
             Self::Shared { units, rows, identity: _ } => units.canonical_of_whole(rows, canon),
         }
     }
@@ -157,6 +158,30 @@ impl<R: Copy> VectorScalarMultiplier<R> {
     #[must_use]
     pub fn without_queue(self) -> Self {
         Self { has_queue: false, ..self }
+    }
+
+    /// Appends how far rows are at shared units and whose turn it is there; as part `part` it can be set aside while only whole rows come.
+    /// To be called when all that holds loads has been written.
+    pub fn canonical_service(&self, part: usize, canon: &mut Canon) {
+        let Scaler::Shared { units, identity, .. } = &self.scaler else { return };
+        if !(canon.scaled_loads() && canon.keeps("VectorScalarMultiplier.scaler")) {
+            return;
+        }
+        let rests = units.rests();
+        canon.set_aside(part, rests && canon.loads_have(*identity), |canon| {
+            rests.canonical(canon);
+            if rests { units.turns().canonical(canon) } else { units.canonical(canon) }
+        });
+    }
+
+    /// Shared units, if there are any.
+    pub fn units(&self) -> Option<&ScaleUnits> {
+        if let Scaler::Shared { units, .. } = &self.scaler { Some(units) } else { None }
+    }
+
+    /// The same, to be changed.
+    pub fn units_mut(&mut self) -> Option<&mut ScaleUnits> {
+        if let Scaler::Shared { units, .. } = &mut self.scaler { Some(units) } else { None }
     }
 
     /// Rows multiplied so far.

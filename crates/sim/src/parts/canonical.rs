@@ -66,6 +66,10 @@ pub(crate) struct Canon {
     ahead: LoopsAhead,
     /// Loads may have a scale other than the identity.
     scaled_loads: bool,
+    /// Bits of the identity scale, if loads of another one can be told from the state and the commands to come.
+    identity: Option<u32>,
+    /// A load under way, or one that needs no further configuration, may have another scale.
+    scales: bool,
     /// Main memory addresses of operands that were written.
     named: usize,
     /// What was set aside.
@@ -73,8 +77,13 @@ pub(crate) struct Canon {
     survey: Option<Box<Survey>>,
 }
 
-/// Parts that can be set aside: the unrollers of matrix products and of convolutions.
-pub(crate) const ASIDE: usize = 2;
+/// Parts that can be set aside: the unrollers of matrix products and of convolutions, and whose turn it is at the shared units that scale
+/// the narrow rows of loads, and the wide ones.
+pub(crate) const ASIDE: usize = 4;
+/// The part of the units for narrow rows.
+pub(crate) const NARROW: usize = 2;
+/// The part of the units for wide rows.
+pub(crate) const WIDE: usize = 3;
 
 /// What is known of the loop commands that will reach the unrollers, as a set of function numbers.
 ///
@@ -125,6 +134,8 @@ impl Default for Canon {
             matrix: (0, 1),
             ahead: LoopsAhead::default(),
             scaled_loads: true,
+            identity: None,
+            scales: false,
             named: 0,
             aside: Default::default(),
             survey: None,
@@ -139,6 +150,7 @@ impl Canon {
         self.bytes.clear();
         self.operands.clear();
         self.aside.iter_mut().for_each(Vec::clear);
+        self.scales = false;
         self.now = now;
         self.ages = [[0; ENTRIES]; 3];
     }
@@ -159,9 +171,20 @@ impl Canon {
         self.now
     }
 
-    /// Whether any load of the program, before or after this state, may have a scale other than the identity.
-    pub fn set_scaled_loads(&mut self, scaled: bool) {
-        self.scaled_loads = scaled;
+    /// Whether any load of the program, before or after this state, may have a scale other than the identity, whose bits these are.
+    pub fn set_scaled_loads(&mut self, scaled: bool, identity: Option<u32>) {
+        (self.scaled_loads, self.identity) = (scaled, identity);
+    }
+
+    /// The scale of a load under way, or of the loads of a channel.
+    pub fn load_scale(&mut self, scale: u32) {
+        self.word(scale.into());
+        self.scales |= self.identity != Some(scale);
+    }
+
+    /// Whether, up to the next command that configures loads, all of them have this scale. All parts that hold loads must be written by now.
+    pub fn loads_have(&self, scale: u32) -> bool {
+        self.identity == Some(scale) && !self.scales
     }
 
     /// Whether any load may have a scale other than the identity.
@@ -453,6 +476,7 @@ impl Canonical for LocalAddr {
 impl Canonical for RoccCommand {
     fn canonical(&self, canon: &mut Canon) {
         canon.byte(self.funct);
+        canon.scales |= self.load_scale().is_some_and(|scale| canon.identity.map(u64::from) != Some(scale));
         let addresses = self.dram_registers();
         for (register, is_address) in [self.rs1, self.rs2].into_iter().zip(addresses) {
             if is_address { canon.address(register) } else { canon.word(register) }
@@ -473,8 +497,17 @@ macro_rules! formats {
 }
 
 // The operand formats without a main memory address.
-formats!(ConfigLd ConfigSt ConfigNorm LoopWs LoopWsBounds LoopWsStridesAb LoopWsStridesDc LoopWsSpadAb);
+formats!(ConfigSt ConfigNorm LoopWs LoopWsBounds LoopWsStridesAb LoopWsStridesDc LoopWsSpadAb);
 formats!(LoopConvConfig1 LoopConvConfig2 LoopConvConfig3 LoopConvConfig4 LoopConvWs);
+
+impl Canonical for ConfigLd {
+    fn canonical(&self, canon: &mut Canon) {
+        let (rs1, rs2) = self.to_regs();
+        canon.word(rs1);
+        canon.word(rs2);
+        canon.load_scale(self.scale.0);
+    }
+}
 
 macro_rules! formats_with_addresses {
     ($($format:ident { $($field:ident)* })*) => { $(

@@ -11,10 +11,11 @@ use super::names::Names;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    AsideName, End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings, Table,
-    command_name, commands_name, unroller_of,
+    After, Aside, AsideName, End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings,
+    Table, command_name, commands_name, looked_at,
 };
 use crate::host::{Host, ScriptItem};
+use crate::memories::scale_units::{ENTRIES, ScaleUnits};
 use crate::memory::ReplayableMemory;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
@@ -117,7 +118,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             request: u64::from(config.dma_maxbytes.max(config.beat_bytes())).next_power_of_two(),
         };
         let mut canon = Canon::default();
-        canon.set_scaled_loads(scales_loads(config, &script, names.identity));
+        canon.set_scaled_loads(scales_loads(config, &script, names.identity), names.identity);
         let mut sim = simulation(SymbolicHost::new(host, script.clone(), names));
         sim.machine.tlb.operands = OperandSpace::with_operands();
         let rules = PageRules { counted: sim.counting().is_some(), ..sim.machine.tlb.page_rules() };
@@ -242,7 +243,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             End::Finished => None,
             End::State(node, sources, aside) => {
                 let operands = sources.iter().map(|&source| operands[usize::from(source)]).collect();
-                let aside = std::array::from_fn(|part| aside[part].unwrap_or(place.aside[part]));
+                let aside = std::array::from_fn(|part| aside[part].of(place.aside[part]));
                 Some(Place { node: *node, aside, operands, pages })
             }
         };
@@ -346,7 +347,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             return format!("other totals: {:?} instead of {:?}", found.passed, known.passed);
         }
         if before == now && aside != held {
-            return "an unroller that rests and holds something else at its end".into();
+            return "a part that rests and holds something else at its end".into();
         }
         if before == now {
             return if sources == others {
@@ -387,6 +388,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         until: Option<Until>,
     ) -> Result<(Option<Segment>, Option<Place>), RunError> {
         let start = self.start();
+        let heads = self.heads();
         self.sim.host.begin(self.tags.iter().copied());
         if self.options.check > 0.0 && !self.sim.machine.tlb.holds_pages(&place.pages) {
             return Err(self.sim.replay_failed("the page registers are not what they should be".into()));
@@ -412,7 +414,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                     let reason = "an operand of the state is none of those that were known";
                     return Err(self.sim.replay_failed(reason.into()));
                 };
-                let aside = self.aside_after(place, start.item, &to)?;
+                let aside = self.aside_after(place, start.item, heads, &to)?;
                 (End::State(to.node, sources, aside), Some(to))
             }
         };
@@ -502,12 +504,20 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             table.fields.state(*node, || canon.field_hashes());
         }
         canon.surveyed();
-        let aside = std::array::from_fn(|part| match canon.aside(part) {
-            [] => 0,
-            bytes => {
-                let name = xxh3_128(bytes).max(1);
-                table.set_aside(name, || sim.machine.front.unroller(part));
-                name
+        let aside = std::array::from_fn(|part| match (canon.aside(part), sim.machine.scratchpad.mvin.units(part)) {
+            ([], _) => AsideName::IN_FORM,
+            (_, Some(units)) => {
+                let (first, later) = units.turns().apart();
+                let mut form = Canon::default();
+                first.canonical(&mut form);
+                let held = xxh3_128(form.bytes()).max(1);
+                table.set_aside(held, || Some(Aside::Turns(first)));
+                AsideName { held, later }
+            }
+            (bytes, None) => {
+                let held = xxh3_128(bytes).max(1);
+                table.set_aside(held, || sim.machine.front.unroller(part).map(Aside::Unroller));
+                AsideName { held, later: 0 }
             }
         });
         match node {
@@ -516,18 +526,29 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
     }
 
-    /// What the parts that are set aside hold at a place behind some items; nothing for those that nothing came to.
-    fn aside_after(&self, from: &Place, item: usize, to: &Place) -> Result<[Option<AsideName>; ASIDE], RunError> {
+    /// By part: where the head of its scale units is.
+    fn heads(&self) -> [usize; ASIDE] {
+        std::array::from_fn(|part| self.sim.machine.scratchpad.mvin.units(part).map_or(0, ScaleUnits::head))
+    }
+
+    /// What becomes of the parts that are set aside between a place, where heads were there, and a place behind some items.
+    fn aside_after(
+        &self,
+        from: &Place,
+        item: usize,
+        heads: [usize; ASIDE],
+        to: &Place,
+    ) -> Result<[After; ASIDE], RunError> {
         let mut met = [false; ASIDE];
-        for part in self.script[item..self.sim.host.at()].iter().filter_map(unroller_of) {
-            met[part] = true;
+        for part in self.script[item..self.sim.host.at()].iter().flat_map(|item| looked_at(item, self.names)) {
+            met[*part] = true;
         }
-        let mut after = [None; ASIDE];
-        for part in 0..ASIDE {
-            if met[part] || from.aside[part] == 0 {
-                after[part] = Some(to.aside[part]);
-            } else if to.aside[part] != from.aside[part] {
-                return Err(self.sim.replay_failed("an unroller that rests has changed".into()));
+        let now = self.heads();
+        let mut after = to.aside.map(After::Holds);
+        for part in (0..ASIDE).filter(|&part| !met[part] && from.aside[part] != AsideName::IN_FORM) {
+            after[part] = After::Passed(((now[part] + ENTRIES - heads[part]) % ENTRIES) as u8);
+            if after[part].of(from.aside[part]) != to.aside[part] {
+                return Err(self.sim.replay_failed("a part that rests has changed".into()));
             }
         }
         Ok(after)
@@ -556,8 +577,16 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let mut machine = kept.machine.clone();
         machine.tlb.operands = space;
         machine.tlb.set_pages(&place.pages);
-        for unroller in place.aside.iter().filter_map(|&name| self.table.aside(name)) {
-            machine.front.hold(unroller);
+        for (part, &name) in place.aside.iter().enumerate() {
+            match self.table.aside(name) {
+                Some(Aside::Unroller(unroller)) => machine.front.hold(unroller),
+                Some(Aside::Turns(turns)) => {
+                    if let Some(units) = machine.scratchpad.mvin.units_mut(part) {
+                        units.set_turns(&turns.later(name.later));
+                    }
+                }
+                None => {}
+            }
         }
         self.sim.install(machine, memory, kept.counting.as_ref());
         Ok(())

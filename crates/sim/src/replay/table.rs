@@ -17,9 +17,10 @@ use crate::front_end::loop_conv::LoopConv;
 use crate::front_end::loop_matmul::LoopMatmul;
 use crate::host::ScriptItem;
 use crate::machine::Machine;
+use crate::memories::scale_units::{ENTRIES, Turns};
 use crate::observation::event::{Counting, Cycle};
 use crate::observation::observer::CountedOperation;
-use crate::parts::canonical::ASIDE;
+use crate::parts::canonical::{ASIDE, NARROW, WIDE};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules, PageStep};
@@ -68,8 +69,56 @@ pub struct ReplayTotals {
 /// Number of a state in the table.
 pub(super) type NodeId = u32;
 
-/// The hash of what a part that was set aside holds; 0 if it is in the state's form.
-pub(super) type AsideName = u128;
+/// The name of what a part that was set aside holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AsideName {
+    /// Its hash; 0 if it is in the state's form.
+    pub held: u128,
+    /// Entries by which the turns of units are later than those with this hash.
+    pub later: u8,
+}
+
+impl AsideName {
+    /// Nothing is held aside.
+    pub const IN_FORM: Self = Self { held: 0, later: 0 };
+
+    /// The same when the head has moved.
+    fn moved(self, entries: u8) -> Self {
+        let count = ENTRIES as u8;
+        Self { later: (self.later + count - entries % count) % count, ..self }
+    }
+
+    fn number(self) -> u128 {
+        self.held.wrapping_add(self.later.into())
+    }
+}
+
+/// What becomes of a part that was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum After {
+    /// It holds this.
+    Holds(AsideName),
+    /// It holds what it did; units have been passed by so many rows (modulo their entries) that they did not serve.
+    Passed(u8),
+}
+
+impl After {
+    /// What it holds, if it held this before.
+    pub fn of(self, before: AsideName) -> AsideName {
+        match self {
+            Self::Holds(name) => name,
+            Self::Passed(_) if before == AsideName::IN_FORM => before,
+            Self::Passed(entries) => before.moved(entries),
+        }
+    }
+}
+
+/// What a part holds that was set aside.
+#[derive(Debug)]
+pub(super) enum Aside {
+    Unroller(Unroller),
+    Turns(Turns),
+}
 
 /// Main memory itself.
 pub(super) const MAIN_MEMORY: Source = Source::MAX;
@@ -92,9 +141,8 @@ pub(super) struct Segment {
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum End {
-    /// In this state, before a command is accepted. Its operands are these ones, and the parts set aside hold this; the others of them
-    /// hold what they held.
-    State(NodeId, Box<[Source]>, [Option<AsideName>; ASIDE]),
+    /// In this state, before a command is accepted. Its operands are these ones, and that is what becomes of the parts set aside.
+    State(NodeId, Box<[Source]>, [After; ASIDE]),
     /// The script is used up and everything is idle.
     Finished,
 }
@@ -152,7 +200,8 @@ pub(super) struct Facts {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub node: NodeId,
-    /// What the unrollers hold of which nothing is under way. It is looked at by their next loop, and not before.
+    /// What the unrollers hold of which nothing is under way, and the turns of scale units that nothing needs: their next loop, or the next
+    /// scaled load, looks at it, and nothing before.
     pub aside: [AsideName; ASIDE],
     /// Where the state's operands lie.
     pub operands: Vec<u64>,
@@ -165,7 +214,7 @@ pub(super) struct Place {
 pub(crate) struct Table<M> {
     nodes: Vec<Node<M>>,
     by_key: HashMap<u128, NodeId>,
-    aside: HashMap<AsideName, Unroller>,
+    aside: HashMap<u128, Aside>,
     inner: HashSet<u128>,
     segments: HashMap<u128, Vec<Segment>>,
     bytes: usize,
@@ -238,10 +287,10 @@ impl Path {
     /// Goes on over an item. False if it does not matter to time.
     fn pass(&mut self, item: &ScriptItem, names: Names) -> bool {
         let Some(item_name) = item_name(item, names, &mut self.operands) else { return false };
-        if let Some(part) = unroller_of(item) {
-            let held = std::mem::take(&mut self.aside[part]);
-            if held != 0 {
-                self.name = extend(self.name, held);
+        for part in looked_at(item, names) {
+            let held = std::mem::take(&mut self.aside[*part]);
+            if held != AsideName::IN_FORM {
+                self.name = extend(self.name, held.number());
             }
         }
         self.name = extend(self.name, item_name);
@@ -249,13 +298,14 @@ impl Path {
     }
 }
 
-/// The unroller that an item's command is for, if it is for one.
-pub(super) fn unroller_of(item: &ScriptItem) -> Option<usize> {
-    let ScriptItem::Command(cmd) = item else { return None };
-    match cmd.class()? {
-        Class::LoopWs => Some(0),
-        Class::LoopConv => Some(1),
-        _ => None,
+/// The parts that an item's command may look at.
+pub(super) fn looked_at(item: &ScriptItem, names: Names) -> &'static [usize] {
+    let ScriptItem::Command(cmd) = item else { return &[] };
+    match cmd.class() {
+        Some(Class::LoopWs) => &[0],
+        Some(Class::LoopConv) => &[1],
+        _ if cmd.load_scale().is_some_and(|scale| names.identity.map(u64::from) != Some(scale)) => &[NARROW, WIDE],
+        _ => &[],
     }
 }
 
@@ -285,7 +335,7 @@ fn segment_name(path: u128, items: usize, next: Option<&ScriptItem>) -> Option<u
 
 /// The commands of a segment, whatever state it starts from.
 pub(super) fn commands_name(script: &[ScriptItem], names: Names) -> u128 {
-    let mut path = Path { name: 0, operands: Vec::new(), aside: [0; ASIDE] };
+    let mut path = Path { name: 0, operands: Vec::new(), aside: [AsideName::IN_FORM; ASIDE] };
     script.iter().for_each(|item| _ = path.pass(item, names));
     path.name
 }
@@ -350,21 +400,21 @@ impl<M> Table<M> {
 
     /// Whether there is a machine in the state of a place.
     pub(super) fn is_kept(&self, place: &Place) -> bool {
-        let is_known = |aside: &AsideName| *aside == 0 || self.aside.contains_key(aside);
+        let is_known = |aside: &AsideName| *aside == AsideName::IN_FORM || self.aside.contains_key(&aside.held);
         self.kept(place.node).is_some() && place.aside.iter().all(is_known)
     }
 
     /// What is held aside under a name.
-    pub(super) fn aside(&self, name: AsideName) -> Option<&Unroller> {
-        self.aside.get(&name)
+    pub(super) fn aside(&self, name: AsideName) -> Option<&Aside> {
+        self.aside.get(&name.held)
     }
 
     /// Keeps what is held aside under its name.
-    pub(super) fn set_aside(&mut self, name: AsideName, unroller: impl FnOnce() -> Option<Unroller>) {
-        if let Entry::Vacant(entry) = self.aside.entry(name)
-            && let Some(unroller) = unroller()
+    pub(super) fn set_aside(&mut self, held: u128, aside: impl FnOnce() -> Option<Aside>) {
+        if let Entry::Vacant(entry) = self.aside.entry(held)
+            && let Some(aside) = aside()
         {
-            entry.insert(unroller);
+            entry.insert(aside);
             self.bytes += size_of::<LoopMatmul>().max(size_of::<LoopConv>());
         }
     }
