@@ -44,7 +44,7 @@ def check_perfetto(path, report):
     trace = Trace()
     trace.ParseFromString(path.read_bytes())
     tracks, names, open_slices = {}, {}, collections.defaultdict(list)
-    commands, cycles = 0, collections.defaultdict(collections.Counter)
+    commands, hosts, cycles = 0, 0, collections.defaultdict(collections.Counter)
     arrows = [collections.Counter(), collections.Counter()]
     for packet in trace.packet:
         if packet.HasField("track_descriptor"):
@@ -54,6 +54,7 @@ def check_perfetto(path, report):
         track, stack = tracks.get(event.track_uuid), open_slices[event.track_uuid]
         if event.type == BEGIN:
             commands += " entry " in track and not stack
+            hosts += track == "commands of the host"
             stack.append((names[event.name_iid], packet.timestamp))
             for ends, ids in zip(arrows, (event.flow_ids, event.terminating_flow_ids)):
                 ends.update(ids)
@@ -62,6 +63,7 @@ def check_perfetto(path, report):
             cycles[track][name] += packet.timestamp - start
     equal("Perfetto, slices without an end", sum(map(len, open_slices.values())), 0)
     equal("Perfetto, commands", commands, report["totals"]["station_commands"])
+    equal("Perfetto, commands of the host", hosts, report["totals"]["commands"])
     equal("Perfetto, beginnings of arrows", arrows[0], arrows[1])
     for block, expected in block_cycles(report).items():
         equal(f"Perfetto, {block}", dict(cycles[block]), expected)

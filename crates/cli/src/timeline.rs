@@ -53,7 +53,9 @@ const OTHERS: [&str; 4] = ["report", "energy", "trace", "commands"];
 enum LevelName {
     /// Operations and counters.
     Ops,
-    /// And commands.
+    /// And the host's commands.
+    Host,
+    /// And commands in the station.
     Commands,
     /// And blocks.
     All,
@@ -126,6 +128,7 @@ impl<'p> Timelines<'p> {
         let mut files = Files::with_scratch(subject, Box::new(move || Ok(Box::new(scratch(&beside)?))));
         let level = arguments.perfetto_level.map(|level| match level {
             LevelName::Ops => Level::Operations,
+            LevelName::Host => Level::Host,
             LevelName::Commands => Level::Commands,
             LevelName::All => Level::All,
         });

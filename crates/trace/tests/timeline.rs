@@ -245,6 +245,7 @@ fn perfetto_slices_nest_and_their_sums_are_the_reports() {
     }
     let commands: u64 = timeline.slices.iter().filter(|(track, _)| track.contains(" entry ")).map(|(_, n)| n).sum();
     assert_eq!(commands, report.totals.station_commands);
+    assert_eq!(timeline.slices["commands of the host"], report.totals.commands);
     let [mut begun, mut ended] = timeline.flows;
     begun.sort_unstable();
     ended.sort_unstable();

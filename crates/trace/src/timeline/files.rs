@@ -80,7 +80,7 @@ impl<'p, W: Write> Files<'p, W> {
         let Subject { config, marks, describe, budget } = &self.subject;
         match viewer {
             Viewer::Perfetto => {
-                let all = [Level::Operations, Level::Commands, Level::All];
+                let all = [Level::Operations, Level::Host, Level::Commands, Level::All];
                 let tried = all.into_iter().filter(|tried| level.is_none_or(|level| level == *tried));
                 let file = |level| {
                     let out = ScratchFile::new((self.scratch)()?);
@@ -143,7 +143,11 @@ impl<W: Write> Levels<'_, W> {
         }
         let Some((file, level, left_out)) = best else { return Ok((self.out, None)) };
         file.copy_to(&mut self.out)?;
-        let shown = if level == Level::Commands { "commands, not blocks" } else { "operations and counters only" };
+        let shown = match level {
+            Level::Operations => "operations and counters only",
+            Level::Host => "the host's commands, not those of the station",
+            Level::Commands | Level::All => "commands, not blocks",
+        };
         let coarse = || format!("{shown}, as all would not fit; a window shows all");
         let note = left_out.map(|left_out| left_out.to_string()).or_else(|| (level != self.wanted).then(coarse));
         Ok((self.out, note))
