@@ -1,8 +1,9 @@
-//! Time travel: the first step back to a random place of a long run, and further ones from there.
+//! Time travel: the first step back to a random place of a long run, and further ones from there; the mean, and the slowest.
 //!
-//! `POLLUX_BENCH_PRODUCTS` sets how often the product of 256 x 256 x 256 is repeated: 150 (10^7 cycles) by default.
+//! `POLLUX_BENCH_PRODUCTS` sets how often the product of 256 x 256 x 256 is repeated: 150 (10^7 cycles) by default, 1500 are 10^8.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pollux_asm::Program;
@@ -24,6 +25,43 @@ fn session() -> Session {
     session
 }
 
+/// Time that this thread has been on a processor, which others on the machine do not take part in (Linux); else the time of day.
+fn now(start: Instant) -> Duration {
+    let on_processor = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = on_processor.and_then(|text| text.split(' ').next()?.parse().ok());
+    nanoseconds.map_or_else(|| start.elapsed(), Duration::from_nanos)
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    let before = now(start);
+    work();
+    now(start) - before
+}
+
+/// Criterion tells the mean alone: the slowest of 200 first steps back, and of 20 from each of these places.
+fn print_slowest(session: &mut Session, mut place: impl FnMut() -> u64) {
+    let [mut first, mut further] = [Duration::ZERO; 2];
+    let mut all = Duration::ZERO;
+    for _ in 0..200 {
+        let cycle = place();
+        // The snapshots near the place are those that a session has that was elsewhere before.
+        session.goto_end().expect("it ends");
+        let time = timed(|| session.goto(cycle).expect("it is there"));
+        first = first.max(time);
+        all += time;
+        for cycles in 1..=20 {
+            further = further.max(timed(|| {
+                session.back(cycles).expect("it is there");
+            }));
+        }
+    }
+    let mean = all / 200;
+    println!(
+        "200 first steps back: {mean:.1?} on the mean, {first:.1?} the slowest; the slowest of 4000 further ones: {further:.2?}"
+    );
+}
+
 fn steps_back(c: &mut Criterion) {
     let mut session = session();
     let end = session.end().expect("it is there");
@@ -33,6 +71,7 @@ fn steps_back(c: &mut Criterion) {
         state = state * 48_271 % 0x7fff_ffff;
         state * end / 0x7fff_ffff
     };
+    print_slowest(&mut session, &mut place);
     let mut group = c.benchmark_group("session");
     group.sample_size(20);
     group.bench_function("first step back to a random cycle", |b| {

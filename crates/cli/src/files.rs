@@ -295,6 +295,18 @@ fn is_device(_: &Path) -> bool {
     false
 }
 
+/// A file without a name that is gone when it is closed: beside the target, where there is room for a copy of it, or, if that is no
+/// regular file, where the system has its temporary files.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn scratch(target: &Path) -> io::Result<File> {
+    match Target::of(target)? {
+        Target::Regular(target) => tempfile::tempfile_in(folder(&target)),
+        Target::Stdout | Target::Special(_) => tempfile::tempfile(),
+    }
+}
+
 /// A file that is being written. A regular one appears under its name when it is finished, and is gone if it never is.
 pub struct OutputFile {
     path: PathBuf,

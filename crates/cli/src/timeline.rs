@@ -13,7 +13,7 @@ use pollux_trace::timeline::perfetto::Level;
 use pollux_trace::timeline::{DEFAULT_BUDGET, Describe};
 
 use crate::failure::Failure;
-use crate::files::{OutputFile, OutputPath};
+use crate::files::{OutputFile, OutputPath, scratch};
 use crate::output::Output;
 
 /// Files of a run for other people's viewers.
@@ -53,7 +53,9 @@ const OTHERS: [&str; 4] = ["report", "energy", "trace", "commands"];
 enum LevelName {
     /// Operations and counters.
     Ops,
-    /// And commands.
+    /// And the host's commands.
+    Host,
+    /// And commands in the station.
     Commands,
     /// And blocks.
     All,
@@ -104,37 +106,36 @@ impl<'p> Timelines<'p> {
     /// # Errors
     /// A file that cannot be written, or a budget in which its header has no room.
     pub fn create(arguments: &TimelineArguments, program: &'p Program, out: &Output) -> Result<Option<Self>, Failure> {
-        if arguments.given().is_none() {
-            return Ok(None);
-        }
-        let describe = || -> Describe<'p> {
-            let disassembler = Disassembler::new(program);
-            Box::new(move |command| disassembler.command(command))
-        };
-        let mut files = Files::new(Subject {
-            config: &program.config,
-            marks: marks(program),
-            describe: Box::new(describe),
-            budget: arguments.budget.map_or(DEFAULT_BUDGET, |mib| u64::from(mib) << 20),
-        });
-        let level = arguments.perfetto_level.map(|level| match level {
-            LevelName::Ops => Level::Operations,
-            LevelName::Commands => Level::Commands,
-            LevelName::All => Level::All,
-        });
         let wanted = [
             (Viewer::Perfetto, &arguments.perfetto),
             (Viewer::Kanata, &arguments.kanata),
             (Viewer::Fst, &arguments.fst),
             (Viewer::Vcd, &arguments.vcd),
         ];
-        let mut paths = Vec::new();
-        for (viewer, path) in wanted {
-            if let Some(path) = path {
-                files.begin(viewer, level, out.create(path)?).map_err(Failure::writing(path))?;
-                paths.push(path.to_path_buf());
-            }
+        let wanted: Vec<(Viewer, OutputPath)> =
+            wanted.into_iter().filter_map(|(viewer, path)| Some((viewer, path.clone()?))).collect();
+        let Some((_, beside)) = wanted.first().cloned() else { return Ok(None) };
+        let describe = || -> Describe<'p> {
+            let disassembler = Disassembler::new(program);
+            Box::new(move |command| disassembler.command(command))
+        };
+        let subject = Subject {
+            config: &program.config,
+            marks: marks(program),
+            describe: Box::new(describe),
+            budget: arguments.budget.map_or(DEFAULT_BUDGET, |mib| u64::from(mib) << 20),
+        };
+        let mut files = Files::with_scratch(subject, Box::new(move || Ok(Box::new(scratch(&beside)?))));
+        let level = arguments.perfetto_level.map(|level| match level {
+            LevelName::Ops => Level::Operations,
+            LevelName::Host => Level::Host,
+            LevelName::Commands => Level::Commands,
+            LevelName::All => Level::All,
+        });
+        for (viewer, path) in &wanted {
+            files.begin(*viewer, level, out.create(path)?).map_err(Failure::writing(path))?;
         }
+        let paths = wanted.into_iter().map(|(_, path)| path.to_path_buf()).collect();
         Ok(Some(Self { files, paths }))
     }
 

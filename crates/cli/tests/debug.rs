@@ -56,7 +56,13 @@ fn faults_of_scripts_and_conditions_name_the_place_and_the_remedy() {
     let workspace = Workspace::new();
     for (text, code, expected) in [
         ("step 3\nfrobnicate\n", 3, "script:2: `frobnicate`, at `frobnicate`: this is no command: write one of goto"),
-        ("goto\n", 3, "script:1: `goto`, at ``: a number is needed here: the cycle"),
+        ("goto\n", 3, "script:1: `goto`, at its end: a number is needed here: the cycle"),
+        ("back far\n", 3, "script:1: `back far`, at `far`: a number is needed here: of cycles"),
+        (
+            "until stall mesh for 0\n",
+            3,
+            "`stall mesh for 0`, at `0`: a stall is counted from its first cycle: write 1 or more",
+        ),
         ("goto 99999999\n", 3, "is behind the end of the run: it ends in cycle"),
         ("until\n", 3, "a condition is missing"),
         ("until spad[99999] written\n", 3, "rows 99999 are not in this memory: it has the rows 0.."),

@@ -37,6 +37,13 @@ struct Answer {
     cycle: Cycle,
 }
 
+/// An answer with gaps.
+pub(crate) fn answer(seed: u64) -> String {
+    format!(
+        "seed = {seed}\ncommand = 0 # number of the command that spoiled C\nrow = 0 # of the accumulator, or address = 0x80000000\ncycle = 0\n"
+    )
+}
+
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Culprit {
@@ -410,6 +417,14 @@ fn list(matrix: &[Vec<i64>]) -> String {
 mod tests {
     use super::*;
     use crate::lab::{Lab, Work};
+
+    #[test]
+    fn an_answer_with_gaps_is_read_and_wrong() {
+        let lab = crate::lab(3).expect("it is there");
+        let answer = lab.answer(7).expect("an answer in TOML");
+        let grade = crate::check(&lab, "answer.toml", answer.as_bytes(), Seed::New(1), 1);
+        assert_eq!((grade.verdict, grade.seed), (Verdict::WrongResult, 7), "{}", grade.message);
+    }
     use pollux::session::{Found, Options, Session};
 
     const SEEDS: std::ops::Range<u64> = 0..24;

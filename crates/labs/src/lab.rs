@@ -75,6 +75,15 @@ impl Lab {
         }
     }
 
+    /// An answer in TOML with gaps, if that is what is handed in.
+    pub fn answer(&self, seed: u64) -> Option<String> {
+        match &self.work {
+            Work::Program(_) => None,
+            Work::Fault(_) => Some(fault::answer(seed)),
+            Work::Design(_) => Some(self.head.to_owned()),
+        }
+    }
+
     /// What a solution must keep to, a line each.
     pub fn rules(&self) -> Vec<String> {
         match &self.work {

@@ -1,9 +1,16 @@
 //! [`ArrayView`]: the systolic array register by register; [`Heat`]: how much its processing elements had to do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use pollux_asm::Disassembler;
 use pollux_isa::values::DataflowMode;
+use pollux_isa::{RoccCommand, funct};
 use pollux_sim::mesh_pe::MeshPe;
-use pollux_sim::observer::Cycle;
+use pollux_sim::observer::{Cycle, Event, Links, Unit};
+use pollux_sim::view::{CommandView, StationView};
 use serde::Serialize;
+
+use crate::engine::Watch;
 
 /// All processing elements (PEs) in one cycle. Every matrix has DIM rows of DIM values, by row and column of the PE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,6 +39,32 @@ pub struct ArrayView {
     pub last: Vec<Vec<bool>>,
     /// The row's dataflow is weight-stationary.
     pub weight_stationary: Vec<Vec<bool>>,
+    /// Registers of the skew of A left of each row of PEs, newest first: as many as A is delayed.
+    pub left: Vec<Vec<Option<Register>>>,
+    /// B in the registers of the skew above each column, newest first.
+    pub above: Vec<Vec<Option<Register>>>,
+    /// Results in the registers below each column on their way out, newest first.
+    pub below: Vec<Vec<Option<Register>>>,
+    /// The matrix products whose rows are in the array, oldest first, as far as their commands are known.
+    pub products: Vec<Product>,
+}
+
+/// What a register beside the array holds, unless that is a bubble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Register {
+    /// The value.
+    pub value: i32,
+    /// Number of the matrix product.
+    pub matrix: u8,
+}
+
+/// A matrix product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Product {
+    /// Its number.
+    pub matrix: u8,
+    /// Its commands with their sequence numbers: the PRELOAD of what stays in the array and of the destination, the COMPUTE.
+    pub commands: Vec<(u64, String)>,
 }
 
 impl ArrayView {
@@ -62,6 +95,90 @@ impl ArrayView {
             weight_stationary: of(dim, |row, column| {
                 valid(row, column) && lanes[row][column].control.dataflow == DataflowMode::Ws
             }),
+            left: (0..dim)
+                .map(|row| array.skew_a(row).map(|of| of.map(|(a, row)| register(a.into(), row.id))).collect())
+                .collect(),
+            above: (0..dim)
+                .map(|column| {
+                    let lanes = array.skew_above(column).iter();
+                    lanes.map(|lane| lane.valid.then(|| register(lane.b, lane.control.id))).collect()
+                })
+                .collect(),
+            below: (0..dim)
+                .map(|column| array.leaving(column).map(|of| of.map(|(out, row)| register(out, row.id))).collect())
+                .collect(),
+            products: Vec::new(),
+        }
+    }
+
+    /// Numbers of the products whose rows are somewhere in the array.
+    pub(crate) fn matrices(&self) -> BTreeSet<u8> {
+        let beside = [&self.left, &self.above, &self.below].into_iter().flatten().flatten().flatten();
+        let inside = self.valid.iter().flatten().zip(self.matrix.iter().flatten());
+        let inside = inside.filter_map(|(valid, matrix)| valid.then_some(*matrix));
+        beside.map(|register| register.matrix).chain(inside).collect()
+    }
+}
+
+fn register(value: i32, matrix: u8) -> Register {
+    Register { value, matrix }
+}
+
+/// The matrix products that the array was asked for in some cycles, and their commands.
+#[derive(Debug, Default)]
+pub(crate) struct Passes {
+    /// Execute commands that were in the station.
+    commands: BTreeMap<u64, RoccCommand>,
+    /// The oldest command of each product; none of a flush, and of what began before.
+    asked: Vec<Option<u64>>,
+}
+
+impl Passes {
+    /// From a machine on that has these in its station.
+    pub fn new(station: &StationView) -> Self {
+        let known = station.execute.iter().filter_map(|entry| {
+            let CommandView { seq, funct, rs1, rs2, .. } = entry.command;
+            Some((seq?, RoccCommand { funct, rs1, rs2 }))
+        });
+        Self { commands: known.collect(), asked: Vec::new() }
+    }
+
+    /// Those of these numbers, if the last one that was asked for has the number `newest` of so many.
+    pub fn products(
+        &self,
+        matrices: &BTreeSet<u8>,
+        (newest, count): (u8, u8),
+        text: &Disassembler<'_>,
+    ) -> Vec<Product> {
+        let back = self.asked.iter().rev().take(count.into()).zip(0u8..);
+        let numbered = back.filter_map(|(seq, back)| Some(((newest + count - back) % count, (*seq)?)));
+        let mut products: Vec<Product> = numbered
+            .filter(|(matrix, _)| matrices.contains(matrix))
+            .map(|(matrix, seq)| Product { matrix, commands: self.of(seq, text) })
+            .collect();
+        products.reverse();
+        products
+    }
+
+    /// A command, and before it the PRELOAD that it computes with, if it is a COMPUTE.
+    fn of(&self, seq: u64, text: &Disassembler<'_>) -> Vec<(u64, String)> {
+        let own = self.commands.get(&seq).into_iter().map(|command| (seq, command));
+        let is_preload = |command: &RoccCommand| command.funct == funct::PRELOAD_CMD;
+        let computes = self.commands.get(&seq).is_some_and(|command| !is_preload(command));
+        let before = self.commands.range(..seq).rev().find(|(_, command)| computes && is_preload(command));
+        let all = before.map(|(seq, command)| (*seq, command)).into_iter().chain(own);
+        all.map(|(seq, command)| (seq, text.command(*command))).collect()
+    }
+}
+
+impl Watch for Passes {
+    fn event(&mut self, _: Cycle, event: &Event, links: &Links) {
+        match *event {
+            Event::Alloc { seq, unit: Unit::Ex, funct, rs1, rs2, .. } => {
+                self.commands.insert(seq, RoccCommand { funct, rs1, rs2 });
+            }
+            Event::MeshReq { .. } => self.asked.push(links.command),
+            _ => {}
         }
     }
 }

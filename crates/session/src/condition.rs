@@ -381,6 +381,13 @@ fn stall(words: &mut Words<'_>) -> Result<Wanted, ParseError> {
         let causes = Cause::ALL.map(Cause::name).join(", ");
         return Err(words.error(format!("no cause has this name: write one of {causes}")));
     }
-    let cycles = if words.take("for") { words.number("of cycles")?.max(1) } else { 1 };
+    let mut cycles = 1;
+    if words.take("for") {
+        let at_number = words.clone();
+        cycles = words.number("of cycles")?;
+        if cycles == 0 {
+            return Err(at_number.error("a stall is counted from its first cycle: write 1 or more"));
+        }
+    }
     Ok(Wanted::Stall { block, cause, cycles })
 }

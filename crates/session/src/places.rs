@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// A text that means nothing, with the place in it and what could stand there.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{text}`, at `{place}`: {problem}")]
+#[error("{}: {problem}", self.at())]
 pub struct ParseError {
     /// The whole text.
     pub text: String,
@@ -15,6 +15,16 @@ pub struct ParseError {
     pub place: String,
     /// What is wrong, and what could stand there.
     pub problem: String,
+}
+
+impl ParseError {
+    fn at(&self) -> String {
+        match (self.text.trim(), self.place.as_str()) {
+            ("", _) => "at the end of the line".to_owned(),
+            (text, "") => format!("`{text}`, at its end"),
+            (text, place) => format!("`{text}`, at `{place}`"),
+        }
+    }
 }
 
 /// A local memory.
@@ -170,6 +180,11 @@ impl<'t> Words<'t> {
             }
             None => Err(self.error(format!("a number is needed here: {what}"))),
         }
+    }
+
+    /// The next word as a number, or what is meant if nothing follows.
+    pub fn number_or(&mut self, otherwise: u64, what: &str) -> Result<u64, ParseError> {
+        if self.is_empty() { Ok(otherwise) } else { self.number(what) }
     }
 
     /// The next word as a number, if it is one.

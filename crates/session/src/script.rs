@@ -52,8 +52,8 @@ impl Line {
         };
         let line = match words.next() {
             "goto" => Self::Goto(words.number("the cycle")?),
-            "step" => Self::Step(words.optional_number().unwrap_or(1)),
-            "back" => Self::Back(words.optional_number().unwrap_or(1)),
+            "step" => Self::Step(words.number_or(1, "of cycles")?),
+            "back" => Self::Back(words.number_or(1, "of cycles")?),
             "end" => Self::End,
             "until" => return Ok(Some(Self::Until(condition(&words)?))),
             "reverse-until" => return Ok(Some(Self::ReverseUntil(condition(&words)?))),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use pollux_asm::Program;
+use pollux_asm::{Disassembler, Program};
 use pollux_isa::{RoccCommand, StreamItem};
 use pollux_memory::Memory;
 use pollux_sim::machine::{AccRow, SpadRow};
@@ -13,7 +13,7 @@ use pollux_sim::observer::Cycle;
 use pollux_sim::simulation::{Reached, RunError, RunSummary};
 use pollux_trace::timeline::Life;
 
-use crate::array::{ArrayView, Heat};
+use crate::array::{ArrayView, Heat, Passes};
 use crate::condition::{Condition, marks};
 use crate::engine::{Engine, EventsOnly, Everything, Setup, Watch, start};
 use crate::error::SessionError;
@@ -29,6 +29,10 @@ pub struct Options {
     /// Bytes that snapshots may take, about. Fewer make steps back slower.
     pub snapshot_bytes: usize,
 }
+
+/// Latencies of the array before the present cycle in which the beginnings of the products are looked for whose rows are in it: rows
+/// of one follow each other but for conflicts of banks.
+const PRODUCTS_BACK: u64 = 8;
 
 /// 384 MiB of snapshots.
 impl Default for Options {
@@ -376,7 +380,24 @@ impl Session {
         let mut array = engine.array(&self.program.config);
         // The run has come to this cycle before.
         let _ = engine.run_beside_array(&mut array, cycle);
-        Ok(ArrayView::new(cycle, &array))
+        let mut view = ArrayView::new(cycle, &array);
+        let matrices = view.matrices();
+        if !matrices.is_empty() {
+            let passes = self.passes(cycle.saturating_sub(PRODUCTS_BACK * (latency + 1)), cycle)?;
+            let text = Disassembler::new(&self.program);
+            view.products = passes.products(&matrices, engine.newest_product(), &text);
+        }
+        Ok(view)
+    }
+
+    /// The matrix products that the array was asked for from a cycle to another.
+    fn passes(&mut self, from: Cycle, to: Cycle) -> Result<Passes, SessionError> {
+        let (mut engine, _) = self.engine_at(from)?;
+        let mut passes = Passes::new(&engine.view().station);
+        engine.record(true);
+        // The run has come to this cycle before.
+        let _ = watched(&mut engine, &mut passes, true, to);
+        Ok(passes)
     }
 
     /// What the processing elements did in the last cycles before the present one.

@@ -169,6 +169,20 @@ fn every_hit_forward_is_found_backward_in_reverse_order() {
     assert!(all > 50, "{all} hits");
 }
 
+/// Every weight-stationary product whose rows are in the PEs is named; what is named, by the commands of a pass. A flush of
+/// output-stationary sums is no command's.
+fn check_products(array: &ArrayView) {
+    let rows = array.matrix.iter().flatten().zip(array.weight_stationary.iter().flatten());
+    for (matrix, _) in rows.filter(|(_, weight_stationary)| **weight_stationary) {
+        assert!(array.products.iter().any(|of| of.matrix == *matrix), "matrix {matrix} in cycle {}", array.cycle);
+    }
+    for product in &array.products {
+        let texts: Vec<&str> = product.commands.iter().map(|(_, text)| text.split(' ').next().unwrap_or("")).collect();
+        let of_a_pass = texts.iter().all(|text| text.starts_with("preload") || text.starts_with("compute"));
+        assert!(of_a_pass && !texts.is_empty() && product.commands.is_sorted(), "{texts:?}");
+    }
+}
+
 /// The array of the session against one that was clocked from the start. How many of the cycles that were looked at had a row of each
 /// dataflow in the array: output-stationary, weight-stationary.
 fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
@@ -181,10 +195,15 @@ fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
     let mut engine = start(&program, &Setup::default()).expect("it starts");
     let mut array = MeshPe::new(&config);
     let mut rows = [0; 2];
+    let mut named = 0;
     for cycle in 0..end {
         if cycle.is_multiple_of(stride) {
             session.goto(cycle).expect("it is there");
-            let seen = session.array().expect("an array");
+            let mut seen = session.array().expect("an array");
+            check_products(&seen);
+            named += usize::from(!seen.products.is_empty());
+            // The clocked array knows no commands.
+            seen.products.clear();
             let lanes = seen.valid.iter().flatten().zip(seen.weight_stationary.iter().flatten());
             for (dataflow, rows) in rows.iter_mut().enumerate() {
                 *rows += usize::from(lanes.clone().any(|(valid, ws)| *valid && usize::from(*ws) == dataflow));
@@ -195,6 +214,7 @@ fn check_array(config: &GemminiConfig, seed: u64, stride: u64) -> [usize; 2] {
         }
         engine.run_beside_array(&mut array, cycle + 1).expect("it runs");
     }
+    assert!(named * 4 > rows.iter().sum(), "products have names in {named} cycles, rows are there in {rows:?}");
     rows
 }
 

@@ -14,6 +14,7 @@ pub mod files;
 pub mod kanata;
 mod lives;
 pub mod perfetto;
+pub mod scratch;
 pub mod waves;
 
 pub use budget::LeftOut;

@@ -12,7 +12,7 @@ use pollux_sim::simulation::Moment;
 use pollux_testkit::{Gene, Random, RandomProgram};
 use pollux_trace::timeline::kanata::Kanata;
 use pollux_trace::timeline::perfetto::{Level, Perfetto};
-use pollux_trace::timeline::{Describe, waves};
+use pollux_trace::timeline::{Describe, scratch, waves};
 
 const LARGE: u64 = 64 << 20;
 
@@ -245,6 +245,7 @@ fn perfetto_slices_nest_and_their_sums_are_the_reports() {
     }
     let commands: u64 = timeline.slices.iter().filter(|(track, _)| track.contains(" entry ")).map(|(_, n)| n).sum();
     assert_eq!(commands, report.totals.station_commands);
+    assert_eq!(timeline.slices["commands of the host"], report.totals.commands);
     let [mut begun, mut ended] = timeline.flows;
     begun.sort_unstable();
     ended.sort_unstable();
@@ -273,13 +274,13 @@ fn files_are_never_larger_than_their_budget_and_say_what_is_missing() {
         let (bytes, left_out) = vcd.finish().expect("memory");
         assert!(bytes.len() as u64 <= budget, "{} of {budget}", bytes.len());
         assert_eq!(left_out.is_some(), changes(bytes)["pollux.left_out"].len() > 1, "{budget}");
-        let mut fst = waves::fst(Vec::new(), &config(), 0, budget).expect("it has room");
+        let mut fst = waves::fst(Vec::new(), scratch::in_memory(), &config(), 0, budget).expect("it has room");
         run(&program, &mut fst);
         let (bytes, left_out) = fst.finish().expect("memory");
         assert!(bytes.len() as u64 <= budget, "{} of {budget}", bytes.len());
         assert_eq!(left_out.is_some(), changes(bytes)["pollux.left_out"].len() > 1, "{budget}");
     }
-    assert!(waves::fst(Vec::new(), &config(), 0, 100).is_err());
+    assert!(waves::fst(Vec::new(), scratch::in_memory(), &config(), 0, 100).is_err());
     assert!(waves::vcd(Vec::new(), &config(), 100).finish().is_err());
 }
 
@@ -308,8 +309,10 @@ fn changes(file: Vec<u8>) -> BTreeMap<String, Vec<(u64, String)>> {
 #[test]
 fn wellen_reads_the_same_changes_from_both_wave_formats() {
     let program = program(&config(), 60);
-    let mut observer =
-        (waves::vcd(Vec::new(), &config(), LARGE), waves::fst(Vec::new(), &config(), 0, LARGE).expect("it has room"));
+    let mut observer = (
+        waves::vcd(Vec::new(), &config(), LARGE),
+        waves::fst(Vec::new(), scratch::in_memory(), &config(), 0, LARGE).expect("it has room"),
+    );
     run(&program, &mut observer);
     let (vcd, left_out) = observer.0.finish().expect("memory");
     assert_eq!(left_out, None);

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use pollux::{Action, Program};
+use pollux::{Action, Mismatch, Program};
 use pollux_isa::GemminiConfig;
-use pollux_labs::{Lab, Seed, Work};
+use pollux_labs::{Seed, Work};
 use pollux_session::script::Line;
 use pollux_session::{Options, Session};
 use serde::Deserialize;
@@ -81,6 +81,9 @@ pub enum Request {
     Lab {
         /// Its number.
         number: u32,
+        /// What a program is made from that is another one for everybody.
+        #[serde(default)]
+        seed: u64,
     },
     /// Grades a lab's solution.
     Check {
@@ -146,7 +149,7 @@ impl Emulator {
                 let overview = self.session()?.overview(from..to, buckets, commands).map_err(Fault::of)?;
                 serde_json::to_value(overview).map_err(Fault::of)
             }
-            Request::Lab { number } => lab(number),
+            Request::Lab { number, seed } => lab(number, seed),
             Request::Check { number, text, seeds } => {
                 let lab = pollux_labs::lab(number).ok_or_else(|| no_lab(number))?;
                 let seed = Seed::New(seeds.first().copied().unwrap_or_default());
@@ -191,7 +194,7 @@ fn checked(program: &Program) -> Result<Vec<String>, Fault> {
 }
 
 fn about() -> Value {
-    let labs = programs();
+    let labs = pollux_labs::all();
     let labs = labs.iter().map(|lab| json!({ "number": lab.number, "title": lab.title, "goal": lab.goal }));
     json!({ "version": env!("CARGO_PKG_VERSION"), "configurations": GemminiConfig::NAMES, "labs": labs.collect::<Vec<_>>() })
 }
@@ -218,14 +221,33 @@ fn describe(program: &Program) -> Value {
 /// Where a session is.
 fn place(session: &Session) -> Value {
     let error = session.end_error().filter(|_| session.ended()).map(ToString::to_string);
+    let differs = if session.ended() { differing(session) } else { Vec::new() };
     let summary = session.summary();
     json!({
-        "cycle": session.cycle(), "ended": session.ended(), "end": session.end(), "error": error,
+        "cycle": session.cycle(), "ended": session.ended(), "end": session.end(), "error": error, "differs": differs,
         "totals": {
             "cycles": summary.cycles, "busy_falls": summary.busy_falls, "busy_cycles": summary.busy_cycles,
             "commands": summary.commands, "traffic": summary.traffic,
         },
     })
+}
+
+/// What is not as the program expects, a line for each buffer.
+fn differing(session: &Session) -> Vec<String> {
+    let program = session.program();
+    let compared = pollux::compare(program, session.memory()).into_iter();
+    compared.filter_map(|of| Some(line(program, &of.buffer, of.mismatches, &of.first?))).collect()
+}
+
+fn line(program: &pollux_asm::Program, buffer: &str, mismatches: u64, first: &Mismatch) -> String {
+    let Mismatch { index, expected, actual } = first;
+    let place = program.buffers.iter().find(|of| of.name == buffer).map_or(0, |of| {
+        let position = index.iter().zip(&of.shape).fold(0, |position, (index, extent)| position * extent + index);
+        of.address + position * of.element.size()
+    });
+    let more = if mismatches > 1 { format!(", the first of {mismatches} that differ") } else { String::new() };
+    let index: Vec<String> = index.iter().map(u64::to_string).collect();
+    format!("{buffer}[{}] at {place:#x} is {actual}, expected {expected}{more}", index.join(", "))
 }
 
 fn frame(session: &mut Session, heat: u64) -> Result<Value, Fault> {
@@ -236,24 +258,21 @@ fn frame(session: &mut Session, heat: u64) -> Result<Value, Fault> {
 }
 
 fn no_lab(number: u32) -> Fault {
-    let numbers: Vec<String> = programs().iter().map(|lab| lab.number.to_string()).collect();
-    Fault::of(format!("there is no lab {number} whose solution is a program: there are {}", numbers.join(", ")))
+    let numbers: Vec<String> = pollux_labs::all().iter().map(|lab| lab.number.to_string()).collect();
+    Fault::of(format!("there is no lab {number}: there are {}", numbers.join(", ")))
 }
 
-/// The labs whose solution is a program: it is written and graded here.
-fn programs() -> Vec<Lab> {
-    pollux_labs::all().into_iter().filter(|lab| matches!(lab.work, Work::Program(_))).collect()
-}
-
-fn lab(number: u32) -> Result<Value, Fault> {
-    let lab = programs().into_iter().find(|lab| lab.number == number).ok_or_else(|| no_lab(number))?;
-    let memory = match &lab.work {
-        Work::Program(work) => work.limits.memories.first().map(|(memory, _)| memory),
-        _ => None,
+fn lab(number: u32, seed: u64) -> Result<Value, Fault> {
+    let lab = pollux_labs::lab(number).ok_or_else(|| no_lab(number))?;
+    // A design is no program: what is loaded stays.
+    let (memory, program) = match &lab.work {
+        Work::Program(work) => (work.limits.memories.first().map(|(memory, _)| memory), Some(lab.starter(0))),
+        Work::Fault(_) => (None, Some(lab.starter(seed))),
+        Work::Design(_) => (None, None),
     };
     Ok(json!({
         "number": lab.number, "title": lab.title, "goal": lab.goal, "task": lab.task, "rules": lab.rules(),
-        "config": lab.config(), "starter": lab.starter(0), "memory": memory,
+        "config": lab.config(), "starter": program, "answer": lab.answer(seed), "memory": memory,
     }))
 }
 
@@ -310,8 +329,25 @@ mod tests {
         assert!(lab["task"].as_str().is_some_and(|task| !task.is_empty()));
         let grade = json!({ "do": "check", "number": 1, "text": lab["starter"], "seeds": [1, 2] });
         assert_ne!(ask(&mut emulator, grade)["verdict"], "accepted");
-        let reference = pollux_labs::lab(1).expect("lab 1").reference;
-        let grade = json!({ "do": "check", "number": 1, "text": reference, "seeds": [1, 2] });
-        assert_eq!(ask(&mut emulator, grade)["verdict"], "accepted");
+        for number in [1, 3, 10] {
+            let reference = pollux_labs::lab(number).expect("a lab").reference;
+            let grade = json!({ "do": "check", "number": number, "text": reference, "seeds": [1, 2] });
+            assert_eq!(ask(&mut emulator, grade)["verdict"], "accepted", "lab {number}");
+        }
+        let design = ask(&mut emulator, json!({ "do": "lab", "number": 10 }));
+        assert!(design["starter"].is_null() && design["answer"].as_str().is_some_and(|text| text.contains("[config]")));
+        assert_eq!(ask(&mut emulator, json!({ "do": "about" }))["labs"].as_array().map(Vec::len), Some(10));
+    }
+
+    #[test]
+    fn the_wrong_element_of_lab_3_is_named_at_the_end() {
+        let mut emulator = Emulator::new();
+        let lab = ask(&mut emulator, json!({ "do": "lab", "number": 3, "seed": 7 }));
+        assert!(lab["answer"].as_str().is_some_and(|answer| answer.starts_with("seed = 7\n")));
+        ask(&mut emulator, json!({ "do": "load", "name": "lab3.pasm", "text": lab["starter"] }));
+        let end = ask(&mut emulator, json!({ "do": "advance", "cycles": 100_000 }));
+        let differs = end["differs"][0].as_str().expect("a line");
+        // The reference says so, too.
+        assert!(differs.starts_with("C[") && differs.contains(" at 0x8000022c is "), "{differs}");
     }
 }

@@ -1,10 +1,12 @@
 // The systolic array, PE by PE.
 
 import { colour, dark, find, h, prepare } from "./dom";
-import type { ArrayView, Heat } from "./protocol";
+import type { ArrayView, Heat, Register } from "./protocol";
 
 /** Rows and columns that are shown at once through the lens. */
 const LENS = 16;
+/** Arrays up to this size are shown with the registers around them. */
+const WITH_EDGES = 8;
 const HEADER = 18;
 
 export const MODES = ["all", "stationary", "moving", "a", "b", "d", "rows", "products"] as const;
@@ -29,6 +31,8 @@ export class ArrayPane {
   private readonly mode = find<HTMLSelectElement>("array-mode");
   private readonly lens = find<HTMLInputElement>("lens");
   private readonly lensLabel = find("lens-label");
+  private readonly edges = find<HTMLInputElement>("edges");
+  private readonly products = find("products");
   private array: ArrayView | undefined;
   private heat: Heat | null = null;
   private cell = 1;
@@ -38,7 +42,8 @@ export class ArrayPane {
   constructor(private readonly changed: () => void) {
     this.canvas.addEventListener("click", (event) => {
       const { row, column } = this.first();
-      this.select(row + Math.floor((event.offsetY - HEADER) / this.cell), column + Math.floor((event.offsetX - HEADER) / this.cell));
+      const { left, above } = this.around();
+      this.select(row + Math.floor((event.offsetY - HEADER) / this.cell) - above, column + Math.floor((event.offsetX - HEADER) / this.cell) - left);
     });
     this.canvas.addEventListener("keydown", (event) => {
       const moves: Record<string, [number, number]> = {
@@ -52,6 +57,7 @@ export class ArrayPane {
     });
     this.mode.addEventListener("change", () => this.changed());
     this.lens.addEventListener("change", () => this.draw());
+    this.edges.addEventListener("change", () => this.draw());
   }
 
   get shown(): Mode {
@@ -78,6 +84,7 @@ export class ArrayPane {
     if (this.array?.dim !== array.dim) {
       this.lensLabel.hidden = array.dim <= LENS;
       this.lens.checked = false;
+      this.edges.checked = array.dim <= WITH_EDGES;
       this.row = Math.min(this.row, array.dim - 1);
       this.column = Math.min(this.column, array.dim - 1);
     }
@@ -90,6 +97,13 @@ export class ArrayPane {
   private extent(): number {
     const dim = this.array?.dim ?? 1;
     return this.lens.checked && dim > LENS ? LENS : dim;
+  }
+
+  /** Registers that are shown around the PEs: so many at most on each side. */
+  private around(): { left: number; above: number; below: number } {
+    const shown = this.edges.checked && this.extent() === this.array?.dim;
+    const most = (registers: unknown[][] | undefined): number => (shown ? Math.max(0, ...(registers ?? []).map((of) => of.length)) : 0);
+    return { left: most(this.array?.left), above: most(this.array?.above), below: most(this.array?.below) };
   }
 
   private first(): { row: number; column: number } {
@@ -122,29 +136,63 @@ export class ArrayPane {
     const first = this.first();
     const width = this.canvas.clientWidth || 400;
     const room = Math.max(160, Math.min(width, 560)) - HEADER - 2;
-    this.cell = Math.max(4, Math.min(92, Math.floor(room / extent)));
-    const context = prepare(this.canvas, width, HEADER + extent * this.cell + 2);
+    const { left, above, below } = this.around();
+    this.cell = Math.max(4, Math.min(92, Math.floor(room / (left + extent))));
+    const context = prepare(this.canvas, width, HEADER + (above + extent + below) * this.cell + 2);
+    const [originX, originY] = [HEADER + left * this.cell, HEADER + above * this.cell];
     context.font = "10px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
     const numbered = this.cell >= 14 ? 1 : Math.ceil(14 / this.cell);
     context.fillStyle = colour("faint");
     for (let i = 0; i < extent; i += numbered) {
-      const middle = HEADER + (i + 0.5) * this.cell;
-      context.fillText(String(first.column + i), middle, HEADER / 2);
-      context.fillText(String(first.row + i), HEADER / 2, middle);
+      const middle = (i + 0.5) * this.cell;
+      context.fillText(String(first.column + i), originX + middle, HEADER / 2);
+      context.fillText(String(first.row + i), HEADER / 2, originY + middle);
     }
     const cycles = Math.max(1, (this.heat?.to ?? 0) - (this.heat?.from ?? 0));
     for (let row = 0; row < extent; row++) {
       for (let column = 0; column < extent; column++) {
-        this.drawCell(context, first.row + row, first.column + column, HEADER + column * this.cell, HEADER + row * this.cell, cycles);
+        this.drawCell(context, first.row + row, first.column + column, originX + column * this.cell, originY + row * this.cell, cycles);
       }
+    }
+    if (left + above + below > 0) {
+      // The newest stands farthest from the PEs before the array, and nearest behind it.
+      array.left.forEach((registers, row) => registers.forEach((of, i) => this.drawRegister(context, of, originX + (i - registers.length) * this.cell, originY + row * this.cell)));
+      array.above.forEach((registers, column) => registers.forEach((of, i) => this.drawRegister(context, of, originX + column * this.cell, originY + (i - registers.length) * this.cell)));
+      array.below.forEach((registers, column) => registers.forEach((of, i) => this.drawRegister(context, of, originX + column * this.cell, originY + (extent + i) * this.cell)));
+      context.strokeStyle = colour("faint");
+      context.lineWidth = 1;
+      context.strokeRect(originX - 0.5, originY - 0.5, extent * this.cell, extent * this.cell);
     }
     context.strokeStyle = colour("focus");
     context.lineWidth = 2;
     const [x, y] = [this.column - first.column, this.row - first.row];
-    context.strokeRect(HEADER + x * this.cell, HEADER + y * this.cell, this.cell, this.cell);
+    context.strokeRect(originX + x * this.cell, originY + y * this.cell, this.cell, this.cell);
     this.describe();
+    this.name();
+  }
+
+  /** A register beside the PEs. */
+  private drawRegister(context: CanvasRenderingContext2D, register: Register | null, x: number, y: number): void {
+    const inset = this.cell >= 12 ? this.cell / 10 : 0;
+    const size = this.cell - 2 * inset;
+    context.fillStyle = register ? matrixColour(register.matrix) : colour("bubble");
+    context.fillRect(x + inset, y + inset, size, size);
+    if (register && this.cell >= 20) {
+      const text = String(register.value);
+      context.font = `${Math.max(7, Math.min(12, (1.5 * size) / Math.max(3, text.length)))}px system-ui, sans-serif`;
+      context.fillStyle = colour("soft");
+      context.fillText(text, x + this.cell / 2, y + this.cell / 2);
+    }
+  }
+
+  /** The matrix products in the array by their commands. */
+  private name(): void {
+    const products = (this.array as ArrayView).products.map(({ matrix, commands }) =>
+      h("li", {}, h("i", { style: `background:${matrixColour(matrix)}` }), commands.map(([seq, text]) => `${seq}: ${text}`).join("; ")),
+    );
+    this.products.replaceChildren(...products);
   }
 
   private drawCell(context: CanvasRenderingContext2D, row: number, column: number, x: number, y: number, cycles: number): void {
@@ -190,6 +238,12 @@ export class ArrayPane {
     }
   }
 
+  /** A matrix product by the last of its commands, if that is known, or by its number. */
+  private productOf(matrix: number): string {
+    const command = this.array?.products.find((product) => product.matrix === matrix)?.commands.at(-1);
+    return command ? `command ${command[0]} (${command[1]})` : `matrix ${matrix}`;
+  }
+
   /** The selected PE in words. */
   private describe(): void {
     const array = this.array as ArrayView;
@@ -203,7 +257,7 @@ export class ArrayPane {
         `A = ${at(array.a, row, column, 0)} from the left`,
         `${stationary ? "partial sum" : "B"} = ${at(array.b, row, column, 0)} from above`,
         `D = ${at(array.d, row, column, 0)}`,
-        `matrix ${at(array.matrix, row, column, 0)}, ${stationary ? "weight" : "output"}-stationary${at(array.last, row, column, false) ? ", its last row" : ""}`,
+        `${this.productOf(at(array.matrix, row, column, 0))}, ${stationary ? "weight" : "output"}-stationary${at(array.last, row, column, false) ? ", its last row" : ""}`,
       );
     } else {
       parts.push("a bubble: no row is here");

@@ -326,7 +326,9 @@ class Page {
     const place = this.place;
     if (!place) return;
     const of = this.end === null ? "" : ` of ${grouped(this.end)}`;
-    this.tell(place.error ?? `Cycle ${grouped(place.cycle)}${of}${place.ended ? ", the end of the run" : ""}.`, place.error !== null);
+    const differs = place.differs.map((line) => ` ${line}.`).join("");
+    const here = `Cycle ${grouped(place.cycle)}${of}${place.ended ? ", the end of the run" : ""}.${differs}`;
+    this.tell(place.error ?? here, place.error !== null || differs !== "");
     if (this.subject) await this.why(this.subject);
     await this.address();
   }
@@ -405,7 +407,8 @@ class Page {
       return this.follow();
     }
     await this.attempt(async () => {
-      const lab = await this.client.ask<Lab>({ do: "lab", number: Number(number) });
+      const [seed = 0] = crypto.getRandomValues(new Uint32Array(1));
+      const lab = await this.client.ask<Lab>({ do: "lab", number: Number(number), seed });
       this.lab = lab;
       pane.hidden = false;
       find("lab-title").textContent = `Lab ${lab.number}: ${lab.title}`;
@@ -413,6 +416,9 @@ class Page {
       find("lab-task").textContent = lab.task.trim();
       find("lab-rules").replaceChildren(...lab.rules.map((rule) => h("li", {}, rule)));
       find("lab-result").textContent = "";
+      find("lab-answer-label").hidden = lab.answer === null;
+      find<HTMLTextAreaElement>("lab-answer").value = lab.answer ?? "";
+      if (lab.starter === null) return;
       this.editor.text = lab.starter;
       this.source = { ...this.source, name: `lab${lab.number}.pasm` };
       await this.load({ name: `lab${lab.number}.pasm`, text: lab.starter, config: "", memory: lab.memory ?? "" }, 0);
@@ -426,7 +432,8 @@ class Page {
     result.textContent = "Grading.";
     const seeds = [...crypto.getRandomValues(new Uint32Array(5))];
     await this.busily(async () => {
-      const grade = await this.client.ask<Grade>({ do: "check", number: lab.number, text: this.editor.text, seeds });
+      const text = lab.answer === null ? this.editor.text : find<HTMLTextAreaElement>("lab-answer").value;
+      const grade = await this.client.ask<Grade>({ do: "check", number: lab.number, text, seeds });
       result.className = grade.verdict === "accepted" ? "ok" : "error";
       const cases = grade.verdict === "accepted" ? ` (${grade.cases} cases)` : "";
       result.textContent = grade.verdict === "accepted" ? `${grade.message}${cases}` : `${grade.verdict.replaceAll("_", " ")}: ${grade.message}`;

@@ -15,7 +15,7 @@ export type Request =
   | { do: "line"; text: string }
   | { do: "frame"; heat: number }
   | { do: "overview"; from: number; to: number; buckets: number; commands: number }
-  | { do: "lab"; number: number }
+  | { do: "lab"; number: number; seed: number }
   | { do: "check"; number: number; text: string; seeds: number[] };
 
 export interface Diagnostic {
@@ -82,6 +82,8 @@ export interface Place {
   ended: boolean;
   end: number | null;
   error: string | null;
+  /** At the end: what is not as the program expects. */
+  differs: string[];
   totals: {
     cycles: number;
     busy_falls: number;
@@ -161,6 +163,15 @@ export interface ArrayView {
   matrix: number[][];
   last: boolean[][];
   weight_stationary: boolean[][];
+  left: (Register | null)[][];
+  above: (Register | null)[][];
+  below: (Register | null)[][];
+  products: { matrix: number; commands: [number, string][] }[];
+}
+
+export interface Register {
+  value: number;
+  matrix: number;
 }
 
 export interface Heat {
@@ -227,7 +238,10 @@ export interface Lab {
   task: string;
   rules: string[];
   config: string;
-  starter: string;
+  /** A program; none if the solution is a design. */
+  starter: string | null;
+  /** An answer with gaps; none if the solution is the program. */
+  answer: string | null;
   memory: string | null;
 }
 

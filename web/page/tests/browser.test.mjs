@@ -121,6 +121,7 @@ for (const scheme of ["light", "dark"]) {
     const arrays = script(TILE, ["until operand_row", ...steps]).map((result) => result.view).filter(Boolean);
     const array = arrays.find(({ valid }) => new Set(valid.flat()).size === 2);
     const page = await open(write("picture", TILE), { hash: `#cycle=${array.cycle}&pe=3,3`, scheme });
+    await page.uncheck("#edges");
     const cells = array.valid.flatMap((row, i) => row.map((valid, j) => ({ valid, i, j })));
     const size = await page.evaluate(() => document.getElementById("array").clientHeight);
     const cell = (size - 20) / 4;
@@ -214,6 +215,64 @@ test("a lab opens, and is graded", async () => {
   await page.click("#lab-check");
   await page.waitForFunction(() => document.getElementById("lab-result").className === "ok");
   assert.match(await page.textContent("#lab-result"), /^accepted: \d+ cycles/);
+  await close(page);
+});
+
+test("a lab whose answer is in TOML has its program, its wrong element and a place for the answer", async () => {
+  const page = await open(write("answers", TILE));
+  await page.selectOption("#lab", "3");
+  await page.waitForFunction(() => document.getElementById("text").value.startsWith("# Lab 3"));
+  await page.waitForFunction(() => document.getElementById("status").textContent.startsWith("Cycle 0 of "));
+  await page.locator("#h-array").click();
+  await page.keyboard.press("End");
+  await page.waitForFunction(() => /the end of the run\. C\[\d, \d\] at 0x[0-9a-f]+ is -?\d+, expected -?\d+\./.test(document.getElementById("status").textContent));
+  assert.match(await page.inputValue("#lab-answer"), /^seed = \d+\ncommand = 0/);
+  await page.click("#lab-check");
+  await page.waitForFunction(() => /^wrong result: /.test(document.getElementById("lab-result").textContent));
+  await page.fill("#lab-answer", text("crates/labs/labs/3/reference.toml"));
+  await page.click("#lab-check");
+  await page.waitForFunction(() => document.getElementById("lab-result").className === "ok");
+  await page.selectOption("#lab", "10");
+  await page.waitForFunction(() => document.getElementById("lab-answer").value.includes("[config]"));
+  await page.click("#lab-check");
+  await page.waitForFunction(() => /^too slow: /.test(document.getElementById("lab-result").textContent));
+  await page.fill("#lab-answer", text("crates/labs/labs/10/reference.toml"));
+  await page.click("#lab-check");
+  await page.waitForFunction(() => document.getElementById("lab-result").className === "ok");
+  await close(page);
+});
+
+test("the array has the registers of its skew and the commands of its products", async () => {
+  const [, { view }] = script(TILE, ["until matrix", "view array"]);
+  const [{ cycle }, { view: later }] = script(TILE, [`goto ${view.cycle + 4}`, "view array"]);
+  const held = (registers) => registers.flat().filter(Boolean).length;
+  assert.ok(held(later.left) + held(later.above) > 0, "rows are on their way in");
+  const page = await open(write("skew", TILE, "--cycle", String(cycle)));
+  await at(page, cycle);
+  const named = later.products.map(({ commands }) => commands.map(([seq, text]) => `${seq}: ${text}`).join("; "));
+  assert.ok(named.length > 0);
+  assert.deepEqual(await page.locator("#products li").allTextContents(), named);
+  const height = async () => (await page.locator("#array").boundingBox()).height;
+  assert.equal(await page.isChecked("#edges"), true);
+  const around = await height();
+  const most = (registers) => Math.max(...registers.map((of) => of.length));
+  const [left, above, below] = [most(later.left), most(later.above), most(later.below)];
+  const cell = (around - 20) / (above + 4 + below);
+  // Left of a row A stands as far from the PEs as it has registers to go, above a column B.
+  const registers = [
+    ...later.left.flatMap((of, row) => of.map((register, i) => ({ register, x: left + i - of.length, y: above + row }))),
+    ...later.above.flatMap((of, column) => of.map((register, i) => ({ register, x: left + column, y: above + i - of.length }))),
+    ...later.below.flatMap((of, column) => of.map((register, i) => ({ register, x: left + column, y: above + 4 + i }))),
+  ];
+  const places = registers.map(({ x, y }) => [Math.round(18 + (x + 0.2) * cell), Math.round(18 + (y + 0.2) * cell)]);
+  const colours = await pixels(page, await page.locator("#array").screenshot(), places);
+  const bubbles = new Set(colours.filter((_, i) => registers[i].register === null));
+  assert.equal(bubbles.size, 1, [...bubbles].join(" "));
+  assert.ok(registers.every(({ register }, i) => (register === null) === bubbles.has(colours[i])), colours.join(" "));
+  await page.uncheck("#edges");
+  assert.notEqual(await height(), around);
+  await page.locator("#array").click({ position: { x: 30, y: 30 } });
+  assert.match(await page.textContent("#pe"), /^PE 0, 0:/);
   await close(page);
 });
 

@@ -198,6 +198,29 @@ impl MeshPe {
         &self.pes[row * self.dim + column]
     }
 
+    /// A on its way to PE row `row`, newest first, with the control signals of its row; none is a bubble.
+    pub fn skew_a(&self, row: usize) -> impl Iterator<Item = Option<(i8, MeshControl)>> {
+        // Column 0 has no skew: what its registers hold entered with what stands in the same stage of A's.
+        let entered = self.lanes.iter().step_by(self.dim);
+        self.skew_a[row].stages.iter().zip(entered).map(|(&a, lane)| lane.valid.then_some((a, lane.control)))
+    }
+
+    /// B, D and control signals on their way to PE column `column`, newest first.
+    pub fn skew_above(&self, column: usize) -> &[Lane] {
+        &self.skew_lanes[column].stages
+    }
+
+    /// Results of PE column `column` on their way out below the array, newest first, with the control signals of their row; none is a
+    /// bubble.
+    pub fn leaving(&self, column: usize) -> impl Iterator<Item = Option<(i32, MeshControl)>> {
+        let out = self.output_delay[column].stages.iter();
+        let out = out.map(|lane| lane.valid.then(|| (result(lane, lane), lane.control)));
+        // Valid bits go with column 0, which has the longest way.
+        let deskew = &self.deskew[column].stages;
+        let control = &self.deskew_control.stages[self.deskew_control.stages.len() - deskew.len()..];
+        out.chain(deskew.iter().zip(control).map(|(&data, &(valid, control))| valid.then_some((data, control))))
+    }
+
     /// The row at the output in this cycle.
     pub fn output(&self) -> Option<PeOutput> {
         let below: Vec<Lane> = (0..self.dim).map(|column| self.below(column)).collect();

@@ -247,6 +247,11 @@ impl<V: Values> MeshWithDelays<V> {
         &self.mesh
     }
 
+    /// Number of the matrix product that was requested last, and modulo what products are counted.
+    pub fn newest(&self) -> (u8, u8) {
+        (self.matmul_id, self.max_matmuls)
+    }
+
     /// Rows that were presented and are not yet at the output.
     #[inline]
     pub fn rows_in_flight(&self) -> usize {

@@ -61,6 +61,11 @@ impl<H: Host, M: MemorySystem> Simulation<H, M> {
         Ok(Reached::Target)
     }
 
+    /// Number of the matrix product that the array was asked for last, and modulo what products are counted.
+    pub fn newest_product(&self) -> (u8, u8) {
+        self.machine.execute.mesh.newest()
+    }
+
     /// Everything that the machine holds now. Registers must be up to date, as they are after [`Self::run_to`].
     pub fn view(&self) -> MachineView {
         let [scratchpad_digest, accumulator_digest] = self.machine.digests();

@@ -9,6 +9,7 @@ use pollux_sim::simulation::Moment;
 
 use super::kanata::Kanata;
 use super::perfetto::{Level, Perfetto};
+use super::scratch::{self, Scratch, ScratchFile};
 use super::waves::{self, Fst, Vcd, Waves};
 use super::{Describe, LeftOut};
 
@@ -45,9 +46,13 @@ pub struct Subject<'p> {
     pub budget: u64,
 }
 
+/// Makes a scratch file.
+pub type NewScratch<'p> = Box<dyn Fn() -> io::Result<Box<dyn Scratch>> + 'p>;
+
 /// The files of a run that is going on.
 pub struct Files<'p, W: Write> {
     subject: Subject<'p>,
+    scratch: NewScratch<'p>,
     perfetto: Option<Levels<'p, W>>,
     kanata: Option<Kanata<'p, W>>,
     fst: Option<Waves<Fst<W>>>,
@@ -57,27 +62,35 @@ pub struct Files<'p, W: Write> {
 }
 
 impl<'p, W: Write> Files<'p, W> {
-    /// No files yet.
+    /// No files yet. Of Perfetto's levels and of FST files up to the budget is kept in memory until the end.
     pub fn new(subject: Subject<'p>) -> Self {
-        Self { subject, perfetto: None, kanata: None, fst: None, vcd: None, begun: false }
+        Self::with_scratch(subject, Box::new(|| Ok(scratch::in_memory())))
+    }
+
+    /// No files yet. What is not written at once is kept in scratch files, so that memory does not grow with the run.
+    pub fn with_scratch(subject: Subject<'p>, scratch: NewScratch<'p>) -> Self {
+        Self { subject, scratch, perfetto: None, kanata: None, fst: None, vcd: None, begun: false }
     }
 
     /// Begins a file, of which a Perfetto file is of this level; by default of the finest that fits.
     ///
     /// # Errors
-    /// A budget in which the header has no room.
+    /// A budget in which the header has no room, or a scratch file that cannot be made.
     pub fn begin(&mut self, viewer: Viewer, level: Option<Level>, out: W) -> io::Result<()> {
         let Subject { config, marks, describe, budget } = &self.subject;
         match viewer {
             Viewer::Perfetto => {
-                let all = [Level::Operations, Level::Commands, Level::All];
+                let all = [Level::Operations, Level::Host, Level::Commands, Level::All];
                 let tried = all.into_iter().filter(|tried| level.is_none_or(|level| level == *tried));
-                let file = |level| Perfetto::new(Vec::new(), level, describe(), marks.clone(), *budget);
-                let tried = tried.map(|level| (file(level), level)).collect();
+                let file = |level| {
+                    let out = ScratchFile::new((self.scratch)()?);
+                    Ok((Perfetto::new(out, level, describe(), marks.clone(), *budget), level))
+                };
+                let tried = tried.map(file).collect::<io::Result<_>>()?;
                 self.perfetto = Some(Levels { tried, wanted: level.unwrap_or(Level::All), out });
             }
             Viewer::Kanata => self.kanata = Some(Kanata::new(out, describe(), *budget)),
-            Viewer::Fst => self.fst = Some(waves::fst(out, config, 0, *budget)?),
+            Viewer::Fst => self.fst = Some(waves::fst(out, (self.scratch)()?, config, 0, *budget)?),
             Viewer::Vcd => self.vcd = Some(waves::vcd(out, config, *budget)),
         }
         Ok(())
@@ -112,7 +125,7 @@ impl<'p, W: Write> Files<'p, W> {
 /// A Perfetto file at several levels, of which one is chosen in the end.
 struct Levels<'p, W> {
     /// The finest last.
-    tried: Vec<(Perfetto<'p, Vec<u8>>, Level)>,
+    tried: Vec<(Perfetto<'p, ScratchFile>, Level)>,
     /// The one that is written if it fits.
     wanted: Level,
     out: W,
@@ -123,14 +136,18 @@ impl<W: Write> Levels<'_, W> {
     fn finish(mut self) -> io::Result<(W, Option<String>)> {
         let mut best = None;
         for (perfetto, level) in self.tried {
-            let (bytes, left_out) = perfetto.finish()?;
+            let (file, left_out) = perfetto.finish()?;
             if best.is_none() || left_out.is_none() {
-                best = Some((bytes, level, left_out));
+                best = Some((file, level, left_out));
             }
         }
-        let Some((bytes, level, left_out)) = best else { return Ok((self.out, None)) };
-        self.out.write_all(&bytes)?;
-        let shown = if level == Level::Commands { "commands, not blocks" } else { "operations and counters only" };
+        let Some((file, level, left_out)) = best else { return Ok((self.out, None)) };
+        file.copy_to(&mut self.out)?;
+        let shown = match level {
+            Level::Operations => "operations and counters only",
+            Level::Host => "the host's commands, not those of the station",
+            Level::Commands | Level::All => "commands, not blocks",
+        };
         let coarse = || format!("{shown}, as all would not fit; a window shows all");
         let note = left_out.map(|left_out| left_out.to_string()).or_else(|| (level != self.wanted).then(coarse));
         Ok((self.out, note))

@@ -6,12 +6,14 @@
 //! | level | tracks |
 //! |---|---|
 //! | [`Level::Operations`] | the operations of the program, and counters in at most [`BUCKETS`] buckets |
+//! | [`Level::Host`] | and the host's commands, each from its acceptance to that of the next |
 //! | [`Level::Commands`] | and for each entry of the station the commands that it held, with their stages, and an arrow from the last command of another class that each waited for |
 //! | [`Level::All`] | and for each block what it does, by cause |
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
+use pollux_isa::RoccCommand;
 use pollux_sim::observer::{Activity, Cycle, Event, Links, Observer, ReqKind, Span};
 use pollux_sim::report::{Block, Spent};
 
@@ -24,7 +26,9 @@ use super::lives::{Life, Lives};
 pub enum Level {
     /// Operations and counters.
     Operations,
-    /// And commands.
+    /// And the host's commands.
+    Host,
+    /// And commands in the station.
     Commands,
     /// And blocks.
     All,
@@ -35,9 +39,10 @@ pub const BUCKETS: usize = 4096;
 
 /// One number for all packets of a file: the sequence in which names are interned.
 const SEQUENCE: u64 = 1;
-/// The tracks' numbers begin here: operations, counters, blocks, entries of the station.
+/// The tracks' numbers begin here: operations, the host, counters, blocks, entries of the station.
 const ROOT: u64 = 1;
 const OPERATIONS: u64 = 2;
+const HOST: u64 = 3;
 const COUNTERS: u64 = 16;
 const BLOCKS: u64 = 64;
 const ENTRIES: u64 = 256;
@@ -89,6 +94,11 @@ impl Message {
     }
 }
 
+/// The beginning of an annotation.
+fn annotation(name: &str) -> Message {
+    Message::default().text(10, name)
+}
+
 /// A counter's values, in buckets that get wider.
 struct Buckets {
     width: u64,
@@ -132,6 +142,8 @@ pub struct Perfetto<'p, W: Write> {
     start: Cycle,
     end: Cycle,
     operation: Option<(Cycle, usize)>,
+    /// The host's last command, its number and when it was accepted.
+    accepted: Option<(Cycle, u64, RoccCommand)>,
     lives: Lives,
     /// By command, those to which an arrow goes from it.
     waiting: HashMap<u64, Vec<u64>>,
@@ -159,6 +171,7 @@ impl<'p, W: Write> Perfetto<'p, W> {
             start: 0,
             end: 0,
             operation: None,
+            accepted: None,
             lives: Lives::default(),
             waiting: HashMap::new(),
             arrows: HashSet::new(),
@@ -179,6 +192,7 @@ impl<'p, W: Write> Perfetto<'p, W> {
     pub fn finish(mut self) -> io::Result<(W, Option<LeftOut>)> {
         let end = self.end;
         self.end_operation(end);
+        self.end_accepted(end);
         let open: Vec<Life> = self.lives.open().cloned().collect();
         open.iter().for_each(|life| self.life(life, end));
         for block in Block::ALL {
@@ -298,6 +312,19 @@ impl<W: Write> Perfetto<'_, W> {
         self.write(start, &packets);
     }
 
+    /// The host's last command ends as the next one comes.
+    fn end_accepted(&mut self, cycle: Cycle) {
+        let Some((start, number, command)) = self.accepted.take().filter(|(start, ..)| *start < cycle) else { return };
+        let text = (self.describe)(command);
+        let mnemonic = text.split(' ').next().unwrap_or("");
+        let annotations = [annotation("command").number(3, number), annotation("text").text(6, &text)];
+        let packets = self.track(HOST, ROOT, "commands of the host");
+        let slice = self.slice(HOST, mnemonic, start..cycle, |event| {
+            annotations.iter().fold(event, |event, annotation| event.message(4, annotation))
+        });
+        self.write(start, &(packets + &slice));
+    }
+
     fn life(&mut self, life: &Life, now: Cycle) {
         let end = life.completed.map_or(now, |completed| completed + 1).max(life.allocated + 1);
         let uuid = ENTRIES + 64 * life.unit as u64 + u64::from(life.entry);
@@ -308,20 +335,17 @@ impl<W: Write> Perfetto<'_, W> {
         let consumers = self.waiting.remove(&life.seq).unwrap_or_default();
         let waits = self.arrows.remove(&life.seq);
         let parent = life.parent;
-        let name = |name: &str, annotation: Message| {
-            Message::default().text(10, name).0.into_iter().chain(annotation.0).collect()
-        };
-        let annotations: Vec<Vec<u8>> = [
-            Some(name("seq", Message::default().number(3, life.seq))),
-            parent.map(|parent| name("command", Message::default().number(3, parent))),
-            Some(name("text", Message::default().text(6, &text))),
+        let annotations: Vec<Message> = [
+            Some(annotation("seq").number(3, life.seq)),
+            parent.map(|parent| annotation("command").number(3, parent)),
+            Some(annotation("text").text(6, &text)),
         ]
         .into_iter()
         .flatten()
         .collect();
         let slice = self.slice(uuid, &mnemonic, life.allocated..end, |mut event| {
             for annotation in &annotations {
-                event = event.bytes(4, annotation);
+                event = event.message(4, annotation);
             }
             for consumer in &consumers {
                 event = event.fixed(47, *consumer + 1);
@@ -414,7 +438,11 @@ impl<W: Write> Observer for Perfetto<'_, W> {
             Event::Alloc { .. } => self.counters[3].add(at, 1),
             _ => {}
         }
-        if self.level == Level::Operations {
+        if let (true, Event::Accept { number, funct, rs1, rs2 }) = (self.level >= Level::Host, *event) {
+            self.end_accepted(cycle);
+            self.accepted = Some((cycle, number, RoccCommand { funct, rs1, rs2 }));
+        }
+        if self.level < Level::Commands {
             return;
         }
         if let Some(life) = self.lives.event(cycle, event, links) {

@@ -8,7 +8,7 @@
 //! | `pollux.banks` | banks read, written and refused, a bit each |
 //! | `pollux` | `left_out`: 1 from where on changes are missing |
 
-use std::io::{self, Cursor, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +21,7 @@ use pollux_sim::observer::{Activity, Cycle, Event, Observer, Span};
 use pollux_sim::report::{Block, Cause, REGISTERS, Spent, event_names};
 
 use super::budget::{Budget, LeftOut};
+use super::scratch::{Scratch, ScratchFile};
 
 /// A signal: its scopes from the top, its name, its bits.
 struct Signal {
@@ -289,8 +290,7 @@ impl<W: Write> Waves<Vcd<W>> {
     }
 }
 
-/// FST, GTKWave's compressed format. It is made in memory, of which it takes no more than its budget and [`CHUNK`], as its header is
-/// written last.
+/// FST, GTKWave's compressed format. It is made in a scratch file, as its header is written last.
 pub struct Fst<W: Write> {
     out: W,
     body: FstBodyWriter<Counted>,
@@ -302,38 +302,47 @@ pub struct Fst<W: Write> {
     time: Option<Cycle>,
 }
 
-/// A file in memory that tells its length to somebody who does not have it.
+/// A file that tells its length to somebody who does not have it.
 struct Counted {
-    file: Cursor<Vec<u8>>,
+    file: ScratchFile,
+    position: u64,
     length: Arc<AtomicU64>,
 }
 
 impl Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
-        self.length.store(self.file.get_ref().len() as u64, Ordering::Relaxed);
+        self.position += written as u64;
+        self.length.fetch_max(self.position, Ordering::Relaxed);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.file.flush()
     }
 }
 
 impl Seek for Counted {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
+        self.position = self.file.seek(to)?;
+        Ok(self.position)
     }
 }
 
 /// Bytes of changes that are compressed together.
 pub const CHUNK: usize = 1 << 20;
 
-/// An FST file of at most so many bytes.
+/// An FST file of at most so many bytes, which is copied to `out` when it is complete.
 ///
 /// # Errors
 /// The budget is too small for the header.
-pub fn fst<W: Write>(out: W, config: &GemminiConfig, start: Cycle, budget: u64) -> io::Result<Waves<Fst<W>>> {
+pub fn fst<W: Write>(
+    out: W,
+    scratch: Box<dyn Scratch>,
+    config: &GemminiConfig,
+    start: Cycle,
+    budget: u64,
+) -> io::Result<Waves<Fst<W>>> {
     let signals = with_flag(config);
     let info = FstInfo {
         start_time: start,
@@ -343,7 +352,7 @@ pub fn fst<W: Write>(out: W, config: &GemminiConfig, start: Cycle, budget: u64) 
         file_type: FstFileType::Verilog,
     };
     let written = Arc::new(AtomicU64::new(0));
-    let counted = Counted { file: Cursor::new(Vec::new()), length: Arc::clone(&written) };
+    let counted = Counted { file: ScratchFile::new(scratch), position: 0, length: Arc::clone(&written) };
     let mut header = FstHeaderWriter::new(counted, &info).map_err(io::Error::other)?;
     let mut ids = Vec::new();
     let mut open: Vec<&str> = Vec::new();
@@ -412,9 +421,7 @@ impl<W: Write> Waves<Fst<W>> {
     pub fn finish(self) -> io::Result<(W, Option<LeftOut>)> {
         let (sink, left_out) = self.end()?;
         let Fst { mut out, body, .. } = sink;
-        let file = body.finish().map_err(io::Error::other)?.file.into_inner();
-        out.write_all(&file)?;
-        out.flush()?;
+        body.finish().map_err(io::Error::other)?.file.copy_to(&mut out)?;
         Ok((out, left_out))
     }
 }
