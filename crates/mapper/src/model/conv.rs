@@ -255,6 +255,14 @@ impl ConvCosts {
         rows.max(LEAST_ROWS as f64).max((rows + self.machine.array_latency as f64 + 1.0) / tags)
     }
 
+    /// Cycles of a load if loads of zeros stand between it and its neighbours: only those overlap whose requests are made while no data
+    /// come.
+    fn drained(&self, load: LoadCommand, requests: f64) -> f64 {
+        let latency = self.machine.read_latency;
+        let together = (1.0 + (latency / requests.max(1.0)).floor()).min(self.machine.trackers);
+        latency / together + load.busy
+    }
+
     fn along(&self, s: &ConvSchedule, input: &Row, cols: &Span, filters: [(LoadCommand, f64, f64); 2]) -> Along {
         let machine = &self.machine;
         let dim = machine.dim as f64;
@@ -268,13 +276,17 @@ impl ConvCosts {
             LoadCommand { interval: interval.max(busy).max((machine.read_latency + busy + 2.0) / trackers), busy }
         };
         let [whole, rest] = cols.from_memory;
+        let zeros = (cols.zeros / cols.padding.max(1.0) * pixels).max(2.0);
         let mut last = if whole > 0.0 { load(dim) } else { LoadCommand::default() };
-        let mut from_memory = whole * last.interval;
+        let (mut from_memory, mut drained) = (whole * last.interval, whole * self.drained(last, dim * requests));
         if rest > 0.0 {
             last = load(cols.rest / rest);
             from_memory += rest * last.interval;
+            drained += rest * self.drained(last, cols.rest / rest * requests);
         }
-        let zeros = (cols.zeros / cols.padding.max(1.0) * pixels).max(2.0);
+        // Zeros are written when no rows from memory are: a load of zeros waits for the data of the loads that are under way.
+        let waits = if input.commands * (whole + rest) <= machine.trackers { cols.padding.min(1.0) } else { 0.0 };
+        from_memory += waits * (drained - from_memory).max(0.0);
         let chunks = (cols.outputs / dim).ceil();
         let in_chunk = cols.outputs / chunks;
         Along {
@@ -301,7 +313,10 @@ impl ConvCosts {
         let images = batch * band.outputs;
         let commands = images * along.chunks * output.blocks;
         let stored = match self.problem.shape.pool {
-            None => commands * (along.in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD),
+            None => {
+                let stored = commands * (along.in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD);
+                stored.max(machine.writes_held(commands * along.in_chunk * output.requests / output.commands))
+            }
             Some(pool) => {
                 let columns = along.in_chunk * along.chunks;
                 let reads = images * columns * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
@@ -381,7 +396,7 @@ impl Ends {
     fn cycles(&self, emission: Emission) -> f64 {
         let ((first, first_rate), (last, last_rate)) = (&self.first, &self.last);
         match emission {
-            Emission::Commands => first.ahead + last.store * last.pending,
+            Emission::Commands => last.through() - last_rate + last.store * last.pending,
             Emission::Unroller => {
                 // A rate that loads dictate is that of the tile's own loads, one that computes dictate that until the next tile's computes.
                 let counted = if first.load > first.compute { first_rate } else { last_rate };
@@ -588,10 +603,16 @@ impl<'a> Tables<'a> {
         tile.compute = output.blocks * band.kernel * along.matrices * matrix;
         (tile.arrival, tile.early) =
             part.arrival(machine, s.emission, loads, [tile.compute, matrix - machine.dim as f64]);
-        // A load that overwrites waits for the computes that still read.
-        let computes = station_computes(machine);
-        let ahead = if s.double_buffer { computes } else { computes.min(passes - 1.0) };
-        tile.ahead = (ahead * along.pass).min(tile.compute);
+        (tile.behind, tile.ahead) = match s.double_buffer {
+            true => {
+                let all = output.blocks * band.kernel * along.matrices * passes;
+                let computes = station_computes(machine);
+                let (tiles, rest) = ((computes / all).floor(), computes % all);
+                (tiles, ((rest / passes).floor() * matrix + rest % passes * along.pass).min(tile.compute))
+            }
+            // A load that overwrites waits for the computes that still read.
+            false => (0.0, (station_computes(machine).min(passes - 1.0) * along.pass).min(tile.compute)),
+        };
         // Rows that loads write take the bank from computes: single commands have all operands in the first banks.
         if s.emission == Emission::Commands {
             let free = if tile.load > 0.0 { 1.0 - (written / tile.load).min(1.0) } else { 0.0 };
@@ -601,8 +622,11 @@ impl<'a> Tables<'a> {
         if kr.last && kc.last && i.last {
             (tile.store, tile.pending) = costs.stores(batch, band, along, output);
             // Stores that wait for the last computes keep the next loads out of the station.
-            if tile.pending < 1.0 && output.blocks < 2.0 {
-                tile.ahead = 0.0;
+            if tile.pending < 1.0 {
+                tile.behind = 0.0;
+                if output.blocks < 2.0 {
+                    tile.ahead = 0.0;
+                }
             }
             let stored = costs.problem.shape.pool.is_none();
             beats += if stored { passes * along.in_chunk * output.blocks * output.beats } else { 0.0 };
@@ -699,7 +723,8 @@ struct ConvTile {
     host: f64,
     /// From a free place in the unroller to the first load: a loop is configured only when there is one.
     start: f64,
-    /// Computes in the station in front of its loads.
+    /// What stands in the station in front of its loads: whole tiles, and computes beside them.
+    behind: f64,
     ahead: f64,
     /// Cycles of a memory that loads and stores share.
     shared: f64,
@@ -720,7 +745,10 @@ impl ConvTile {
                 self.load.max(self.compute).max(self.store).max(self.host).max(self.shared).max(through / 2.0)
             }
             // Commands stand in line: loads wait for the computes in front of them, but for those that the station holds.
-            Emission::Commands => (through - self.ahead).max(self.compute).max(self.shared),
+            Emission::Commands => {
+                let line = (through - self.ahead) / (self.behind + 1.0);
+                line.max(self.load).max(self.compute).max(self.shared)
+            }
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::emulate::Surroundings;
 const READ_PATH: f64 = 13.0;
 /// Cycles of it in which the request holds its entry in the table: to its last beat.
 const TABLE_PATH: f64 = 9.0;
-/// The least of it that the bound reckons with: a request leaves two cycles after its packet fires, its table entry is free when the
+/// Cycles beside the memory's latency in which a write holds its own: translation and A buffer (`DMA.scala`, `StreamWriter`).
+const WRITE_PATH: f64 = 6.0;
+/// The least of a read's path that the bound reckons with: a request leaves two cycles after its packet fires, its table entry is free when the
 /// last beat is taken.
 const LEAST_READ_PATH: u64 = 2;
 /// Rows inside the accumulator's scale unit: those that its issue queue holds (`spad_read_delay + 1`, `Scratchpad.scala`).
@@ -110,6 +112,11 @@ impl Machine {
     /// Cycles that a read request holds its table entry, at least.
     pub fn least_read(&self) -> u64 {
         self.least_latency + LEAST_READ_PATH
+    }
+
+    /// Cycles of so many writes in a row, as far as the table of writes under way has room; as many as it has entries wait for none.
+    pub fn writes_held(&self, writes: f64) -> f64 {
+        (writes - self.requests).max(0.0) * (self.read_latency - READ_PATH + WRITE_PATH) / self.requests
     }
 
     /// Cycles that a load command of so many rows takes if others like it are before and behind it. A row has so many requests, beats
