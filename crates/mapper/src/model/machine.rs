@@ -40,8 +40,9 @@ pub struct Machine {
     pub requests: f64,
     /// Cycles from one write to the next if as many are under way as there may be.
     pub write_interval: f64,
-    /// One over them, and one over the load commands under way.
+    /// One over the requests under way.
     pub a_request: f64,
+    /// One over the load commands under way.
     pub a_tracker: f64,
     /// Load commands under way at most.
     pub trackers: f64,
