@@ -97,6 +97,7 @@ impl ProductCosts {
         if last[2] {
             let c = self.c.tile(size.j, last[1]);
             cost.store = (ni - 1.0) * c.full + if last[0] { c.last } else { c.full };
+            cost.store = cost.store.max(machine.writes_held(((ni - 1.0) * dim + ragged) * c.asked));
             cost.shares[1] = (ni * c.shared / cost.store).min(1.0);
             let commands = ni * c.commands as f64;
             cost.pending = (machine.station[2] as f64 / commands).min(1.0);

@@ -6,8 +6,8 @@ use pollux_kernels::{ConvAxis, ConvSchedule, ConvShape, Emission};
 use pollux_sim::counts::EventCounts;
 
 use super::bound::Work;
-use super::machine::{LoadCommand, Machine};
-use crate::counts::{LEAST_ROWS, read_row, write_row};
+use super::machine::{LoadCommand, Machine, RowOfCommand};
+use crate::counts::{read_row, write_row};
 use crate::problem::ConvProblem;
 use crate::reuse;
 
@@ -29,6 +29,29 @@ struct Span {
     padding: f64,
     /// Kernel elements.
     kernel: f64,
+    /// What follows from these: pixels of a load of fewer, and of a load of zeros.
+    short: f64,
+    pad: f64,
+    /// Chunks of an output row, pixels of a chunk, cycles of a pass.
+    chunks: f64,
+    in_chunk: f64,
+    pass: f64,
+}
+
+impl Span {
+    /// With what follows from the rest.
+    fn complete(self, machine: &Machine) -> Self {
+        let chunks = (self.outputs / machine.dim as f64).ceil();
+        let in_chunk = self.outputs / chunks.max(1.0);
+        Self {
+            short: self.rest / self.from_memory[1].max(1e-9),
+            pad: self.zeros / self.padding.max(1.0),
+            chunks,
+            in_chunk,
+            pass: machine.pass(in_chunk),
+            ..self
+        }
+    }
 }
 
 /// Bytes of a row cut into the pieces of commands.
@@ -40,8 +63,12 @@ struct Row {
     requests: f64,
     beats: f64,
     writes: f64,
+    /// Requests and beats of a command's row, and beats of a request.
+    own: RowOfCommand,
     /// Requests and beats, wherever the row begins.
     least: [f64; 2],
+    /// Kernel elements that are beside each other in a row of the array, at most.
+    beside: f64,
     /// Blocks of DIM.
     blocks: f64,
     /// Channels.
@@ -110,7 +137,7 @@ impl ConvCosts {
     /// Tiles at like places are alike. Their steady state is a rate, the slowest of what a tile takes in each unit, so that the whole is
     /// the sum of the rates of all kinds of tiles, and what the first one waits for and the last one leaves behind.
     pub fn cycles(&self, schedule: &ConvSchedule) -> f64 {
-        let tiles: [usize; 7] = ConvAxis::ALL.map(|axis| self.extents[axis as usize].div_ceil(schedule.get(axis)));
+        let tiles: [usize; 7] = ConvAxis::ALL.map(|axis| tiles_of(self.extents[axis as usize], schedule.get(axis)));
         let kept = reuse::kept_of_convolution(schedule, self.problem.shape.depthwise, &tiles);
         let begin = (LOOP_COMMANDS + 2.0) * self.machine.interval + START;
         begin
@@ -248,50 +275,53 @@ impl ConvCosts {
         }
     }
 
-    /// Cycles of a pass: few rows wait for the queue of tags (`MeshWithDelays.scala`: six tags, of which each is free when the next
-    /// pass has left the array).
-    fn pass(&self, rows: f64) -> f64 {
-        let tags = 5.0;
-        rows.max(LEAST_ROWS as f64).max((rows + self.machine.array_latency as f64 + 1.0) / tags)
+    /// Cycles of a load if loads of zeros stand between it and its neighbours: only those overlap whose requests are made while no data
+    /// come.
+    fn drained(&self, load: LoadCommand, requests: f64) -> f64 {
+        let latency = self.machine.read_latency;
+        let together = (1.0 + floor(latency / requests.max(1.0))).min(self.machine.trackers);
+        latency / together + load.busy
     }
 
     fn along(&self, s: &ConvSchedule, input: &Row, cols: &Span, filters: [(LoadCommand, f64, f64); 2]) -> Along {
         let machine = &self.machine;
         let dim = machine.dim as f64;
         let pixels = self.pixels_per_row(s, input, cols);
-        let (requests, beats) = (input.requests / input.commands, input.beats / input.commands);
+        let writes_of_command = input.writes / input.commands * pixels;
         // Loads of DIM pixels, and those of the rest of a row.
         let load = |along: f64| {
-            let LoadCommand { interval, busy } = machine.command(along, requests, beats);
-            let writes = along * input.writes / input.commands * pixels;
-            let (busy, trackers) = (busy.max(writes), machine.trackers);
-            LoadCommand { interval: interval.max(busy).max((machine.read_latency + busy + 2.0) / trackers), busy }
+            let LoadCommand { interval, busy } = machine.row_command(along, &input.own);
+            let busy = busy.max(along * writes_of_command);
+            let in_tracker = (machine.read_latency + busy + 2.0) * machine.a_tracker;
+            LoadCommand { interval: interval.max(busy).max(in_tracker), busy }
         };
         let [whole, rest] = cols.from_memory;
-        let mut last = if whole > 0.0 { load(dim) } else { LoadCommand::default() };
-        let mut from_memory = whole * last.interval;
-        if rest > 0.0 {
-            last = load(cols.rest / rest);
-            from_memory += rest * last.interval;
+        let full = if whole > 0.0 { load(dim) } else { LoadCommand::default() };
+        let short = if rest > 0.0 { load(cols.short) } else { full };
+        let mut from_memory = whole * full.interval + rest * short.interval;
+        // Zeros are written when no rows from memory are: a load of zeros waits for the data of the loads that are under way.
+        if cols.padding > 0.0 && input.commands * (whole + rest) <= machine.trackers {
+            let drained = |load, pixels| self.drained(load, pixels * input.own.requests);
+            let drained = whole * drained(full, dim) + rest * drained(short, cols.short);
+            from_memory += cols.padding.min(1.0) * (drained - from_memory).max(0.0);
         }
-        let zeros = (cols.zeros / cols.padding.max(1.0) * pixels).max(2.0);
-        let chunks = (cols.outputs / dim).ceil();
-        let in_chunk = cols.outputs / chunks;
         Along {
-            row: input.commands * (from_memory + cols.padding * zeros),
+            row: input.commands * (from_memory + cols.padding * (cols.pad * pixels).max(2.0)),
             zero_row: input.commands * ((cols.inside + cols.zeros) * pixels).max(2.0),
             written: (cols.inside + cols.zeros) * input.writes * pixels,
             beats: (whole * dim + cols.rest) * input.beats,
             weight_beats: filters.map(|(.., beats)| cols.kernel * input.channels * beats),
-            input: last,
+            input: short,
             weight: filters.map(|(command, ..)| command),
+            input_arrival: machine.arrival(short),
+            weight_arrival: filters.map(|(command, ..)| machine.arrival(command)),
             weight_commands: filters.map(|(_, commands, _)| cols.kernel * input.blocks * commands),
             weights: filters.map(|(command, commands, _)| cols.kernel * input.blocks * commands * command.interval),
-            matrices: (cols.kernel / pixels).ceil() * input.blocks,
+            matrices: if pixels > 1.0 { ceil(cols.kernel / pixels) } else { cols.kernel } * input.blocks,
             width: cols.inside + cols.zeros,
-            chunks,
-            in_chunk,
-            pass: self.pass(in_chunk),
+            chunks: cols.chunks,
+            in_chunk: cols.in_chunk,
+            pass: cols.pass,
         }
     }
 
@@ -301,7 +331,10 @@ impl ConvCosts {
         let images = batch * band.outputs;
         let commands = images * along.chunks * output.blocks;
         let stored = match self.problem.shape.pool {
-            None => commands * (along.in_chunk * machine.read_out.max(output.beats) + STORE_OVERHEAD),
+            None => {
+                let stored = commands * (along.in_chunk * machine.read_out.max(output.own.beats) + STORE_OVERHEAD);
+                stored.max(machine.writes_held(commands * along.in_chunk * output.own.requests))
+            }
             Some(pool) => {
                 let columns = along.in_chunk * along.chunks;
                 let reads = images * columns * (pool.size * pool.size) as f64 / (pool.stride * pool.stride) as f64;
@@ -313,12 +346,16 @@ impl ConvCosts {
 
     /// Kernel elements beside each other in a row of the array, for a tile's input channels (`max_pixels_per_row` of `LOOP_CONV_WS`).
     fn pixels_per_row(&self, s: &ConvSchedule, input: &Row, cols: &Span) -> f64 {
-        let dim = self.machine.dim as f64;
-        if s.emission == Emission::Commands || input.channels > dim || self.problem.shape.kernel_dilation != 1 {
+        if s.emission == Emission::Commands || self.problem.shape.kernel_dilation != 1 {
             return 1.0;
         }
-        (dim / input.channels).floor().min(cols.kernel).max(1.0)
+        input.beside.min(cols.kernel).max(1.0)
     }
+}
+
+/// Tiles along an axis: extents have 32 bits, and the division of fewer bits is faster.
+fn tiles_of(extent: usize, size: usize) -> usize {
+    (extent as u32).div_ceil(size as u32) as usize
 }
 
 /// The next combination of kinds along these axes.
@@ -381,7 +418,7 @@ impl Ends {
     fn cycles(&self, emission: Emission) -> f64 {
         let ((first, first_rate), (last, last_rate)) = (&self.first, &self.last);
         match emission {
-            Emission::Commands => first.ahead + last.store * last.pending,
+            Emission::Commands => last.through() - last_rate + last.store * last.pending,
             Emission::Unroller => {
                 // A rate that loads dictate is that of the tile's own loads, one that computes dictate that until the next tile's computes.
                 let counted = if first.load > first.compute { first_rate } else { last_rate };
@@ -462,6 +499,9 @@ struct Along {
     input: LoadCommand,
     weight: [LoadCommand; 2],
     weight_commands: [f64; 2],
+    /// Cycles from the last of these until its rows are there.
+    input_arrival: f64,
+    weight_arrival: [f64; 2],
     /// Cycles of the weights of a kernel row, for the tiles of output channels but the last and for the last.
     weights: [f64; 2],
     /// Matrices of a kernel row for each block of output channels.
@@ -507,7 +547,7 @@ impl<'a> Tables<'a> {
             along: Default::default(),
             bands: Default::default(),
             outputs,
-            groups: outputs.map(|row| (row.blocks / machine.wide_group as f64).ceil()),
+            groups: outputs.map(|row| ceil(row.blocks / machine.wide_group as f64)),
             batch: [s.batch as f64, (costs.extents[0] - (costs.extents[0] - 1) / s.batch * s.batch) as f64],
             zeros: s.emission == Emission::Unroller || costs.problem.bias,
             conflict: 0.0,
@@ -526,7 +566,7 @@ impl<'a> Tables<'a> {
             let mut filters = [(LoadCommand::default(), 0.0, 0.0); 2];
             for o in both(out) {
                 let w = &weights[o];
-                let command = machine.command(depth, w.requests / w.commands, w.beats / w.commands);
+                let command = machine.row_command(depth, &w.own);
                 filters[o] = (command, w.commands, w.beats);
             }
             for c in both(col) {
@@ -588,24 +628,24 @@ impl<'a> Tables<'a> {
         tile.compute = output.blocks * band.kernel * along.matrices * matrix;
         (tile.arrival, tile.early) =
             part.arrival(machine, s.emission, loads, [tile.compute, matrix - machine.dim as f64]);
-        // A load that overwrites waits for the computes that still read.
-        let computes = station_computes(machine);
-        let ahead = if s.double_buffer { computes } else { computes.min(passes - 1.0) };
-        tile.ahead = (ahead * along.pass).min(tile.compute);
-        // Rows that loads write take the bank from computes: single commands have all operands in the first banks.
         if s.emission == Emission::Commands {
+            (tile.behind, tile.ahead) = part.ahead(machine, s.double_buffer, loads[0], (passes, matrix, output.blocks));
+            // Rows that loads write take the bank from computes: single commands have all operands in the first banks.
             let free = if tile.load > 0.0 { 1.0 - (written / tile.load).min(1.0) } else { 0.0 };
             tile.early *= free;
-            tile.ahead *= free;
+            tile.ahead = tile.ahead.min(tile.compute) * free;
         }
         if kr.last && kc.last && i.last {
             (tile.store, tile.pending) = costs.stores(batch, band, along, output);
             // Stores that wait for the last computes keep the next loads out of the station.
-            if tile.pending < 1.0 && output.blocks < 2.0 {
-                tile.ahead = 0.0;
+            if tile.pending < 1.0 {
+                tile.behind = 0.0;
+                if output.blocks < 2.0 {
+                    tile.ahead = 0.0;
+                }
             }
             let stored = costs.problem.shape.pool.is_none();
-            beats += if stored { passes * along.in_chunk * output.blocks * output.beats } else { 0.0 };
+            beats += if stored { passes * along.in_chunk * output.blocks * output.own.beats } else { 0.0 };
         }
         tile.shared = beats * machine.byte * machine.beat_bytes as f64;
         tile
@@ -641,6 +681,32 @@ impl Part<'_> {
         (beats, written)
     }
 
+    /// What stands in the station in front of the next loads if commands stand in line: whole tiles, and cycles of computes beside
+    /// them. Of the tile: passes and cycles of a matrix of weights, blocks of output channels.
+    fn ahead(
+        &self,
+        machine: &Machine,
+        double_buffer: bool,
+        input: bool,
+        (passes, matrix, blocks): (f64, f64, f64),
+    ) -> (f64, f64) {
+        let Self { along, band, .. } = *self;
+        let own = band.kernel * along.matrices * passes;
+        let all = blocks * own;
+        let station = station_computes(machine);
+        let computes = match double_buffer {
+            true => station,
+            // A load that overwrites waits for the computes that still read: the first row of the input is needed for the first kernel
+            // row of the last output channels, the first weights for the first matrix.
+            false if input => station.min(own - (along.matrices - 1.0) * passes - 1.0),
+            false => station.min(all - passes),
+        };
+        let tiles = if computes < all { 0.0 } else { floor(computes / all) };
+        let rest = computes - tiles * all;
+        let matrices = if rest < passes { 0.0 } else { floor(rest / passes) };
+        (tiles, matrices * matrix + (rest - matrices * passes) * along.pass)
+    }
+
     /// Cycles from the last load until its rows are there, and how much earlier computes begin: what is loaded last is still under way,
     /// as much of it as the station holds. Computes are those of the tile, and of a matrix of weights but for its first pass.
     fn arrival(
@@ -655,24 +721,36 @@ impl Part<'_> {
         if weights && (emission == Emission::Commands || !input) {
             let (command, commands) = (along.weight[outs], band.kernel * along.weight_commands[outs]);
             let early = (station.min(commands - 1.0) * command.interval).min(compute * (commands - 1.0) / commands);
-            return (machine.arrival(command), early);
+            return (along.weight_arrival[outs], early);
         }
         match input {
-            true => (machine.arrival(along.input), (station * along.input.interval).min(matrix)),
+            true => (along.input_arrival, (station * along.input.interval).min(matrix)),
             false => (0.0, 0.0),
         }
     }
 }
 
+/// The whole part of a number that is not negative: a conversion, where `f64::floor` is a call on processors of the oldest kind.
+fn floor(number: f64) -> f64 {
+    number as u32 as f64
+}
+
+/// The least whole number that is not less, of one that is not negative.
+fn ceil(number: f64) -> f64 {
+    let whole = floor(number);
+    if whole < number { whole + 1.0 } else { whole }
+}
+
 /// Part of the pairs of rows of two ranges that are in one bank.
 fn together(a: [f64; 2], b: [f64; 2], bank: f64) -> f64 {
-    if a[1] <= (b[0] / bank).floor() * bank {
+    let begin = floor(b[0] / bank);
+    if a[1] <= begin * bank {
         return 0.0;
     }
     let part = |range: [f64; 2], n: f64| {
         ((range[1].min((n + 1.0) * bank) - range[0].max(n * bank)).max(0.0)) / (range[1] - range[0]).max(1.0)
     };
-    let (mut n, mut sum) = ((b[0] / bank).floor(), 0.0);
+    let (mut n, mut sum) = (begin, 0.0);
     while n * bank < a[1] {
         sum += part(a, n) * part(b, n);
         n += 1.0;
@@ -699,7 +777,8 @@ struct ConvTile {
     host: f64,
     /// From a free place in the unroller to the first load: a loop is configured only when there is one.
     start: f64,
-    /// Computes in the station in front of its loads.
+    /// What stands in the station in front of its loads: whole tiles, and computes beside them.
+    behind: f64,
     ahead: f64,
     /// Cycles of a memory that loads and stores share.
     shared: f64,
@@ -720,7 +799,10 @@ impl ConvTile {
                 self.load.max(self.compute).max(self.store).max(self.host).max(self.shared).max(through / 2.0)
             }
             // Commands stand in line: loads wait for the computes in front of them, but for those that the station holds.
-            Emission::Commands => (through - self.ahead).max(self.compute).max(self.shared),
+            Emission::Commands => {
+                let line = (through - self.ahead) / (self.behind + 1.0);
+                line.max(self.load).max(self.compute).max(self.shared)
+            }
         }
     }
 }
@@ -753,6 +835,7 @@ fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: u
             rest,
             padding: padding(before) + padding(after),
             kernel: kernel_length as f64,
+            ..Span::default()
         }
     };
     let starts = |extent: usize, size: usize| (0..extent).step_by(size).collect::<Vec<_>>();
@@ -780,7 +863,9 @@ fn spans(machine: &Machine, shape: &ConvShape, axis: usize, size: usize, part: u
             rest: sum.rest / n,
             padding: sum.padding / n,
             kernel: sum.kernel / n,
+            ..Span::default()
         }
+        .complete(machine)
     };
     let split = |all: &[usize]| [all[..all.len() - 1].to_vec(), all[all.len() - 1..].to_vec()];
     let (tiles, parts) = (split(&tiles), split(&parts));
@@ -808,8 +893,7 @@ fn row(config: &ValidConfig, (from, to): (usize, usize), stride: usize, group: u
             sum.writes += traffic.local_writes as f64 / starts.len() as f64;
         }
     }
-    if write {
-        sum.beats /= sum.commands;
-    }
+    sum.own = RowOfCommand::new(sum.requests / sum.commands, sum.beats / sum.commands);
+    sum.beside = (dim as f64 / sum.channels).floor();
     sum
 }

@@ -4,6 +4,7 @@ use pollux_isa::ValidConfig;
 use pollux_isa::config::ScaleUnits;
 use pollux_sim::memory::MemoryModel;
 
+use crate::counts::LEAST_ROWS;
 use crate::emulate::Surroundings;
 
 /// Cycles that a read request takes in the accelerator itself, from the row request to the row in its bank, beside the memory's
@@ -12,7 +13,9 @@ use crate::emulate::Surroundings;
 const READ_PATH: f64 = 13.0;
 /// Cycles of it in which the request holds its entry in the table: to its last beat.
 const TABLE_PATH: f64 = 9.0;
-/// The least of it that the bound reckons with: a request leaves two cycles after its packet fires, its table entry is free when the
+/// Cycles beside the memory's latency in which a write holds its own: translation and A buffer (`DMA.scala`, `StreamWriter`).
+const WRITE_PATH: f64 = 7.0;
+/// The least of a read's path that the bound reckons with: a request leaves two cycles after its packet fires, its table entry is free when the
 /// last beat is taken.
 const LEAST_READ_PATH: u64 = 2;
 /// Rows inside the accumulator's scale unit: those that its issue queue holds (`spad_read_delay + 1`, `Scratchpad.scala`).
@@ -35,6 +38,12 @@ pub struct Machine {
     pub accumulator_rows: usize,
     /// Read requests under way at most.
     pub requests: f64,
+    /// Cycles from one write to the next if as many are under way as there may be.
+    pub write_interval: f64,
+    /// One over the requests under way.
+    pub a_request: f64,
+    /// One over the load commands under way.
+    pub a_tracker: f64,
     /// Load commands under way at most.
     pub trackers: f64,
     /// Entries of the reservation station: loads, executes, stores.
@@ -93,6 +102,9 @@ impl Machine {
             scratchpad_bank: config.sp_bank_entries() as usize,
             accumulator_rows: config.acc_rows() as usize,
             requests: f64::from(config.max_in_flight_mem_reqs),
+            write_interval: (typical + WRITE_PATH) / f64::from(config.max_in_flight_mem_reqs),
+            a_request: 1.0 / f64::from(config.max_in_flight_mem_reqs),
+            a_tracker: 1.0 / f64::from(config.n_cmds()),
             trackers: f64::from(config.n_cmds()),
             station: station.map(|entries| entries as usize),
             read_latency: typical + READ_PATH,
@@ -112,6 +124,18 @@ impl Machine {
         self.least_latency + LEAST_READ_PATH
     }
 
+    /// Cycles of a pass: few rows wait for the queue of tags (`MeshWithDelays.scala`: six tags, of which each is free when the next
+    /// pass has left the array).
+    pub fn pass(&self, rows: f64) -> f64 {
+        let tags = 5.0;
+        rows.max(LEAST_ROWS as f64).max((rows + self.array_latency as f64 + 1.0) / tags)
+    }
+
+    /// Cycles of so many writes in a row, as far as the table of writes under way has room; as many as it has entries wait for none.
+    pub fn writes_held(&self, writes: f64) -> f64 {
+        (writes - self.requests).max(0.0) * self.write_interval
+    }
+
     /// Cycles that a load command of so many rows takes if others like it are before and behind it. A row has so many requests, beats
     /// and bytes.
     ///
@@ -123,14 +147,20 @@ impl Machine {
 
     /// The same, and what is idle of it.
     pub fn command(&self, rows: f64, requests: f64, beats: f64) -> LoadCommand {
+        self.row_command(rows, &RowOfCommand::new(requests, beats))
+    }
+
+    /// The same of a row that is known.
+    pub fn row_command(&self, rows: f64, row: &RowOfCommand) -> LoadCommand {
+        let &RowOfCommand { requests, beats, of_request } = row;
         let data = rows * beats * self.d_beat as f64;
         let asked = rows * requests * self.a_beat as f64;
         let busy = data.max(asked);
         // A memory of limited bandwidth transfers while the latency passes.
         let transfer = rows * beats * self.byte * self.beat_bytes as f64;
-        let held = self.read_latency - READ_PATH + TABLE_PATH + beats / requests * self.d_beat as f64;
-        let in_table = rows * requests * held / self.requests;
-        let in_tracker = ((self.read_latency + busy).max(transfer) + 2.0) / self.trackers;
+        let held = self.read_latency - READ_PATH + TABLE_PATH + of_request * self.d_beat as f64;
+        let in_table = rows * requests * held * self.a_request;
+        let in_tracker = ((self.read_latency + busy).max(transfer) + 2.0) * self.a_tracker;
         LoadCommand { interval: busy.max(transfer).max(in_table).max(in_tracker), busy }
     }
 
@@ -138,6 +168,24 @@ impl Machine {
     /// one before it to end, the latency is in the interval already.
     pub fn arrival(&self, last: LoadCommand) -> f64 {
         (self.read_latency - self.trackers * (last.interval - last.busy)).max(0.0)
+    }
+}
+
+/// A row of a load or store command: requests, beats, and beats of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowOfCommand {
+    /// Requests.
+    pub requests: f64,
+    /// Beats.
+    pub beats: f64,
+    /// Beats of a request.
+    pub of_request: f64,
+}
+
+impl RowOfCommand {
+    /// A row of so many requests and beats.
+    pub fn new(requests: f64, beats: f64) -> Self {
+        Self { requests, beats, of_request: beats / requests }
     }
 }
 

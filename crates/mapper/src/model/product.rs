@@ -30,6 +30,8 @@ pub struct Pieces {
     pub last: f64,
     /// Local writes for each row.
     pub writes: f64,
+    /// Requests of each row.
+    pub asked: f64,
     /// Cycles of the first command's data.
     pub first: f64,
     /// Beats of the smallest command.
@@ -123,6 +125,7 @@ impl Cut {
                 }
             }
             pieces.writes = pieces.local_writes as f64 / matrix.rows as f64;
+            pieces.asked = pieces.requests as f64 / matrix.rows as f64;
             pieces
         };
         let (mut tiles, mut sums, mut least) = (Vec::new(), Vec::new(), Vec::new());
@@ -146,6 +149,7 @@ impl Cut {
                 full: mean(|p| p.full),
                 last: mean(|p| p.last),
                 writes: mean(|p| p.writes),
+                asked: mean(|p| p.asked),
                 shared: mean(|p| p.shared),
                 first: mean(|p| p.first),
                 commands: others.first().map_or(0, |p| p.commands),
