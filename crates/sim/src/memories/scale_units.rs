@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn whole_rows_move_the_head_and_no_turn() {
         let mut units = ScaleUnits::uniform(4, 16, 4);
-        let mut pass = |units: &mut ScaleUnits, whole: bool| {
+        let pass = |units: &mut ScaleUnits, whole: bool| {
             let mut accept = Some(whole);
             for cycle in 0.. {
                 let take = units.done().is_some();
