@@ -18,6 +18,7 @@
 //! | `names` | commands in the form in which they matter to time |
 //! | `symbolic` | a host whose commands name operands instead of main memory |
 //! | `table` | states, and segments from state to state |
+//! | `aside` | parts that are no part of a state until a command comes that looks at them |
 //! | `kept` | a table that outlives a run |
 //! | `field_survey` | which fields of the canonical form matter, for tests |
 //! | `driver` | runs a program: hops over known segments, simulates and records the others |
@@ -27,6 +28,7 @@
 //!
 //! [`Timing`]: crate::values::Timing
 
+mod aside;
 mod driver;
 mod field_survey;
 mod kept;

@@ -4,18 +4,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use pollux_isa::ValidConfig;
-use xxhash_rust::xxh3::xxh3_128;
 
+use super::aside::{After, AsideName, heads, looked_at};
 use super::field_survey::Noted;
 use super::names::Names;
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
-    After, Aside, AsideName, End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings,
-    Table, command_name, commands_name, looked_at,
+    End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings, Table, command_name,
+    commands_name,
 };
 use crate::host::{Host, ScriptItem};
-use crate::memories::scale_units::{ENTRIES, ScaleUnits};
+use crate::memories::scale_units::ENTRIES;
 use crate::memory::ReplayableMemory;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
@@ -388,7 +388,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         until: Option<Until>,
     ) -> Result<(Option<Segment>, Option<Place>), RunError> {
         let start = self.start();
-        let heads = self.heads();
+        let before = heads(&self.sim.machine);
         self.sim.host.begin(self.tags.iter().copied());
         if self.options.check > 0.0 && !self.sim.machine.tlb.holds_pages(&place.pages) {
             return Err(self.sim.replay_failed("the page registers are not what they should be".into()));
@@ -414,7 +414,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                     let reason = "an operand of the state is none of those that were known";
                     return Err(self.sim.replay_failed(reason.into()));
                 };
-                let aside = self.aside_after(place, start.item, heads, &to)?;
+                let aside = self.aside_after(place, start.item, before, &to)?;
                 (End::State(to.node, sources, aside), Some(to))
             }
         };
@@ -504,21 +504,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             table.fields.state(*node, || canon.field_hashes());
         }
         canon.surveyed();
-        let aside = std::array::from_fn(|part| match (canon.aside(part), sim.machine.scratchpad.mvin.units(part)) {
-            ([], _) => AsideName::IN_FORM,
-            (_, Some(units)) => {
-                let (first, later) = units.turns().apart();
-                let mut form = Canon::default();
-                first.canonical(&mut form);
-                let held = xxh3_128(form.bytes()).max(1);
-                table.set_aside(held, || Some(Aside::Turns(first)));
-                AsideName { held, later }
-            }
-            (bytes, None) => {
-                let held = xxh3_128(bytes).max(1);
-                table.set_aside(held, || sim.machine.front.unroller(part).map(Aside::Unroller));
-                AsideName { held, later: 0 }
-            }
+        let aside = std::array::from_fn(|part| {
+            AsideName::of(part, canon, &sim.machine, |held, aside| table.set_aside(held, aside))
         });
         match node {
             Ok(node) => Ok(Place { node, aside, operands, pages }),
@@ -526,27 +513,22 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
     }
 
-    /// By part: where the head of its scale units is.
-    fn heads(&self) -> [usize; ASIDE] {
-        std::array::from_fn(|part| self.sim.machine.scratchpad.mvin.units(part).map_or(0, ScaleUnits::head))
-    }
-
     /// What becomes of the parts that are set aside between a place, where heads were there, and a place behind some items.
     fn aside_after(
         &self,
         from: &Place,
         item: usize,
-        heads: [usize; ASIDE],
+        before: [usize; ASIDE],
         to: &Place,
     ) -> Result<[After; ASIDE], RunError> {
         let mut met = [false; ASIDE];
         for part in self.script[item..self.sim.host.at()].iter().flat_map(|item| looked_at(item, self.names)) {
             met[*part] = true;
         }
-        let now = self.heads();
+        let now = heads(&self.sim.machine);
         let mut after = to.aside.map(After::Holds);
         for part in (0..ASIDE).filter(|&part| !met[part] && from.aside[part] != AsideName::IN_FORM) {
-            after[part] = After::Passed(((now[part] + ENTRIES - heads[part]) % ENTRIES) as u8);
+            after[part] = After::Passed(((now[part] + ENTRIES - before[part]) % ENTRIES) as u8);
             if after[part].of(from.aside[part]) != to.aside[part] {
                 return Err(self.sim.replay_failed("a part that rests has changed".into()));
             }
@@ -578,14 +560,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         machine.tlb.operands = space;
         machine.tlb.set_pages(&place.pages);
         for (part, &name) in place.aside.iter().enumerate() {
-            match self.table.aside(name) {
-                Some(Aside::Unroller(unroller)) => machine.front.hold(unroller),
-                Some(Aside::Turns(turns)) => {
-                    if let Some(units) = machine.scratchpad.mvin.units_mut(part) {
-                        units.set_turns(&turns.later(name.later));
-                    }
-                }
-                None => {}
+            if let Some(aside) = self.table.aside(name) {
+                aside.install(part, name, &mut machine);
             }
         }
         self.sim.install(machine, memory, kept.counting.as_ref());

@@ -8,22 +8,20 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use pollux_isa::RoccCommand;
-use pollux_isa::table::Class;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::front_end::Unroller;
 use crate::front_end::loop_conv::LoopConv;
 use crate::front_end::loop_matmul::LoopMatmul;
 use crate::host::ScriptItem;
 use crate::machine::Machine;
-use crate::memories::scale_units::{ENTRIES, Turns};
 use crate::observation::event::{Counting, Cycle};
 use crate::observation::observer::CountedOperation;
-use crate::parts::canonical::{ASIDE, NARROW, WIDE};
+use crate::parts::canonical::ASIDE;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules, PageStep};
+use crate::replay::aside::{After, Aside, AsideName, looked_at};
 use crate::replay::field_survey::FieldSurvey;
 use crate::replay::names::{Names, without_places};
 use crate::simulation::Passed;
@@ -68,57 +66,6 @@ pub struct ReplayTotals {
 
 /// Number of a state in the table.
 pub(super) type NodeId = u32;
-
-/// The name of what a part that was set aside holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AsideName {
-    /// Its hash; 0 if it is in the state's form.
-    pub held: u128,
-    /// Entries by which the turns of units are later than those with this hash.
-    pub later: u8,
-}
-
-impl AsideName {
-    /// Nothing is held aside.
-    pub const IN_FORM: Self = Self { held: 0, later: 0 };
-
-    /// The same when the head has moved.
-    fn moved(self, entries: u8) -> Self {
-        let count = ENTRIES as u8;
-        Self { later: (self.later + count - entries % count) % count, ..self }
-    }
-
-    fn number(self) -> u128 {
-        self.held.wrapping_add(self.later.into())
-    }
-}
-
-/// What becomes of a part that was set aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum After {
-    /// It holds this.
-    Holds(AsideName),
-    /// It holds what it did; units have been passed by so many rows (modulo their entries) that they did not serve.
-    Passed(u8),
-}
-
-impl After {
-    /// What it holds, if it held this before.
-    pub fn of(self, before: AsideName) -> AsideName {
-        match self {
-            Self::Holds(name) => name,
-            Self::Passed(_) if before == AsideName::IN_FORM => before,
-            Self::Passed(entries) => before.moved(entries),
-        }
-    }
-}
-
-/// What a part holds that was set aside.
-#[derive(Debug)]
-pub(super) enum Aside {
-    Unroller(Unroller),
-    Turns(Turns),
-}
 
 /// Main memory itself.
 pub(super) const MAIN_MEMORY: Source = Source::MAX;
@@ -295,17 +242,6 @@ impl Path {
         }
         self.name = extend(self.name, item_name);
         true
-    }
-}
-
-/// The parts that an item's command may look at.
-pub(super) fn looked_at(item: &ScriptItem, names: Names) -> &'static [usize] {
-    let ScriptItem::Command(cmd) = item else { return &[] };
-    match cmd.class() {
-        Some(Class::LoopWs) => &[0],
-        Some(Class::LoopConv) => &[1],
-        _ if cmd.load_scale().is_some_and(|scale| names.identity.map(u64::from) != Some(scale)) => &[NARROW, WIDE],
-        _ => &[],
     }
 }
 
