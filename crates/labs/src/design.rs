@@ -232,10 +232,11 @@ fn cycles(work: &DesignWork, config: &Config, layer: &Layer, mapping: &Mapping) 
     let refused = |verdict: Verdict, error: &dyn std::fmt::Display| (verdict, format!("`{}`: {error}", layer.place()));
     let program = layer.program(config, &mapping.schedule).map_err(|error| refused(Verdict::Illegal, &error))?;
     let memory: MemoryModel = work.memory.parse().expect("the labs' memories are tested");
-    let run = program.run().memory(memory).limit(work.cycles.saturating_mul(PATIENCE)).without_values();
+    // With values, as of the machine without them the page has no copy.
+    let run = program.run().memory(memory).limit(work.cycles.saturating_mul(PATIENCE));
     match run.cycles() {
         Ok(outcome) => Ok(outcome.cycles()),
-        Err(error @ Error::StoppedWithoutValues(_)) => Err(refused(Verdict::DidNotEnd, &error)),
+        Err(error @ Error::Stopped(_)) => Err(refused(Verdict::DidNotEnd, &error)),
         Err(error) => Err(refused(Verdict::Illegal, &error)),
     }
 }

@@ -11,7 +11,7 @@ use crate::model::residual::Residual;
 use crate::model::{Costs, Model};
 use crate::problem::Problem;
 use crate::random::Random;
-use crate::search::{self, Found, Method, SearchError, Settings};
+use crate::search::{self, Found, METHODS, Method, SearchError, Settings};
 use crate::space::{Limits, Mapspace};
 
 /// How often the models' speed is measured.
@@ -239,8 +239,6 @@ pub fn searches(
     (settings, runs): (&Settings<'_>, u64),
     watch: &mut dyn FnMut(),
 ) -> Result<Vec<SearchRegret>, SearchError> {
-    const METHODS: [Method; 5] =
-        [Method::Exhaustive, Method::Random, Method::Evolutionary, Method::Guided, Method::Integer];
     let mut found: Vec<Vec<Option<(f64, Found)>>> = Vec::new();
     for problem in problems {
         let gemmini = Mapping::gemmini(config, problem);

@@ -24,6 +24,7 @@ pub mod reuse;
 pub mod search;
 pub mod space;
 pub mod timeline;
+pub mod whole;
 
 pub use counts::Predicted;
 pub use emulate::Surroundings;

@@ -7,6 +7,7 @@ use pollux_energy::{EnergyTable, Prices};
 use pollux_isa::{GemminiConfig, ValidConfig};
 use pollux_kernels::{ConvShape, Dataflow, Emission};
 use pollux_mapper::search::{Found, Measured, Method, Objective, Record, Settings, pareto, search, search_with};
+use pollux_mapper::whole::whole_space;
 use pollux_mapper::{Factors, Limits, Mapping, Mapspace, Problem, Surroundings, emulate};
 
 fn prices(config: &ValidConfig) -> Prices {
@@ -70,6 +71,21 @@ fn the_exhaustive_search_finds_the_best_mapping_and_says_so() {
         assert!(found.lower_bound <= least);
         assert!(found.simulated as usize <= mappings + 1, "{problem}: {} of {mappings}", found.simulated);
     }
+}
+
+#[test]
+fn a_space_that_ran_whole_says_how_far_models_and_searches_are() {
+    let config = GemminiConfig::default16().validated().unwrap();
+    let prices = prices(&config);
+    let settings = settings(&prices);
+    let (problem, around) = (Problem::matmul(50, 40, 48), Surroundings::default());
+    let space = whole_space(&config, &problem, &around, (&settings, 1000, 5000)).unwrap().unwrap();
+    let (least, mappings) = truth(&config, &problem, &settings.limits);
+    assert_eq!((space.cycles[0], space.mappings), (least, mappings));
+    assert!(space.models.iter().all(|(_, regret)| *regret >= 0.0), "{space:?}");
+    assert!(space.searches.iter().all(|(_, regret, simulated)| *regret >= 0.0 && *simulated > 0), "{space:?}");
+    assert!(space.searches.iter().any(|(method, regret, _)| (*method, *regret) == (Method::Exhaustive, 0.0)), "{space:?}");
+    assert_eq!(whole_space(&config, &problem, &around, (&settings, 1, mappings as u128)).unwrap(), None);
 }
 
 #[test]

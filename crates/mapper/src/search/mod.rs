@@ -65,6 +65,10 @@ pub enum Method {
     Integer,
 }
 
+/// The searches that are ways of their own.
+pub const METHODS: [Method; 5] =
+    [Method::Exhaustive, Method::Random, Method::Evolutionary, Method::Guided, Method::Integer];
+
 /// A search.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {

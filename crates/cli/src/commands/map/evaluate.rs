@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
+use pollux_energy::Prices;
 use pollux_kernels::ConvShape;
 use pollux_mapper::evaluate::{self, Accuracy, SearchRegret};
 use pollux_mapper::search::{Method, Objective, Settings};
+use pollux_mapper::whole::{WholeSpace, whole_space};
 use pollux_mapper::{Limits, Mapspace, Problem, Surroundings};
 use pollux_sim::memory::MemoryModel;
 use serde_json::json;
@@ -15,7 +17,7 @@ use crate::arguments::configuration;
 use crate::energy::table as energy_table;
 use crate::failure::{Failure, Outcome};
 use crate::files::InputPath;
-use crate::output::{Output, counted, table};
+use crate::output::{Output, counted, grouped, table};
 use crate::{progress, values};
 
 const EXAMPLES: &str = "\
@@ -23,7 +25,8 @@ Examples:
   pollux map evaluate
   pollux map evaluate --samples 100 --memory bandwidth:bytes=8 --json
   pollux map evaluate --learned learned.json --searches 16
-  pollux map evaluate --operation conv --emission unroller";
+  pollux map evaluate --operation conv --emission unroller
+  pollux map evaluate --emission unroller --whole-spaces 8";
 
 /// How good the models are against the emulator, on mappings drawn uniformly from the whole space of some operations.
 #[derive(Args)]
@@ -53,6 +56,10 @@ pub struct Arguments {
     /// Compare the searches as well, each with as many emulated cycles as so many runs of Gemmini's own mapping take.
     #[arg(long, value_name = "RUNS", value_parser = values::count::<u32>())]
     searches: Option<u32>,
+    /// Run some small spaces whole as well, and compare models and searches with the true optimum: each search with as many emulated
+    /// cycles as so many runs of Gemmini's own mapping take.
+    #[arg(long, value_name = "RUNS", value_parser = values::count::<u32>())]
+    whole_spaces: Option<u32>,
     /// Runs of the emulator at the same time; by default one a core.
     #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     jobs: Option<usize>,
@@ -67,6 +74,9 @@ enum OperationName {
 
 /// Mappings that the model prices in a comparison of searches.
 const COMPARED_EVALUATIONS: usize = 4000;
+
+/// Mappings of a space that runs whole, at most.
+const MOST_OF_A_SPACE: u128 = 5000;
 
 /// Runs longer than so many times the ideal are stopped and left out.
 pub const LONGEST_RUN: u64 = 60;
@@ -109,16 +119,19 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let accuracies = evaluate::accuracies_with(&config, &problems, &around, &samples, learned.as_ref());
     let searches =
         arguments.searches.map(|runs| compare_searches(arguments, &problems, &around, runs, out)).transpose()?;
+    let spaces =
+        arguments.whole_spaces.map(|runs| whole_spaces(arguments, &around, runs, out)).transpose()?.unwrap_or_default();
     let tightness: f64 =
         samples.iter().map(|s| s.bound as f64 / s.cycles as f64).sum::<f64>() / samples.len().max(1) as f64;
-    let spaces: BTreeMap<String, u128> = problems
+    let sizes: BTreeMap<String, u128> = problems
         .iter()
         .filter(|problem| matches!(problem, Problem::Matmul(_)))
         .map(|problem| (problem.to_string(), Mapspace::new(&config, problem, &limits).size().mappings))
         .collect();
     out.json(&json!({
         "config": config.name, "memory": around.memory, "samples": samples.len(), "left_out": left_out,
-        "models": accuracies, "training": learned.as_ref().map(|learned| &learned.training), "bound_of_cycles": tightness, "product_spaces": spaces, "searches": searches,
+        "models": accuracies, "training": learned.as_ref().map(|learned| &learned.training), "bound_of_cycles": tightness, "product_spaces": sizes, "searches": searches,
+        "whole_spaces": arguments.whole_spaces.is_some().then_some(&spaces),
     }))?;
     let heading = ["model", "MAPE, %", "p95, %", "signed, %", "Spearman", "within", "regret, %", "us a mapping"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -143,7 +156,80 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         100.0 * tightness,
     ))?;
     out.text(&searches.as_deref().map(searches_text).unwrap_or_default())?;
+    if !spaces.is_empty() {
+        out.text(&spaces_text(&spaces))?;
+    }
     Ok(Outcome::Agrees)
+}
+
+/// Operations with spaces that run whole in seconds, in the form of the unroller: ragged and even ones, small convolutions.
+fn small_problems(operation: OperationName) -> Vec<Problem> {
+    let conv = |size, channels, out, kernel: usize| {
+        let shape = ConvShape::new(1, [size, size, channels], out, kernel);
+        Problem::conv(ConvShape { padding: kernel as isize / 2, ..shape })
+    };
+    let products = [(48, 64, 48), (50, 70, 40), (16, 200, 90), (100, 30, 64), (96, 80, 112), (70, 130, 100)];
+    let mut problems = Vec::new();
+    if operation != OperationName::Conv {
+        problems.extend(products.map(|(m, n, k)| Problem::matmul(m, n, k)));
+    }
+    if operation != OperationName::Matmul {
+        problems.extend([conv(4, 20, 24, 1), conv(5, 24, 20, 1)]);
+    }
+    problems
+}
+
+/// The small operations, each run whole; those with too many mappings in the chosen form are left out.
+fn whole_spaces(
+    arguments: &Arguments,
+    around: &Surroundings,
+    runs: u32,
+    out: &Output,
+) -> Result<Vec<WholeSpace>, Failure> {
+    let config = configuration(&arguments.config)?;
+    let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
+    let settings = settings(arguments, &prices);
+    let problems = small_problems(arguments.operation);
+    let bar = progress::bar(out, problems.len() as u64, "spaces");
+    let mut spaces = Vec::new();
+    for problem in &problems {
+        let how = (&settings, u64::from(runs), MOST_OF_A_SPACE);
+        spaces.extend(whole_space(&config, problem, around, how).map_err(Failure::input)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(spaces)
+}
+
+fn spaces_text(spaces: &[WholeSpace]) -> String {
+    let models = spaces[0].models.iter().map(|(model, _)| model.name().to_owned());
+    let searches = spaces[0].searches.iter().map(|(method, ..)| method.to_string());
+    let first = ["operation", "mappings", "best", "worst", "Gemmini's rule"].map(str::to_owned);
+    let heading: Vec<String> = first.into_iter().chain(models).chain(searches).collect();
+    let row = |space: &WholeSpace| {
+        let regrets = space.models.iter().map(|(_, regret)| *regret);
+        let regrets = regrets.chain(space.searches.iter().map(|(_, regret, _)| *regret));
+        let cycles = [space.cycles[0], space.cycles[1], space.gemmini].map(grouped);
+        let first = [space.problem.clone(), space.mappings.to_string()].into_iter().chain(cycles);
+        first.chain(regrets.map(|regret| format!("{regret:.2}"))).collect()
+    };
+    let rows = [vec![heading], spaces.iter().map(row).collect()].concat();
+    format!("\nspaces that ran whole: cycles, and regrets of models and searches in %\n\n{}", table(&rows))
+}
+
+/// How searches are compared, but for their budget.
+fn settings<'a>(arguments: &Arguments, prices: &'a Prices) -> Settings<'a> {
+    Settings {
+        objective: Objective::Cycles,
+        method: Method::Auto,
+        limits: Limits { emission: arguments.emission.map(EmissionName::value), ..Limits::default() },
+        emulated_cycles: 0,
+        evaluations: COMPARED_EVALUATIONS,
+        seed: arguments.seed,
+        threads: jobs(arguments.jobs),
+        prices,
+        clock_hz: 1e9,
+    }
 }
 
 /// The searches side by side, on the same operations.
@@ -156,17 +242,7 @@ fn compare_searches(
 ) -> Result<Vec<SearchRegret>, Failure> {
     let config = configuration(&arguments.config)?;
     let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
-    let settings = Settings {
-        objective: Objective::Cycles,
-        method: Method::Auto,
-        limits: Limits { emission: arguments.emission.map(EmissionName::value), ..Limits::default() },
-        emulated_cycles: 0,
-        evaluations: COMPARED_EVALUATIONS,
-        seed: arguments.seed,
-        threads: jobs(arguments.jobs),
-        prices: &prices,
-        clock_hz: 1e9,
-    };
+    let settings = settings(arguments, &prices);
     let bar = progress::bar(out, 5 * problems.len() as u64, "searches");
     let regrets = evaluate::searches(&config, problems, around, (&settings, runs.into()), &mut || bar.inc(1));
     bar.finish_and_clear();
