@@ -63,7 +63,8 @@ pub struct Register {
 pub struct Product {
     /// Its number.
     pub matrix: u8,
-    /// Its commands with their sequence numbers: the PRELOAD of what stays in the array and of the destination, the COMPUTE.
+    /// Its commands with their sequence numbers: the PRELOAD of what stays in the array and of the destination, the COMPUTE. None of a
+    /// flush, which is nobody's.
     pub commands: Vec<(u64, String)>,
 }
 
@@ -124,13 +125,21 @@ fn register(value: i32, matrix: u8) -> Register {
     Register { value, matrix }
 }
 
+/// What the array was asked for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Flush,
+    /// A product, by its oldest command; unknown if that began before.
+    Product(Option<u64>),
+}
+
 /// The matrix products that the array was asked for in some cycles, and their commands.
 #[derive(Debug, Default)]
 pub(crate) struct Passes {
     /// Execute commands that were in the station.
     commands: BTreeMap<u64, RoccCommand>,
-    /// The oldest command of each product; none of a flush, and of what began before.
-    asked: Vec<Option<u64>>,
+    /// What the array was asked for.
+    asked: Vec<Asked>,
 }
 
 impl Passes {
@@ -151,11 +160,13 @@ impl Passes {
         text: &Disassembler<'_>,
     ) -> Vec<Product> {
         let back = self.asked.iter().rev().take(count.into()).zip(0u8..);
-        let numbered = back.filter_map(|(seq, back)| Some(((newest + count - back) % count, (*seq)?)));
-        let mut products: Vec<Product> = numbered
-            .filter(|(matrix, _)| matrices.contains(matrix))
-            .map(|(matrix, seq)| Product { matrix, commands: self.of(seq, text) })
-            .collect();
+        let numbered = back.map(|(asked, back)| ((newest + count - back) % count, *asked));
+        let known =
+            numbered.filter(|(matrix, _)| matrices.contains(matrix)).filter_map(|(matrix, asked)| match asked {
+                Asked::Flush => Some(Product { matrix, commands: Vec::new() }),
+                Asked::Product(seq) => Some(Product { matrix, commands: self.of(seq?, text) }),
+            });
+        let mut products: Vec<Product> = known.collect();
         products.reverse();
         products
     }
@@ -177,7 +188,8 @@ impl Watch for Passes {
             Event::Alloc { seq, unit: Unit::Ex, funct, rs1, rs2, .. } => {
                 self.commands.insert(seq, RoccCommand { funct, rs1, rs2 });
             }
-            Event::MeshReq { .. } => self.asked.push(links.command),
+            Event::MeshReq { flush: 0 } => self.asked.push(Asked::Product(links.command)),
+            Event::MeshReq { .. } => self.asked.push(Asked::Flush),
             _ => {}
         }
     }

@@ -30,9 +30,11 @@ pub struct Options {
     pub snapshot_bytes: usize,
 }
 
-/// Latencies of the array before the present cycle in which the beginnings of the products are looked for whose rows are in it: rows
-/// of one follow each other but for conflicts of banks.
+/// Latencies of the array before the present cycle in which the beginnings of the products are looked for whose rows are in it; so many
+/// times more if they are not found, as rows of one may wait for each other.
 const PRODUCTS_BACK: u64 = 8;
+/// Cycles after which that is given up.
+const PRODUCTS_MOST: u64 = 1 << 14;
 
 /// 384 MiB of snapshots.
 impl Default for Options {
@@ -326,6 +328,14 @@ impl Session {
     }
 }
 
+/// The matrix products that the array is asked for from where the engine is to a cycle, to which the run has come before.
+fn passes(mut engine: Engine, to: Cycle) -> Passes {
+    let mut passes = Passes::new(&engine.view().station);
+    engine.record(true);
+    let _ = watched(&mut engine, &mut passes, true, to);
+    passes
+}
+
 fn watched(engine: &mut Engine, watch: &mut dyn Watch, everything: bool, to: Cycle) -> Result<Reached, RunError> {
     match everything {
         true => engine.run_to(&mut Everything(watch), to),
@@ -382,22 +392,19 @@ impl Session {
         let _ = engine.run_beside_array(&mut array, cycle);
         let mut view = ArrayView::new(cycle, &array);
         let matrices = view.matrices();
-        if !matrices.is_empty() {
-            let passes = self.passes(cycle.saturating_sub(PRODUCTS_BACK * (latency + 1)), cycle)?;
-            let text = Disassembler::new(&self.program);
+        let program = Arc::clone(&self.program);
+        let text = Disassembler::new(&program);
+        let mut back = PRODUCTS_BACK * (latency + 1);
+        while view.products.len() < matrices.len() {
+            let from = cycle.saturating_sub(back);
+            let passes = passes(self.engine_at(from)?.0, cycle);
             view.products = passes.products(&matrices, engine.newest_product(), &text);
+            if from == 0 || back > PRODUCTS_MOST {
+                break;
+            }
+            back *= PRODUCTS_BACK;
         }
         Ok(view)
-    }
-
-    /// The matrix products that the array was asked for from a cycle to another.
-    fn passes(&mut self, from: Cycle, to: Cycle) -> Result<Passes, SessionError> {
-        let (mut engine, _) = self.engine_at(from)?;
-        let mut passes = Passes::new(&engine.view().station);
-        engine.record(true);
-        // The run has come to this cycle before.
-        let _ = watched(&mut engine, &mut passes, true, to);
-        Ok(passes)
     }
 
     /// What the processing elements did in the last cycles before the present one.

@@ -190,7 +190,7 @@ export class ArrayPane {
   /** The matrix products in the array by their commands. */
   private name(): void {
     const products = (this.array as ArrayView).products.map(({ matrix, commands }) =>
-      h("li", {}, h("i", { style: `background:${matrixColour(matrix)}` }), commands.map(([seq, text]) => `${seq}: ${text}`).join("; ")),
+      h("li", {}, h("i", { style: `background:${matrixColour(matrix)}` }), commands.map(([seq, text]) => `${seq}: ${text}`).join("; ") || "a flush"),
     );
     this.products.replaceChildren(...products);
   }
@@ -238,10 +238,12 @@ export class ArrayPane {
     }
   }
 
-  /** A matrix product by the last of its commands, if that is known, or by its number. */
+  /** A matrix product by the last of its commands, or by its number if that is not known. */
   private productOf(matrix: number): string {
-    const command = this.array?.products.find((product) => product.matrix === matrix)?.commands.at(-1);
-    return command ? `command ${command[0]} (${command[1]})` : `matrix ${matrix}`;
+    const product = this.array?.products.find((product) => product.matrix === matrix);
+    const command = product?.commands.at(-1);
+    if (command) return `command ${command[0]} (${command[1]})`;
+    return product ? "a flush" : `matrix ${matrix}`;
   }
 
   /** The selected PE in words. */

@@ -413,7 +413,8 @@ class Page {
       pane.hidden = false;
       find("lab-title").textContent = `Lab ${lab.number}: ${lab.title}`;
       find("lab-goal").textContent = lab.goal;
-      find("lab-task").textContent = lab.task.trim();
+      // The lines of a paragraph are one; what is indented stays.
+      find("lab-task").textContent = lab.task.trim().replace(/([^\n])\n(?=[^\n ])/g, "$1 ");
       find("lab-rules").replaceChildren(...lab.rules.map((rule) => h("li", {}, rule)));
       find("lab-result").textContent = "";
       find("lab-answer-label").hidden = lab.answer === null;
