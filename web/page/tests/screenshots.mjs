@@ -80,9 +80,9 @@ async function terminal(browser) {
 
 async function pictures(browser) {
   const file = join(folder, "demo.html");
-  run(pollux, "page", "programs/matmul_ws_blocked.pasm", "-o", file, "--cycle", "200");
+  run(pollux, "page", "programs/matmul_ws_blocked.pasm", "-o", file, "--cycle", "230");
   for (const scheme of ["light", "dark"]) {
-    const page = await browser.newPage({ colorScheme: scheme, viewport: { width: 1300, height: 720 } });
+    const page = await browser.newPage({ colorScheme: scheme, viewport: { width: 1300, height: 900 } });
     await page.goto(pathToFileURL(file).href);
     await page.waitForSelector("html[data-ready=true]");
     await page.getByRole("button", { name: "Why is issue stores as it is?" }).click();
