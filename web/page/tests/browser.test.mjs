@@ -256,6 +256,7 @@ test("the array has the registers of its skew and the commands of its products",
   assert.deepEqual(await page.locator("#products li").allTextContents(), named);
   const height = async () => (await page.locator("#array").boundingBox()).height;
   assert.equal(await page.isChecked("#edges"), true);
+  assert.equal(await page.isVisible("#lens-label"), false);
   const around = await height();
   const most = (registers) => Math.max(...registers.map((of) => of.length));
   const [left, above, below] = [most(later.left), most(later.above), most(later.below)];
