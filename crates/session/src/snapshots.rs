@@ -57,10 +57,12 @@ impl Snapshots {
         }
     }
 
-    /// The last one that is not behind the cycle.
+    /// The one from which a cycle is gone to: the last one before it, if there are fine ones; if not, one so far before it that they
+    /// will be there for steps back from it.
     pub fn before(&self, cycle: Cycle) -> Engine {
-        let coarse = self.coarse.range(..=cycle).next_back();
         let fine = self.fine.range(..=cycle).next_back();
+        let before = if fine.is_some() { cycle } else { cycle.saturating_sub(FINE_COUNT * FINE_DISTANCE) };
+        let coarse = self.coarse.range(..=before).next_back();
         let latest = coarse.into_iter().chain(fine).max_by_key(|(at, _)| **at);
         // The start is never dropped.
         let (_, engine) = latest.expect("the snapshot of cycle 0 is always there");
