@@ -109,7 +109,7 @@ def grouped(number):
 def table():
     results = json.loads(RESULTS.read_text())
     titles = ["network", "package", "host's operations", "functional", "cycle by cycle", "cycles"]
-    titles += ["host's share", "utilisation", "cosine"]
+    titles += ["host's share", "utilisation", "least cosine"]
     lines = ["| " + " | ".join(titles) + " |", "| --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: |"]
     for name, (package, _, _) in NETWORKS.items():
         entry = results.get(name)
@@ -119,7 +119,7 @@ def table():
             f"all {entry['tensors']} equal" if entry.get(form) else ("differs" if form in entry else "-")
             for form in ("functional", "cycle by cycle")
         ]
-        cosine = entry["cosine"][0]
+        cosine = min((one for one in entry["cosine"] if one is not None), default=None)
         cells = [name, f"`{package}`", f"{entry['host']} of {entry['operations']}", *models]
         cells.append(grouped(entry["cycles"]) if "cycles" in entry else "-")
         cells.append(f"{100 * entry['host_share']:.1f} %" if "cycles" in entry else "-")

@@ -96,10 +96,11 @@ use Subject::{
 const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
     (&["calibration"], &[TransformerDirectory, GgufFile], "only a Transformer in float32 is quantised with it"),
     (
-        &["outlier_channels", "weight_planes"],
-        &[TransformerDirectory],
-        "only a Transformer's directory is quantised with it",
+        &["outlier_channels"],
+        &[TransformerDirectory, OnnxFile],
+        "only layers of a Transformer in float32 are quantised with it",
     ),
+    (&["weight_planes"], &[TransformerDirectory], "only a Transformer's directory is quantised with it"),
     (
         &["reference"],
         &[TransformerFile],
@@ -116,7 +117,12 @@ const EFFECTS: &[(&[&str], &[Subject], &str)] = &[
         "it is the input of a network; a Transformer has --text",
     ),
     (
-        &["range", "channels_per_scale"],
+        &["range"],
+        &[TransformerDirectory, OnnxFile, ResnetDirectory, ResnetShape, GgufFile],
+        "only a model in float32 is quantised with it",
+    ),
+    (
+        &["channels_per_scale", "read_out"],
         &[OnnxFile, ResnetDirectory, ResnetShape, GgufFile],
         "only a network or a GGUF file is quantised with it",
     ),
@@ -370,6 +376,7 @@ mod tests {
         ("calibration-input", Subjects),
         ("range", Subjects),
         ("channels-per-scale", Subjects),
+        ("read-out", Subjects),
         ("image", Subjects),
         ("dimension", Subjects),
         ("fix", Subjects),
@@ -469,7 +476,7 @@ mod tests {
             "quantize x --calibration x",
             &[
                 &[("layer", Needs("--output=x")), ("license", Needs("--output=x")), ("output", Always)],
-                &[("text", Always), ("method", Always), ("outlier-channels", Always)],
+                &[("text", Always), ("range", Always), ("outlier-channels", Always)],
             ],
         ),
         ("model quantize x", &[QUANTISATION, NETWORK, &[("text", Subjects), ("output", Always)]]),
@@ -483,8 +490,8 @@ mod tests {
                 &[("shape", Not("x --text=x")), ("layers", Not("x --text=x")), ("vocabulary", Not("x --text=x"))],
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
-                &[("range", Needs("x.gguf --text=x")), ("channels-per-scale", Needs("x.gguf --text=x"))],
-                &[("smooth", Needs("x.gguf --text=x"))],
+                &[("range", Needs("x --text=x")), ("channels-per-scale", Needs("x.gguf --text=x"))],
+                &[("smooth", Needs("x.gguf --text=x")), ("read-out", Needs("x.gguf --text=x"))],
                 &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],
                 &[("replay-table-size", Not("--functional")), ("replay-tables", Not("--functional"))],
                 FUNCTIONAL,
@@ -492,11 +499,12 @@ mod tests {
                 ENERGY,
             ],
         ),
+        ("model embed x x", &[QUANTISATION, &[("range", Subjects)]]),
         (
             "model perplexity x.gguf x",
             &[
                 &[("window", Always), ("windows", Always), ("range", Subjects), ("channels-per-scale", Subjects)],
-                &[("smooth", Subjects)],
+                &[("smooth", Subjects), ("read-out", Subjects)],
                 QUANTISATION,
             ],
         ),
@@ -612,7 +620,7 @@ mod tests {
         let value = possible.unwrap_or_else(|| {
             match option {
                 "memory" => "dram",
-                "range" | "method" => "mse",
+                "range" => "mse",
                 "keep-tokens" => "0=0.5",
                 "dimension" | "fix" => "a=1",
                 "clock" => "1GHz",

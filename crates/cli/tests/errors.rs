@@ -30,7 +30,7 @@ fn wrong_usage_exits_with_2() {
             "lower matmul --m 0 --n 1 --k 1",
             "verify",
             "verify tests/golden --jobs 0",
-            "quantize model --calibration x --method mean",
+            "quantize model --calibration x --range mean",
             "asm -",
         ]
     ));

@@ -64,6 +64,7 @@ fn every_command_prints_one_document_of_the_schema() {
         format!("model run {ONNX} --functional"),
         "model generate --shape minilm-l6 --layers 1 --vocabulary 40 --prompt 2 --tokens 2 --functional".to_owned(),
         format!("model generate {GGUF} --text 'the array' --tokens 2 --functional"),
+        format!("model embed {TINY} words.txt"),
         format!("model perplexity {GGUF} words.txt --window 8 --windows 1"),
         "report --list programs/parity/global_average.toml".to_owned(),
         "run a.pbin --cycles --energy aladdin45-ddr3".to_owned(),

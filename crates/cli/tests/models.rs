@@ -47,6 +47,42 @@ fn a_model_runs_clock_by_clock_and_every_tensor_equals_the_reference() {
 }
 
 #[test]
+fn texts_are_embedded_in_int8_and_in_float32() {
+    let workspace = Workspace::new();
+    workspace.write("texts.txt", format!("{}\n\n{0} {0}\n", first_text()));
+    workspace.write("none.txt", "\n");
+    let embed = |options: &str| {
+        let run = workspace.pollux(&format!("model embed {TINY} texts.txt --outlier-channels 0 {options} --json"));
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        run.json()
+    };
+    let plain = embed("");
+    assert_eq!(plain["texts"].as_array().map(Vec::len), Some(2));
+    assert!(plain["cosine"]["least"].as_f64().is_some_and(|cosine| cosine > 0.9), "{}", plain["cosine"]);
+    let cut = embed("--range percentile=60");
+    assert_ne!(plain["texts"][0]["int8"], cut["texts"][0]["int8"]);
+    assert_eq!(plain["texts"][0]["float32"], cut["texts"][0]["float32"]);
+    let refused = [
+        (format!("model embed {TINY} none.txt"), 3, "it has no texts"),
+        (
+            "model embed crates/model/tests/tiny-gpt2 texts.txt".into(),
+            2,
+            "embeddings are those of models of the BERT family",
+        ),
+        (
+            "model embed crates/model/tests/tiny-resnet texts.txt".into(),
+            2,
+            "embeddings are those of models of the BERT family",
+        ),
+    ];
+    for (line, code, message) in refused {
+        let run = workspace.pollux(&line);
+        assert_eq!(run.code, code, "{line}: {}{}", run.stdout, run.stderr);
+        assert!(run.stderr.contains(message), "{line}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn a_lowered_model_is_a_program_with_its_expected_results() {
     let workspace = Workspace::new();
     let text = first_text();

@@ -24,12 +24,13 @@ fn refused(workspace: &Workspace, command: &str, options: &[&str]) {
 /// Options of Transformers, and those of networks, with values.
 const PRUNING: [&str; 5] =
     ["--prune-heads 1", "--prune-ffn 1", "--prune-blocks 0.5", "--prune-weights 0.5", "--keep-tokens 0=0.5"];
-const NETWORK: [&str; 7] = [
+const NETWORK: [&str; 8] = [
     "--input in.npy",
     "--random-input 3",
     "--calibration-input in.npy",
     "--range mse",
     "--channels-per-scale 2",
+    "--read-out int32",
     "--image 32",
     "--dimension batch=1",
 ];
@@ -194,7 +195,7 @@ fn numbers_out_of_range_are_refused_with_the_range() {
         (format!("model run {RESNET} --image 0"), "1..=1048576"),
         (format!("model run {ONNX} --dimension batch=0"), "at least 1"),
         (format!("model run {ONNX} --range percentile=0.9"), "from 50 to 100"),
-        (format!("quantize {TRANSFORMER} --calibration words.txt --method percentile=NaN"), "from 50 to 100"),
+        (format!("quantize {TRANSFORMER} --calibration words.txt --range percentile=NaN"), "from 50 to 100"),
         ("model generate --prompt 0".to_owned(), "for '--prompt <N>'"),
         ("model generate --early-exit NaN".to_owned(), "at least 0"),
     ] {

@@ -10,7 +10,7 @@ use pollux_isa::GemminiConfig;
 use pollux_kernels::{ConvSchedule, Emission};
 use pollux_model::graph::families::{ResNetConfig, resnet};
 use pollux_model::graph::operator::{Conv2d, Window};
-use pollux_model::graph::{GraphOptions, Operator};
+use pollux_model::graph::{GraphOptions, IntegerGraph, IntegerOperation, Operator, ReadOut, Step};
 use pollux_model::onnx::ImportOptions;
 use pollux_model::{GraphBuilder, GraphModel};
 use proptest::prelude::*;
@@ -50,6 +50,37 @@ fn a_residual_network_equals_the_reference_in_every_tensor() {
     let separate = Plan { separate_pooling: true, ..Plan::default() };
     assert_eq!(check(&pair, &GemminiConfig::default16(), &separate), 18);
     check(&pair, &GemminiConfig::small4(), &Plan::default());
+}
+
+#[test]
+fn encoder_layers_of_an_onnx_file_keep_the_accuracy_of_model_directories() {
+    let model = GraphModel::load_onnx(fixture("onnx/bert.onnx"), &ImportOptions::default());
+    let pair = quantised(model.unwrap(), 0);
+    let layers = |step: &&Step| matches!(step.operation, IntegerOperation::Encoder { .. });
+    assert!(pair.quantised.steps.iter().filter(layers).count() > 0, "{}", pair.quantised.graph);
+    let tensors = check(&pair, &GemminiConfig::norm16(), &Plan::default());
+    // Ten tensors of each layer, and what is before and behind them.
+    assert!(tensors > 10, "{tensors}");
+    let inputs = random_inputs(&pair.quantised.graph, 3);
+    let quality = pair.quality(&inputs).unwrap();
+    // Ranges are those of one other input, of five tokens.
+    assert!(quality.iter().all(|step| step.quality.cosine > 0.95), "{quality:?}");
+    let saved = IntegerGraph::from_bytes(&pair.quantised.to_bytes().unwrap(), "saved").unwrap();
+    assert_eq!(saved, pair.quantised);
+}
+
+#[test]
+fn products_of_the_host_are_read_out_as_sums() {
+    let model = GraphModel::load_onnx(fixture("onnx/general.onnx"), &ImportOptions::default());
+    let model = model.unwrap();
+    let samples = [random_inputs(&model.graph, 1)];
+    for read_out in [ReadOut::Int32, ReadOut::Int32Rows] {
+        let options = GraphOptions { read_out, ..GraphOptions::default() };
+        let pair = GraphPair::quantise(model.clone(), &samples, &options).unwrap();
+        check(&pair, &GemminiConfig::norm16(), &Plan::default());
+        let saved = IntegerGraph::from_bytes(&pair.quantised.to_bytes().unwrap(), "saved").unwrap();
+        assert_eq!(saved, pair.quantised);
+    }
 }
 
 #[test]

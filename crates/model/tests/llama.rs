@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pollux_model::gpt2::{Positions, likeliest};
-use pollux_model::graph::{GraphOptions, Values};
+use pollux_model::graph::{GraphOptions, ReadOut};
 use pollux_model::llama::LlamaModel;
 use pollux_model::quantise::llama::FloatLlama;
 use proptest::prelude::*;
@@ -67,9 +67,14 @@ fn text_becomes_tokens_and_text_again() {
 
 #[test]
 fn int8_token_by_token_is_int8_at_once() {
+    [ReadOut::Int8, ReadOut::Int32, ReadOut::Int32Rows].into_iter().for_each(token_by_token_is_at_once);
+}
+
+fn token_by_token_is_at_once(read_out: ReadOut) {
     let mut float = tiny();
     let ids: Vec<u32> = float.vocabulary.tokenize("the array adds 2 + 2 + the array").expect("tokens");
-    let int8 = float.quantise(std::slice::from_ref(&ids), &GraphOptions::default()).expect("INT8");
+    let options = GraphOptions { read_out, ..GraphOptions::default() };
+    let int8 = float.quantise(std::slice::from_ref(&ids), &options).expect("INT8");
     let all = int8.logits(&ids).expect("logits");
     let mut cache = int8.cache();
     for (position, &id) in ids.iter().enumerate() {
@@ -79,13 +84,28 @@ fn int8_token_by_token_is_int8_at_once() {
         for (edges, kept) in pass.cache.iter().zip(&mut cache) {
             *kept = edges.map(|edge| tensors[&edge].int8().to_vec());
         }
-        let logits: &Values = &tensors[&pass.graph.graph.outputs[0]];
-        assert_eq!(int8.scores(logits)[0], all[position], "token {position}");
+        let logits = pass.scores(&|edge| tensors.get(&edge).cloned()).expect("logits");
+        assert_eq!(logits[0], all[position], "token {position}");
     }
     let rows = float.logits(&ids).expect("logits").into_iter().zip(&all);
     let agree = rows.filter(|(float, int8)| likeliest(float) == likeliest(int8)).count();
     assert!(agree * 10 >= ids.len() * 7, "{agree} of {} tokens", ids.len());
     assert!(int8.at(Positions::step(ids.len())).is_err(), "ranges hold for the samples' length");
+}
+
+#[test]
+fn sums_that_the_host_reads_and_scales_of_rows_bring_the_logits_nearer_to_float32() {
+    let error = |read_out: ReadOut| {
+        let mut float = tiny();
+        let ids: Vec<u32> = float.vocabulary.tokenize("the array adds 2 + 2 + the array").expect("tokens");
+        let options = GraphOptions { read_out, ..GraphOptions::default() };
+        let int8 = float.quantise(std::slice::from_ref(&ids), &options).expect("INT8").logits(&ids).expect("logits");
+        let float = float.logits(&ids).expect("logits");
+        let pairs = int8.iter().flatten().zip(float.iter().flatten());
+        pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let [int8, int32, rows] = [ReadOut::Int8, ReadOut::Int32, ReadOut::Int32Rows].map(error);
+    assert!(int32 < int8 && rows < int32, "{int8} {int32} {rows}");
 }
 
 #[test]

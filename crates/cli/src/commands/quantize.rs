@@ -20,7 +20,7 @@ use crate::{program_file, progress};
 const EXAMPLES: &str = "\
 Examples:
   pollux quantize all-MiniLM-L6-v2 --calibration programs/minilm/calibration.txt -o layer0.safetensors
-  pollux quantize my-bert --calibration sentences.txt --layer 3 --method percentile=99.9 -o layer3.safetensors
+  pollux quantize my-bert --calibration sentences.txt --layer 3 --range percentile=99.9 -o layer3.safetensors
   pollux quantize my-bert --calibration sentences.txt                  only report the accuracy of all layers
   pollux demo --layer layer0.safetensors";
 
@@ -47,9 +47,9 @@ pub struct Arguments {
     /// Sample sentence; by default the first calibration sentence.
     #[arg(long, value_name = "SENTENCE")]
     text: Option<String>,
-    /// How ranges follow from the calibration: min-max, mse, or percentile=P with P in percent.
+    /// Range of activations: min-max, mse, or percentile=P with P in percent.
     #[arg(long, value_name = "METHOD", default_value = "min-max")]
-    method: RangeMethod,
+    range: RangeMethod,
     /// Channels with outliers that get a read-out of their own (a multiple of the array's width).
     #[arg(long, value_name = "N", default_value_t = 0)]
     outlier_channels: usize,
@@ -74,7 +74,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let sentences: Vec<&str> = sentences.lines().filter(|line| !line.trim().is_empty()).collect();
     let sample = arguments.text.as_deref().or(sentences.first().copied()).unwrap_or_default();
     let options = QuantiseOptions {
-        method: arguments.method,
+        method: arguments.range,
         outlier_channels: arguments.outlier_channels,
         ..QuantiseOptions::default()
     };

@@ -145,7 +145,7 @@ fn of_model(arguments: &Arguments, directory: &Path, out: &Output) -> Result<Sub
     }
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
     let text = required(arguments.text.as_ref())?;
-    let model = QuantisationArguments::default().load(directory, out)?;
+    let model = QuantisationArguments::default().load(directory, None, out)?;
     note_left_out(&model, text, out)?;
     let techniques = arguments.lowering.techniques();
     let lower = || model.lower(text, config, &plan, &techniques);

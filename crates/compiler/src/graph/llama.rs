@@ -89,7 +89,7 @@ impl LlamaDecoder {
         let read = |edge| compiled.read(&memory, edge);
         self.keep(&pass, &read);
         self.past += ids.len();
-        let logits = read(pass.graph.graph.outputs[0]).map(|logits| self.model.scores(&logits)).unwrap_or_default();
+        let logits = pass.scores(&read).unwrap_or_default();
         Ok(LlamaPass { logits, tensors, mismatches, report })
     }
 

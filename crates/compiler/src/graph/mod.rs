@@ -28,16 +28,19 @@ use std::sync::Arc;
 
 use pollux_asm::program::ElementType;
 use pollux_isa::GemminiConfig;
-use pollux_kernels::{Activation, Bias, GlobalAverage, KernelError, Matmul, Norm, ResidualAdd, View};
+use pollux_kernels::{Activation, Bias, GlobalAverage, KernelError, Mask, Matmul, Norm, ResidualAdd, View};
 use pollux_memory::Memory;
 use pollux_model::graph::{
-    EdgeId, IntegerGraph, IntegerOperation, OperatorClass, RefusedNode, Step, Tensors, Values, Weights,
+    EdgeId, Format, IntegerGraph, IntegerOperation, Numbers, OperatorClass, RefusedNode, Step, Tensors, Values,
+    Weights, scale_rows,
 };
 
+use crate::encoder::PlacedLayer;
 use crate::error::CompileError;
 use crate::host::{HostStep, read_values};
 use crate::lowering::Lowering;
 use crate::operation::{Compiled, OperationClass};
+use crate::parameters;
 use crate::plan::Plan;
 
 /// A network as commands.
@@ -53,6 +56,8 @@ pub struct CompiledGraph {
     pub host: Vec<RefusedNode>,
     /// The tensors that begin with an input: their buffers have contents before the run.
     appended: BTreeSet<EdgeId>,
+    /// What the elements of the tensors are.
+    formats: BTreeMap<EdgeId, Format>,
 }
 
 impl CompiledGraph {
@@ -90,7 +95,7 @@ impl CompiledGraph {
 
     /// A tensor's values after a run; nothing if it has no memory.
     pub fn read(&self, memory: &Memory, edge: EdgeId) -> Option<Values> {
-        self.tensors.get(&edge).map(|view| read_values(memory, view))
+        self.tensors.get(&edge).zip(self.formats.get(&edge)).map(|(view, format)| read_values(memory, view, format))
     }
 }
 
@@ -147,7 +152,8 @@ pub fn compile(
         reason: "this build, or the plan, leaves normalizations to the host".into(),
     }));
     let appended = appends.iter().map(|append| append.whole).collect();
-    Ok(CompiledGraph { compiled, tensors, operations, host, appended })
+    let formats = tensors.keys().map(|&edge| (edge, graph.format(edge))).collect();
+    Ok(CompiledGraph { compiled, tensors, operations, host, appended, formats })
 }
 
 /// Max pooling in the stores of a convolution.
@@ -191,9 +197,16 @@ impl Network<'_> {
             return Ok(view);
         }
         let (rows, cols) = self.extent(edge);
-        // float32 lies in memory as its bits.
-        let element = if self.graph.is_int8(edge) { ElementType::I8 } else { ElementType::I32 };
-        let view = self.lowering.builder.buffer(&self.graph.graph.edge(edge).name, rows, cols, element)?;
+        let (name, builder) = (&self.graph.graph.edge(edge).name, &mut self.lowering.builder);
+        let view = match self.graph.format(edge).numbers {
+            Numbers::Int8 { .. } | Numbers::Channels { .. } => builder.buffer(name, rows, cols, ElementType::I8)?,
+            // float32 lies in memory as its bits.
+            Numbers::Float | Numbers::Int32 { .. } => builder.buffer(name, rows, cols, ElementType::I32)?,
+            Numbers::Rows => {
+                let all = builder.buffer(name, rows + scale_rows(rows, cols), cols, ElementType::I8)?;
+                all.rows(0..rows)?
+            }
+        };
         self.tensors.insert(edge, view);
         Ok(view)
     }
@@ -207,6 +220,14 @@ impl Network<'_> {
         }
         if self.tensors.contains_key(&step.output) {
             // Appended: each operand was made in its place.
+            return Ok(());
+        }
+        if let IntegerOperation::Encoder { layer, tensors } = &step.operation {
+            let parameters = parameters::encoder_layer(layer);
+            let placed = PlacedLayer::new(&mut self.lowering, &step.name, &parameters)?;
+            let buffers = placed.lower(&mut self.lowering, &step.name, input, Mask::Full)?;
+            self.tensors.extend(tensors.iter().map(|(&tensor, &edge)| (edge, buffers.get(tensor))));
+            self.tensors.insert(step.output, buffers.output);
             return Ok(());
         }
         let out = self.result(pooled.map_or(step.output, |pooled| pooled.output))?;
@@ -261,7 +282,7 @@ impl Network<'_> {
                 self.transformer(step, out)
             }
             IntegerOperation::Product { transpose_b, scale } => self.batches(step, *transpose_b, *scale, out),
-            IntegerOperation::Reshape | IntegerOperation::Host { .. } => Ok(()),
+            IntegerOperation::Reshape | IntegerOperation::Encoder { .. } | IntegerOperation::Host { .. } => Ok(()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pollux_isa::GemminiConfig;
 use pollux_model::GraphModel;
 use pollux_model::graph::{
-    Array, EdgeId, Graph, GraphOptions, IntegerGraph, Operator, Source, Step, Tensors, evaluate,
+    Array, EdgeId, Graph, GraphOptions, IntegerGraph, IntegerOperation, Operator, Source, Step, Tensors, evaluate,
 };
 use pollux_model::quality::Quality;
 use pollux_model::report::StepQuality;
@@ -147,7 +147,7 @@ impl GraphPair {
         let found: Tensors = graph.tensors.keys().filter_map(|&e| Some((e, graph.read(&memory, e)?))).collect();
         let layers = self.layers(&graph, report.as_ref(), &self.quantised.quality(&found, &float));
         let outputs = self.quantised.graph.outputs.iter().filter_map(|edge| {
-            let array = self.quantised.dequantise(*edge, found.get(edge)?);
+            let array = self.quantised.real_values(*edge, &|edge| found.get(&edge).cloned())?;
             let cosine = float.get(edge).map(|float| Quality::of(&array.data, &float.data).cosine);
             let name = self.quantised.graph.edge(*edge).name.clone();
             Some(GraphOutput { name, shape: array.shape, cosine, values: array.data })
@@ -162,7 +162,11 @@ impl GraphPair {
             // A pooling in the stores of a convolution is that operation's.
             let last = &graph.compiled.operations[operations.end - 1].name;
             Some(LayerRun {
-                name: if *last == step.name { last.clone() } else { format!("{last} + {}", step.name) },
+                name: if *last == step.name || matches!(step.operation, IntegerOperation::Encoder { .. }) {
+                    step.name.clone()
+                } else {
+                    format!("{last} + {}", step.name)
+                },
                 operation: step.operation.name(),
                 host: graph.compiled.operations[operations.end - 1].host.is_some(),
                 cycles: figures.map(|figures| figures.iter().map(|o| o.figures.cycles).sum()),

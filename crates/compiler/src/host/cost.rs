@@ -1,7 +1,7 @@
 //! How long the host takes: instructions of plain loops, each with a fixed cost.
 
 use pollux_kernels::Activation;
-use pollux_model::graph::{Format, HostOperand, IntegerOperation, Operator, Task};
+use pollux_model::graph::{Format, HostOperand, IntegerOperation, Numbers, Operator, Task};
 use serde::{Deserialize, Serialize};
 
 use super::step::HostStep;
@@ -236,22 +236,59 @@ fn elements(shape: &[usize]) -> u64 {
 
 /// Reading an operand once, and its conversion to float32.
 fn read(format: &Format) -> HostWork {
-    let each = match format.scale {
+    let each = match format.numbers {
         // Conversion and product.
-        Some(_) => HostWork { float: 2, memory: 1, bytes: 1, ..HostWork::default() },
-        None => HostWork { memory: 1, bytes: 4, ..HostWork::default() },
+        Numbers::Int8 { .. } | Numbers::Rows => HostWork { float: 2, memory: 1, bytes: 1, ..HostWork::default() },
+        // And an offset; both are loaded.
+        Numbers::Channels { .. } => HostWork { float: 3, memory: 3, bytes: 1, ..HostWork::default() },
+        // The same; each sum and its channel's scale are loaded.
+        Numbers::Int32 { .. } => HostWork { float: 2, memory: 2, bytes: 4, ..HostWork::default() },
+        Numbers::Float => HostWork { memory: 1, bytes: 4, ..HostWork::default() },
     };
     each.times(elements(&format.shape))
 }
 
 /// Writing a result once, and its conversion from float32.
 fn write(format: &Format) -> HostWork {
-    let each = match format.scale {
-        // Product and conversion, clamped at both ends.
-        Some(_) => HostWork { float: 2, integer: 2, memory: 1, bytes: 1, ..HostWork::default() },
-        None => HostWork { memory: 1, bytes: 4, ..HostWork::default() },
-    };
-    each.times(elements(&format.shape))
+    let n = elements(&format.shape);
+    let rows = n / format.shape.last().map_or(1, |&width| width.max(1) as u64);
+    // Product and conversion, clamped at both ends.
+    let int8 = HostWork { float: 2, integer: 2, memory: 1, bytes: 1, ..HostWork::default() };
+    match format.numbers {
+        Numbers::Int8 { .. } => int8.times(n),
+        Numbers::Channels { .. } => (int8 + HostWork { float: 1, memory: 2, ..HostWork::default() }).times(n),
+        // The result is kept; its largest magnitude, a division for the scale, and the row once more.
+        Numbers::Rows => {
+            let largest = HostWork { float: 1, memory: 2, ..HostWork::default() };
+            let scale = HostWork { float_divide: 2, memory: 1, bytes: 4, ..HostWork::default() };
+            (int8 + largest).times(n) + scale.times(rows)
+        }
+        Numbers::Float | Numbers::Int32 { .. } => HostWork { memory: 1, bytes: 4, ..HostWork::default() }.times(n),
+    }
+}
+
+/// Reading the operands of a step.
+fn reading(task: &Task, operands: &[HostOperand]) -> HostWork {
+    let mut tensors = task.inputs.iter();
+    let (mut sums, mut work) = (0, HostWork::default());
+    for operand in operands {
+        work = work
+            + match operand {
+                HostOperand::Constant { shape, .. } => {
+                    HostWork { memory: 1, bytes: 4, ..HostWork::default() }.times(elements(shape))
+                }
+                HostOperand::Tensor => tensors.next().map_or_else(HostWork::default, |format| {
+                    sums = elements(&format.shape);
+                    read(format)
+                }),
+                // One more factor for every sum.
+                HostOperand::RowScales => {
+                    tensors.next();
+                    HostWork { float: 1, ..HostWork::default() }.times(sums)
+                }
+            };
+    }
+    work
 }
 
 /// float32 additions, multiplications and divisions of a function that takes an exponential or a root: its reduction (3), a
@@ -263,28 +300,17 @@ fn task_work(task: &Task) -> HostWork {
     let (first, out) = (&task.inputs[0], &task.output);
     let n = elements(&out.shape);
     let float = |float: u64| HostWork { float, ..HostWork::default() };
-    let reading = || task.inputs.iter().map(read).fold(HostWork::default(), |a, b| a + b);
     let IntegerOperation::Host { operator, operands, .. } = &task.operation else {
         return integer_work(task);
     };
-    let constants: u64 = operands
-        .iter()
-        .map(|operand| match operand {
-            HostOperand::Constant { shape, .. } => elements(shape),
-            HostOperand::Tensor => 0,
-        })
-        .sum();
-    let constant = HostWork { memory: 1, bytes: 4, ..HostWork::default() };
     let own = match operator {
         // Bytes or words that are copied, and their addresses.
-        Operator::Transpose { .. } | Operator::Take { .. } | Operator::Pad { .. } if first.scale == out.scale => {
-            let size = if out.scale.is_some() { 1 } else { 4 };
-            return HostWork { integer: 1, memory: 2, bytes: 2 * size, ..HostWork::default() }.times(n);
+        Operator::Transpose { .. } | Operator::Take { .. } | Operator::Pad { .. } if first.numbers == out.numbers => {
+            return HostWork { integer: 1, memory: 2, bytes: 2 * out.numbers.bytes(), ..HostWork::default() }.times(n);
         }
-        Operator::Elementwise { .. } if first.scale.is_some() => {
+        Operator::Elementwise { .. } if first.numbers.scale().is_some() => {
             // A table of 256 results; its computation is left out.
-            let size = if out.scale.is_some() { 1 } else { 4 };
-            return HostWork { memory: 3, bytes: 1 + size, ..HostWork::default() }.times(n);
+            return HostWork { memory: 3, bytes: 1 + out.numbers.bytes(), ..HostWork::default() }.times(n);
         }
         Operator::Elementwise { expression } => {
             let [hard, simple] = expression.costs();
@@ -320,7 +346,7 @@ fn task_work(task: &Task) -> HostWork {
         }
         _ => float(1).times(n),
     };
-    reading() + constant.times(constants) + own + write(out)
+    reading(task, operands) + own + write(out)
 }
 
 /// float32 products: a multiplication and an addition each, and their operands' loads.
@@ -331,6 +357,7 @@ fn products(task: &Task, operator: &Operator) -> HostWork {
         .iter()
         .filter_map(|operand| match operand {
             HostOperand::Tensor => tensors.next(),
+            HostOperand::RowScales => tensors.next().and(None),
             HostOperand::Constant { shape, .. } => Some(&shape[..]),
         })
         .collect();

@@ -9,7 +9,7 @@ use pollux_asm::program::ElementType;
 use pollux_kernels::diagonal::DiagonalOperand;
 use pollux_kernels::{Activation, ColumnGroup, DiagonalSum, ResidualNorm, ResidualNormViews, SoftmaxConstants, View};
 use pollux_memory::Memory;
-use pollux_model::graph::{Task, Values};
+use pollux_model::graph::{Format, Numbers, Task, Values};
 use pollux_numerics::{IexpConstants, IexpVariant, Readout, Statistics, read_row};
 
 /// A piece of work for the host, on matrices in main memory.
@@ -30,7 +30,7 @@ pub enum HostStep {
     Task {
         /// What is done.
         task: Arc<Task>,
-        /// Operands: int8, or float32 as its bits.
+        /// Operands: int8, int32, or float32 as its bits.
         inputs: Vec<View>,
         /// Result.
         out: View,
@@ -84,7 +84,8 @@ impl HostStep {
                 }
             }
             Self::Task { task, inputs, out } => {
-                let values: Vec<Values> = inputs.iter().map(|view| read_values(memory, view)).collect();
+                let operands = inputs.iter().zip(&task.inputs);
+                let values: Vec<Values> = operands.map(|(view, format)| read_values(memory, view, format)).collect();
                 // An index outside its table stops the reference, which runs before.
                 if let Ok(result) = task.run(&values.iter().collect::<Vec<_>>()) {
                     memory.write(out.address, &result.to_bytes());
@@ -216,12 +217,17 @@ pub(crate) fn read_i32(memory: &Memory, view: &View, row: usize) -> Vec<i32> {
 }
 
 /// Values of a tensor in memory.
-pub(crate) fn read_values(memory: &Memory, view: &View) -> Values {
-    match view.element {
-        ElementType::I8 => Values::Int8((0..view.rows).flat_map(|row| read_i8(memory, view, row)).collect()),
-        ElementType::I32 => {
-            let row = |row: usize| read_i32(memory, view, row).into_iter().map(|bits| f32::from_bits(bits as u32));
-            Values::Float((0..view.rows).flat_map(row).collect())
+pub(crate) fn read_values(memory: &Memory, view: &View, format: &Format) -> Values {
+    let words = || (0..view.rows).flat_map(|row| read_i32(memory, view, row));
+    let bytes = || (0..view.rows).flat_map(|row| read_i8(memory, view, row)).collect();
+    match format.numbers {
+        Numbers::Int8 { .. } | Numbers::Channels { .. } => Values::Int8(bytes()),
+        Numbers::Float => Values::Float(words().map(|bits| f32::from_bits(bits as u32)).collect()),
+        Numbers::Int32 { .. } => Values::Int32(words().collect()),
+        Numbers::Rows => {
+            let behind = memory.read_vec(view.at(view.rows, 0), size_of::<f32>() * view.rows);
+            let scales = behind.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            Values::Rows { values: bytes(), scales }
         }
     }
 }

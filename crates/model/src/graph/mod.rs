@@ -47,6 +47,8 @@ pub use crate::reference::graph::Task;
 
 /// Graphs in INT8 (see [`crate::quantise`]).
 pub use crate::quantise::{
-    GraphOptions,
-    integer_graph::{Format, HostOperand, IntegerGraph, IntegerOperation, Step, Tensors, Values, Weights},
+    GraphOptions, ReadOut,
+    integer_graph::{
+        Format, HostOperand, IntegerGraph, IntegerOperation, Numbers, Step, Tensors, Values, Weights, scale_rows,
+    },
 };

@@ -51,6 +51,8 @@ pub enum Source {
 pub enum Element {
     /// Operand of the mesh, or a scaled read-out.
     Int8,
+    /// Operand of the mesh whose rows have scales of their own, which the host finds in every run.
+    Int8Rows,
     /// A bias, or an accumulator read out in full width.
     Int32,
 }
@@ -317,7 +319,10 @@ impl Quantisation {
 
     pub(super) fn check(&self, edge: &Edge) -> Result<(), GraphError> {
         let channels = edge.shape.last().copied().unwrap_or(1);
-        let fits = |n: usize| n == 1 || n == channels;
+        let fits = |n: usize| match self.element {
+            Element::Int8Rows => n == 0,
+            _ => n == 1 || n == channels,
+        };
         match [self.encoding.scale.len(), self.encoding.offset.len()].into_iter().find(|&n| !fits(n)) {
             Some(found) => Err(GraphError::Scales { edge: edge.name.clone(), found, channels }),
             None => Ok(()),
@@ -329,9 +334,11 @@ impl fmt::Display for Quantisation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let element = match self.element {
             Element::Int8 => "int8",
+            Element::Int8Rows => "int8 by rows",
             Element::Int32 => "int32",
         };
         match self.encoding.scale[..] {
+            [] => f.write_str(element),
             [scale] => write!(f, "{element} {scale:.3e}"),
             _ => write!(f, "{element} x{}", self.encoding.scale.len()),
         }

@@ -7,8 +7,10 @@ use crate::error::ModelError;
 use crate::float::{AttentionMask, Norm};
 use crate::gpt2::Gpt2Model;
 use crate::matrix::Matrix;
+use crate::quantise::graph_encoder::HIDDEN;
 pub use crate::quantise::range::{MSE_CANDIDATES, RangeMethod};
 use crate::tensor::Tensor;
+use crate::transformer::rewrite::reorder_columns;
 use crate::transformer::weights::{FloatTrace, LayerWeights};
 
 /// What one layer's tensors looked like on the calibration sentences.
@@ -51,6 +53,22 @@ impl LayerSamples {
         }
         self.attention_deviation = self.attention_deviation.max(deviation(&trace.attention_sum));
         self.ffn_deviation = self.ffn_deviation.max(deviation(&trace.ffn_sum));
+    }
+}
+
+impl LayerSamples {
+    /// Adds one run of an encoder's layer behind a LayerNorm.
+    pub(super) fn record_layer(&mut self, trace: &FloatTrace, input: &Norm, layer: &LayerWeights) {
+        self.record(trace, |tensor| norm_of(tensor, input, layer));
+    }
+
+    /// Renumbers the hidden channels: new channel i is the present channel `order[i]`.
+    pub(super) fn reorder_hidden(&mut self, order: &[usize]) {
+        for tensor in HIDDEN {
+            if let Some(matrix) = self.tensors.get_mut(&tensor) {
+                reorder_columns(matrix, order);
+            }
+        }
     }
 }
 

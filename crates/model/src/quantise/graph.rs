@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,15 +17,45 @@ use crate::graph::error::GraphError;
 use crate::graph::evaluate::Array;
 use crate::graph::network::{EdgeId, Element, Graph, GraphModel, Node, NodeId, Quantisation, Source};
 use crate::graph::operator::{ConvKind, Operator};
-use crate::layer::ColumnGroup;
+use crate::layer::{ColumnGroup, QuantisedLayer};
 use crate::matrix::Matrix;
 use crate::quantise::graph_calibration::{Calibration, Deviation};
+use crate::quantise::graph_encoder::{self, FoundLayer, HIDDEN, Search};
 use crate::quantise::integer_graph::{HostOperand, IntegerGraph, IntegerOperation, Step, Weights};
+use crate::quantise::options::QuantiseOptions;
 use crate::quantise::partition::{Partition, moves};
 use crate::quantise::range::RangeMethod;
+use crate::tensor::Tensor;
 
 /// Largest bias in units of its sums: it leaves the products as much room again.
 const MAX_BIAS: f32 = (1 << 30) as f32;
+
+/// How products whose results only the host reads are read out of the accumulator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadOut {
+    /// Scaled to int8, as all others.
+    #[default]
+    Int8,
+    /// As they are: four bytes an element, which the host multiplies by a scale of each channel.
+    Int32,
+    /// As they are, and what the host makes for such products alone is int8 with a scale for each row, found in every run.
+    Int32Rows,
+}
+
+/// `int8`, `int32` or `int32-rows`, as on the command line.
+impl FromStr for ReadOut {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "int8" => Ok(Self::Int8),
+            "int32" => Ok(Self::Int32),
+            "int32-rows" => Ok(Self::Int32Rows),
+            _ => Err("choose int8, int32 or int32-rows".to_owned()),
+        }
+    }
+}
 
 /// Choices of the quantisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +66,11 @@ pub struct GraphOptions {
     /// (CONFIG_ST holds one), for which the inputs are loaded once more. A depthwise convolution has one scale, as the
     /// unroller reads all its channels out alike.
     pub channels_per_scale: usize,
+    /// What products give that only the host reads.
+    pub read_out: ReadOut,
+    /// Channels with outliers of encoder layers (BERT) that get a read-out of their own: a multiple of the array's width, less than
+    /// the layer's. 16 if nothing is given, or none in narrower layers.
+    pub outlier_channels: Option<usize>,
 }
 
 impl IntegerGraph {
@@ -49,15 +85,40 @@ impl IntegerGraph {
     ) -> Result<Self, ModelError> {
         options.range.check()?;
         let order = model.graph.topological_order()?;
-        let Calibration { ranges, peaks, deviations } = Calibration::of(model, samples, options.range)?;
-        let graph = Self { graph: model.graph.clone(), steps: Vec::new() };
-        let partition = Partition::new(model, &ranges)?;
         let readers = readers(&model.graph);
+        let search = Search { model, readers: &readers };
+        let found = search.layers(&order);
+        let Calibration { ranges, peaks, deviations, layers: samples } =
+            Calibration::of(model, samples, options.range, &found)?;
+        let graph = Self { graph: model.graph.clone(), steps: Vec::new(), orders: BTreeMap::new() };
+        let mut partition = Partition::new(model, &ranges)?;
+        let (mut layers, samples) = search.readable(found, samples, |id| {
+            partition.host.contains_key(&id) || matches!(model.graph.node(id).operator, Operator::Reshape { .. })
+        });
+        let encoder = QuantiseOptions { method: options.range, ..QuantiseOptions::default() };
+        let quantised = match graph_encoder::quantise(&layers, samples, &encoder, options.outlier_channels) {
+            // Weights that a layer's fields do not hold: node by node they need not be the same fields.
+            Err(ModelError::DoesNotFit { .. }) => {
+                layers.clear();
+                Vec::new()
+            }
+            quantised => quantised?,
+        };
+        partition.take_layers(model, &order, &layers);
+        partition.read_out(model, options.read_out, &readers)?;
+        let inside: BTreeSet<NodeId> = layers.iter().flat_map(|layer| layer.nodes.iter().copied()).collect();
+        let mut steps: BTreeMap<NodeId, _> =
+            layers.iter().zip(quantised).map(|(layer, quantised)| (layer.last(), (layer, quantised))).collect();
         let mut quantiser = Quantiser { model, options, ranges, peaks, deviations, partition, readers, out: graph };
+        steps.values().for_each(|(layer, (quantised, order))| quantiser.set_layer(layer, quantised, order));
         model.graph.inputs().for_each(|edge| quantiser.set_range(edge));
         let fused: BTreeSet<NodeId> = order.iter().filter_map(|&id| quantiser.relu_of(id)).collect();
         for id in order.into_iter().filter(|id| !fused.contains(id)) {
-            quantiser.node(id)?;
+            match steps.remove(&id) {
+                Some((layer, (quantised, _))) => quantiser.layer(layer, quantised),
+                None if inside.contains(&id) => {}
+                None => quantiser.node(id)?,
+            }
         }
         let fail = |reason| ModelError::ModelFile { origin: model.graph.name.clone(), reason };
         quantiser.out.check_scales().map_err(fail)?;
@@ -87,6 +148,29 @@ pub(super) struct Quantiser<'a> {
 }
 
 impl Quantiser<'_> {
+    /// The formats of an encoder layer's tensors.
+    fn set_layer(&mut self, layer: &FoundLayer, quantised: &QuantisedLayer, order: &[usize]) {
+        for (&tensor, &edge) in &layer.edges {
+            let encoding = quantised.encoding(tensor).clone();
+            self.out.graph.edges[edge.index()].quantisation = Some(Quantisation { element: Element::Int8, encoding });
+            if HIDDEN.contains(&tensor) {
+                self.out.orders.insert(edge, order.to_vec());
+            }
+        }
+    }
+
+    /// An encoder layer's step.
+    fn layer(&mut self, layer: &FoundLayer, quantised: QuantisedLayer) {
+        let number = |step: &Step| matches!(step.operation, IntegerOperation::Encoder { .. });
+        let index = self.out.steps.iter().filter(|step| number(step)).count();
+        let [input, output] = [Tensor::Input, Tensor::Output].map(|tensor| layer.edge(tensor));
+        let inner = layer.edges.iter().filter(|(_, edge)| ![input, output].contains(edge));
+        let tensors = inner.map(|(&tensor, &edge)| (tensor, edge)).collect();
+        let operation = IntegerOperation::Encoder { layer: Box::new(quantised), tensors };
+        let name = format!("encoder.{index}");
+        self.out.steps.push(Step { name, layer: Some(index), inputs: vec![input], output, operation });
+    }
+
     /// The ReLU that can be part of the node before it: the only reader of a product's or an addition's result.
     fn relu_of(&self, id: NodeId) -> Option<NodeId> {
         let graph = &self.model.graph;
@@ -111,6 +195,14 @@ impl Quantiser<'_> {
     /// The format of an edge: float32 if the host keeps it to itself, else int8, as the model says if it has a symmetric format,
     /// or by the calibrated range.
     fn set_range(&mut self, edge: EdgeId) {
+        if self.out.orders.contains_key(&edge) {
+            // An encoder layer's.
+            return;
+        }
+        if self.partition.has_row_scales(edge) {
+            self.set(edge, Element::Int8Rows, Vec::new());
+            return;
+        }
         if !self.partition.is_int8(edge) {
             self.out.graph.edges[edge.index()].quantisation = None;
             return;
@@ -153,6 +245,9 @@ impl Quantiser<'_> {
         if let Some(&reason) = self.partition.host.get(&id) {
             return self.host(node, reason);
         }
+        if matches!(node.operator, Operator::Reshape { .. }) && self.out.orders.contains_key(&node.inputs[0]) {
+            return self.host(node, "its operand has a unit for each channel");
+        }
         let relu = self.relu_of(id).map(|relu| self.model.graph.node(relu));
         let output = relu.map_or(node.output, |relu| relu.output);
         let x = node.inputs[0];
@@ -173,19 +268,28 @@ impl Quantiser<'_> {
         let operation = match &node.operator {
             Operator::MatMul { transpose_b, .. } if inputs.len() == 2 => {
                 let [a, b] = [0, 1].map(|i| self.out.scale(node.inputs[i]));
-                IntegerOperation::Product { transpose_b: *transpose_b, scale: a * b / self.out.scale(output) }
+                let scale = if self.partition.is_sums(output) {
+                    self.set(output, Element::Int32, vec![a * b]);
+                    1.0
+                } else {
+                    a * b / self.out.scale(output)
+                };
+                IntegerOperation::Product { transpose_b: *transpose_b, scale }
             }
             Operator::MatMul { transpose_b, bias } => {
                 let values = self.constant(node.inputs[1])?;
                 let values = if *transpose_b { values.transposed() } else { values };
-                IntegerOperation::MatMul(self.weights(
-                    node,
-                    output,
-                    values,
-                    *bias,
-                    relu,
-                    self.options.channels_per_scale,
-                )?)
+                let sums = self.partition.is_sums(output);
+                // The host multiplies: a scale for each channel costs nothing.
+                let together = if sums { 1 } else { self.options.channels_per_scale };
+                let mut weights = self.weights(node, output, values, *bias, relu, together)?;
+                if sums {
+                    let columns = 0..weights.values.cols;
+                    let units = weights.groups.iter().map(|group| group.scale).collect();
+                    self.set(output, Element::Int32, units);
+                    weights.groups = vec![ColumnGroup { columns, scale: 1.0 }];
+                }
+                IntegerOperation::MatMul(weights)
             }
             Operator::Conv2d(conv) => {
                 let channels = self.model.graph.edge(x).shape[3];
@@ -233,7 +337,7 @@ impl Quantiser<'_> {
 
     /// A node of the host.
     fn host(&mut self, node: &Node, reason: &str) -> Result<(), GraphError> {
-        match moves(&node.operator) {
+        match moves(&node.operator) && !self.out.orders.contains_key(&node.inputs[0]) {
             true => self.keep_format(node.inputs[0], node.output),
             false => self.set_range(node.output),
         }
@@ -245,6 +349,10 @@ impl Quantiser<'_> {
             } else {
                 operands.push(HostOperand::Tensor);
                 inputs.push(edge);
+                if let Some(rows) = self.out.rows_of(edge) {
+                    operands.push(HostOperand::RowScales);
+                    inputs.push(rows);
+                }
             }
         }
         if inputs.is_empty() {

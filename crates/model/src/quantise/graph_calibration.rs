@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::calibrate::LayerSamples;
 use crate::error::ModelError;
 use crate::float::{dot, normalise, softmax};
 use crate::graph::evaluate::{Array, evaluate};
 use crate::graph::network::{EdgeId, GraphModel, NodeId, Source};
 use crate::graph::operator::Operator;
 use crate::matrix::Matrix;
+use crate::quantise::graph_encoder::FoundLayer;
 use crate::quantise::range::RangeMethod;
 
 /// Rows in front of a LayerNorm.
@@ -24,10 +26,12 @@ pub(super) struct Deviation {
 pub(super) struct Calibration {
     /// Largest magnitude of each tensor that is not constant.
     pub(super) ranges: BTreeMap<EdgeId, f32>,
-    /// Largest probability of each head of an attention.
+    /// Largest probability of each head of an attention in which every token sees all others.
     pub(super) peaks: BTreeMap<NodeId, Vec<f32>>,
     /// Of each LayerNorm.
     pub(super) deviations: BTreeMap<NodeId, Deviation>,
+    /// Of each encoder layer.
+    pub(super) layers: Vec<LayerSamples>,
 }
 
 impl Calibration {
@@ -35,12 +39,15 @@ impl Calibration {
         model: &GraphModel,
         samples: &[BTreeMap<&str, Array>],
         method: RangeMethod,
+        layers: &[FoundLayer],
     ) -> Result<Self, ModelError> {
-        let mut calibration = Self::default();
+        let mut calibration = Self { layers: vec![LayerSamples::default(); layers.len()], ..Self::default() };
         let mut seen: BTreeMap<EdgeId, Vec<f32>> = BTreeMap::new();
         for sample in samples {
             let values = evaluate(model, sample)?;
             calibration.normalisations(model, &values)?;
+            let each = layers.iter().zip(&mut calibration.layers);
+            each.for_each(|(layer, samples)| layer.record(&values, samples));
             for (edge, array) in values {
                 if model.graph.edge(edge).source == Source::Constant {
                     continue;
@@ -72,7 +79,7 @@ impl Calibration {
                     seen.normalised = z.data.iter().fold(seen.normalised, |most, v| most.max(v.abs()));
                     seen.largest = (0..x.rows).map(|row| deviation(x.row(row))).fold(seen.largest, f32::max);
                 }
-                Operator::Attention { heads, scale, cached: false, .. } => {
+                Operator::Attention { heads, scale, causal: false, cached: false } => {
                     let peaks = self.peaks.entry(id).or_insert_with(|| vec![0.0; heads]);
                     peak(peaks, [operand(0), operand(1)], scale);
                 }
@@ -94,8 +101,7 @@ fn deviation(row: &[f32]) -> f32 {
     (row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
 }
 
-/// Raises the largest probability of each head. A causal mask leaves fewer keys and larger probabilities, up to the first
-/// token's 1: what saturates then is a probability near 1.
+/// Raises the largest probability of each head.
 fn peak(peaks: &mut [f32], [query, key]: [&Array; 2], scale: f32) {
     let [.., tokens, width] = query.shape[..] else { unreachable!("shapes are checked") };
     let [.., keys, key_width] = key.shape[..] else { unreachable!("shapes are checked") };

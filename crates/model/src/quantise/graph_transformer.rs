@@ -64,7 +64,9 @@ impl Quantiser<'_> {
         let softmax = SoftmaxConstants::for_scale(unit)
             .ok_or_else(|| node.refuse(format!("a unit of its scores is {unit}, more than ln 2")))?;
         let width = self.width(node.output);
-        let peaks = self.peaks.get(&id).cloned().unwrap_or_else(|| vec![1.0; heads]);
+        // The first token sees itself only, with a probability of 1, which must not saturate.
+        let seen = self.peaks.get(&id).filter(|_| !causal);
+        let peaks = seen.cloned().unwrap_or_else(|| vec![1.0; heads]);
         let probability_scale: Vec<f32> =
             peaks.iter().map(|peak| peak.max(f32::MIN_POSITIVE).recip().clamp(1.0, MAX_PROBABILITY_SCALE)).collect();
         let out = self.out.scale(node.output);

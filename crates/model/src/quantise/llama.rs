@@ -11,10 +11,11 @@ use crate::gpt2::Positions;
 use crate::graph::builder::GraphBuilder;
 use crate::graph::error::GraphError;
 use crate::graph::evaluate::{Array, evaluate};
+use crate::graph::expression::Expression;
 use crate::graph::network::{EdgeId, Graph, GraphModel, Source};
 use crate::graph::operator::Operator;
 use crate::llama::{LlamaConfig, LlamaModel, Vocabulary};
-use crate::quantise::graph::GraphOptions;
+use crate::quantise::graph::{GraphOptions, ReadOut};
 use crate::quantise::integer_graph::{IntegerGraph, IntegerOperation, Step, Tensors, Values};
 
 /// Name of the input with the tokens.
@@ -113,6 +114,39 @@ impl FloatLlama {
         places.iter().zip(&most).try_for_each(|(place, most)| Ok(self.divide(place, most, strength)?))
     }
 
+    /// Lets the host turn the values of each attention into int8: a step of its own behind the product, which can then read rows with
+    /// scales of their own as those of queries and keys do.
+    fn values_by_host(&mut self) -> Result<(), GraphError> {
+        let empty = Graph { name: String::new(), nodes: Vec::new(), edges: Vec::new(), outputs: Vec::new() };
+        let mut graph = std::mem::replace(&mut self.model.graph, empty);
+        let mut values = Vec::new();
+        for layer in 0..self.config.layers {
+            let name = format!("layer.{layer}.value");
+            let (sums, product) = (format!("{name}.sums"), graph.find_node(&name));
+            // Done before.
+            let Some(node) = product.map(|id| id.index()).filter(|_| graph.find_edge(&sums).is_none()) else {
+                continue;
+            };
+            let output = graph.nodes[node].output;
+            graph.nodes[node].name.clone_from(&sums);
+            graph.edges[output.index()].name = sums;
+            values.push((layer, name, output));
+        }
+        let mut builder = GraphBuilder::further(graph);
+        let mut replaced = BTreeMap::new();
+        for (layer, name, sums) in values {
+            builder.layer(Some(layer));
+            let value = builder.node(&name, Operator::Elementwise { expression: Expression::X }, &[sums])?;
+            replaced.insert(sums, value);
+        }
+        let mut graph = builder.finish();
+        for node in graph.nodes.iter_mut().filter(|node| matches!(node.operator, Operator::Attention { .. })) {
+            node.inputs.iter_mut().for_each(|edge| *edge = replaced.get(edge).copied().unwrap_or(*edge));
+        }
+        self.model.graph = graph;
+        Ok(())
+    }
+
     fn edge(&self, name: &str) -> Result<EdgeId, GraphError> {
         self.model.graph.find_edge(name).ok_or_else(|| GraphError::NoSuchEdge { edge: name.into() })
     }
@@ -152,6 +186,9 @@ impl FloatLlama {
         samples.iter().try_for_each(|ids| self.check(ids))?;
         if let Some(other) = samples.iter().find(|ids| ids.len() != tokens) {
             return Err(ModelError::TokenCount { tokens: other.len(), limit: tokens });
+        }
+        if options.read_out == ReadOut::Int32Rows {
+            self.values_by_host()?;
         }
         let samples: Vec<_> = samples.iter().map(|ids| inputs(ids)).collect();
         let graph = IntegerGraph::build(self.graph(tokens), &samples, options)?;
@@ -264,12 +301,6 @@ impl QuantisedLlama {
         vec![[Vec::new(), Vec::new()]; self.config.layers]
     }
 
-    /// Scores of all words from the logits' integers, row by row.
-    pub fn scores(&self, logits: &Values) -> Vec<Vec<f32>> {
-        let edge = self.graph.graph.outputs[0];
-        rows(&self.graph.dequantise(edge, logits).data, self.config.vocabulary)
-    }
-
     /// The integer reference: scores of all words after each of the tokens.
     ///
     /// # Errors
@@ -277,7 +308,7 @@ impl QuantisedLlama {
     pub fn logits(&self, ids: &[u32]) -> Result<Vec<Vec<f32>>, ModelError> {
         let pass = self.at(Positions::prefill(ids.len()))?;
         let tensors = pass.graph.execute(&pass.inputs(ids, &self.cache()))?;
-        Ok(self.scores(&tensors[&pass.graph.graph.outputs[0]]))
+        Ok(pass.scores(&|edge| tensors.get(&edge).cloned()).unwrap_or_default())
     }
 }
 
@@ -331,6 +362,13 @@ impl PassGraph {
             all.extend(append);
         }
         all
+    }
+
+    /// Scores of all words after each token, from the tensors of a run; nothing if they are not there.
+    pub fn scores(&self, values: &dyn Fn(EdgeId) -> Option<Values>) -> Option<Vec<Vec<f32>>> {
+        let logits = self.graph.real_values(*self.graph.graph.outputs.first()?, values)?;
+        let vocabulary = logits.shape.last().copied().unwrap_or(1);
+        Some(rows(&logits.data, vocabulary))
     }
 
     /// What enters: the tokens, and the cache.

@@ -4,12 +4,18 @@
 //! user gives; the rest is the host's, with its reason. A tensor is int8 if the accelerator makes or reads it; movements and
 //! reshapings keep their operand's format. So numbers change their format only where the host hands over to the accelerator,
 //! as part of the operation that makes them.
+//!
+//! Sums of a product that only the host reads can be left as they are (int32), and what the host makes for such products alone can
+//! have a scale for each row: [`ReadOut`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::error::GraphError;
 use crate::graph::network::{EdgeId, GraphModel, Node, NodeId, Source};
 use crate::graph::operator::Operator;
+use crate::quantise::graph::ReadOut;
+use crate::quantise::graph_encoder::FoundLayer;
+use crate::tensor::Tensor;
 
 /// One unit of the coarser operand of an addition: what is smaller than half of it is lost.
 const UNITS: f32 = 127.0;
@@ -23,6 +29,10 @@ pub(super) struct Partition {
     /// Why the host does a node.
     pub(super) host: BTreeMap<NodeId, &'static str>,
     int8: BTreeSet<EdgeId>,
+    /// Inputs and outputs of encoder layers, whose units only the host can turn into others.
+    channels: BTreeSet<EdgeId>,
+    sums: BTreeSet<EdgeId>,
+    rows: BTreeSet<EdgeId>,
 }
 
 /// Whether it only moves elements, in any format.
@@ -84,14 +94,90 @@ impl Partition {
         }
         for &id in order {
             let node = model.graph.node(id);
-            let int8 = if keeps(&node.operator) { self.is_int8(node.inputs[0]) } else { !self.host.contains_key(&id) };
+            let int8 = match keeps(&node.operator) {
+                // The host converts: to int8 if that is wanted.
+                true if self.channels.contains(&node.inputs[0]) => self.is_int8(node.output),
+                true => self.is_int8(node.inputs[0]),
+                false => !self.host.contains_key(&id),
+            };
             if int8 {
                 self.int8.insert(node.output);
             }
         }
     }
 
-    /// Whether an edge is int8; otherwise float32.
+    /// Gives the accelerator these layers as they are; what makes the first one's input is the host's.
+    pub(super) fn take_layers(&mut self, model: &GraphModel, order: &[NodeId], layers: &[FoundLayer]) {
+        for layer in layers {
+            layer.nodes.iter().for_each(|id| {
+                self.host.remove(id);
+            });
+            self.channels.extend([Tensor::Input, Tensor::Output].map(|tensor| layer.edge(tensor)));
+        }
+        let made: BTreeSet<EdgeId> = layers.iter().map(|layer| layer.edge(Tensor::Output)).collect();
+        for input in layers.iter().map(|layer| layer.edge(Tensor::Input)).filter(|edge| !made.contains(edge)) {
+            if let Source::Node(id) = model.graph.edge(input).source {
+                self.host.entry(id).or_insert("the layer behind it has a unit for each channel");
+            }
+        }
+        self.int8.clear();
+        self.formats(model, order);
+        self.int8.extend(layers.iter().flat_map(|layer| layer.edges.values()));
+    }
+
+    /// Which results are read out as they are, and which operands of their products have scales for their rows.
+    pub(super) fn read_out(
+        &mut self,
+        model: &GraphModel,
+        read_out: ReadOut,
+        readers: &BTreeMap<EdgeId, Vec<NodeId>>,
+    ) -> Result<(), GraphError> {
+        if read_out == ReadOut::Int8 {
+            return Ok(());
+        }
+        let order = model.graph.topological_order()?;
+        let read_by = |edge: EdgeId| readers.get(&edge).map_or(&[][..], Vec::as_slice);
+        let product = |id: &NodeId| {
+            matches!(model.graph.node(*id).operator, Operator::MatMul { .. }) && !self.host.contains_key(id)
+        };
+        let computes = |id: &NodeId| self.host.contains_key(id) && !moves(&model.graph.node(*id).operator);
+        let for_host = |edge: &EdgeId| {
+            let read_by = read_by(*edge);
+            read_by.iter().all(computes) && (!read_by.is_empty() || model.graph.outputs.contains(edge))
+        };
+        let made = |id: &NodeId| model.graph.node(*id).output;
+        let sums: BTreeSet<EdgeId> = order.iter().filter(|id| product(id)).map(made).filter(for_host).collect();
+        if read_out == ReadOut::Int32Rows {
+            // A bias would need units of its own in each row.
+            let takes = |id: &NodeId, edge: EdgeId| {
+                let node = model.graph.node(*id);
+                let weights = node.inputs.get(1).map(|&weights| model.graph.edge(weights).source);
+                let weighted = weights == Some(Source::Constant);
+                let plain = matches!(node.operator, Operator::MatMul { bias: false, .. });
+                product(id) && plain && weighted && node.inputs[0] == edge && sums.contains(&node.output)
+            };
+            let fits = |edge: &EdgeId| {
+                let read_by = read_by(*edge);
+                !read_by.is_empty() && read_by.iter().all(|id| takes(id, *edge)) && !model.graph.outputs.contains(edge)
+            };
+            self.rows = order.iter().filter(|id| computes(id)).map(made).filter(fits).collect();
+        }
+        self.int8.retain(|edge| !sums.contains(edge));
+        self.sums = sums;
+        Ok(())
+    }
+
+    /// Whether an edge has sums of a product.
+    pub(super) fn is_sums(&self, edge: EdgeId) -> bool {
+        self.sums.contains(&edge)
+    }
+
+    /// Whether the rows of an edge have scales of their own.
+    pub(super) fn has_row_scales(&self, edge: EdgeId) -> bool {
+        self.rows.contains(&edge)
+    }
+
+    /// Whether an edge is int8; otherwise float32, or sums.
     pub(super) fn is_int8(&self, edge: EdgeId) -> bool {
         self.int8.contains(&edge)
     }

@@ -29,7 +29,7 @@ fn migration(samples: &LayerSamples, alpha: f32) -> Vec<f32> {
 
 /// The hidden channels in rising order of the largest normalised value that any LayerNorm gave them, so that the
 /// outlier channels come last.
-fn outliers_last(samples: &[LayerSamples]) -> Vec<usize> {
+pub(super) fn outliers_last(samples: &[LayerSamples]) -> Vec<usize> {
     let width = samples[0].get(Tensor::Input).cols;
     let mut peak = vec![0.0f32; width];
     for layer in samples {

@@ -4,12 +4,13 @@ use crate::float::AttentionMask;
 use crate::graph::error::GraphError;
 use crate::graph::evaluate::{self, Array, concat, taps};
 use crate::graph::operator::{Conv2d, Operator, Window};
-use crate::layer::DiagonalSum;
+use crate::layer::{DiagonalSum, QuantisedLayer};
 use crate::matrix::Matrix;
 use crate::quantise::integer_graph::{
-    Format, HostOperand, IntegerGraph, IntegerOperation, Step, Tensors, Values, Weights,
+    Format, HostOperand, IntegerGraph, IntegerOperation, Numbers, Step, Tensors, Values, Weights, scale_by_rows,
 };
-use crate::reference::layer::{attention, diagonal_sum, scale_to_int8};
+use crate::reference::layer::{LayerTrace, attention, diagonal_sum, layer_reference, scale_to_int8};
+use crate::tensor::Tensor;
 
 /// Smallest result of the host in int8, as of the accelerator's saturation.
 const INT8_MIN: f32 = -128.0;
@@ -33,6 +34,15 @@ impl IntegerGraph {
         for step in &self.steps {
             let operands: Vec<&Values> = step.inputs.iter().map(|e| &tensors[e]).collect();
             let inputs: Vec<Format> = step.inputs.iter().map(|&e| self.format(e)).collect();
+            if let IntegerOperation::Encoder { layer, tensors: inner } = &step.operation {
+                let mut trace = encoder_layer(layer, &step.name, operands[0])?;
+                let outputs =
+                    inner.iter().map(|(&tensor, &edge)| (tensor, edge)).chain([(Tensor::Output, step.output)]);
+                let all =
+                    outputs.filter_map(|(tensor, edge)| Some((edge, Values::Int8(trace.int8.remove(&tensor)?.data))));
+                tensors.extend(all);
+                continue;
+            }
             let result = apply(&step.operation, &step.name, &inputs, &self.format(step.output), &operands)?;
             tensors.insert(step.output, result);
         }
@@ -83,12 +93,32 @@ fn apply(
     match operation {
         IntegerOperation::Host { operator, operands: all, .. } => host(operator, name, all, inputs, output, operands),
         IntegerOperation::Reshape => Ok(operands[0].clone()),
+        IntegerOperation::Encoder { layer, .. } => {
+            Ok(Values::Int8(encoder_layer(layer, name, operands[0])?.output().data.clone()))
+        }
         operation => {
             let shapes: Vec<&[usize]> = inputs.iter().map(|format| &format.shape[..]).collect();
             let operands: Vec<&[i8]> = operands.iter().map(|values| values.int8()).collect();
-            Ok(Values::Int8(integers(operation, &shapes, &output.shape, &operands)))
+            Ok(match (operation, &output.numbers) {
+                (IntegerOperation::MatMul(weights), Numbers::Int32 { .. }) => {
+                    Values::Int32(matmul(operands[0], weights, |sums, out| out.extend_from_slice(sums)))
+                }
+                (IntegerOperation::Product { transpose_b, .. }, Numbers::Int32 { .. }) => {
+                    Values::Int32(product(&operands, &shapes, *transpose_b, |sum| sum))
+                }
+                _ => Values::Int8(integers(operation, &shapes, &output.shape, &operands)),
+            })
         }
     }
+}
+
+fn encoder_layer(layer: &QuantisedLayer, name: &str, x: &Values) -> Result<LayerTrace, GraphError> {
+    let input = Matrix::from_vec(x.len() / layer.hidden.max(1), layer.hidden, x.int8().to_vec());
+    layer_reference(layer, &input, AttentionMask::Full).map_err(|error| GraphError::Node {
+        node: name.to_owned(),
+        operator: "encoder_layer",
+        reason: error.to_string(),
+    })
 }
 
 /// The host's float32.
@@ -102,17 +132,26 @@ fn host(
 ) -> Result<Values, GraphError> {
     if let (Operator::Elementwise { expression }, Values::Int8(x)) = (operator, operands[0]) {
         // The same function of 256 numbers.
-        let table = (i8::MIN..=i8::MAX).map(|q| inputs[0].scale.unwrap_or(1.0) * f32::from(q));
+        let table = (i8::MIN..=i8::MAX).map(|q| inputs[0].numbers.scale().unwrap_or(1.0) * f32::from(q));
         let table: Vec<f32> = table.map(|x| expression.eval(f64::from(x)) as f32).collect();
         let reals: Vec<f32> = x.iter().map(|&q| table[(i16::from(q) + 128) as usize]).collect();
         return Ok(output.of_reals(&reals, INT8_MIN));
     }
     let mut tensors = inputs.iter().zip(operands);
-    let array = |operand: &HostOperand| match operand {
-        HostOperand::Tensor => tensors.next().map_or_else(Array::default, |(format, values)| format.reals(values)),
-        HostOperand::Constant { shape, data } => Array { shape: shape.clone(), data: data.clone() },
-    };
-    let arrays: Vec<Array> = all.iter().map(array).collect();
+    let mut arrays: Vec<Array> = Vec::new();
+    for operand in all {
+        match operand {
+            HostOperand::Tensor => {
+                arrays.push(tensors.next().map_or_else(Array::default, |(format, values)| format.reals(values)));
+            }
+            HostOperand::RowScales => {
+                if let (Some((_, Values::Rows { scales, .. })), Some(sums)) = (tensors.next(), arrays.last_mut()) {
+                    scale_by_rows(sums, scales);
+                }
+            }
+            HostOperand::Constant { shape, data } => arrays.push(Array { shape: shape.clone(), data: data.clone() }),
+        }
+    }
     let reals = evaluate::apply(operator, name, &arrays.iter().collect::<Vec<_>>(), &output.shape)?;
     Ok(output.of_reals(&reals, INT8_MIN))
 }
@@ -120,8 +159,10 @@ fn host(
 fn integers(operation: &IntegerOperation, shapes: &[&[usize]], out: &[usize], x: &[&[i8]]) -> Vec<i8> {
     let shape = shapes[0];
     match operation {
-        IntegerOperation::MatMul(weights) => matmul(x[0], weights),
-        IntegerOperation::Product { transpose_b, scale } => product(x, shapes, *transpose_b, *scale),
+        IntegerOperation::MatMul(weights) => matmul(x[0], weights, |sums, out| weights.read_out(sums, out)),
+        IntegerOperation::Product { transpose_b, scale } => {
+            product(x, shapes, *transpose_b, |sum| scale_to_int8(sum, *scale))
+        }
         IntegerOperation::Conv2d { conv, weights } => convolution(x[0], shape, conv, weights, out),
         IntegerOperation::MaxPool(window) => {
             pool(x[0], shape, window, out, |inside| inside.max().map_or(0, |x| x as i8))
@@ -174,7 +215,7 @@ fn integers(operation: &IntegerOperation, shapes: &[&[usize]], out: &[usize], x:
             };
             z.data.iter().enumerate().map(affine).collect()
         }
-        IntegerOperation::Reshape | IntegerOperation::Host { .. } => x[0].to_vec(),
+        IntegerOperation::Reshape | IntegerOperation::Encoder { .. } | IntegerOperation::Host { .. } => x[0].to_vec(),
     }
 }
 
@@ -203,12 +244,13 @@ fn accumulate(sums: &mut [i32], x: i8, weights: &[i8]) {
     }
 }
 
-fn matmul(x: &[i8], weights: &Weights) -> Vec<i8> {
+/// A product, row by row; `read_out` appends what becomes of a row of sums.
+fn matmul<T>(x: &[i8], weights: &Weights, read_out: impl Fn(&[i32], &mut Vec<T>)) -> Vec<T> {
     let mut out = Vec::with_capacity(x.len() / weights.values.rows * weights.values.cols);
     for row in x.chunks(weights.values.rows) {
         let mut sums = weights.bias.clone();
         row.iter().enumerate().for_each(|(k, &x)| accumulate(&mut sums, x, weights.values.row(k)));
-        weights.read_out(&sums, &mut out);
+        read_out(&sums, &mut out);
     }
     out
 }
@@ -263,7 +305,7 @@ fn pool(
 }
 
 /// A product of two activations, matrix by matrix.
-fn product(x: &[&[i8]], shapes: &[&[usize]], transpose_b: bool, scale: f32) -> Vec<i8> {
+fn product<T>(x: &[&[i8]], shapes: &[&[usize]], transpose_b: bool, read_out: impl Fn(i32) -> T) -> Vec<T> {
     let ([.., rows, terms], [.., b_rows, b_cols]) = (shapes[0], shapes[1]) else { unreachable!("shapes are checked") };
     let cols = if transpose_b { *b_rows } else { *b_cols };
     let mut out = Vec::with_capacity(x[0].len() / terms * cols);
@@ -277,7 +319,7 @@ fn product(x: &[&[i8]], shapes: &[&[usize]], transpose_b: bool, scale: f32) -> V
             for (term, &x) in row.iter().enumerate() {
                 (0..cols).for_each(|col| sums[col] += i32::from(x) * i32::from(at(term, col)));
             }
-            out.extend(sums.into_iter().map(|sum: i32| scale_to_int8(sum, scale)));
+            out.extend(sums.into_iter().map(&read_out));
         }
     }
     out

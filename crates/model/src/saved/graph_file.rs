@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ModelError;
 use crate::files::container::{Array, Arrays, open, serialise};
 use crate::quantise::integer_graph::{HostOperand, IntegerGraph, IntegerOperation};
+use crate::saved::layer_file;
 
 /// Version of the layout.
 const FORMAT_VERSION: u32 = 2;
@@ -30,6 +31,11 @@ fn arrays(graph: &mut IntegerGraph) -> Arrays<'_> {
                         list.push((format!("{name}.operand{index}"), Array::F32(data)));
                     }
                 }
+            }
+            IntegerOperation::Encoder { layer, .. } => {
+                list.extend(
+                    layer_file::arrays(layer).into_iter().map(|(part, array)| (format!("{name}.{part}"), array)),
+                );
             }
             IntegerOperation::MatMul(weights) | IntegerOperation::Conv2d { weights, .. } => {
                 list.push((format!("{name}.weights"), Array::Weights(&mut weights.values)));

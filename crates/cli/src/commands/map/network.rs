@@ -199,7 +199,7 @@ fn of_file(arguments: &NetworkArguments, path: &Path, out: &Output) -> Result<Ne
     let config = arguments.search.config_or(TRANSFORMER_CONFIG)?;
     let text = arguments.text.clone();
     let text = text.ok_or_else(|| Failure::Usage("a Transformer needs a text: give --text SENTENCE".to_owned()))?;
-    let model = QuantisationArguments::default().load(path, out)?;
+    let model = QuantisationArguments::default().load(path, None, out)?;
     note_left_out(&model, &text, out)?;
     let tokens = model.tokens(&text).map_err(failure)?;
     let build = config.clone().into_inner();

@@ -112,7 +112,7 @@ impl Arguments {
             (Some(path), Some(text)) => {
                 let name = super::name(path);
                 super::graph::subject(path).check(&path.display().to_string(), &self.given)?;
-                let AnyModel::Decoder(model) = self.quantisation.load(path, out)? else {
+                let AnyModel::Decoder(model) = self.quantisation.load(path, self.formats.range(), out)? else {
                     return Err(Failure::Input(format!(
                         "{name} is an encoder, which generates nothing: give a GPT-2 model"
                     )));

@@ -11,7 +11,7 @@ use pollux_compiler::{CompileError, Compiled};
 use pollux_model::GraphModel;
 use pollux_model::calibrate::RangeMethod;
 use pollux_model::graph::families::{ResNetConfig, resnet};
-use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, IntegerOperation, Step, inputs_from_bytes};
+use pollux_model::graph::{Graph, GraphOptions, IntegerGraph, IntegerOperation, ReadOut, Step, inputs_from_bytes};
 use pollux_model::onnx::ImportOptions;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ use crate::output::{Output, grouped, table};
 use crate::{program_file, progress, values};
 
 /// The input of a convolutional network, and how it is quantised.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Networks (ONNX file or ResNet directory)")]
 pub struct GraphArguments {
     /// Input: a safetensors file with a tensor for each input, or a NumPy file (.npy) with the only one; float32
@@ -46,6 +46,10 @@ pub struct GraphArguments {
     /// Output channels that share a scale of the weights, 1 or more; by default all of them.
     #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     channels_per_scale: Option<usize>,
+    /// How products that only the host reads are read out: int8, int32, or int32-rows, with a scale for each row of what the host makes
+    /// for them; int8 by default.
+    #[arg(long, value_name = "FORMAT")]
+    read_out: Option<ReadOut>,
     /// Rows and columns of a ResNet's image, 1 to 1048576; 224 by default.
     #[arg(long, value_name = "N", value_parser = values::size::<usize>())]
     image: Option<usize>,
@@ -63,6 +67,9 @@ pub struct GraphArguments {
     /// Refuse the network if an operation is left to the host, and name all of them.
     #[arg(long)]
     require_accelerator: bool,
+    /// Channels of encoder layers that are read out by themselves: an option of Transformers as well.
+    #[arg(skip)]
+    outlier_channels: Option<usize>,
 }
 
 /// `INPUT=VALUE`.
@@ -105,8 +112,8 @@ const SEED: u64 = 1;
 /// convolutions.
 pub fn default_config(network: &IntegerGraph) -> &'static str {
     let normalizes = |step: &Step| {
-        use IntegerOperation::{Attention, Gelu, LayerNorm};
-        matches!(step.operation, Attention { .. } | Gelu { .. } | LayerNorm { .. })
+        use IntegerOperation::{Attention, Encoder, Gelu, LayerNorm};
+        matches!(step.operation, Attention { .. } | Encoder { .. } | Gelu { .. } | LayerNorm { .. })
     };
     if network.steps.iter().any(normalizes) { super::DEFAULT_CONFIG } else { "default16" }
 }
@@ -140,6 +147,16 @@ fn read(graph: &Graph, path: &Path) -> Result<Inputs, Failure> {
 }
 
 impl GraphArguments {
+    /// The same with a number of outlier channels.
+    pub fn with_outlier_channels(&self, outlier_channels: Option<usize>) -> Self {
+        Self { outlier_channels, ..self.clone() }
+    }
+
+    /// Range of activations, if it is given.
+    pub fn range(&self) -> Option<RangeMethod> {
+        self.range
+    }
+
     /// The inputs of a network.
     fn inputs(&self, graph: &Graph) -> Result<Inputs, Failure> {
         match &self.input {
@@ -211,6 +228,8 @@ impl GraphArguments {
         let options = GraphOptions {
             range: self.range.unwrap_or_default(),
             channels_per_scale: self.channels_per_scale.unwrap_or(0),
+            read_out: self.read_out.unwrap_or_default(),
+            outlier_channels: self.outlier_channels,
         };
         Ok((GraphPair::quantise(model, &samples, &options).map_err(failure)?, inputs))
     }

@@ -11,7 +11,7 @@ use pollux_compiler::report::Report;
 use pollux_isa::GemminiConfig;
 use pollux_model::calibrate::RangeMethod;
 use pollux_model::gpt2::likeliest;
-use pollux_model::graph::GraphOptions;
+use pollux_model::graph::{GraphOptions, ReadOut};
 use pollux_model::llama::LlamaModel;
 use pollux_model::quality::Quality;
 use pollux_model::quantise::llama::{FloatLlama, QuantisedLlama};
@@ -29,12 +29,16 @@ const SAMPLE: usize = 64;
 /// The number formats of a decoder's graph.
 #[derive(Args, Default)]
 pub struct FormatArguments {
-    /// Range of a GGUF file's activations: min-max, mse, or percentile=P with P in percent; min-max by default.
+    /// Range of activations: min-max, mse, or percentile=P with P in percent; min-max by default.
     #[arg(long, value_name = "METHOD", requires = "model")]
     range: Option<RangeMethod>,
     /// Output channels of a GGUF file's weights that share a scale, 1 or more; by default all of them.
     #[arg(long, value_name = "N", requires = "model", value_parser = values::count::<usize>())]
     channels_per_scale: Option<usize>,
+    /// How a GGUF file's products that only the host reads are read out: int8, int32, or int32-rows, with a scale for each token of
+    /// what the host makes for them; int32-rows by default.
+    #[arg(long, value_name = "FORMAT", requires = "model")]
+    read_out: Option<ReadOut>,
     /// Move ranges of a GGUF file's activations into the weights that read them, 0 to 1 of the way (SmoothQuant); float32 stays the
     /// same. By default not at all.
     #[arg(long, value_name = "STRENGTH", requires = "model", value_parser = values::share)]
@@ -42,8 +46,18 @@ pub struct FormatArguments {
 }
 
 impl FormatArguments {
+    /// Range of activations, if it is given.
+    pub fn range(&self) -> Option<RangeMethod> {
+        self.range
+    }
+
     fn options(&self) -> GraphOptions {
-        GraphOptions { range: self.range.unwrap_or_default(), channels_per_scale: self.channels_per_scale.unwrap_or(0) }
+        GraphOptions {
+            range: self.range.unwrap_or_default(),
+            channels_per_scale: self.channels_per_scale.unwrap_or(0),
+            read_out: self.read_out.unwrap_or(ReadOut::Int32Rows),
+            outlier_channels: None,
+        }
     }
 }
 

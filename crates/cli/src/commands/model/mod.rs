@@ -1,5 +1,6 @@
 //! `pollux model`
 
+mod embed;
 mod generate;
 pub mod graph;
 mod llama;
@@ -14,6 +15,7 @@ use pollux_compiler::pipeline::{AnyModel, CALIBRATION, OUTLIER_CHANNELS, TextRun
 use pollux_compiler::report::Report;
 use pollux_compiler::techniques::Techniques;
 use pollux_compiler::{CompileError, Compiled, Plan};
+use pollux_model::calibrate::RangeMethod;
 use pollux_model::quality::Quality;
 use pollux_model::quantise::QuantiseOptions;
 use pollux_sim::memory::MemoryModel;
@@ -41,7 +43,8 @@ Examples:
   pollux model run resnet50.onnx --random-input 1 --functional
   pollux model generate gpt2 --text \"The systolic array\" --tokens 8
   pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4
-  pollux model perplexity SmolLM2-135M-Instruct.Q4_1.gguf article.txt";
+  pollux model perplexity SmolLM2-135M-Instruct.Q4_1.gguf article.txt
+  pollux model embed all-MiniLM-L6-v2 sentences.txt --range percentile=99.9";
 
 const QUANTIZE_EXAMPLES: &str = "\
 Examples:
@@ -77,6 +80,7 @@ enum Command {
     Run(RunArguments),
     Generate(generate::Arguments),
     Perplexity(perplexity::Arguments),
+    Embed(embed::Arguments),
 }
 
 /// A model of the BERT or GPT-2 family, or a convolutional network.
@@ -98,8 +102,8 @@ pub struct QuantisationArguments {
     /// Calibration sentences, one a line (`-`: standard input); by default sixteen that come with Pollux.
     #[arg(long, value_name = "FILE", requires = "model")]
     calibration: Option<InputPath>,
-    /// Channels with outliers that get a read-out of their own (a multiple of the array's width, less than the model's);
-    /// 16 by default.
+    /// Channels with outliers of each encoder or decoder layer that get a read-out of their own (a multiple of the array's width,
+    /// less than the model's); 16 by default.
     #[arg(long, value_name = "N", requires = "model")]
     outlier_channels: Option<usize>,
     /// Int8 planes of all weights, 1 to 8; each one costs every product once more. 1 by default.
@@ -226,18 +230,23 @@ impl ModelArguments {
         Ok(subject)
     }
 
+    /// How a network is read and quantised.
+    fn network(&self) -> GraphArguments {
+        self.graph.with_outlier_channels(self.quantisation.outlier_channels)
+    }
+
     /// Reads the model; a directory's is quantised.
     pub fn load(&self, out: &Output) -> Result<AnyModel, Failure> {
-        self.quantisation.load(&self.model, out)
+        self.quantisation.load(&self.model, self.graph.range(), out)
     }
 }
 
 impl QuantisationArguments {
-    /// Reads a model; a directory's is quantised.
-    pub fn load(&self, path: &Path, out: &Output) -> Result<AnyModel, Failure> {
+    /// Reads a model; a directory's is quantised, with min-max ranges if none are given.
+    pub fn load(&self, path: &Path, range: Option<RangeMethod>, out: &Output) -> Result<AnyModel, Failure> {
         let message = if path.is_file() { "reading the model" } else { "reading and quantising the model" };
         let spinner = progress::spinner(out, message);
-        let model = if path.is_file() { self.read(path) } else { self.quantise(path) };
+        let model = if path.is_file() { self.read(path) } else { self.quantise(path, range) };
         spinner.finish_and_clear();
         model
     }
@@ -254,9 +263,10 @@ impl QuantisationArguments {
         }
     }
 
-    fn quantise(&self, directory: &Path) -> Result<AnyModel, Failure> {
+    fn quantise(&self, directory: &Path, range: Option<RangeMethod>) -> Result<AnyModel, Failure> {
         let sentences = self.sentences()?;
         let options = QuantiseOptions {
+            method: range.unwrap_or_default(),
             outlier_channels: self.outlier_channels.unwrap_or(OUTLIER_CHANNELS),
             weight_planes: self.weight_planes.unwrap_or(1),
             ..QuantiseOptions::default()
@@ -349,6 +359,7 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         Command::Run(arguments) => run(arguments, out),
         Command::Generate(arguments) => generate::execute(arguments, out),
         Command::Perplexity(arguments) => perplexity::execute(arguments, out),
+        Command::Embed(arguments) => embed::execute(arguments, out),
     }
 }
 
@@ -368,9 +379,8 @@ pub fn note_left_out(model: &AnyModel, text: &str, out: &Output) -> Result<(), F
 }
 
 fn quantize(arguments: &QuantizeArguments, out: &Output) -> Result<Outcome, Failure> {
-    let ModelArguments { model, graph, .. } = &arguments.model;
     if arguments.model.subject(&arguments.given)?.is_network() {
-        return graph::quantize(model, graph, arguments.output.as_deref(), out);
+        return graph::quantize(&arguments.model.model, &arguments.model.network(), arguments.output.as_deref(), out);
     }
     let model = arguments.model.load(out)?;
     let text = arguments.text.as_deref().or(CALIBRATION.lines().next()).unwrap_or_default();
@@ -394,9 +404,9 @@ fn name(directory: &Path) -> String {
 }
 
 fn lower(arguments: &LowerArguments, out: &Output) -> Result<Outcome, Failure> {
-    let ModelArguments { model, graph, .. } = &arguments.model;
     if arguments.model.subject(&arguments.given)?.is_network() {
-        return graph::lower(model, graph, &arguments.lowering, &arguments.output, out);
+        let ModelArguments { model, .. } = &arguments.model;
+        return graph::lower(model, &arguments.model.network(), &arguments.lowering, &arguments.output, out);
     }
     let text = required(arguments.text.as_ref())?;
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);
@@ -444,10 +454,17 @@ fn save(output: &Path, compiled: &Compiled, tokens: Option<usize>, out: &Output)
 }
 
 fn run(arguments: &RunArguments, out: &Output) -> Result<Outcome, Failure> {
-    let ModelArguments { model, graph, .. } = &arguments.model;
     let setup = (!arguments.functional).then(|| arguments.simulation.setup_for(&arguments.energy));
     if arguments.model.subject(&arguments.given)?.is_network() {
-        return graph::run(model, graph, &arguments.lowering, setup.as_ref(), &arguments.energy, out);
+        let ModelArguments { model, .. } = &arguments.model;
+        return graph::run(
+            model,
+            &arguments.model.network(),
+            &arguments.lowering,
+            setup.as_ref(),
+            &arguments.energy,
+            out,
+        );
     }
     let text = required(arguments.text.as_ref())?;
     let (config, plan) = (arguments.lowering.config()?, arguments.lowering.plan()?);

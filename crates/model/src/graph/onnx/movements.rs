@@ -10,12 +10,17 @@ use super::value::{Layout, Value, View};
 use crate::graph::network::EdgeId;
 use crate::graph::operator::{Conv2d, Operator, Window, elements};
 
+/// Largest size to which an axis is stretched.
+const MAX_STRETCHED: usize = 1 << 24;
+
 impl Importer<'_> {
     /// Some of the slices of an operand along an ONNX axis.
     fn taken(&mut self, name: &str, along: &mut Along, axis: usize, indices: Vec<usize>) -> Result<(), OnnxError> {
         if indices.iter().copied().eq(0..along.shape[axis]) {
             return Ok(());
         }
+        // Each index is kept.
+        self.charge(indices.len())?;
         along.shape[axis] = indices.len();
         let take = Operator::Take { axis: along.axis(axis), indices };
         along.edge = self.node(name, take, &[along.edge])?;
@@ -244,7 +249,8 @@ impl Importer<'_> {
                 () => None,
             })
             .collect();
-        let new = new.filter(|new| elements(new).is_some());
+        // Beyond the largest of an axis the list of its indices alone would fill the memory.
+        let new = new.filter(|new| elements(new).is_some() && new.iter().all(|&size| size <= MAX_STRETCHED));
         let new = new.ok_or_else(|| op.refuse(format!("{old:?} stretched by {wanted:?}"), "export the model again"))?;
         let edge = self.tensor(op, 0)?;
         let edge = self.shaped(op.output(), edge, &full(&old))?;

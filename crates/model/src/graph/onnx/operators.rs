@@ -32,7 +32,7 @@ impl Importer<'_> {
     fn translate_one(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
         match op.kind() {
             "Constant" => return self.constant_node(op),
-            "Shape" => return Ok(Value::constant(Constant::sizes(self.value(op, 0)?.shape()))),
+            "Shape" => return self.sizes(op),
             "ConstantOfShape" => return self.constant_of_shape(op),
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => return self.reshape(op),
             "Slice" => return self.slice(op),
@@ -95,6 +95,18 @@ impl Importer<'_> {
                 _ => Err(op.refuse("this operator on a tensor that is computed", "export with constant folding")),
             },
         }
+    }
+
+    /// Shape: all sizes of an operand, or those from `start` to `end`, which count from the back if negative.
+    fn sizes(&self, op: Op<'_>) -> Result<Value, OnnxError> {
+        let value = self.value(op, 0)?;
+        let rank = value.shape().len() as i64;
+        let place = |name: &str, default: i64| {
+            let axis = op.int(name, default);
+            (if axis < 0 { axis.saturating_add(rank) } else { axis }).clamp(0, rank) as usize
+        };
+        let axes = place("start", 0)..place("end", rank);
+        Ok(Value::constant(Constant::sizes(value.shape().get(axes).unwrap_or(&[]))))
     }
 
     /// Cast: to whole numbers and logical values of what may be neither; other numbers stay as they are.

@@ -333,10 +333,21 @@ impl Importer<'_> {
         }
         let epsilon = f64::from(op.float("epsilon", 1e-5));
         let own = Channelwise::normalisation(&gamma.data, &beta.data, &mean.data, &variance.data, epsilon);
-        if let Some(folded) = self.fold_channelwise(op, 0, &value, &own) {
+        // The channels are axis 1: the last one of rows only, and of an image as it lies in memory.
+        let image = match &value {
+            Value::Pending(pending, _) => matches!(&**pending, Pending::Convolution(Convolution { rows: None, .. })),
+            _ => false,
+        };
+        let rows = shape.len() == 2;
+        if (rows || image)
+            && let Some(folded) = self.fold_channelwise(op, 0, &value, &own)
+        {
             return Ok(folded);
         }
-        let x = self.view(op, 0)?;
+        let mut x = self.view(op, 0)?;
+        if !rows && x.layout != Layout::ChannelsFirst {
+            x = View { edge: self.image(op)?.0, layout: Layout::ChannelsFirst, ..x };
+        }
         self.channelwise(op, op.output(), &x, &own)
     }
 

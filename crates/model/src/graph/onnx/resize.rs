@@ -67,6 +67,9 @@ impl Axis<'_> {
     }
 }
 
+/// Largest size to which an axis is resized: each has a list of weights for each element.
+const MAX_RESIZED: usize = MAX_WINDOW << 4;
+
 impl Importer<'_> {
     /// Resize, and its predecessor Upsample.
     pub(super) fn resize(&mut self, op: Op<'_>) -> Result<Value, OnnxError> {
@@ -129,7 +132,7 @@ impl Importer<'_> {
                 Some(&size) => (size, size / old as f64),
                 None => ((old as f64 * scales[i]).floor(), scales[i]),
             };
-            let legal = scale.is_finite() && new >= 1.0 && new <= (MAX_WINDOW << 8) as f64;
+            let legal = scale.is_finite() && new >= 1.0 && new <= MAX_RESIZED as f64;
             let axis = Axis { old, new: new as usize, scale, mode };
             if legal { Ok(axis) } else { Err(op.refuse(format!("{old} resized to {new}"), "give sizes of at least 1")) }
         };

@@ -11,7 +11,7 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{ImportOptions, OnnxError};
-use crate::graph::{Array, GraphModel, GraphOptions, IntegerGraph};
+use crate::graph::{Array, GraphModel, GraphOptions, IntegerGraph, evaluate};
 
 fn dimension(size: i64) -> DimensionProto {
     DimensionProto { dim_value: size, dim_param: String::new() }
@@ -366,6 +366,26 @@ fn tensors_beyond_the_memory_are_refused_with_what_they_would_need() {
 }
 
 #[test]
+fn a_normalisation_by_channel_is_that_of_the_second_axis() {
+    let graph = GraphProto {
+        node: vec![node("BatchNormalization", &["x", "gamma", "zero", "zero", "one"], "y")],
+        name: "g".into(),
+        initializer: vec![
+            tensor("gamma", &[3], &[1.0, 2.0, 3.0]),
+            tensor("zero", &[3], &[0.0; 3]),
+            tensor("one", &[3], &[1.0; 3]),
+        ],
+        input: vec![value("x", [1, 3, 2].map(dimension).to_vec())],
+        output: vec![value("y", Vec::new())],
+    };
+    let model = import(graph).expect("a network");
+    let x = Array::new(&[3, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let values = evaluate(&model, &BTreeMap::from([("x", x)])).expect("values");
+    let y = values[&model.graph.outputs[0]].data.iter().map(|v| v.round() as i32).collect::<Vec<_>>();
+    assert_eq!(y, [1, 2, 6, 8, 15, 18]);
+}
+
+#[test]
 fn constants_that_a_few_bytes_ask_for_have_a_budget() {
     let shape = |sizes: &[i64]| TensorProto {
         dims: vec![sizes.len() as i64],
@@ -384,9 +404,13 @@ fn constants_that_a_few_bytes_ask_for_have_a_budget() {
     }
     many.node.push(node("ConstantOfShape", &["shape"], "k4"));
     many.output[0].name = "y4".into();
-    insta::assert_snapshot!([refusal(one), refusal(many)].join("\n"), @r"
+    let mut stretched = network(vec![node("Expand", &["c", "shape"], "y")]);
+    stretched.initializer.push(shape(&[1 << 30, 1, 1, 1]));
+    let refusals = [refusal(one), refusal(many), refusal(stretched)].join("\n");
+    insta::assert_snapshot!(refusals, @r"
     node `k` (ConstantOfShape): a constant of shape [1048576, 1048576]; export with a smaller shape
     the constants that its nodes compute have more than 536870912 elements beyond 8 times those of the file; export the model with constant folding
+    node `y` (Expand): [1, 4, 8, 8] stretched by [1073741824, 1, 1, 1]; export the model again
     ");
 }
 
