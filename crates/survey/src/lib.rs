@@ -17,6 +17,7 @@ pub mod bench;
 pub mod best;
 pub mod chain;
 pub mod figure;
+pub mod found;
 pub mod fusion;
 pub mod host;
 pub mod html;

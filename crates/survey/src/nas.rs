@@ -1,6 +1,6 @@
 //! Study 6, its first part: what the paper's two known networks cost, and whether a table of operations can stand for a network.
 //!
-//! Networks and space are data: `data/networks.toml`.
+//! Networks and space are data: `data/networks.toml`. Its second part, a search of our own, is in [`crate::found`].
 
 use pollux_mapper::random::Random;
 use serde::Deserialize;
@@ -176,6 +176,7 @@ pub fn run(setting: &Setting<'_>) -> Result<Findings, StudyError> {
     let bandwidths: &[Bandwidth] = setting.form.choose(&[Bandwidth::B16, Bandwidth::B8], &[Bandwidth::B8]);
     known(setting, &mut findings, &networks, tokens, bandwidths)?;
     additivity(setting, &mut findings, &networks)?;
+    crate::found::run(setting, &mut findings)?;
     Ok(findings)
 }
 
