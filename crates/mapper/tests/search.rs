@@ -84,7 +84,10 @@ fn a_space_that_ran_whole_says_how_far_models_and_searches_are() {
     assert_eq!((space.cycles[0], space.mappings), (least, mappings));
     assert!(space.models.iter().all(|(_, regret)| *regret >= 0.0), "{space:?}");
     assert!(space.searches.iter().all(|(_, regret, simulated)| *regret >= 0.0 && *simulated > 0), "{space:?}");
-    assert!(space.searches.iter().any(|(method, regret, _)| (*method, *regret) == (Method::Exhaustive, 0.0)), "{space:?}");
+    assert!(
+        space.searches.iter().any(|(method, regret, _)| (*method, *regret) == (Method::Exhaustive, 0.0)),
+        "{space:?}"
+    );
     assert_eq!(whole_space(&config, &problem, &around, (&settings, 1, mappings as u128)).unwrap(), None);
 }
 
