@@ -556,7 +556,7 @@ mod tests {
             &[
                 &[("samples", Always), ("operation", Always), ("config", Always), ("memory", Always)],
                 &[("emission", Always), ("seed", Always), ("jobs", Always)],
-                &[("learned", Always), ("searches", Always), ("whole_spaces", Always)],
+                &[("learned", Always), ("searches", Always), ("whole-spaces", Always)],
             ],
         ),
         (

@@ -20,8 +20,8 @@ use crate::mapping::Mapping;
 use crate::problem::Problem;
 use crate::space::tile_of;
 
-/// Version of the file's form, and of the figures.
-const VERSION: u32 = 1;
+/// Version of the file's form, of the figures, and of the analytical model that is corrected.
+const VERSION: u32 = 2;
 /// Trees of each kind of operation, their depth, and the part of its answer that each gives.
 const TREES: usize = 120;
 const DEPTH: u16 = 4;
