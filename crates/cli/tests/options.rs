@@ -24,11 +24,10 @@ fn refused(workspace: &Workspace, command: &str, options: &[&str]) {
 /// Options of Transformers, and those of networks, with values.
 const PRUNING: [&str; 5] =
     ["--prune-heads 1", "--prune-ffn 1", "--prune-blocks 0.5", "--prune-weights 0.5", "--keep-tokens 0=0.5"];
-const NETWORK: [&str; 8] = [
+const NETWORK: [&str; 7] = [
     "--input in.npy",
     "--random-input 3",
     "--calibration-input in.npy",
-    "--range mse",
     "--channels-per-scale 2",
     "--read-out int32",
     "--image 32",

@@ -576,6 +576,11 @@ impl IntegerGraph {
         Ok(())
     }
 
+    /// Whether there are encoder layers (BERT) that are quantised as a whole.
+    pub fn has_encoder_layers(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.operation, IntegerOperation::Encoder { .. }))
+    }
+
     /// Constant elements: int8 weights, int32 biases, and the host's.
     pub fn parameters(&self) -> usize {
         let count = |step: &Step| match &step.operation {

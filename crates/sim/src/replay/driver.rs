@@ -415,7 +415,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                     return Err(self.sim.replay_failed(reason.into()));
                 };
                 let aside = self.aside_after(place, start.item, before, &to)?;
-                (End::State(to.node, sources, aside), Some(to))
+                (End::State(to.node, sources, Box::new(aside)), Some(to))
             }
         };
         let now = self.sim.summary();

@@ -89,7 +89,7 @@ pub(super) struct Segment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum End {
     /// In this state, before a command is accepted. Its operands are these ones, and that is what becomes of the parts set aside.
-    State(NodeId, Box<[Source]>, [After; ASIDE]),
+    State(NodeId, Box<[Source]>, Box<[After; ASIDE]>),
     /// The script is used up and everything is idle.
     Finished,
 }
@@ -108,7 +108,7 @@ impl Segment {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.pages) + size_of_val(&*self.marks) + size_of_val(&*self.counted) + 64
+        size_of::<Self>() + size_of_val(&*self.pages) + size_of_val(&*self.marks) + size_of_val(&*self.counted) + 256
     }
 }
 

@@ -231,7 +231,12 @@ impl GraphArguments {
             read_out: self.read_out.unwrap_or_default(),
             outlier_channels: self.outlier_channels,
         };
-        Ok((GraphPair::quantise(model, &samples, &options).map_err(failure)?, inputs))
+        let pair = GraphPair::quantise(model, &samples, &options).map_err(failure)?;
+        if self.outlier_channels.is_some() && !pair.quantised.has_encoder_layers() {
+            let reason = "--outlier-channels is about the encoder layers of Transformers, of which this network has none: leave it out";
+            return Err(Failure::Usage(reason.to_owned()));
+        }
+        Ok((pair, inputs))
     }
 }
 
