@@ -621,6 +621,7 @@ mod tests {
             match option {
                 "memory" => "dram",
                 "range" => "mse",
+                "read-out" => "int32",
                 "keep-tokens" => "0=0.5",
                 "dimension" | "fix" => "a=1",
                 "clock" => "1GHz",

@@ -7,11 +7,14 @@ use crate::error::ModelError;
 use crate::float::{AttentionMask, Norm};
 use crate::gpt2::Gpt2Model;
 use crate::matrix::Matrix;
-use crate::quantise::graph_encoder::HIDDEN;
 pub use crate::quantise::range::{MSE_CANDIDATES, RangeMethod};
 use crate::tensor::Tensor;
 use crate::transformer::rewrite::reorder_columns;
 use crate::transformer::weights::{FloatTrace, LayerWeights};
+
+/// Tensors whose columns are hidden channels.
+pub(super) const HIDDEN: [Tensor; 5] =
+    [Tensor::Input, Tensor::AttentionOutput, Tensor::AttentionNorm, Tensor::FfnOutput, Tensor::Output];
 
 /// What one layer's tensors looked like on the calibration sentences.
 #[derive(Clone, Debug, Default)]

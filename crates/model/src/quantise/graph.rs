@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,43 +18,18 @@ use crate::graph::network::{EdgeId, Element, Graph, GraphModel, Node, NodeId, Qu
 use crate::graph::operator::{ConvKind, Operator};
 use crate::layer::{ColumnGroup, QuantisedLayer};
 use crate::matrix::Matrix;
+use crate::quantise::calibrate::HIDDEN;
 use crate::quantise::graph_calibration::{Calibration, Deviation};
-use crate::quantise::graph_encoder::{self, FoundLayer, HIDDEN, Search};
+use crate::quantise::graph_encoder::{self, FoundLayer, Search};
 use crate::quantise::integer_graph::{HostOperand, IntegerGraph, IntegerOperation, Step, Weights};
 use crate::quantise::options::QuantiseOptions;
+pub use crate::quantise::options::ReadOut;
 use crate::quantise::partition::{Partition, moves};
 use crate::quantise::range::RangeMethod;
 use crate::tensor::Tensor;
 
 /// Largest bias in units of its sums: it leaves the products as much room again.
 const MAX_BIAS: f32 = (1 << 30) as f32;
-
-/// How products whose results only the host reads are read out of the accumulator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReadOut {
-    /// Scaled to int8, as all others.
-    #[default]
-    Int8,
-    /// As they are: four bytes an element, which the host multiplies by a scale of each channel.
-    Int32,
-    /// As they are, and what the host makes for such products alone is int8 with a scale for each row, found in every run.
-    Int32Rows,
-}
-
-/// `int8`, `int32` or `int32-rows`, as on the command line.
-impl FromStr for ReadOut {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "int8" => Ok(Self::Int8),
-            "int32" => Ok(Self::Int32),
-            "int32-rows" => Ok(Self::Int32Rows),
-            _ => Err("choose int8, int32 or int32-rows".to_owned()),
-        }
-    }
-}
 
 /// Choices of the quantisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

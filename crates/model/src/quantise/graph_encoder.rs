@@ -255,7 +255,3 @@ pub(super) fn quantise(
     }
     Ok(quantised)
 }
-
-/// Tensors whose columns are hidden channels.
-pub(super) const HIDDEN: [Tensor; 5] =
-    [Tensor::Input, Tensor::AttentionOutput, Tensor::AttentionNorm, Tensor::FfnOutput, Tensor::Output];

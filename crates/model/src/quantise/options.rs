@@ -1,11 +1,39 @@
 //! Choices of the quantisation of a Transformer.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 use crate::quantise::range::RangeMethod;
+
+/// How products whose results only the host reads are read out of the accumulator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadOut {
+    /// Scaled to int8, as all others.
+    #[default]
+    Int8,
+    /// As they are: four bytes an element, which the host multiplies by a scale of each channel.
+    Int32,
+    /// As they are, and what the host makes for such products alone is int8 with a scale for each row, found in every run.
+    Int32Rows,
+}
+
+/// `int8`, `int32` or `int32-rows`, as on the command line.
+impl FromStr for ReadOut {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "int8" => Ok(Self::Int8),
+            "int32" => Ok(Self::Int32),
+            "int32-rows" => Ok(Self::Int32Rows),
+            _ => Err("choose int8, int32 or int32-rows".to_owned()),
+        }
+    }
+}
 
 /// Choices of the quantisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::graph::error::GraphError;
 use crate::graph::network::{EdgeId, GraphModel, Node, NodeId, Source};
 use crate::graph::operator::Operator;
-use crate::quantise::graph::ReadOut;
 use crate::quantise::graph_encoder::FoundLayer;
+use crate::quantise::options::ReadOut;
 use crate::tensor::Tensor;
 
 /// One unit of the coarser operand of an addition: what is smaller than half of it is lost.
