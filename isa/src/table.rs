@@ -443,6 +443,7 @@ const fn timing_row(fields: &[FieldSpec]) -> TimingRow {
             Influence::Values => row.values[register] |= bits,
             Influence::Identity => {
                 assert!(matches!(field.register, Register::Rs1), "only rs1 is looked at");
+                assert!(field.width <= 32, "a scale has 32 bits at most");
                 row.identity |= bits;
             }
         }
@@ -483,9 +484,10 @@ impl RoccCommand {
     }
 
     /// Bits of the scale that the command gives to loads; nothing if it configures none.
-    pub fn load_scale(&self) -> Option<u64> {
+    #[inline]
+    pub fn load_scale(&self) -> Option<u32> {
         let scale = self.timing().identity;
-        (scale != 0).then(|| (self.rs1 & scale) >> scale.trailing_zeros())
+        (scale != 0).then(|| ((self.rs1 & scale) >> scale.trailing_zeros()) as u32)
     }
 
     /// The command without what only changes values: two commands that are equal then take the same cycles.
@@ -495,9 +497,7 @@ impl RoccCommand {
     pub fn without_values(&self, identity: Option<u32>) -> Self {
         let TimingRow { values, identity: scale, .. } = self.timing();
         let mut rs1 = self.rs1 & !values[0];
-        let is_identity =
-            *scale != 0 && identity.is_some_and(|bits| (rs1 & scale) >> scale.trailing_zeros() == u64::from(bits));
-        if !is_identity {
+        if self.load_scale() != identity {
             rs1 &= !scale;
         }
         Self { funct: self.funct, rs1, rs2: self.rs2 & !values[1] }

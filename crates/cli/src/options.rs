@@ -422,6 +422,7 @@ mod tests {
         ("energy-table", Always),
         ("clock", Always),
         ("jobs", Always),
+        ("warm", Refused),
         ("output", Always),
     ];
     const ENERGY: Options = &[("energy", Not("--functional")), ("clock", Needs("--energy=x"))];

@@ -37,6 +37,17 @@ fn the_mapping_found_runs_with_the_cycles_that_were_promised() {
 }
 
 #[test]
+fn a_second_run_is_reported_where_a_cache_keeps_something() {
+    let workspace = Workspace::new();
+    let document = succeeds(workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} --memory dram --warm --json"))).json();
+    let warm = &document["warm"];
+    assert!(number(&warm["cycles"]) < number(&document["cycles"]), "{warm}");
+    assert!(number(&warm["default_cycles"]) < number(&document["default_cycles"]), "{warm}");
+    let refused = workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} --warm"));
+    assert!(refused.code == 2 && refused.stderr.contains("no cache"), "{}{}", refused.code, refused.stderr);
+}
+
+#[test]
 fn lists_take_schedules_too() {
     let workspace = Workspace::new();
     workspace.write(

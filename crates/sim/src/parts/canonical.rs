@@ -179,6 +179,11 @@ impl Canon {
     /// The scale of a load under way, or of the loads of a channel.
     pub fn load_scale(&mut self, scale: u32) {
         self.word(scale.into());
+        self.note_load_scale(scale);
+    }
+
+    /// The same of a scale that the form holds already.
+    fn note_load_scale(&mut self, scale: u32) {
         self.scales |= self.identity != Some(scale);
     }
 
@@ -476,7 +481,9 @@ impl Canonical for LocalAddr {
 impl Canonical for RoccCommand {
     fn canonical(&self, canon: &mut Canon) {
         canon.byte(self.funct);
-        canon.scales |= self.load_scale().is_some_and(|scale| canon.identity.map(u64::from) != Some(scale));
+        if let Some(scale) = self.load_scale() {
+            canon.note_load_scale(scale);
+        }
         let addresses = self.dram_registers();
         for (register, is_address) in [self.rs1, self.rs2].into_iter().zip(addresses) {
             if is_address { canon.address(register) } else { canon.word(register) }
@@ -505,7 +512,7 @@ impl Canonical for ConfigLd {
         let (rs1, rs2) = self.to_regs();
         canon.word(rs1);
         canon.word(rs2);
-        canon.load_scale(self.scale.0);
+        canon.note_load_scale(self.scale.0);
     }
 }
 

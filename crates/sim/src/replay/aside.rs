@@ -113,7 +113,7 @@ pub(super) fn looked_at(item: &ScriptItem, names: Names) -> &'static [usize] {
     match cmd.class() {
         Some(Class::LoopWs) => &[0],
         Some(Class::LoopConv) => &[1],
-        _ if cmd.load_scale().is_some_and(|scale| names.identity.map(u64::from) != Some(scale)) => &[NARROW, WIDE],
+        _ if cmd.load_scale().is_some_and(|scale| names.identity != Some(scale)) => &[NARROW, WIDE],
         _ => &[],
     }
 }

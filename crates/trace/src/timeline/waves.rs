@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `gemmini` and below | registers under the RTL's instance and signal names: `load_controller.control_state` and so on |
 //! | `gemmini.counters` | Gemmini's 44 event lines, by their names |
-//! | `pollux.blocks` | what each block does: 0 idle, 1 busy, 2 draining, and from 3 on the causes for which it is stalled ([`state_names`]) |
+//! | `pollux.blocks` | what each block does: 0 idle, 1 busy, 2 draining, and from 3 on the causes for which it is stalled, in the order of [`Cause::ALL`] |
 //! | `pollux.banks` | banks read, written and refused, a bit each |
 //! | `pollux` | `left_out`: 1 from where on changes are missing |
 
@@ -28,13 +28,6 @@ struct Signal {
     scopes: Vec<&'static str>,
     name: String,
     bits: u32,
-}
-
-/// Names of the numbers that stand for what a block does, for a viewer's filter file: a line each, number (hexadecimal) and name.
-pub fn state_names() -> String {
-    let moving = ["idle", "busy", "draining"].into_iter();
-    let names = moving.chain(Cause::ALL.map(Cause::name));
-    names.enumerate().map(|(number, name)| format!("{number:02x} {name}\n")).collect()
 }
 
 fn state(spent: Spent) -> u64 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 use pollux_energy::Prices;
+use pollux_isa::ValidConfig;
 use pollux_kernels::ConvShape;
 use pollux_mapper::evaluate::{self, Accuracy, SearchRegret};
 use pollux_mapper::search::{Method, Objective, Settings};
@@ -117,10 +118,12 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     let (samples, left_out) = samples.map_err(Failure::input)?;
     let learned = arguments.learned.as_ref().map(|path| train::read(path, &problems)).transpose()?;
     let accuracies = evaluate::accuracies_with(&config, &problems, &around, &samples, learned.as_ref());
-    let searches =
-        arguments.searches.map(|runs| compare_searches(arguments, &problems, &around, runs, out)).transpose()?;
-    let spaces =
-        arguments.whole_spaces.map(|runs| whole_spaces(arguments, &around, runs, out)).transpose()?.unwrap_or_default();
+    let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
+    let settings = settings(arguments, &prices);
+    let compare = |runs| compare_searches(&config, &settings, &problems, &around, runs, out);
+    let searches = arguments.searches.map(compare).transpose()?;
+    let whole = |runs| whole_spaces(&config, &settings, (arguments.operation, runs), &around, out);
+    let spaces = arguments.whole_spaces.map(whole).transpose()?.unwrap_or_default();
     let tightness: f64 =
         samples.iter().map(|s| s.bound as f64 / s.cycles as f64).sum::<f64>() / samples.len().max(1) as f64;
     let sizes: BTreeMap<String, u128> = problems
@@ -181,20 +184,18 @@ fn small_problems(operation: OperationName) -> Vec<Problem> {
 
 /// The small operations, each run whole; those with too many mappings in the chosen form are left out.
 fn whole_spaces(
-    arguments: &Arguments,
+    config: &ValidConfig,
+    settings: &Settings<'_>,
+    (operation, runs): (OperationName, u32),
     around: &Surroundings,
-    runs: u32,
     out: &Output,
 ) -> Result<Vec<WholeSpace>, Failure> {
-    let config = configuration(&arguments.config)?;
-    let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
-    let settings = settings(arguments, &prices);
-    let problems = small_problems(arguments.operation);
+    let problems = small_problems(operation);
     let bar = progress::bar(out, problems.len() as u64, "spaces");
     let mut spaces = Vec::new();
     for problem in &problems {
-        let how = (&settings, u64::from(runs), MOST_OF_A_SPACE);
-        spaces.extend(whole_space(&config, problem, around, how).map_err(Failure::input)?);
+        let how = (settings, u64::from(runs), MOST_OF_A_SPACE);
+        spaces.extend(whole_space(config, problem, around, how).map_err(Failure::input)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -234,17 +235,15 @@ fn settings<'a>(arguments: &Arguments, prices: &'a Prices) -> Settings<'a> {
 
 /// The searches side by side, on the same operations.
 fn compare_searches(
-    arguments: &Arguments,
+    config: &ValidConfig,
+    settings: &Settings<'_>,
     problems: &[Problem],
     around: &Surroundings,
     runs: u32,
     out: &Output,
 ) -> Result<Vec<SearchRegret>, Failure> {
-    let config = configuration(&arguments.config)?;
-    let prices = energy_table(ENERGY_TABLE)?.prices(&config).map_err(Failure::input)?;
-    let settings = settings(arguments, &prices);
     let bar = progress::bar(out, 5 * problems.len() as u64, "searches");
-    let regrets = evaluate::searches(&config, problems, around, (&settings, runs.into()), &mut || bar.inc(1));
+    let regrets = evaluate::searches(config, problems, around, (settings, runs.into()), &mut || bar.inc(1));
     bar.finish_and_clear();
     regrets.map_err(Failure::input)
 }

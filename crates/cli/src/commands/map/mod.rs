@@ -7,6 +7,7 @@ mod import;
 mod network;
 mod record;
 mod train;
+mod warm;
 
 use std::path::Path;
 
@@ -184,6 +185,10 @@ struct SearchArguments {
     /// Clock, for leakage and the energy-delay product.
     #[arg(long, value_name = "CLOCK", default_value = CLOCK, value_parser = values::clock)]
     clock: f64,
+    /// Run the result, and Gemmini's own mapping, twice in a row as well and report the second runs: the memory's caches hold what the
+    /// first left.
+    #[arg(long)]
+    warm: bool,
     /// Runs of the emulator at the same time; by default one a core. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = values::count::<usize>())]
     jobs: Option<usize>,
@@ -317,6 +322,9 @@ fn find(problem: &Problem, arguments: &SearchArguments, out: &Output) -> Result<
     check_size(problem)?;
     let prices = energy_table(&arguments.energy_table)?.prices(&config).map_err(Failure::input)?;
     let around = Surroundings { memory: arguments.memory, interval: arguments.interval };
+    if arguments.warm {
+        warm::check(&around)?;
+    }
     let settings = settings(arguments, &prices);
     let bar = progress::bar(out, settings.emulated_cycles, "emulated cycles");
     let file = arguments.resume.as_ref().map(|path| record::File::open(path, &config, problem, &around)).transpose()?;
@@ -335,7 +343,8 @@ fn find(problem: &Problem, arguments: &SearchArguments, out: &Output) -> Result<
     drop(known);
     file.map_or(Ok(()), record::File::finish)?;
     let found = found.map_err(Failure::input)?;
-    let report = Report { problem, config: &config, around: &around, arguments, found: &found };
+    let warm = arguments.warm.then(|| warm::Warm::measure(&config, problem, &around, &found)).transpose()?;
+    let report = Report { problem, config: &config, around: &around, arguments, found: &found, warm };
     if let Some(path) = &arguments.output {
         write_mapping(path, &config, problem, &found.best.mapping, out)?;
     }
@@ -431,6 +440,7 @@ struct Report<'a> {
     around: &'a Surroundings,
     arguments: &'a SearchArguments,
     found: &'a Found,
+    warm: Option<warm::Warm>,
 }
 
 impl Report<'_> {
@@ -476,6 +486,7 @@ impl Report<'_> {
             "evaluated": evaluated, "simulated": simulated, "proved_optimal": proved_optimal,
             "schedule": best.mapping,
             "default": result(gemmini), "candidates": candidates, "pareto": front,
+            "warm": self.warm,
         })
     }
 
@@ -511,6 +522,9 @@ impl Report<'_> {
             grouped(self.ideal()),
             grouped(self.problem.macs()),
         ));
+        if let Some(warm) = &self.warm {
+            out.push_str(&warm.text());
+        }
         out.push_str(&self.limits(best));
         let proof = match proved_optimal {
             true => "no mapping of the space is better".to_owned(),
