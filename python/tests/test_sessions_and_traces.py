@@ -128,7 +128,10 @@ def test_a_budget_leaves_something_out_and_says_so(tmp_path):
     assert len(written.notes) == 1 and "left out" in written.notes[0] and "left something out" in repr(written)
     assert (tmp_path / "r.vcd").stat().st_size <= 1 << 20
     coarse = px.trace(big, perfetto=tmp_path / "r.pftrace", level="ops", budget_mib=1)
-    assert coarse.notes == [] and (tmp_path / "r.pftrace").stat().st_size <= 1 << 20
+    operations = (tmp_path / "r.pftrace").stat().st_size
+    assert coarse.notes == [] and operations <= 1 << 20
+    px.trace(big, perfetto=tmp_path / "r.pftrace", level="host", budget_mib=1)
+    assert (tmp_path / "r.pftrace").stat().st_size > operations
 
 
 def test_windows_can_be_operations(tmp_path):
@@ -153,7 +156,7 @@ def test_wrong_traces_are_refused(tmp_path):
     for options, says in [
         ({}, "nothing to write"),
         ({"vcd": path, "level": "ops"}, "of a Perfetto file"),
-        ({"perfetto": path, "level": "more"}, "ops, commands or all"),
+        ({"perfetto": path, "level": "more"}, "ops, host, commands or all"),
         ({"vcd": path, "window": (5, 5)}, "to is not behind from"),
         ({"vcd": path, "window": ("lunch", None)}, "from lunch: neither a cycle"),
         ({"vcd": path, "window": (10**9, None)}, "behind the end of the run"),

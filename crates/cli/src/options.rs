@@ -383,9 +383,8 @@ mod tests {
         ("requantise", Subjects),
         ("require-accelerator", Subjects),
     ];
-    const LOWERING: Options = &[
-        ("config", Always),
-        ("plan", Always),
+    const LOWERING: Options = &[("config", Always), ("plan", Always)];
+    const TECHNIQUES: Options = &[
         ("prune-heads", Subjects),
         ("prune-ffn", Subjects),
         ("prune-blocks", Subjects),
@@ -481,8 +480,8 @@ mod tests {
             ],
         ),
         ("model quantize x", &[QUANTISATION, NETWORK, &[("text", Subjects), ("output", Always)]]),
-        ("model lower x --output x", &[QUANTISATION, NETWORK, LOWERING, &[("text", Subjects)]]),
-        ("model run x", &[QUANTISATION, NETWORK, LOWERING, FUNCTIONAL, ENERGY, &[("text", Subjects)]]),
+        ("model lower x --output x", &[QUANTISATION, NETWORK, LOWERING, TECHNIQUES, &[("text", Subjects)]]),
+        ("model run x", &[QUANTISATION, NETWORK, LOWERING, TECHNIQUES, FUNCTIONAL, ENERGY, &[("text", Subjects)]]),
         (
             "model generate",
             &[
@@ -500,7 +499,7 @@ mod tests {
                 ENERGY,
             ],
         ),
-        ("model embed x x", &[QUANTISATION, &[("range", Subjects)]]),
+        ("model embed x x", &[QUANTISATION, TECHNIQUES, &[("range", Subjects)]]),
         (
             "model perplexity x.gguf x",
             &[
@@ -520,6 +519,7 @@ mod tests {
                 REPLAY,
                 NETWORK,
                 LOWERING,
+                TECHNIQUES,
             ],
         ),
         (

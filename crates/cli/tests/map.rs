@@ -39,7 +39,8 @@ fn the_mapping_found_runs_with_the_cycles_that_were_promised() {
 #[test]
 fn a_second_run_is_reported_where_a_cache_keeps_something() {
     let workspace = Workspace::new();
-    let document = succeeds(workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} --memory dram --warm --json"))).json();
+    let document =
+        succeeds(workspace.pollux(&format!("map matmul {PRODUCT} {SMALL} --memory dram --warm --json"))).json();
     let warm = &document["warm"];
     assert!(number(&warm["cycles"]) < number(&document["cycles"]), "{warm}");
     assert!(number(&warm["default_cycles"]) < number(&document["default_cycles"]), "{warm}");

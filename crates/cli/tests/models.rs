@@ -62,8 +62,15 @@ fn texts_are_embedded_in_int8_and_in_float32() {
     let cut = embed("--range percentile=60");
     assert_ne!(plain["texts"][0]["int8"], cut["texts"][0]["int8"]);
     assert_eq!(plain["texts"][0]["float32"], cut["texts"][0]["float32"]);
+    for technique in ["--prune-heads 1", "--prune-weights 0.5", "--keep-tokens 0=0.5"] {
+        let changed = embed(technique);
+        assert_ne!(plain["texts"][0]["int8"], changed["texts"][0]["int8"], "{technique}");
+        assert_eq!(plain["texts"][0]["float32"], changed["texts"][0]["float32"], "{technique}");
+    }
+    assert_eq!(plain["texts"], embed("--keep-tokens 0=1")["texts"]);
     let refused = [
         (format!("model embed {TINY} none.txt"), 3, "it has no texts"),
+        (format!("model embed {TINY} texts.txt --outlier-channels 0 --keep-tokens 99=0.5"), 3, "after layer 99"),
         (
             "model embed crates/model/tests/tiny-gpt2 texts.txt".into(),
             2,

@@ -18,6 +18,7 @@ use crate::encoder::{CompiledEncoder, TokenCounts, compile_parameters};
 use crate::error::CompileError;
 use crate::execute::{CycleSetup, Position, mismatches, read_matrix, run_functional};
 use crate::operation::Compiled;
+use crate::parameters::EncoderLayerParams;
 use crate::plan::Plan;
 use crate::report::{Report, run_reported};
 use crate::study::techniques::Techniques;
@@ -365,17 +366,54 @@ impl Model {
     /// # Errors
     /// Those of [`Model::lower`], and of the functional run.
     pub fn technique_accuracy(&self, techniques: &Techniques, sentences: &str) -> Result<Accuracy, CompileError> {
+        let changed = self.changed(techniques)?;
+        self.accuracy_with(sentences, |input| changed.output(input))
+    }
+
+    /// The layers with what a technique leaves out.
+    ///
+    /// # Errors
+    /// Those of [`Techniques::apply`] and [`Techniques::check_layers`].
+    pub fn changed(&self, techniques: &Techniques) -> Result<ChangedLayers, CompileError> {
+        techniques.check_layers(self.quantised.layers.len())?;
         let config = GemminiConfig::norm16();
         let (zeroed, shrunk) = techniques.apply(&self.quantised.layers, config.dim() as usize)?;
-        if techniques.keep.is_empty() {
-            return self.accuracy(&zeroed, sentences);
+        Ok(ChangedLayers { config, zeroed, shrunk, keep: techniques.keep.clone() })
+    }
+
+    /// The sentence embedding of a text by changed layers.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised, and those of the functional run.
+    pub fn embed_changed(&self, changed: &ChangedLayers, text: &str) -> Result<Vec<f32>, CompileError> {
+        let input = self.quantised.embed_tokens(&self.quantised.model.tokenize(text)?)?;
+        Ok(self.pool(&changed.output(&input)?))
+    }
+}
+
+/// Layers with what a technique leaves out.
+pub struct ChangedLayers {
+    config: GemminiConfig,
+    /// With zeros for it.
+    zeroed: Vec<QuantisedLayer>,
+    /// Without it.
+    shrunk: Vec<EncoderLayerParams>,
+    /// Fractions of the tokens that go on after a layer.
+    keep: Vec<(usize, f64)>,
+}
+
+impl ChangedLayers {
+    /// The last layer's output: by the integer reference, or on the functional model if tokens are left out.
+    fn output(&self, input: &Matrix<i8>) -> Result<Matrix<i8>, CompileError> {
+        if self.keep.is_empty() {
+            let traces = references(&self.zeroed, input)?;
+            return Ok(traces.last().map(|trace| trace.output().clone()).unwrap_or_default());
         }
-        self.accuracy_with(sentences, |input| {
-            let keep = token_counts(input.rows, &techniques.keep);
-            let encoder = compile_parameters(config.clone(), &Plan::default(), &shrunk, input, Mask::Full, &keep)?;
-            let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory())?;
-            Ok(encoder.output().map(|view| read_matrix(&memory, &view)).unwrap_or_default())
-        })
+        let keep = token_counts(input.rows, &self.keep);
+        let (plan, config) = (Plan::default(), self.config.clone());
+        let encoder = compile_parameters(config, &plan, &self.shrunk, input, Mask::Full, &keep)?;
+        let memory = run_functional(&encoder.compiled, encoder.compiled.program.initial_memory())?;
+        Ok(encoder.output().map(|view| read_matrix(&memory, &view)).unwrap_or_default())
     }
 }
 

@@ -3,7 +3,8 @@
 
 use pollux_kernels::{Axis, Dataflow, Emission, Schedule, Tile};
 
-use super::product::ProductCosts;
+use super::machine::Machine;
+use super::product::{ProductCosts, STORE_OVERHEAD};
 use super::tile::{Known, Progress, TileCost, repeat};
 use crate::counts::LEAST_ROWS;
 use crate::reuse;
@@ -135,11 +136,27 @@ impl ProductCosts {
             true => computes.max(latency + loads - ahead),
             false => computes,
         };
+        // Without a second place the first load waits for the computes that still read what it overwrites.
+        let first = load_a + load_b;
+        let begin = match schedule.double_buffer {
+            true => ahead,
+            false => ahead.min(self.free_before_end(schedule, place, conflict) - RESTART),
+        };
+        // Part of the tile's first loads that is beside computes.
+        let beside = (begin / (latency + first)).clamp(0.0, 1.0);
+        let first_run = |computes: f64, stolen: f64, loads: f64| match schedule.double_buffer || loads == 0.0 {
+            true => run(computes + stolen, loads),
+            false => {
+                let waits = (latency + first - begin).max(0.0);
+                (computes + beside * stolen + waits).max(latency + loads - begin)
+            }
+        };
         let mut time = 0.0;
         let stores = |columns: f64| {
             let c = self.c.tile(size.j, last[1]);
-            let store = c.full / c.commands.max(1) as f64;
-            (store, (columns - machine.station[2] as f64).max(0.0))
+            let commands = c.commands.max(1) as f64;
+            let held = dim * c.asked / commands * machine.write_interval + STORE_OVERHEAD;
+            ((c.full / commands).max(held), (columns - machine.station[2] as f64).max(0.0))
         };
         match schedule.dataflow {
             Dataflow::Ws => {
@@ -147,12 +164,27 @@ impl ProductCosts {
                 let wide = nj / gb;
                 // In the first column of each group of k every compute waits for its block of A.
                 let both = load_b + ni * load_a;
-                time += ga * run(column * wide + stolen_b + ni * stolen_a, both).max(both);
+                let stolen = stolen_b + ni * stolen_a;
+                // The first loads of a tile are beside the last computes of the one before.
+                let rest = (nk * gb - ga) * column * wide / ga;
+                let hidden = both - begin.clamp(0.0, rest);
+                time += first_run(column * wide, stolen, both).max(hidden);
+                time += (ga - 1.0) * run(column * wide + stolen, both).max(hidden);
                 time += (nk * gb - ga) * run(column * wide + stolen_b, load_b).max(load_b);
                 if last[2] {
-                    // They follow the computes of a group of columns, and leave one after the other.
-                    let (store, waiting) = stores(ni);
-                    time += gb * (ni * store - column * wide).max(waiting * (store - dim)).max(0.0);
+                    let loads = if loads_b { load_b } else { load_a };
+                    let stores = Stores {
+                        rows: ni,
+                        cycles: stores(ni).0,
+                        column,
+                        group: group.min(nj),
+                        columns: nj,
+                        before: column * (nk - 1.0) * nj,
+                        load: if loads > 0.0 { latency + loads } else { 0.0 },
+                        starved: self.one_accumulator_bank(schedule),
+                        first: if place.first_k { 1.0 / nk } else { 0.0 },
+                    };
+                    time += stores.delay(machine, begin);
                 }
             }
             Dataflow::Os => {
@@ -161,7 +193,9 @@ impl ProductCosts {
                 // In the first row of blocks every compute at the beginning of a group of columns waits for its block of B.
                 let row = nk * compute;
                 let both = nk * load_b + ga * load_a;
-                time += (gb * run(row + nk * stolen_b + ga * stolen_a, both) + (nj - gb) * row).max(gb * both);
+                let stolen = nk * stolen_b + ga * stolen_a;
+                let runs = first_run(row, stolen, both) + (gb - 1.0) * run(row + stolen, both) + (nj - gb) * row;
+                time += runs.max(gb * both);
                 let again = run(row + ga * stolen_a, ga * load_a) + (nj - 1.0) * row;
                 time += (ni - 1.0) * again.max(ga * load_a);
                 if last[2] {
@@ -170,19 +204,56 @@ impl ProductCosts {
                 }
             }
         }
-        let first = if loads_a { a.first } else { 0.0 } + if loads_b { b.first } else { 0.0 };
-        // Without a second place the first load waits for the computes that still read what it overwrites.
-        let waits = match first > 0.0 && !schedule.double_buffer && nk <= group {
-            true => ahead.min(latency + first),
-            false => 0.0,
-        };
         let store = if last[2] { stores(ni).0 * (ni * gb).min(machine.station[2] as f64) } else { 0.0 };
         let mut shared = 0.0;
         if machine.byte > 0.0 {
             shared += if loads_a { ni * a.shared } else { 0.0 } + if loads_b { nk * b.shared } else { 0.0 };
             shared += if last[2] { ni * self.c.tile(size.j, last[1]).shared } else { 0.0 };
         }
-        InLine { time: (time + waits).max(shared), store }
+        InLine { time: time.max(shared), store }
+    }
+
+    /// Cycles from the last compute that reads what a tile's first loads overwrite to the end of the tile.
+    fn free_before_end(&self, schedule: &Schedule, place: &Place, conflict: f64) -> f64 {
+        let Place { ni, nj, nk, loads_a, loads_b, .. } = *place;
+        let (dim, group) = (self.machine.dim as f64, self.machine.group as f64);
+        let new_weights = dim * (1.0 + conflict);
+        let (a, b) = match schedule.dataflow {
+            // By k, j, i: a block of A is read in every column of its group of k, one of B in one column.
+            Dataflow::Ws => {
+                let column = (ni - 1.0) * dim + new_weights;
+                let a = (nk - nk.min(group)) * nj * column + column - new_weights;
+                (a, (nk * nj - nj.min(group)) * column)
+            }
+            // By i, j, k: a block of A is read in one row of blocks, one of B in all.
+            Dataflow::Os => {
+                let row = nj * nk * new_weights;
+                let a = (ni - 1.0) * row + (nk - nk.min(group)) * new_weights;
+                (a, row - ((nj.min(group) - 1.0) * nk + 1.0) * new_weights)
+            }
+        };
+        let of = |loads: bool, free: f64| if loads { free } else { f64::INFINITY };
+        of(loads_a, a).min(of(loads_b, b))
+    }
+
+    /// Part of the pairs of rows of sums that are in one bank of the accumulator.
+    fn one_accumulator_bank(&self, schedule: &Schedule) -> f64 {
+        let bank = self.machine.accumulator_bank as f64;
+        let rows = (self.sums(schedule) * self.machine.dim) as f64;
+        let full = (rows / bank).floor();
+        let rest = rows - full * bank;
+        (full * bank * bank + rest * rest) / (rows * rows)
+    }
+
+    /// Blocks of sums that are kept at a time.
+    fn sums(&self, schedule: &Schedule) -> usize {
+        let Tile { i, j, .. } = schedule.tile;
+        let tiles = self.tiles(&schedule.tile);
+        let inside = schedule.order.iter().rev().take_while(|axis| **axis != Axis::K);
+        inside.fold(i * j, |blocks, axis| match axis {
+            Axis::I => blocks * tiles.i,
+            _ => blocks * tiles.j,
+        })
     }
 
     /// Part of the pairs of rows of A and B that are in one bank: their places follow each other from the first row on.
@@ -198,6 +269,59 @@ impl ProductCosts {
         (0..banks).map(|n| part(0.0, a, n as f64) * part(a, a + b, n as f64)).sum()
     }
 }
+
+/// The stores of a tile, which stand between the computes of the last column of each group of columns.
+struct Stores {
+    /// Stores of a group.
+    rows: f64,
+    /// Cycles of a store.
+    cycles: f64,
+    /// Cycles of a column's computes; columns of a group, and of the tile.
+    column: f64,
+    group: f64,
+    columns: f64,
+    /// Cycles of computes before the first of the columns that end sums.
+    before: f64,
+    /// Cycles from the next load to the compute that waits for it; 0 if nothing is loaded.
+    load: f64,
+    /// Part of the computes that are in the bank that is stored: as far as they add to sums, they keep stores from it.
+    starved: f64,
+    /// Part of the computes that begin sums.
+    first: f64,
+}
+
+impl Stores {
+    /// Cycles by which computes are later than without stores. The host waits until all stores but those that the station has
+    /// room for are done; only then can it give the next load, and the computes before it are over.
+    fn delay(&self, machine: &Machine, ahead: f64) -> f64 {
+        let entries = machine.station[2] as f64;
+        let through = machine.dim as f64 + machine.array_latency as f64 + PASS_PATH;
+        let free = 1.0 - self.starved * (1.0 - self.first);
+        let groups = (self.columns / self.group).ceil();
+        // Stores of the tile before that are left.
+        let mut left = (self.rows * groups).min(entries) - (self.load + free * self.before) / self.cycles;
+        let (mut columns, mut delay) = (self.columns, 0.0);
+        while columns > 0.0 {
+            let wide = columns.min(self.group);
+            columns -= wide;
+            left = (left - free * (wide - 1.0) * self.column / self.cycles).max(0.0) + self.rows;
+            let waiting = left - entries;
+            if waiting > 0.0 {
+                let late = (through - self.column + waiting * self.cycles).max(-ahead);
+                delay += (late + self.load).max(0.0) - (self.load - ahead).max(0.0);
+                left = entries - self.load / self.cycles;
+            }
+        }
+        delay
+    }
+}
+
+/// Cycles from a compute's last row to its completion, and from the end of the load that waited for it to the first row of the next
+/// compute (`ReservationStation.scala`, `ExecuteController.scala`; measured).
+const RESTART: f64 = 18.0;
+/// Cycles of a compute's path beside the array: from the station to the first row, and from the last row to its completion
+/// (`ExecuteController.scala`).
+const PASS_PATH: f64 = 8.0;
 
 /// Cycles of a tile of single commands.
 pub(super) struct InLine {

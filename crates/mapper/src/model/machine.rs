@@ -34,8 +34,10 @@ pub struct Machine {
     pub scratchpad_rows: usize,
     /// Rows of a scratchpad bank.
     pub scratchpad_bank: usize,
-    /// Rows of the accumulator.
+    /// Rows of the accumulator, and of one of its banks.
     pub accumulator_rows: usize,
+    /// Rows of an accumulator bank.
+    pub accumulator_bank: usize,
     /// Read requests under way at most.
     pub requests: f64,
     /// Cycles from one write to the next if as many are under way as there may be.
@@ -101,6 +103,7 @@ impl Machine {
             scratchpad_rows: config.sp_rows() as usize,
             scratchpad_bank: config.sp_bank_entries() as usize,
             accumulator_rows: config.acc_rows() as usize,
+            accumulator_bank: config.acc_bank_entries() as usize,
             requests: f64::from(config.max_in_flight_mem_reqs),
             write_interval: (typical + WRITE_PATH) / f64::from(config.max_in_flight_mem_reqs),
             a_request: 1.0 / f64::from(config.max_in_flight_mem_reqs),

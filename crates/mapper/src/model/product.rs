@@ -176,7 +176,7 @@ impl Cut {
 }
 
 /// Cycles between two stores: each waits until the one before it has read its rows (`ReservationStation.scala`).
-const STORE_OVERHEAD: f64 = 5.0;
+pub(super) const STORE_OVERHEAD: f64 = 5.0;
 /// Commands of a LOOP_WS, and of the configuration before the first.
 const LOOP_COMMANDS: u64 = 6;
 const CONFIG_COMMANDS: u64 = 5;

@@ -1,13 +1,13 @@
 //! `pollux model embed`
 
 use clap::Args;
+use pollux_compiler::CompileError;
 use pollux_compiler::pipeline::AnyModel;
-use pollux_model::ModelError;
 use pollux_model::calibrate::RangeMethod;
 use pollux_model::quality::cosine;
 use serde_json::{Value, json};
 
-use super::{QuantisationArguments, graph, name};
+use super::{QuantisationArguments, TechniqueArguments, failure, graph, name};
 use crate::failure::{Failure, Outcome};
 use crate::files::{InputPath, NamedPath};
 use crate::options::{Given, Subject};
@@ -39,6 +39,8 @@ pub struct Arguments {
     /// Range of activations: min-max, mse, or percentile=P with P in percent; min-max by default.
     #[arg(long, value_name = "METHOD")]
     range: Option<RangeMethod>,
+    #[command(flatten)]
+    techniques: TechniqueArguments,
 }
 
 /// Runs the command.
@@ -59,13 +61,14 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         return Err(encoders());
     };
     let bar = progress::bar(out, texts.len() as u64, "texts");
-    let embed = |text: &&str| -> Result<(Vec<f32>, Option<Vec<f32>>), ModelError> {
-        let (int8, float) = (model.quantised.embed(text)?, model.float.as_ref());
+    let changed = model.changed(&arguments.techniques.value()).map_err(failure)?;
+    let embed = |text: &&str| -> Result<(Vec<f32>, Option<Vec<f32>>), CompileError> {
+        let (int8, float) = (model.embed_changed(&changed, text)?, model.float.as_ref());
         let float = float.map(|float| float.embed(text)).transpose()?;
         bar.inc(1);
         Ok((int8, float))
     };
-    let embeddings = texts.iter().map(embed).collect::<Result<Vec<_>, ModelError>>().map_err(Failure::input)?;
+    let embeddings = texts.iter().map(embed).collect::<Result<Vec<_>, CompileError>>().map_err(failure)?;
     bar.finish_and_clear();
     let cosine = |(int8, float): &(Vec<f32>, Option<Vec<f32>>)| float.as_ref().map(|float| cosine(int8, float));
     let cosines: Vec<f64> = embeddings.iter().filter_map(cosine).collect();

@@ -127,6 +127,13 @@ pub struct LoweringArguments {
     /// Plan: schedules of operations, and where rows are normalized (TOML).
     #[arg(long, value_name = "FILE")]
     plan: Option<InputPath>,
+    #[command(flatten)]
+    techniques: TechniqueArguments,
+}
+
+/// What is left out of a Transformer.
+#[derive(Args)]
+pub struct TechniqueArguments {
     /// Heads to leave out of each layer, the least important ones.
     #[arg(long, value_name = "N", default_value_t = 0)]
     prune_heads: usize,
@@ -302,6 +309,13 @@ impl LoweringArguments {
 
     /// What is left out.
     pub fn techniques(&self) -> Techniques {
+        self.techniques.value()
+    }
+}
+
+impl TechniqueArguments {
+    /// What is left out.
+    pub fn value(&self) -> Techniques {
         Techniques {
             heads: self.prune_heads,
             ffn_groups: self.prune_ffn,
