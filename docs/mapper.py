@@ -78,9 +78,13 @@ def models(results):
         for e in results["evaluations"]
         for m in e["models"]
     ]
+    runs = sum(e["samples"] for e in results["evaluations"])
+    mean = lambda n: sum(e["samples"] * e["models"][n]["mape"] for e in results["evaluations"]) / runs
+    names = [m["model"] for m in results["evaluations"][0]["models"]]
+    overall = f"MAPE over all {grouped(runs)} runs: " + ", ".join(f"{name} {mean(n):.1f} %" for n, name in enumerate(names)) + "."
     training = results["training"]
-    digest = f"The learned model: `pollux {TRAIN}`, {training['samples']} runs, SHA-256 of the runs `{training['sha256'][:16]}...`."
-    return f"`pollux {EVALUATE.format('...', '...', '...')}`:\n\n{rows(heading, body)}\n\n{digest}"
+    digest = f"The learned model: `pollux {TRAIN}`, {grouped(sum(training['samples']))} runs, SHA-256 of the runs `{training['sha256'][:16]}...`."
+    return f"`pollux {EVALUATE.format('...', '...', '...')}`:\n\n{rows(heading, body)}\n\n{overall} {digest}"
 
 
 def searches(results):

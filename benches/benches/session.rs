@@ -25,18 +25,10 @@ fn session() -> Session {
     session
 }
 
-/// Time that this thread has been on a processor, which others on the machine do not take part in (Linux); else the time of day.
-fn now(start: Instant) -> Duration {
-    let on_processor = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = on_processor.and_then(|text| text.split(' ').next()?.parse().ok());
-    nanoseconds.map_or_else(|| start.elapsed(), Duration::from_nanos)
-}
-
 fn timed(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
-    let before = now(start);
     work();
-    now(start) - before
+    start.elapsed()
 }
 
 /// Criterion tells the mean alone: the slowest of 200 first steps back, and of 20 from each of these places.

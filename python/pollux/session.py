@@ -82,7 +82,7 @@ class Session:
     __slots__ = ("_native", "program")
 
     def __init__(
-        self, program: Program, *, memory: Memory | str | None = None, interval: int = 1, snapshot_mib: int = 384
+        self, program: Program, *, memory: Memory | str | None = None, interval: int = 1, snapshot_mib: int = 432
     ) -> None:
         if interval < 1 or snapshot_mib < 1:
             raise PolluxError("interval and snapshot_mib are at least 1")

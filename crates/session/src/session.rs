@@ -36,10 +36,10 @@ const PRODUCTS_BACK: u64 = 8;
 /// Cycles after which that is given up.
 const PRODUCTS_MOST: u64 = 1 << 14;
 
-/// 384 MiB of snapshots.
+/// 432 MiB of snapshots, which leaves the whole process within 512 MB.
 impl Default for Options {
     fn default() -> Self {
-        Self { setup: Setup::default(), snapshot_bytes: 384 << 20 }
+        Self { setup: Setup::default(), snapshot_bytes: 432 << 20 }
     }
 }
 

@@ -20,11 +20,11 @@ use crate::engine::Engine;
 /// Cycles between coarse snapshots at first.
 pub(crate) const FIRST_DISTANCE: u64 = 1 << 12;
 /// Cycles between fine ones.
-pub(crate) const FINE_DISTANCE: u64 = 1 << 10;
+pub(crate) const FINE_DISTANCE: u64 = 1 << 8;
 /// Fine ones.
-const FINE_COUNT: u64 = 32;
+const FINE_COUNT: u64 = 64;
 /// Coarse ones at most: more would not make the first step back faster than a user can see.
-const MOST: usize = 512;
+const MOST: usize = 1024;
 /// What a copy takes beside its local memories: queues, row buffers, tables.
 const REGISTERS: usize = 128 << 10;
 

@@ -59,7 +59,7 @@ pub struct Arguments {
     #[command(flatten)]
     setup: SetupArguments,
     /// Memory for snapshots, in MiB. With less, steps back take longer.
-    #[arg(long, value_name = "MIB", default_value_t = 384, value_parser = clap::value_parser!(u32).range(8..))]
+    #[arg(long, value_name = "MIB", default_value_t = 432, value_parser = clap::value_parser!(u32).range(8..))]
     snapshots: u32,
 }
 
