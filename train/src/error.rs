@@ -36,13 +36,25 @@ pub enum TrainError {
     Tokenizer(String),
     /// The tensor library.
     #[error("tensors: {0}")]
-    Tensors(#[from] candle_core::Error),
+    Tensors(Box<candle_core::Error>),
     /// The model, once it is one of Pollux.
     #[error(transparent)]
-    Model(#[from] pollux_model::ModelError),
+    Model(Box<pollux_model::ModelError>),
     /// The costs.
     #[error("costs: {0}")]
     Costs(String),
+}
+
+impl From<candle_core::Error> for TrainError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensors(Box::new(error))
+    }
+}
+
+impl From<pollux_model::ModelError> for TrainError {
+    fn from(error: pollux_model::ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
 }
 
 impl TrainError {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use candle_core::Tensor;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
-use candle_core::Tensor;
 use pollux_train::corpus::Corpus;
 use pollux_train::error::TrainError;
 use pollux_train::network::Network;

@@ -233,6 +233,30 @@ impl Random {
     }
 }
 
+/// A recipe for tests.
+#[cfg(test)]
+pub fn tests_recipe() -> Recipe {
+    let training = Training { steps: 12, batch: 4, rate: 3e-3, warmup: 2 };
+    Recipe {
+        vocabulary: 300,
+        context: 16,
+        seed: 1,
+        space: Space { layers: vec![1, 2], width: vec![16, 32], heads: vec![1, 2], ffn: vec![32, 64] },
+        base: training.clone(),
+        supernet: training.clone(),
+        retrained: training,
+        search: Search {
+            population: 4,
+            rounds: 2,
+            mutation: 0.2,
+            windows: 2,
+            seeds: vec![1],
+            objective: Objective::Edp,
+            bytes: 8,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,29 +282,5 @@ mod tests {
     fn a_small_space_is_counted() {
         // Width 32: (2 x 2)^2 + (2 x 2)^4; width 64: (3 x 2)^2 + (3 x 2)^4.
         assert_eq!(space().count(), 16.0 + 256.0 + 36.0 + 1296.0);
-    }
-}
-
-/// A recipe for tests.
-#[cfg(test)]
-pub fn tests_recipe() -> Recipe {
-    let training = Training { steps: 12, batch: 4, rate: 3e-3, warmup: 2 };
-    Recipe {
-        vocabulary: 300,
-        context: 16,
-        seed: 1,
-        space: Space { layers: vec![1, 2], width: vec![16, 32], heads: vec![1, 2], ffn: vec![32, 64] },
-        base: training.clone(),
-        supernet: training.clone(),
-        retrained: training,
-        search: Search {
-            population: 4,
-            rounds: 2,
-            mutation: 0.2,
-            windows: 2,
-            seeds: vec![1],
-            objective: Objective::Edp,
-            bytes: 8,
-        },
     }
 }
