@@ -22,7 +22,7 @@ pub(crate) const FIRST_DISTANCE: u64 = 1 << 12;
 /// Cycles between fine ones.
 pub(crate) const FINE_DISTANCE: u64 = 1 << 8;
 /// Fine ones.
-const FINE_COUNT: u64 = 64;
+const FINE_COUNT: u64 = 32;
 /// Coarse ones at most: more would not make the first step back faster than a user can see.
 const MOST: usize = 1024;
 /// What a copy takes beside its local memories: queues, row buffers, tables.
