@@ -233,13 +233,24 @@ fn interrupt(signal: &str) -> (Option<i32>, Vec<String>) {
     let sent = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().expect("kill");
     assert!(sent.success());
     let code = child.wait().expect("an end").code();
-    assert_eq!(fs::read_to_string(&trace).expect("the old file"), "old");
+    assert!(fs::read_to_string(&trace).expect("the old file") == "old", "{signal}: the old file was replaced");
     (code, names(folder.path()))
+}
+
+/// Whether the tests were started so that a signal is ignored, as a shell does with SIGINT behind `&`; a child would ignore it, too.
+fn is_ignored(signal: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[test]
 fn an_interrupted_run_leaves_nothing_behind() {
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+    for (signal, number, code) in [("INT", 2, 130), ("TERM", 15, 143), ("HUP", 1, 129)] {
+        if is_ignored(number) {
+            println!("SIG{signal} is ignored here: left out");
+            continue;
+        }
         assert_eq!(interrupt(signal), (Some(code), vec!["out.csv".to_owned()]), "{signal}");
     }
 }
