@@ -151,13 +151,17 @@ impl ProductCosts {
                 (computes + beside * stolen + waits).max(latency + loads - begin)
             }
         };
-        let mut time = 0.0;
-        let stores = |columns: f64| {
-            let c = self.c.tile(size.j, last[1]);
-            let commands = c.commands.max(1) as f64;
-            let held = dim * c.asked / commands * machine.write_interval + STORE_OVERHEAD;
-            ((c.full / commands).max(held), (columns - machine.station[2] as f64).max(0.0))
+        let c = self.c.tile(size.j, last[1]);
+        // Cycles of a store, of tiles that end sums.
+        let store = match last[2] {
+            true => {
+                let commands = c.commands.max(1) as f64;
+                let held = dim * c.asked / commands * machine.write_interval + STORE_OVERHEAD;
+                (c.full / commands).max(held)
+            }
+            false => 0.0,
         };
+        let mut time = 0.0;
         match schedule.dataflow {
             Dataflow::Ws => {
                 let column = mean_rows * (ni - 1.0) + dim * (1.0 + conflict);
@@ -175,7 +179,7 @@ impl ProductCosts {
                     let loads = if loads_b { load_b } else { load_a };
                     let stores = Stores {
                         rows: ni,
-                        cycles: stores(ni).0,
+                        cycles: store,
                         column,
                         group: group.min(nj),
                         columns: nj,
@@ -199,18 +203,16 @@ impl ProductCosts {
                 let again = run(row + ga * stolen_a, ga * load_a) + (nj - 1.0) * row;
                 time += (ni - 1.0) * again.max(ga * load_a);
                 if last[2] {
-                    let (store, _) = stores(1.0);
                     time += ni * gb * (store - wide * nk * compute).max(0.0);
                 }
             }
         }
-        let store = if last[2] { stores(ni).0 * (ni * gb).min(machine.station[2] as f64) } else { 0.0 };
         let mut shared = 0.0;
         if machine.byte > 0.0 {
             shared += if loads_a { ni * a.shared } else { 0.0 } + if loads_b { nk * b.shared } else { 0.0 };
-            shared += if last[2] { ni * self.c.tile(size.j, last[1]).shared } else { 0.0 };
+            shared += if last[2] { ni * c.shared } else { 0.0 };
         }
-        InLine { time: time.max(shared), store }
+        InLine { time: time.max(shared), store: store * (ni * gb).min(machine.station[2] as f64) }
     }
 
     /// Cycles from the last compute that reads what a tile's first loads overwrite to the end of the tile.
