@@ -28,6 +28,7 @@ use crate::observation::activity::{Cause, Spent};
 use crate::observation::counts::TlbCounts;
 use crate::parts::canonical::Canonical;
 use crate::port::operand_space::OperandSpace;
+pub use crate::port::operand_space::{TLB_READER, TLB_WRITER};
 
 /// Bits of a byte offset in a page.
 const PAGE_BITS: u32 = 12;
@@ -43,11 +44,6 @@ const LEVELS: u32 = 3;
 const LEVEL_BITS: u32 = 9;
 /// Clients of the shared TLB: writer, reader.
 pub(crate) const CLIENTS: usize = 2;
-
-/// Number of the writer among the TLB's clients.
-pub const TLB_WRITER: usize = 0;
-/// Number of the reader among the TLB's clients.
-pub const TLB_READER: usize = 1;
 
 /// A translation request of an engine (`FrontendTLBIO.req`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Canonical)]

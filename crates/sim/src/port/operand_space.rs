@@ -60,6 +60,11 @@ pub(crate) fn page(base: u64, distance: u32) -> u64 {
     base.wrapping_add(u64::from(distance)).wrapping_sub(MIDDLE) >> PAGE_BITS
 }
 
+/// Number of the writer among the TLB's clients.
+pub const TLB_WRITER: usize = 0;
+/// Number of the reader among the TLB's clients.
+pub const TLB_READER: usize = 1;
+
 /// A question to the page register of a client of the TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct PageQuestion {
@@ -129,10 +134,12 @@ impl OperandSpace {
         page(self.base(tag), distance as u32)
     }
 
-    /// Notes a question to the page register of a client. One that was asked in the cycle before, by a client that only looks, is none.
+    /// Notes a question to the page register of a client. One that was asked in the cycle before, by a client that only looks, is none;
+    /// and the reader, in which no packet stalls behind the TLB (`StreamReader`), only sees answers that it has asked for.
     #[inline]
     pub fn note(&mut self, client: usize, address: u64, asks: bool, follows: bool, together: bool, repeats: bool) {
-        if self.bases.is_empty() || (!asks && repeats && !self.written[client]) {
+        let unseen = !asks && (client == TLB_READER || repeats && !self.written[client]);
+        if self.bases.is_empty() || unseen {
             return;
         }
         self.written[client] = false;
