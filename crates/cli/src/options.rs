@@ -490,6 +490,7 @@ mod tests {
                 &[("shape", Not("x --text=x")), ("layers", Not("x --text=x")), ("vocabulary", Not("x --text=x"))],
                 &[("prompt", Not("x --text=x")), ("seed", Not("x --text=x")), ("tokens", Always), ("config", Always)],
                 &[("early-exit", Not("--little=1")), ("little", Always), ("confidence", Needs("--little=1"))],
+                &[("no-values", Not("--functional"))],
                 &[("range", Needs("x --text=x")), ("channels-per-scale", Needs("x.gguf --text=x"))],
                 &[("smooth", Needs("x.gguf --text=x")), ("read-out", Needs("x.gguf --text=x"))],
                 &[("no-replay", Not("--functional")), ("check-replay", Not("--functional"))],

@@ -241,6 +241,26 @@ fn generated_tokens_are_those_of_the_reference_with_every_technique() {
 }
 
 #[test]
+fn cycles_of_generated_tokens_are_the_same_without_values() {
+    let workspace = Workspace::new();
+    let shape = "model generate --shape minilm-l6 --layers 2 --vocabulary 40 --prompt 2 --tokens 4";
+    let [computed, timed, simulated] = ["", "--no-values", "--no-values --no-replay"].map(|more| {
+        let run = workspace.pollux(&format!("{shape} {more} --json"));
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        run.json()
+    });
+    for other in [&timed, &simulated] {
+        for figure in ["cycles", "layers", "host"] {
+            assert_eq!(other[figure], computed[figure], "{figure}");
+        }
+        assert_eq!((&other["match"], &other["greedy"]["tokens"]), (&serde_json::Value::Null, &serde_json::json!([])));
+        assert_eq!(other["assumes_no_zero_divisor"], true);
+    }
+    let text = workspace.pollux(&format!("{shape} --no-values")).stdout;
+    assert!(text.contains("3 further tokens:") && text.contains("nothing was computed"), "{text}");
+}
+
+#[test]
 fn errors_about_decoders_and_files_say_what_to_do() {
     let workspace = quantised_gpt2();
     let wrong = |line: String| {

@@ -55,6 +55,7 @@ fn options_of_cycles_need_cycles() {
     let functional = ["--memory dram", "--interval 2", "--limit 9"];
     refused(&workspace, &format!("model run {TRANSFORMER} --text a --functional"), &functional);
     refused(&workspace, "model generate --functional", &functional);
+    refused(&workspace, "model generate --no-values", &["--functional", "--early-exit 0.5", "--little 1"]);
     assert_eq!(workspace.files(), ["in.npy", "p.pasm", "words.txt"]);
 }
 

@@ -37,7 +37,7 @@ mod script;
 mod symbolic;
 mod table;
 
-pub(crate) use driver::{Replayer, script_of};
+pub(crate) use driver::{Replayer, pays, script_of};
 pub use field_survey::{FieldFinding, FieldFindings};
 pub use kept::ReplayTable;
 pub(crate) use kept::{RunsOf, Tables};

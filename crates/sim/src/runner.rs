@@ -16,7 +16,7 @@ use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
 use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
 use crate::port::frontend_tlb::Translation;
-use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, RunsOf, Table, Tables, script_of};
+use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, RunsOf, Table, Tables, pays, script_of};
 use crate::simulation::{Moment, Position, RunError, RunSummary, Simulation, WATCHDOG};
 
 /// Everything around a run: translation, memory system, issue interval, limit, and who watches it; with the values that are
@@ -154,7 +154,8 @@ impl<'a> Runner<'a, Timing> {
         Self { replay, ..self }
     }
 
-    /// Uses the situations of earlier runs, and keeps those of this one.
+    /// Uses the situations of earlier runs, and keeps those of this one. Without a table, those of a program in which hardly a command
+    /// comes again are not even recorded.
     #[must_use]
     pub fn replay_table(self, table: &'a mut ReplayTable) -> Self {
         Self { table: Some(table), ..self }
@@ -325,6 +326,12 @@ impl Run for Timing {
         else {
             return runner.simulate_host(host, memory, observer);
         };
+        if runner.table.is_none() && !pays(runner.config, &script, &options) {
+            let mut simulated = runner.simulate_host(host, memory, observer);
+            let outcome = simulated.as_mut().unwrap_or_else(|stopped| &mut stopped.outcome);
+            outcome.replay = Some(ReplayTotals::default());
+            return simulated;
+        }
         let mut table = runner.table.take();
         let mut own = ReplayTable::default();
         let used = table.as_deref_mut().unwrap_or(&mut own);

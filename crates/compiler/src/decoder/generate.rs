@@ -10,7 +10,7 @@ use crate::report::Report;
 /// A generated text and its cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {
-    /// New tokens.
+    /// New tokens; none if nothing was [computed](Decoder::without_values).
     pub tokens: Vec<u32>,
     /// Cycles of the prompt.
     pub prefill_cycles: u64,
@@ -69,6 +69,9 @@ pub fn generate(
         generation.host_cycles[1] += pass.host_cycles;
         generation.last = pass.report();
         tokens.push(pass.token());
+    }
+    if !decoder.computes() {
+        tokens.clear();
     }
     generation.counted[1] = decoder.take_counted();
     generation.layers /= (count.max(2) - 1) as f64;

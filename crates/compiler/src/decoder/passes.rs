@@ -17,7 +17,9 @@ use pollux_sim::replay::ReplayTable;
 use super::block::{BlockBuffers, PlacedBlock, Stream};
 use super::generate::CountedPart;
 use crate::error::CompileError;
-use crate::execute::{CycleSetup, Mismatch, Position, run_apart, run_cycles, run_functional};
+use crate::execute::{
+    CycleRun, CycleSetup, Divisors, Mismatch, Position, run_apart, run_cycles, run_functional, time_cycles_with,
+};
 use crate::host::read_i32;
 use crate::lowering::{Lowering, PlacedNorm};
 use crate::operation::{Compiled, OperationClass};
@@ -177,8 +179,9 @@ pub struct Decoder {
     /// Buffers that stay from pass to pass.
     kept: usize,
     setup: Option<CycleSetup>,
-    /// What was simulated in earlier passes, if results are computed apart from the cycles.
+    /// What was simulated in earlier passes, if results are computed apart from the cycles, or not at all.
     situations: Option<ReplayTable>,
+    computes: bool,
     length: usize,
     /// Cycles of all passes so far.
     pub cycles: u64,
@@ -207,7 +210,12 @@ impl Decoder {
         let (memory, kept) = (program.initial_memory(), program.buffers.len());
         base.builder.release_contents();
         let (situations, length, cycles, host_cycles, counted) = (None, 0, 0, 0, Vec::new());
-        Ok(Self { model, base, placed, stream, memory, kept, setup, situations, length, cycles, host_cycles, counted })
+        let computes = true;
+        #[rustfmt::skip]
+        let decoder = Self {
+            model, base, placed, stream, memory, kept, setup, situations, computes, length, cycles, host_cycles, counted,
+        };
+        Ok(decoder)
     }
 
     /// Passes with a setup then have their results from the functional model, and their cycles by [replay](run_apart): what was
@@ -215,6 +223,18 @@ impl Decoder {
     #[must_use]
     pub fn replayed(self, table: ReplayTable) -> Self {
         Self { situations: Some(table), ..self }
+    }
+
+    /// Passes with a setup only have cycles then, sooner: nothing is computed, and every token is token 0. Of values, cycles depend on
+    /// one thing, divisors of the normalizer that are zero: none is taken to be ([`Report::assumes_no_zero_divisor`]).
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        Self { computes: self.setup.is_none(), ..self }
+    }
+
+    /// Whether passes have results.
+    pub fn computes(&self) -> bool {
+        self.computes
     }
 
     /// What was simulated, if passes are replayed.
@@ -354,6 +374,12 @@ impl Decoder {
     }
 
     fn run(&mut self, compiled: &Compiled, progress: &mut dyn FnMut(Position)) -> Result<Option<Report>, CompileError> {
+        if let (Some(setup), false) = (self.setup, self.computes) {
+            let setup = CycleSetup { divisors: Divisors::NotZero, ..setup };
+            let situations = self.situations.get_or_insert_default();
+            let run = time_cycles_with(compiled, Memory::new(), &setup, situations, progress)?;
+            return Ok(Some(self.account(compiled, &run)));
+        }
         // What the decoder itself does not have in memory: results, and masks with their contents. The memory is only
         // replaced by a run that succeeds.
         let mut memory = self.memory.clone();
@@ -369,12 +395,18 @@ impl Decoder {
             Some(situations) => run_apart(compiled, memory, setup, situations, progress)?,
             None => run_cycles(compiled, memory, setup, progress)?,
         };
-        self.cycles += run.cycles;
-        let report = Report::new("pass", compiled, &run);
-        self.host_cycles += report.total.host_cycles;
-        crate::report::add_parts(&mut self.counted, report.counted_parts());
+        let report = self.account(compiled, &run);
         self.memory = run.memory;
         Ok(Some(report))
+    }
+
+    /// Adds a program's cycles and counts to those of all passes.
+    fn account(&mut self, compiled: &Compiled, run: &CycleRun) -> Report {
+        self.cycles += run.cycles;
+        let report = Report::new("pass", compiled, run);
+        self.host_cycles += report.total.host_cycles;
+        crate::report::add_parts(&mut self.counted, report.counted_parts());
+        report
     }
 
     /// Compares the pass that was run last with the integer reference of all its blocks: tensors compared, and those that

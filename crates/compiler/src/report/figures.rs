@@ -132,7 +132,7 @@ pub struct Report {
 
 impl Report {
     /// What a report rests on if nothing was computed.
-    pub(super) const ASSUMPTION: &str = "values left out: no divisor of the normalizer is taken to be zero";
+    pub const ASSUMPTION: &str = "values left out: no divisor of the normalizer is taken to be zero";
 
     /// The report on a run of a compiled model.
     pub fn new(title: &str, compiled: &Compiled, run: &CycleRun) -> Self {

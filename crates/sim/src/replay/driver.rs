@@ -8,7 +8,7 @@ use pollux_isa::ValidConfig;
 use super::aside::{After, AsideName, heads, looked_at};
 use super::field_survey::Noted;
 use super::names::Names;
-use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
+use super::script::{LoopGroups, belongs_to_loop, is_replayable, may_repeat, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
     End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings, Table, command_name,
@@ -103,6 +103,12 @@ pub(crate) fn script_of(config: &ValidConfig, host: &impl Host) -> Option<Arc<[S
     is_replayable(config, &script).then(|| script.into())
 }
 
+/// Whether recording the situations of a script pays, if they are of no use to later runs.
+pub(crate) fn pays(config: &ValidConfig, script: &[ScriptItem], options: &ReplayOptions) -> bool {
+    let wanted = options.every_command || options.check > 0.0 || options.drop_field.is_some();
+    wanted || may_repeat(script, Names::of(config))
+}
+
 /// Running.
 impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     /// A run from reset; `simulation` puts a machine between host and memory.
@@ -113,10 +119,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         options: ReplayOptions,
         simulation: impl FnOnce(SymbolicHost<H>) -> Simulation<SymbolicHost<H>, M, Timing>,
     ) -> Self {
-        let names = Names {
-            identity: config.mvin_scale_args.as_ref().map(|args| args.identity.to_bits()),
-            request: u64::from(config.dma_maxbytes.max(config.beat_bytes())).next_power_of_two(),
-        };
+        let names = Names::of(config);
         let mut canon = Canon::default();
         canon.set_scaled_loads(scales_loads(config, &script, names.identity), names.identity);
         let mut sim = simulation(SymbolicHost::new(host, script.clone(), names));

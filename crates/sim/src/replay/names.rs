@@ -1,6 +1,6 @@
 //! Commands in the form in which they matter to time.
 
-use pollux_isa::RoccCommand;
+use pollux_isa::{GemminiConfig, RoccCommand};
 
 /// How commands are brought to the form in which they matter to time.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +9,15 @@ pub(crate) struct Names {
     pub identity: Option<u32>,
     /// Bytes of the largest request.
     pub request: u64,
+}
+
+impl Names {
+    pub fn of(config: &GemminiConfig) -> Self {
+        Self {
+            identity: config.mvin_scale_args.as_ref().map(|args| args.identity.to_bits()),
+            request: u64::from(config.dma_maxbytes.max(config.beat_bytes())).next_power_of_two(),
+        }
+    }
 }
 
 /// The command as it matters to time, with operands that `place` gives their addresses. A zero is no address.

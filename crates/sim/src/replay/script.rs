@@ -1,8 +1,13 @@
 //! What a host will do, as far as time depends on it.
 
+use std::collections::HashSet;
+
 use pollux_isa::table::Class;
 use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
+use xxhash_rust::xxh3::xxh3_64;
 
+use super::names::Names;
+use super::table::command_name;
 use crate::host::ScriptItem;
 use crate::port::operand_space::{PAGE, REACH};
 
@@ -107,6 +112,48 @@ impl Reach {
     }
 }
 
+/// Commands in a row that are looked for again: a loop with its configuration.
+const IN_A_ROW: usize = 6;
+/// Of so many places in a program one must come again for its situations to be worth their recording.
+const ONE_OF: usize = 8;
+/// Places after which what was seen may be enough.
+const ENOUGH: usize = 256;
+
+/// Whether commands of a script come again, so that its situations may. Loops and single commands are looked at apart: a loop takes as
+/// long as many commands.
+pub(super) fn may_repeat(script: &[ScriptItem], names: Names) -> bool {
+    #[derive(Default)]
+    struct Places {
+        seen: HashSet<u64>,
+        all: usize,
+        again: usize,
+    }
+    impl Places {
+        fn are_worth(&self) -> bool {
+            self.again > 0 && self.again * ONE_OF >= self.all
+        }
+    }
+    let [mut loops, mut single] = <[Places; 2]>::default();
+    let mut row = [0u128; IN_A_ROW];
+    for item in script {
+        let ScriptItem::Command(cmd) = item else { continue };
+        row.rotate_left(1);
+        row[IN_A_ROW - 1] = command_name(cmd, names);
+        let places = match (starts_loop(cmd), belongs_to_loop(cmd)) {
+            (true, _) => &mut loops,
+            (false, true) => continue,
+            (false, false) => &mut single,
+        };
+        let bytes = row.map(u128::to_le_bytes);
+        places.all += 1;
+        places.again += usize::from(!places.seen.insert(xxh3_64(bytes.as_flattened())));
+        if places.all >= ENOUGH && places.are_worth() {
+            return true;
+        }
+    }
+    loops.are_worth() || single.are_worth()
+}
+
 /// Which loop commands are still to come at each item of a script before the unroller's next loop starts.
 #[derive(Debug, Default)]
 pub(super) struct LoopGroups {
@@ -193,4 +240,39 @@ pub(super) fn starts_loop(cmd: &RoccCommand) -> bool {
 /// True if a command only configures a loop.
 pub(super) fn belongs_to_loop(cmd: &RoccCommand) -> bool {
     matches!(cmd.class(), Some(Class::LoopWs | Class::LoopConv))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names = Names { identity: None, request: 64 };
+
+    /// So many loads, the same ones from the beginning after `period`, each from a place of its own.
+    fn loads(count: u64, period: u64) -> Vec<ScriptItem> {
+        let load = |i: u64| RoccCommand { funct: funct::LOAD_CMD, rs1: 0x8000_0000 + 4096 * i, rs2: i % period };
+        (0..count).map(|i| ScriptItem::Command(load(i))).collect()
+    }
+
+    #[test]
+    fn commands_that_come_again_elsewhere_may_repeat() {
+        assert!(may_repeat(&loads(40, 20), NAMES));
+        assert!(!may_repeat(&loads(40, 40), NAMES));
+        // One place in forty is not worth it.
+        assert!(!may_repeat(&loads(46, 40), NAMES));
+        assert!(!may_repeat(&[], NAMES));
+    }
+
+    #[test]
+    fn a_loop_counts_for_more_than_the_commands_around_it() {
+        let loops = |cmd: u64| {
+            let config = RoccCommand { funct: funct::LOOP_WS_CONFIG_BOUNDS, rs1: 0, rs2: cmd };
+            let start = RoccCommand { funct: funct::LOOP_WS, rs1: 0, rs2: 0 };
+            [config, config, config, config, config, start].map(ScriptItem::Command)
+        };
+        let around = loads(200, 200);
+        let program = |bounds: [u64; 2]| [&loops(bounds[0])[..], &around, &loops(bounds[1])].concat();
+        assert!(may_repeat(&program([7, 7]), NAMES));
+        assert!(!may_repeat(&program([7, 8]), NAMES));
+    }
 }

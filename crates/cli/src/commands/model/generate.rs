@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use pollux_compiler::decoder::{self, BigLittle, Decoder, DecoderModel, EarlyExit, Generation};
 use pollux_compiler::pipeline::AnyModel;
+use pollux_compiler::report::Report;
 use pollux_compiler::synthetic::{self, Shape};
 use pollux_compiler::{CompileError, CycleSetup, Plan};
 use pollux_energy::EnergyReport;
@@ -32,7 +33,8 @@ Examples:
   pollux model generate gpt2 --text \"The systolic array\" --tokens 8
   pollux model generate gpt2.st --text \"The systolic array\" --reference gpt2 --functional
   pollux model generate SmolLM2-135M-Instruct.Q4_1.gguf --text \"The systolic array\" --channels-per-scale 64
-  pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4 --early-exit 0.9";
+  pollux model generate --shape gpt2 --layers 2 --prompt 8 --tokens 4 --early-exit 0.9
+  pollux model generate --shape gpt2 --prompt 8 --tokens 200 --no-values";
 
 /// Generate tokens with a GPT-2-family model, a Llama-like decoder from a GGUF file, or a decoder of a published shape and
 /// pseudo-random weights: prefill, then token by token.
@@ -87,6 +89,10 @@ pub struct Arguments {
     /// Use the functional model: no cycles.
     #[arg(long, conflicts_with_all = ["memory", "interval", "limit", "energy", "no_replay", "check_replay", "replay_table_size", "replay_tables"])]
     functional: bool,
+    /// Only cycles: nothing is computed, and no tokens come out. Where the accelerator normalizes, cycles are those without a divisor
+    /// that is zero.
+    #[arg(long, conflicts_with_all = ["functional", "early_exit", "little", "reference"])]
+    no_values: bool,
     #[command(flatten)]
     simulation: SimulationArguments,
     #[command(flatten)]
@@ -168,13 +174,15 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
         arguments
             .given
             .refuse(&["replay_tables"], "the situations of a GGUF file's passes are kept for this run only")?;
+        arguments.given.refuse(&["no_values"], "the passes of a GGUF file are run with their values")?;
         let model = llama::Task { path, text, count: arguments.count(), config: config.into_inner(), setup };
         return model.generate(&arguments.quantisation, &arguments.formats, pricing.as_ref(), out);
     }
     let Task { name, model, prompt } = arguments.task(out)?;
     let with_table = |model: Arc<QuantisedDecoder>, table: ReplayTable| {
         let decoder = Decoder::new(config.clone().into_inner(), &Plan::default(), model, setup)?;
-        Ok::<_, CompileError>(if replay.is_some() { decoder.replayed(table) } else { decoder })
+        let decoder = if replay.is_some() { decoder.replayed(table) } else { decoder };
+        Ok::<_, CompileError>(if arguments.no_values { decoder.without_values() } else { decoder })
     };
     let new = |model| with_table(model, ReplayTable::new());
     let big = || new(model.quantised.clone());
@@ -199,13 +207,13 @@ pub fn execute(arguments: &Arguments, out: &Output) -> Result<Outcome, Failure> 
     };
     bar.finish_and_clear();
     let technique = technique.transpose().map_err(failure)?;
-    let result = Comparison::new(&model, &prompt, &greedy)?;
+    let result = if arguments.no_values { Comparison::NONE } else { Comparison::new(&model, &prompt, &greedy)? };
     let mut json = document(arguments, &name, &model, &greedy, technique.as_ref(), &result)?;
     json["energy"] = pricing.as_ref().map_or(Value::Null, |pricing| energy_json(pricing, &greedy, technique.as_ref()));
     out.json(&json)?;
-    out.text(&text(&model, prompt.len(), &greedy, technique.as_ref(), &result)?)?;
+    out.text(&text(&model, (prompt.len(), count), &greedy, technique.as_ref(), &result)?)?;
     out.text(&pricing.as_ref().map(|pricing| energy_text(pricing, &greedy, technique.as_ref())).unwrap_or_default())?;
-    Ok(Outcome::of(result.exact))
+    Ok(Outcome::of(result.exact != Some(false)))
 }
 
 /// What prompt and further tokens take of energy, with the technique if there is one.
@@ -230,8 +238,8 @@ fn energy_text(pricing: &Pricing, greedy: &Generation, technique: Option<&Genera
 
 /// Greedy tokens against the integer reference and against float32.
 struct Comparison {
-    /// The tokens are those of the integer reference.
-    exact: bool,
+    /// The tokens are those of the integer reference; nothing is known without values.
+    exact: Option<bool>,
     /// Tokens of the float32 model, if there is one.
     float: Option<Vec<u32>>,
     /// Of the logits after the prompt.
@@ -239,11 +247,14 @@ struct Comparison {
 }
 
 impl Comparison {
+    /// Without values.
+    const NONE: Self = Self { exact: None, float: None, cosine: None };
+
     fn new(model: &DecoderModel, prompt: &[u32], greedy: &Generation) -> Result<Self, Failure> {
         let count = greedy.tokens.len();
         let exact = model.quantised.generate(prompt, count).map_err(Failure::input)? == greedy.tokens;
         let float = model.float().map(|float| float.generate(prompt, count)).transpose().map_err(Failure::input)?;
-        Ok(Self { exact, float, cosine: model.logits_cosine(prompt, &greedy.logits).map_err(failure)? })
+        Ok(Self { exact: Some(exact), float, cosine: model.logits_cosine(prompt, &greedy.logits).map_err(failure)? })
     }
 }
 
@@ -291,25 +302,26 @@ fn document(
     let other = technique.unwrap_or(greedy);
     Ok(json!({
         "model": name, "config": arguments.config, "prompt": arguments.text, "match": comparison.exact,
-        "text": words(model, &greedy.tokens)?, "cosine": comparison.cosine,
+        "text": comparison.exact.map_or(Ok(None), |_| words(model, &greedy.tokens))?, "cosine": comparison.cosine,
+        "assumes_no_zero_divisor": greedy.prefill.as_ref().map(|report| report.assumes_no_zero_divisor),
         "cycles": greedy.prefill.as_ref().map(|_| greedy.prefill_cycles + greedy.decode_cycles),
         "host": greedy.prefill.as_ref().map(|report| &report.host), "layers": layers, "greedy": generation(greedy)?, "float": float.transpose()?,
         "technique": technique.map(generation).transpose()?,
-        "agreement": agreeing(&other.tokens, &greedy.tokens) as f64 / greedy.tokens.len().max(1) as f64,
+        "agreement": comparison.exact.map(|_| agreeing(&other.tokens, &greedy.tokens) as f64 / greedy.tokens.len().max(1) as f64),
     }))
 }
 
 fn text(
     model: &DecoderModel,
-    prompt: usize,
+    (prompt, count): (usize, usize),
     greedy: &Generation,
     technique: Option<&Generation>,
     comparison: &Comparison,
 ) -> Result<String, Failure> {
-    let count = greedy.tokens.len();
-    let mut text = match words(model, &greedy.tokens)? {
-        Some(words) => format!("{words:?}\n"),
-        None => format!("tokens {:?}\n", greedy.tokens),
+    let mut text = match (comparison.exact, words(model, &greedy.tokens)?) {
+        (None, _) => String::new(),
+        (_, Some(words)) => format!("{words:?}\n"),
+        (_, None) => format!("tokens {:?}\n", greedy.tokens),
     };
     let prompt = counted(prompt as u64, "token");
     if greedy.prefill.is_some() {
@@ -338,8 +350,12 @@ fn text(
         ));
     }
     text.push_str(match comparison.exact {
-        true => "the tokens equal those of the integer reference\n",
-        false => "the tokens differ from those of the integer reference\n",
+        Some(true) => "the tokens equal those of the integer reference\n",
+        Some(false) => "the tokens differ from those of the integer reference\n",
+        None => "nothing was computed\n",
     });
+    if greedy.prefill.as_ref().is_some_and(|report| report.assumes_no_zero_divisor) {
+        text.push_str(&format!("{}\n", Report::ASSUMPTION));
+    }
     Ok(text)
 }
