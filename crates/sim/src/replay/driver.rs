@@ -482,18 +482,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let Self { sim, table, canon, options, tags, groups, .. } = self;
         sim.settle();
         let cycle = sim.cycle();
-        canon.begin(cycle);
-        canon.scaled_loads().canonical(canon);
-        if let Some(field) = options.drop_field {
-            canon.survey(Survey { dropped: Some(field), ..Survey::default() });
-        }
-        canon.set_pending(groups.pending(sim.host.at()), groups.always);
-        sim.machine.canonical(canon);
-        sim.memory.canonical(canon);
-        if let Some(counting) = sim.counting() {
-            let Issued { dataflow, c_cols } = counting.issued;
-            (dataflow, c_cols).canonical(canon);
-        }
+        write_form(sim, groups, options.drop_field, canon);
         tags.clear();
         tags.extend_from_slice(canon.operands());
         let space = std::mem::take(&mut sim.machine.tlb.operands);
@@ -624,6 +613,27 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     }
 }
 
+/// Writes the canonical form of a simulation's state, whose registers are up to date.
+fn write_form<H: Host, M: ReplayableMemory>(
+    sim: &Simulation<SymbolicHost<H>, M, Timing>,
+    groups: &LoopGroups,
+    dropped: Option<&'static str>,
+    canon: &mut Canon,
+) {
+    canon.begin(sim.cycle());
+    canon.scaled_loads().canonical(canon);
+    if dropped.is_some() {
+        canon.survey(Survey { dropped, ..Survey::default() });
+    }
+    canon.set_pending(groups.pending(sim.host.at()), groups.always);
+    sim.machine.canonical(canon);
+    sim.memory.canonical(canon);
+    if let Some(counting) = sim.counting() {
+        let Issued { dataflow, c_cols } = counting.issued;
+        (dataflow, c_cols).canonical(canon);
+    }
+}
+
 /// Tells the machine of the operands of the command that comes next.
 #[inline]
 fn tell_operands<H: Host, M: ReplayableMemory>(sim: &mut Simulation<SymbolicHost<H>, M, Timing>) {
@@ -688,3 +698,6 @@ impl<O: Observer> Observer for Recorder<'_, O> {
         self.observer.counted(operation);
     }
 }
+
+#[cfg(test)]
+mod lockstep;

@@ -42,7 +42,7 @@ impl FreeTags {
 pub(super) const MOST_NEW: usize = OPERANDS / 4;
 
 /// The host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SymbolicHost<H> {
     pub(super) inner: H,
     script: Arc<[ScriptItem]>,
