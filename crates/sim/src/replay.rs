@@ -37,9 +37,10 @@ mod script;
 mod symbolic;
 mod table;
 
-pub(crate) use driver::{Replayer, pays, script_of};
+pub(crate) use driver::{Replayer, script_of};
 pub use field_survey::{FieldFinding, FieldFindings};
 pub use kept::ReplayTable;
 pub(crate) use kept::{RunsOf, Tables};
+pub(crate) use script::pays;
 pub(crate) use table::Table;
 pub use table::{ReplayOptions, ReplayTotals};

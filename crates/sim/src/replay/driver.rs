@@ -8,7 +8,7 @@ use pollux_isa::ValidConfig;
 use super::aside::{After, AsideName, heads, looked_at};
 use super::field_survey::Noted;
 use super::names::Names;
-use super::script::{LoopGroups, belongs_to_loop, is_replayable, may_repeat, scales_loads, starts_loop};
+use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
     End, Kept, Known, MAIN_MEMORY, Place, ReplayOptions, ReplayTotals, Segment, Surroundings, Table, command_name,
@@ -101,12 +101,6 @@ pub(crate) struct Replayer<'t, H, M> {
 pub(crate) fn script_of(config: &ValidConfig, host: &impl Host) -> Option<Arc<[ScriptItem]>> {
     let script = host.script()?;
     is_replayable(config, &script).then(|| script.into())
-}
-
-/// Whether recording the situations of a script pays, if they are of no use to later runs.
-pub(crate) fn pays(config: &ValidConfig, script: &[ScriptItem], options: &ReplayOptions) -> bool {
-    let wanted = options.every_command || options.check > 0.0 || options.drop_field.is_some();
-    wanted || may_repeat(script, Names::of(config))
 }
 
 /// Running.

@@ -7,7 +7,7 @@ use pollux_isa::{Command, GemminiConfig, RoccCommand, funct};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::names::Names;
-use super::table::command_name;
+use super::table::{ReplayOptions, command_name};
 use crate::host::ScriptItem;
 use crate::port::operand_space::{PAGE, REACH};
 
@@ -119,9 +119,15 @@ const ONE_OF: usize = 8;
 /// Places after which what was seen may be enough.
 const ENOUGH: usize = 256;
 
+/// Whether recording the situations of a script pays, if they are of no use to later runs.
+pub(crate) fn pays(config: &GemminiConfig, script: &[ScriptItem], options: &ReplayOptions) -> bool {
+    let wanted = options.every_command || options.check > 0.0 || options.drop_field.is_some();
+    wanted || may_repeat(script, Names::of(config))
+}
+
 /// Whether commands of a script come again, so that its situations may. Loops and single commands are looked at apart: a loop takes as
 /// long as many commands.
-pub(super) fn may_repeat(script: &[ScriptItem], names: Names) -> bool {
+fn may_repeat(script: &[ScriptItem], names: Names) -> bool {
     #[derive(Default)]
     struct Places {
         seen: HashSet<u64>,

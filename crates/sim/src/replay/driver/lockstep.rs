@@ -65,16 +65,17 @@ impl<H: Host + Clone, M: ReplayableMemory> Replayer<'_, H, M> {
                 sim.skip_idle = false;
                 tell_operands(sim);
             }
-            // Where an operand shares its page with another one, and where it does not, time may differ.
+            let ends = [&mut here, &mut there].map(|sim| sim.run_to(&mut NoObserver, sim.cycle() + 1).ok());
+            assert_eq!(ends[0], ends[1], "edge {edge}");
+            // Where an operand shares its page with another one, and where it does not, time may differ from now on.
             let misses = |sim: &Simulation<SymbolicHost<H>, M, Timing>| {
-                let responses = sim.machine.tlb.wires().responses;
-                [TLB_WRITER, TLB_READER].map(|i| sim.machine.tlb.request(i).valid && responses[i].miss)
+                let (tlb, looks) = (&sim.machine.tlb, sim.machine.scratchpad.looks());
+                let responses = tlb.wires().responses;
+                [TLB_WRITER, TLB_READER].map(|i| (tlb.request(i).valid || looks[i]) && responses[i].miss)
             };
             if misses(&here) != misses(&there) {
                 return;
             }
-            let ends = [&mut here, &mut there].map(|sim| sim.run_to(&mut NoObserver, sim.cycle() + 1).ok());
-            assert_eq!(ends[0], ends[1], "edge {edge}");
             // Behind the last item nothing overwrites what a slot of an unroller holds of an earlier loop.
             if self.script.get(here.host.at()).is_none() {
                 return;
