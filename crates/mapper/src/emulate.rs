@@ -7,6 +7,7 @@ use pollux_memory::Memory;
 use pollux_sim::counts::{CountingObserver, EventCounts};
 use pollux_sim::memory::MemoryModel;
 use pollux_sim::observer::{Cycle, NoObserver, Observer};
+use pollux_sim::replay::{ReplayOptions, ReplayTable};
 use pollux_sim::runner::Runner;
 use pollux_sim::simulation::RunError;
 use thiserror::Error;
@@ -48,6 +49,56 @@ impl EmulationError {
     }
 }
 
+/// Mappings of a shard, which one [`Emulator`] runs.
+pub(crate) const SHARD: usize = 64;
+/// Bytes that an [`Emulator`] keeps of what it has simulated.
+const SITUATION_BYTES: usize = 64 << 20;
+
+/// Runs mappings on one build, one after the other: what was simulated for one is replayed in the next.
+#[derive(Debug)]
+pub struct Emulator<'c> {
+    config: &'c ValidConfig,
+    around: Surroundings,
+    situations: ReplayTable,
+}
+
+impl<'c> Emulator<'c> {
+    /// One that has run nothing.
+    pub fn new(config: &'c ValidConfig, around: &Surroundings) -> Self {
+        Self { config, around: *around, situations: ReplayTable::new() }
+    }
+
+    /// So many, one for each thread.
+    pub fn several(config: &'c ValidConfig, around: &Surroundings, threads: usize) -> Vec<Self> {
+        (0..threads.max(1)).map(|_| Self::new(config, around)).collect()
+    }
+
+    /// As [`cycles`].
+    ///
+    /// # Errors
+    /// As [`cycles`].
+    pub fn cycles(&mut self, problem: &Problem, mapping: &Mapping, limit: Cycle) -> Result<Cycle, EmulationError> {
+        let program = mapping.program(self.config, problem)?;
+        run(self.config, &program, &self.around, limit, &mut NoObserver, Some(&mut self.situations))
+    }
+
+    /// As [`counted`].
+    ///
+    /// # Errors
+    /// As [`cycles`].
+    pub fn counted(
+        &mut self,
+        problem: &Problem,
+        mapping: &Mapping,
+        limit: Cycle,
+    ) -> Result<(Cycle, EventCounts), EmulationError> {
+        let program = mapping.program(self.config, problem)?;
+        let mut counter = CountingObserver::default();
+        let cycles = run(self.config, &program, &self.around, limit, &mut counter, Some(&mut self.situations))?;
+        Ok((cycles, counter.total()))
+    }
+}
+
 /// Cycles of a mapping from the first command until the accelerator is idle; at most `limit`.
 ///
 /// # Errors
@@ -60,7 +111,7 @@ pub fn cycles(
     limit: Cycle,
 ) -> Result<Cycle, EmulationError> {
     let program = mapping.program(config, problem)?;
-    run(config, &program, around, limit, &mut NoObserver)
+    run(config, &program, around, limit, &mut NoObserver, None)
 }
 
 /// Cycles of the second of two runs in a row: caches hold what the first left there. The first has come to its end when the second
@@ -75,11 +126,11 @@ pub fn second_run(
     around: &Surroundings,
 ) -> Result<Cycle, EmulationError> {
     let mut program = mapping.program(config, problem)?;
-    let first = run(config, &program, around, Cycle::MAX, &mut NoObserver)?;
+    let first = run(config, &program, around, Cycle::MAX, &mut NoObserver, None)?;
     let again = program.items.clone();
     program.items.push(StreamItem::Fence);
     program.items.extend(again);
-    Ok(run(config, &program, around, Cycle::MAX, &mut NoObserver)? - first)
+    Ok(run(config, &program, around, Cycle::MAX, &mut NoObserver, None)? - first)
 }
 
 /// Cycles of a run, and what the emulator counts.
@@ -95,7 +146,7 @@ pub fn counted(
 ) -> Result<(Cycle, EventCounts), EmulationError> {
     let program = mapping.program(config, problem)?;
     let mut counter = CountingObserver::default();
-    let cycles = run(config, &program, around, limit, &mut counter)?;
+    let cycles = run(config, &program, around, limit, &mut counter, None)?;
     Ok((cycles, counter.total()))
 }
 
@@ -111,7 +162,7 @@ pub fn observed(
     observer: &mut impl Observer,
 ) -> Result<Cycle, EmulationError> {
     let program = mapping.program(config, problem)?;
-    run(config, &program, around, Cycle::MAX, observer)
+    run(config, &program, around, Cycle::MAX, observer, None)
 }
 
 /// Runs a program by replay, without its values: no divisor of a normalization is zero.
@@ -121,9 +172,15 @@ fn run(
     around: &Surroundings,
     limit: Cycle,
     observer: &mut impl Observer,
+    situations: Option<&mut ReplayTable>,
 ) -> Result<Cycle, EmulationError> {
     let runner = Runner::new(config).memory(around.memory).interval(around.interval).limit(limit);
-    match runner.without_values().run(program.items.clone(), Memory::new(), observer) {
+    let mut runner = runner.without_values();
+    if let Some(situations) = situations {
+        let options = ReplayOptions { table_bytes: SITUATION_BYTES, ..ReplayOptions::default() };
+        runner = runner.replay(Some(options)).replay_table(situations);
+    }
+    match runner.run(program.items.clone(), Memory::new(), observer) {
         Ok(outcome) => Ok(outcome.summary.busy_falls),
         Err(stopped) => Err(EmulationError::Run(stopped.error)),
     }

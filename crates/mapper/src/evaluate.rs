@@ -1,11 +1,13 @@
 //! How good the models are: against the emulator, on mappings drawn from the whole space.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use pollux_isa::ValidConfig;
+use pollux_shards::Shards;
 use serde::Serialize;
 
-use crate::emulate::{self, EmulationError, Surroundings};
+use crate::emulate::{self, EmulationError, Emulator, SHARD, Surroundings};
 use crate::mapping::Mapping;
 use crate::model::residual::Residual;
 use crate::model::{Costs, Model};
@@ -73,30 +75,21 @@ pub fn samples(
         drawn.extend((0..count).filter_map(|_| Some((index, space.sample_mapping(&mut random)?))));
     }
     let costs: Vec<Costs> = problems.iter().map(|problem| Costs::new(config, problem, around)).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let run = |(index, mapping): &(usize, Mapping)| {
+    let mut emulators = Emulator::several(config, around, threads);
+    // Mappings of one problem follow each other.
+    let shards = Shards::new(drawn.len(), drawn.len().div_ceil(SHARD));
+    let results = pollux_shards::run(&shards, &mut emulators, |emulator, at| {
+        let (index, mapping) = &drawn[at];
         let problem = &problems[*index];
         let peak = u64::from(config.dim()).pow(2);
         let most = limit.saturating_mul(problem.macs() / peak + 1000);
-        emulate::cycles(config, problem, mapping, around, most)
-    };
-    let work = || {
-        let mut own = Vec::new();
-        loop {
-            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(one) = drawn.get(at) else { return own };
-            own.push((at, run(one)));
-            watch(1);
-        }
-    };
-    let mut results: Vec<(usize, Result<u64, EmulationError>)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        let cycles = emulator.cycles(problem, mapping, most);
+        watch(1);
+        Ok::<_, Infallible>(cycles)
     });
-    results.sort_by_key(|(at, _)| *at);
+    let results = results.unwrap_or_else(|never| match never {});
     let (mut samples, mut left_out) = (Vec::new(), 0);
-    for (at, result) in results {
-        let (problem, mapping) = drawn[at];
+    for ((problem, mapping), result) in drawn.into_iter().zip(results) {
         match result {
             Ok(cycles) => {
                 let costs = &costs[problem];

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use pollux_isa::ValidConfig;
+use pollux_shards::Shards;
 use serde::Serialize;
 
-use crate::emulate::{self, EmulationError, Surroundings};
+use crate::emulate::{self, EmulationError, Emulator, SHARD, Surroundings};
 use crate::mapping::Mapping;
 use crate::model::{Costs, Model};
 use crate::problem::Problem;
@@ -85,17 +86,14 @@ fn all(
     mappings: &[Mapping],
     threads: usize,
 ) -> Result<Vec<(Mapping, u64)>, EmulationError> {
-    let run = |mapping: &Mapping| match emulate::cycles(config, problem, mapping, around, u64::MAX) {
-        Ok(cycles) => Ok(Some((*mapping, cycles))),
-        // Some tiles of convolutions are refused only when they are emitted.
-        Err(EmulationError::Kernel(_)) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let part = mappings.len().div_ceil(threads.max(1)).max(1);
-    let parts: Vec<Result<Vec<_>, EmulationError>> = std::thread::scope(|scope| {
-        let workers: Vec<_> =
-            mappings.chunks(part).map(|part| scope.spawn(|| part.iter().map(run).collect())).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Ok(Vec::new()))).collect()
+    let shards = Shards::new(mappings.len(), mappings.len().div_ceil(SHARD));
+    let ran = pollux_shards::run(&shards, &mut Emulator::several(config, around, threads), |emulator, at| {
+        match emulator.cycles(problem, &mappings[at], u64::MAX) {
+            Ok(cycles) => Ok(Some((mappings[at], cycles))),
+            // Some tiles of convolutions are refused only when they are emitted.
+            Err(EmulationError::Kernel(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     });
-    Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().flatten().collect())
+    Ok(ran?.into_iter().flatten().collect())
 }

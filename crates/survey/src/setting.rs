@@ -1,7 +1,6 @@
 //! How a study is run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use pollux_sim::memory::MemoryModel;
 use serde::{Deserialize, Serialize};
@@ -127,26 +126,12 @@ pub fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, StudyError> + Sync,
 ) -> Result<Vec<R>, StudyError> {
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let results: Mutex<Vec<Option<R>>> = Mutex::new((0..items.len()).map(|_| None).collect());
-    let worker = || -> Result<(), StudyError> {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return Ok(()) };
-            let result = work(item).inspect_err(|_| next.store(items.len(), Ordering::Relaxed))?;
-            results.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(result);
-            (setting.watch)(what, done.fetch_add(1, Ordering::Relaxed) + 1, items.len());
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..setting.jobs.max(1)).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    })?;
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(results.into_iter().flatten().collect())
+    let done = AtomicUsize::new(0);
+    pollux_shards::each(items, setting.jobs, |item| {
+        let result = work(item)?;
+        (setting.watch)(what, done.fetch_add(1, Ordering::Relaxed) + 1, items.len());
+        Ok(result)
+    })
 }
 
 #[cfg(test)]
@@ -156,17 +141,5 @@ mod tests {
     #[test]
     fn every_memory_can_be_read() {
         assert!(Bandwidth::ALL.iter().all(|bandwidth| bandwidth.memory().is_ok()));
-    }
-
-    #[test]
-    fn results_keep_their_order_and_an_error_ends_the_work() {
-        let setting = Setting { form: Form::Reduced, seed: 1, jobs: 3, watch: &|_, _, _| {} };
-        let items: Vec<usize> = (0..50).collect();
-        assert_eq!(in_parallel(&setting, "x", &items, |x| Ok(2 * x)).unwrap()[49], 98);
-        let failing = in_parallel(&setting, "x", &items, |x| match x {
-            7 => Err(StudyError::Setting("seven".into())),
-            x => Ok(*x),
-        });
-        assert_eq!(failing.unwrap_err().to_string(), "seven");
     }
 }

@@ -4,20 +4,20 @@
 //! nothing else but hidden temporary files, and a shard that is there is not run again.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Write};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use pollux_shards::Shards;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::SweepError;
 use crate::evaluate::evaluate;
 use crate::format::{self, Format};
-use crate::manifest::{Manifest, Shards};
+use crate::manifest::Manifest;
 use crate::table::{Row, Schema, Table, Value, hex};
 
 /// Version of the simulator, whose figures must not be mixed with those of others.
@@ -219,7 +219,7 @@ impl Folder {
         progress: &(dyn Fn(usize) + Sync),
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<ShardState>, SweepError> {
-        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let failed = AtomicBool::new(false);
         let cut = Shards::new(self.identity.points, self.identity.shards);
         let one = |shard: usize| {
             let stop = || failed.load(Ordering::Relaxed) || cancelled();
@@ -231,17 +231,8 @@ impl Folder {
             }
             state
         };
-        let work = || {
-            let mut own = Vec::new();
-            while let Some(&shard) = shards.get(next.fetch_add(1, Ordering::Relaxed)) {
-                own.push((shard, one(shard)));
-            }
-            own
-        };
-        let mut states: Vec<(usize, Result<ShardState, SweepError>)> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..jobs.clamp(1, shards.len().max(1))).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-        });
+        let states = pollux_shards::each(shards, jobs, |shard| Ok::<_, Infallible>((*shard, one(*shard))));
+        let mut states = states.unwrap_or_else(|never| match never {});
         // What went wrong goes before what was cancelled because of it.
         states.sort_by_key(|(shard, state)| (matches!(state, Ok(_) | Err(SweepError::Cancelled)), *shard));
         states.into_iter().map(|(_, state)| state).collect()

@@ -30,8 +30,9 @@ pub use error::SweepError;
 pub use evaluate::evaluate;
 pub use folder::{Folder, Identity, Merged, ShardState, write_file};
 pub use format::{Format, read, write};
-pub use manifest::{Manifest, Measure, Shards};
+pub use manifest::{Manifest, Measure};
 pub use point::Point;
+pub use pollux_shards::Shards;
 pub use results::Outcome;
 pub use table::{Column, Kind, Row, Schema, Table, Value};
 

@@ -1,13 +1,13 @@
 //! The manifest: axes, exclusions, what is measured, shards.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use pollux::MemoryModel;
 use pollux_energy::{EnergyTable, Prices};
 use pollux_isa::GemminiConfig;
+use pollux_shards::Shards;
 use pollux_sim::observer::Cycle;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -37,31 +37,6 @@ pub struct Measure {
     /// Whether the results are right.
     #[serde(rename = "match")]
     pub values: bool,
-}
-
-/// How points are cut into shards: in their order, as evenly as can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shards {
-    points: usize,
-    count: usize,
-}
-
-impl Shards {
-    /// So many points in so many shards.
-    pub fn new(points: usize, count: usize) -> Self {
-        Self { points, count: count.clamp(1, points.max(1)) }
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The points of a shard.
-    pub fn range(&self, shard: usize) -> Range<usize> {
-        let begin = |shard: usize| (shard as u128 * self.points as u128 / self.count as u128) as usize;
-        begin(shard)..begin(shard + 1)
-    }
 }
 
 /// A sweep.

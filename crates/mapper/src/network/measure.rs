@@ -1,5 +1,6 @@
 //! Runs of the whole network, and what its operations cost in them.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -165,21 +166,11 @@ pub(super) fn rounds(
         }
         Some((possible.clone(), run(&possible).ok()?))
     };
-    let (next, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || {
-        let mut own = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(round) = rounds.get(index) else { return own };
-            own.push((index, run_possible(round)));
-            watch((over.fetch_add(1, Ordering::Relaxed) + 1, rounds.len()));
-        }
-    };
-    let threads = priced.settings.threads.clamp(1, rounds.len().max(1));
-    let mut all: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    let over = AtomicUsize::new(0);
+    let all = pollux_shards::each(rounds, priced.settings.threads, |round| {
+        let run = run_possible(round);
+        watch((over.fetch_add(1, Ordering::Relaxed) + 1, rounds.len()));
+        Ok::<_, Infallible>(run)
     });
-    all.sort_by_key(|(index, _)| *index);
-    all.into_iter().map(|(_, run)| run).collect()
+    all.unwrap_or_else(|never| match never {})
 }

@@ -1,11 +1,13 @@
 //! The last stage of every search: runs on the emulator.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::convert::Infallible;
+
+use pollux_shards::Shards;
 
 use super::record::{Answer, Record};
 use super::{Candidate, Found, Measured, Method, Proposal, Search, SearchError};
-use crate::emulate::{self, EmulationError};
+use crate::emulate::{EmulationError, Emulator};
 use crate::mapping::Mapping;
 
 /// Runs of a round, whatever the threads.
@@ -36,6 +38,8 @@ pub enum Step {
 /// The runs so far.
 pub(crate) struct Finalists<'s, 'a, 'w, 'r> {
     search: &'s Search<'a>,
+    /// One for each thread.
+    emulators: Vec<Emulator<'s>>,
     gemmini: Candidate,
     best: Option<Candidate>,
     candidates: Vec<Candidate>,
@@ -68,6 +72,7 @@ impl<'s, 'a, 'w, 'r> Finalists<'s, 'a, 'w, 'r> {
     ) -> Result<Self, SearchError> {
         let mut this = Self {
             search,
+            emulators: Emulator::several(search.space.config(), search.around, search.settings.threads.min(ROUND)),
             gemmini: Candidate { mapping: gemmini, estimate: f64::INFINITY, bound: 0, result: None },
             best: None,
             candidates: Vec::new(),
@@ -191,7 +196,11 @@ impl<'s, 'a, 'w, 'r> Finalists<'s, 'a, 'w, 'r> {
     fn answers(&mut self, mappings: &[Mapping], limit: Cycles) -> Result<Vec<Run>, SearchError> {
         let unknown: Vec<Mapping> =
             mappings.iter().filter(|mapping| self.record.answer(mapping, limit).is_none()).copied().collect();
-        for (mapping, answer) in unknown.iter().zip(side_by_side(self.search, &unknown, limit)) {
+        let search = self.search;
+        let answers = pollux_shards::run(&Shards::single(unknown.len()), &mut self.emulators, |emulator, at| {
+            Ok::<_, Infallible>(run(emulator, search, &unknown[at], limit))
+        });
+        for (mapping, answer) in unknown.iter().zip(answers.unwrap_or_else(|never| match never {})) {
             self.record.note(mapping, &answer?);
         }
         let run = |mapping: &Mapping| match self.record.answer(mapping, limit) {
@@ -236,29 +245,13 @@ impl<'s, 'a, 'w, 'r> Finalists<'s, 'a, 'w, 'r> {
     }
 }
 
-/// Runs mappings over the threads; the results are in the order of the mappings.
-fn side_by_side(search: &Search<'_>, mappings: &[Mapping], limit: Cycles) -> Vec<Result<Answer, SearchError>> {
-    let threads = search.settings.threads.clamp(1, mappings.len().max(1));
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut own = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(mapping) = mappings.get(index) else { return own };
-            own.push((index, run(search, mapping, limit)));
-        }
-    };
-    let mut all: Vec<(usize, Result<Answer, SearchError>)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
-    });
-    all.sort_by_key(|(index, _)| *index);
-    all.into_iter().map(|(_, run)| run).collect()
-}
-
-fn run(search: &Search<'_>, mapping: &Mapping, limit: Cycles) -> Result<Answer, SearchError> {
-    let (config, problem) = (search.space.config(), search.space.problem());
-    match emulate::counted(config, problem, mapping, search.around, limit) {
+fn run(
+    emulator: &mut Emulator<'_>,
+    search: &Search<'_>,
+    mapping: &Mapping,
+    limit: Cycles,
+) -> Result<Answer, SearchError> {
+    match emulator.counted(search.space.problem(), mapping, limit) {
         Ok((cycles, counts)) => Ok(Answer::Measured { cycles, counts: Box::new(counts) }),
         Err(error) if error.is_limit() => Ok(Answer::Stopped { cycles: limit }),
         Err(EmulationError::Kernel(error)) => Ok(Answer::Refused { why: error.to_string() }),
