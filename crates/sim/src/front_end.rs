@@ -239,6 +239,10 @@ impl FrontEnd {
         &self.station
     }
 
+    pub(crate) fn station_mut(&mut self) -> &mut ReservationStation {
+        &mut self.station
+    }
+
     /// What stands in front of the station.
     pub(crate) fn view(&self) -> FrontEndView {
         FrontEndView {

@@ -86,6 +86,40 @@ pub(crate) struct Completion {
     pub(crate) store_ready: bool,
 }
 
+/// What adds up while a machine runs, and decides nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Totals {
+    /// Commands accepted at the command port.
+    pub(crate) accepted: u64,
+    /// Commands that entered the reservation station.
+    pub(crate) allocated: u64,
+    /// Divisions of the normalizer.
+    pub(crate) divisions: u64,
+    pub(crate) traffic: PortTraffic,
+}
+
+impl Totals {
+    pub(crate) fn plus(self, other: &Self) -> Self {
+        let mut traffic = self.traffic;
+        traffic += other.traffic;
+        Self {
+            accepted: self.accepted + other.accepted,
+            allocated: self.allocated + other.allocated,
+            divisions: self.divisions + other.divisions,
+            traffic,
+        }
+    }
+
+    pub(crate) fn minus(self, other: &Self) -> Self {
+        Self {
+            accepted: self.accepted - other.accepted,
+            allocated: self.allocated - other.allocated,
+            divisions: self.divisions - other.divisions,
+            traffic: self.traffic - other.traffic,
+        }
+    }
+}
+
 /// What an observer needs of a cycle's wires.
 pub(crate) struct CycleWires<'a, V: Values> {
     /// The command port.
@@ -382,21 +416,21 @@ impl<V: Values> Machine<V> {
         counters.set(line, true);
     }
 
-    /// Adds to the totals what other cycles did.
-    pub(crate) fn add_totals(&mut self, accepted: u64, divisions: u64, traffic: &PortTraffic) {
-        self.accepted += accepted;
-        self.scratchpad.set_divisions(self.divisions() + divisions);
-        self.port.add_traffic(traffic);
+    /// What adds up while the machine runs.
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            accepted: self.accepted,
+            allocated: self.front.station().allocated(),
+            divisions: self.divisions(),
+            traffic: *self.traffic(),
+        }
     }
 
-    /// Has the totals of another machine from now on.
-    pub(crate) fn take_totals(&mut self, other: &Self) {
-        self.set_totals(other.accepted, other.divisions(), *other.traffic());
-    }
-
-    /// Has these totals from now on.
-    pub(crate) fn set_totals(&mut self, accepted: u64, divisions: u64, traffic: PortTraffic) {
+    /// Has these totals from now on. The commands in the station keep their distance from the next one.
+    pub(crate) fn set_totals(&mut self, totals: &Totals) {
+        let Totals { accepted, allocated, divisions, traffic } = *totals;
         self.accepted = accepted;
+        self.front.station_mut().renumber(allocated);
         self.scratchpad.set_divisions(divisions);
         self.port.set_traffic(traffic);
     }

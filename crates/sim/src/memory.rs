@@ -400,11 +400,6 @@ impl MemoryPort {
         events.push(Event::Rsp { request, ack: beat.ack, source: beat.source, beat: beat.beat });
     }
 
-    /// Adds to the traffic.
-    pub(crate) fn add_traffic(&mut self, traffic: &PortTraffic) {
-        self.traffic += *traffic;
-    }
-
     /// Has had this traffic.
     pub(crate) fn set_traffic(&mut self, traffic: PortTraffic) {
         self.traffic = traffic;

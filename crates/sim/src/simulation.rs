@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::acceleration::Acceleration;
 use crate::host::Host;
 use crate::lineage::Lineage;
-use crate::machine::Machine;
+use crate::machine::{Machine, Totals};
 use crate::memory::{MemorySystem, PortTraffic};
 use crate::observation::activity::{Activity, Span};
 use crate::observation::counts::EventCounts;
@@ -146,22 +146,19 @@ pub(crate) struct Passed {
     pub busy_cycles: u64,
     /// First cycle of the last idle stretch, from the start; none if the accelerator was idle throughout.
     pub busy_falls: Option<Cycle>,
-    pub commands: u64,
-    pub divisions: u64,
-    pub traffic: PortTraffic,
+    pub totals: Totals,
 }
 
 impl Passed {
     /// From one moment of a run to a later one.
-    pub fn between(start: &RunSummary, end: &RunSummary) -> Self {
-        let busy_cycles = end.busy_cycles - start.busy_cycles;
+    pub fn between(start: &Point, end: &Point) -> Self {
+        let (from, to) = (&start.summary, &end.summary);
+        let busy_cycles = to.busy_cycles - from.busy_cycles;
         Self {
-            cycles: end.cycles - start.cycles,
+            cycles: to.cycles - from.cycles,
             busy_cycles,
-            busy_falls: (busy_cycles > 0).then(|| end.busy_falls - start.cycles),
-            commands: end.commands - start.commands,
-            divisions: end.divisions - start.divisions,
-            traffic: end.traffic - start.traffic,
+            busy_falls: (busy_cycles > 0).then(|| to.busy_falls - from.cycles),
+            totals: end.machine.minus(&start.machine),
         }
     }
 }
@@ -169,9 +166,9 @@ impl Passed {
 /// Totals at a moment to which a run can go back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
-    /// All of them, and those that the simulation itself keeps.
-    totals: RunSummary,
-    own: RunSummary,
+    /// Those of the run, and those that its machine keeps.
+    pub summary: RunSummary,
+    machine: Totals,
 }
 
 /// Why [`Simulation::advance`] came to an end.
@@ -590,27 +587,27 @@ impl<H: Host, M: MemorySystem<V>, V: Values> Simulation<H, M, V> {
         self.summary.busy_cycles += passed.busy_cycles;
         self.summary.replayed += passed.cycles;
         self.told.0 = self.cycle;
-        self.machine.add_totals(passed.commands, passed.divisions, &passed.traffic);
+        self.machine.set_totals(&self.machine.totals().plus(&passed.totals));
     }
 
     /// Totals now.
     pub(crate) fn point(&self) -> Point {
-        Point { totals: self.summary(), own: self.summary }
+        Point { summary: self.summary(), machine: self.machine.totals() }
     }
 
     /// Has the totals of an earlier moment, but for the cycles that were simulated since. The machine of that moment is to be
     /// [installed](Self::install).
     pub(crate) fn go_back(&mut self, point: &Point) {
-        let Point { totals, own } = *point;
-        self.cycle = totals.cycles;
+        let Point { summary, machine } = *point;
+        self.cycle = summary.cycles;
         self.told.0 = self.cycle;
-        self.summary = RunSummary { simulated: self.summary.simulated, ..own };
-        self.machine.set_totals(totals.commands, totals.divisions, totals.traffic);
+        self.summary = RunSummary { simulated: self.summary.simulated, ..summary };
+        self.machine.set_totals(&machine);
     }
 
     /// Goes on with another machine and memory, and with what was counted up to there. The totals stay what they are.
     pub(crate) fn install(&mut self, mut machine: Machine<V>, memory: M, counting: Option<&Counting>) {
-        machine.take_totals(&self.machine);
+        machine.set_totals(&self.machine.totals());
         self.machine = machine;
         self.events.resume(counting);
         if let Some(&events) = self.events.counts() {

@@ -143,9 +143,10 @@ fn setting(random: &mut Random) -> Setting {
 fn programs_that_come_again_are_replayed_as_they_were_simulated() {
     let number = |name, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (cases, seed) = (number("POLLUX_RANDOM_CASES", 400), number("POLLUX_RANDOM_SEED", 1));
+    let first = number("POLLUX_RANDOM_FIRST", 0);
     let (mut total, mut from_disk) = (ReplayTotals::default(), ReplayTotals::default());
     let folder = tempfile::tempdir().expect("a folder");
-    for case in 0..cases {
+    for case in first..first + cases {
         let random = &mut Random::new(seed << 32 | case);
         let setting = setting(random);
         let once = program(&setting.config, random.below(2) == 0, &genes(random)).items;

@@ -177,6 +177,17 @@ impl ReservationStation {
     }
 
     /// Sequence number of the command in an entry.
+    /// Commands that have entered so far.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// As if so many commands had entered so far.
+    pub(crate) fn renumber(&mut self, allocated: u64) {
+        let by = allocated.wrapping_sub(std::mem::replace(&mut self.allocated, allocated));
+        self.tables.iter_mut().for_each(|table| table.renumber(by));
+    }
+
     pub(crate) fn seq(&self, RobId { unit, index }: RobId) -> Option<u64> {
         self.tables[unit as usize].entry(index).map(|entry| entry.seq)
     }

@@ -46,7 +46,7 @@ type Watch<'w> = dyn FnMut(Position) -> ControlFlow<()> + 'w;
 #[derive(Clone, Copy, Debug)]
 struct Start {
     item: usize,
-    summary: RunSummary,
+    point: Point,
     /// Marks passed before.
     marks: usize,
 }
@@ -72,7 +72,7 @@ impl Start {
     /// An operation's counts as a segment from here keeps them.
     fn relative(&self, operation: &CountedOperation) -> CountedOperation {
         let mark = operation.mark.map_or(0, |mark| mark + 1) - self.marks;
-        CountedOperation { mark: Some(mark), start: operation.start - self.summary.cycles, ..*operation }
+        CountedOperation { mark: Some(mark), start: operation.start - self.point.summary.cycles, ..*operation }
     }
 }
 
@@ -257,7 +257,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     /// Lets a known segment pass.
     fn pass(&mut self, segment: &Segment, observer: &mut impl Observer) {
         let start = self.start();
-        let cycles = start.summary.cycles;
+        let cycles = start.point.summary.cycles;
         let mut marks = segment.marks.iter().peekable();
         for operation in &segment.counted {
             while let Some(&(cycle, mark)) = marks.next_if(|(cycle, _)| *cycle <= operation.start) {
@@ -415,14 +415,17 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                 (End::State(to.node, sources, Box::new(aside)), Some(to))
             }
         };
-        let now = self.sim.summary();
-        if now.violations != start.summary.violations {
+        let now = self.sim.point();
+        if now.summary.violations != start.point.summary.violations {
             return Ok((None, to));
         }
         let segment = Segment {
             items: self.sim.host.at() - start.item,
-            passed: Passed::between(&start.summary, &now),
-            marks: marks.iter().map(|&(cycle, mark)| (cycle - start.summary.cycles, mark - start.marks)).collect(),
+            passed: Passed::between(&start.point, &now),
+            marks: marks
+                .iter()
+                .map(|&(cycle, mark)| (cycle - start.point.summary.cycles, mark - start.marks))
+                .collect(),
             counted: counted.iter().map(|operation| start.relative(operation)).collect(),
             pages,
             end,
@@ -591,7 +594,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
 
     fn start(&self) -> Start {
         let marks = self.sim.host.mark().map_or(0, |mark| mark + 1);
-        Start { item: self.sim.host.at(), summary: self.sim.summary(), marks }
+        Start { item: self.sim.host.at(), point: self.sim.point(), marks }
     }
 
     /// Whether a known segment is simulated again (SplitMix64 decides).

@@ -76,6 +76,13 @@ impl Table {
     }
 
     /// The command in a valid entry.
+    /// Moves the numbers of all commands.
+    pub(super) fn renumber(&mut self, by: u64) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.seq = entry.seq.wrapping_add(by);
+        }
+    }
+
     pub(super) fn entry(&self, index: u8) -> Option<&Entry> {
         let valid = self.valid >> index & 1 == 1;
         self.entries.get(usize::from(index)).filter(|_| valid)?.as_ref()
