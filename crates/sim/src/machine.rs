@@ -23,7 +23,7 @@ use crate::dma::load_controller::{LoadController, ScratchpadReadRequest};
 use crate::dma::store_controller::{ScratchpadWriteRequest, StoreController};
 use crate::execute::execute_controller::ExecuteController;
 use crate::execute::execute_controller::wires::{ControlWires, RowIssueWires};
-use crate::front_end::counter_file::{CounterEvent, CounterEvents};
+use crate::front_end::counter_file::{CounterEvent, CounterEvents, EXTERNALS};
 use crate::front_end::{FrontEnd, FrontInputs};
 use crate::host::BENCH_RD;
 use crate::memories::accumulator_mem::AccumulatorMem;
@@ -319,6 +319,14 @@ impl<V: Values> Machine<V> {
     /// A beat waits on channel D.
     pub(crate) fn d_offered(&self, cycle: Cycle, memory: &impl MemorySystem<V>) -> bool {
         self.port.in_flight() != 0 && memory.d_front(cycle).is_some()
+    }
+
+    /// The external values of the next cycle.
+    pub(crate) fn external_counters(&self) -> [u32; EXTERNALS] {
+        let mut counters = self.front.counter_events();
+        self.scratchpad.reader.external_counters(&mut counters);
+        self.scratchpad.writer.external_counters(&mut counters);
+        counters.external
     }
 
     /// The event lines and external values of the cycle. Kept out of the steps, like [`Self::observe`].

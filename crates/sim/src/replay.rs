@@ -21,6 +21,7 @@
 //! | `aside` | parts that are no part of a state until a command comes that looks at them |
 //! | `kept` | a table that outlives a run |
 //! | `field_survey` | which fields of the canonical form matter, for tests |
+//! | `recorder` | what an observer is told, noted for the next time |
 //! | `driver` | runs a program: hops over known segments, simulates and records the others |
 //!
 //! A segment is a fact about the accelerator: from this state, with these commands, if these operands share these pages or do not, so
@@ -33,6 +34,7 @@ mod driver;
 mod field_survey;
 mod kept;
 mod names;
+mod recorder;
 mod script;
 mod symbolic;
 mod table;
@@ -41,6 +43,6 @@ pub(crate) use driver::{Replayer, script_of};
 pub use field_survey::{FieldFinding, FieldFindings};
 pub use kept::ReplayTable;
 pub(crate) use kept::{RunsOf, Tables};
-pub(crate) use script::pays;
+pub(crate) use script::{has_counters, pays};
 pub(crate) use table::Table;
 pub use table::{ReplayOptions, ReplayTotals};

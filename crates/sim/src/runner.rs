@@ -16,7 +16,9 @@ use crate::observation::event::Cycle;
 use crate::observation::observer::Observer;
 use crate::parts::values::{Full, Timing, Values, ZeroDivisors};
 use crate::port::frontend_tlb::Translation;
-use crate::replay::{ReplayOptions, ReplayTable, ReplayTotals, Replayer, RunsOf, Table, Tables, pays, script_of};
+use crate::replay::{
+    ReplayOptions, ReplayTable, ReplayTotals, Replayer, RunsOf, Table, Tables, has_counters, pays, script_of,
+};
 use crate::simulation::{Moment, Position, RunError, RunSummary, Simulation, WATCHDOG};
 
 /// Everything around a run: translation, memory system, issue interval, limit, and who watches it; with the values that are
@@ -316,14 +318,16 @@ impl Run for Timing {
         observer: &mut O,
     ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
         // A stretch that is replayed has no events to be told of.
-        let replayable = !observer.wants_events()
-            && !O::ACTIVITY
+        let replayable = !observer.wants_each()
+            && observer.profilers() < 2
             && !runner.plain
             && runner.translation == Translation::Bare
             && runner.oracle.is_empty();
         let options = runner.replay.filter(|_| replayable);
-        let Some((options, script)) = options.and_then(|options| Some((options, script_of(runner.config, &host)?)))
-        else {
+        // What a COUNTER resets does not add up.
+        let adds_up = |script: &Arc<[ScriptItem]>| observer.profilers() == 0 || !has_counters(script);
+        let script = || script_of(runner.config, &host).filter(adds_up);
+        let Some((options, script)) = options.and_then(|options| Some((options, script()?))) else {
             return runner.simulate_host(host, memory, observer);
         };
         if runner.table.is_none() && !pays(runner.config, &script, &options) {
@@ -356,6 +360,7 @@ impl Runner<'_, Timing> {
             memory: self.memory,
             interval: self.interval,
             counted: observer.wants_counts(),
+            profiled: observer.profilers() > 0,
         };
         // The machine's memory is a stand-in, which is copied with every state: the real one is not looked at.
         match (self.memory, table.of(&runs, options.table_bytes)) {
@@ -383,8 +388,10 @@ impl Runner<'_, Timing> {
         table: &mut Table<M>,
     ) -> Result<Outcome<Timing>, Box<Stopped<Timing>>> {
         let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
-        let mut replayer = Replayer::new(self.config, (host, script), table, options, |host| {
-            let mut simulation = Simulation::with_machine(machine, host, port, false);
+        let profiler = observer.profiler().map(|profiler| profiler.of_stretches());
+        let records = profiler.is_some();
+        let mut replayer = Replayer::new(self.config, (host, script), table, options, profiler, |host| {
+            let mut simulation = Simulation::with_machine(machine, host, port, records);
             if observer.wants_counts() {
                 simulation.count_events(self.config);
             }

@@ -12,6 +12,7 @@ use std::path::Path;
 use pollux_sim::counts::CountingObserver;
 use pollux_sim::observer::NoObserver;
 use pollux_sim::replay::{ReplayOptions, ReplayTable};
+use pollux_sim::report::Profiler;
 use pollux_sim::runner::{Outcome, Stopped};
 use pollux_sim::simulation::{RunError, RunSummary};
 use pollux_sim::values::Timing;
@@ -35,7 +36,7 @@ fn end(result: Result<Outcome<Timing>, Box<Stopped<Timing>>>) -> (RunSummary, Op
 fn golden_cases_in_one_table() {
     let every = ReplayOptions { every_command: true, check: 1.0, ..ReplayOptions::default() };
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let [mut tables, mut counting]: [BTreeMap<String, ReplayTable>; 2] = Default::default();
+    let [mut tables, mut counting, mut profiling]: [BTreeMap<String, ReplayTable>; 3] = Default::default();
     let (mut checked, mut cases, mut states) = (0, 0, 0);
     for folder in GoldenCase::find(&golden).expect("the cases are part of the project") {
         let case = GoldenCase::read(&folder).expect("a golden case");
@@ -66,6 +67,20 @@ fn golden_cases_in_one_table() {
         for replayed in &counted[1..] {
             assert_eq!(*replayed, simulated, "{}: counts by operation", folder.display());
         }
+        let profiled = [None, Some(every), Some(ReplayOptions { check: 0.0, ..every })].map(|options| {
+            let table = profiling.entry(format!("{config:?} {memory:?}")).or_default();
+            let mut observer = (CountingObserver::default(), Profiler::new(&config, &case.items));
+            let mut runner = runner().replay(options).replay_table(table);
+            let result = runner.run(case.items.clone(), initial_memory(&case), &mut observer);
+            drop(runner);
+            let outcome = result.as_ref().unwrap_or_else(|stopped| &stopped.outcome);
+            let report = observer.1.finish(&outcome.summary);
+            assert_eq!(end(result), plain, "{} {options:?}, profiled", folder.display());
+            (report, observer.0.operations().to_vec())
+        });
+        let [simulated, checked_ones, replayed] = profiled;
+        assert_eq!(checked_ones, simulated, "{}: profile", folder.display());
+        assert_eq!(replayed, simulated, "{}: profile", folder.display());
         cases += 1;
     }
     println!("{cases} cases, {checked} segments checked, {states} states in the largest table");

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use pollux_isa::{GemminiConfig, RoccCommand, StreamItem, ValidConfig};
 use pollux_memory::Memory;
+use pollux_sim::counts::CountingObserver;
 use pollux_sim::memory::{BandwidthParameters, BenchParameters, MemoryModel};
-use pollux_sim::observer::NoObserver;
+use pollux_sim::observer::{CountedOperation, NoObserver, Observer};
 use pollux_sim::replay::{ReplayOptions, ReplayTable, ReplayTotals};
+use pollux_sim::report::{Profiler, RunReport};
 use pollux_sim::runner::{Outcome, Runner, Stopped};
 use pollux_sim::values::Timing;
 use pollux_testkit::{Random, program};
@@ -33,13 +35,22 @@ pub type Ended = Result<Outcome<Timing>, Box<Stopped<Timing>>>;
 impl Setting {
     /// A run without values, with a table or without replay.
     pub fn run(&self, items: &[StreamItem], replay: Option<(ReplayOptions, &mut ReplayTable)>) -> Ended {
+        self.observed(items, replay, &mut NoObserver)
+    }
+
+    fn observed(
+        &self,
+        items: &[StreamItem],
+        replay: Option<(ReplayOptions, &mut ReplayTable)>,
+        observer: &mut impl Observer,
+    ) -> Ended {
         let runner =
             Runner::new(&self.config).memory(self.memory).interval(self.interval).limit(LIMIT).without_values();
         let mut runner = match replay {
             Some((options, table)) => runner.replay(Some(options)).replay_table(table),
             None => runner.replay(None),
         };
-        runner.run(items.to_vec(), Memory::new(), &mut NoObserver)
+        runner.run(items.to_vec(), Memory::new(), observer)
     }
 
     /// Runs by replay, in every way that there is; each must end as the simulation does. What replay did in the last one, which knows
@@ -64,6 +75,40 @@ impl Setting {
         check(ReplayOptions { check: 0.3, ..every }, table);
         check(every, table);
         totals
+    }
+}
+
+/// What cycles are spent on.
+impl Setting {
+    fn profile(&self, items: &[StreamItem], replay: Option<(ReplayOptions, &mut ReplayTable)>) -> RunReport {
+        let mut profiler = Profiler::new(&self.config, items);
+        let result = self.observed(items, replay, &mut profiler);
+        let outcome = result.as_ref().unwrap_or_else(|stopped| &stopped.outcome);
+        profiler.finish(&outcome.summary)
+    }
+
+    fn counts(&self, items: &[StreamItem], replay: Option<(ReplayOptions, &mut ReplayTable)>) -> Vec<CountedOperation> {
+        let mut counting = CountingObserver::default();
+        let _ = self.observed(items, replay, &mut counting);
+        counting.operations().to_vec()
+    }
+
+    /// The profile and the counts of a replayed run are those of a simulated one.
+    fn assert_profiled(&self, items: &[StreamItem]) {
+        let (plain, counts) = (self.profile(items, None), self.counts(items, None));
+        let counting = &mut ReplayTable::new();
+        for _ in 0..3 {
+            let every = ReplayOptions { every_command: true, ..ReplayOptions::default() };
+            assert_eq!(self.counts(items, Some((every, counting))), counts);
+        }
+        let table = &mut ReplayTable::new();
+        let default = ReplayOptions::default();
+        let every = ReplayOptions { every_command: true, ..default };
+        for options in [every, ReplayOptions { check: 1.0, ..every }, default, every] {
+            assert_eq!(self.profile(items, Some((options, table))), plain, "{options:?}");
+        }
+        let tiny = ReplayOptions { table_bytes: TINY, ..every };
+        assert_eq!(self.profile(items, Some((tiny, &mut ReplayTable::new()))), plain, "{tiny:?}");
     }
 }
 
@@ -160,6 +205,9 @@ fn programs_that_come_again_are_replayed_as_they_were_simulated() {
         total.recorded += again.map_or(0, |totals| totals.recorded);
         let known = setting.assert_replayed(&items, table);
         total.replayed += known.map_or(0, |totals| totals.replayed);
+        if case % 4 == 2 {
+            setting.assert_profiled(&items);
+        }
         if case % 4 == 0 {
             let others = repeated(&once, random);
             from_disk.replayed += setting.assert_kept_on_disk(&items, &others, folder.path());

@@ -463,6 +463,11 @@ impl<V: Values> StreamReader<V> {
         events.set(CounterEvent::RdmaActiveCycle, self.active());
         events.set(CounterEvent::RdmaTlbWaitCycles, wires.miss);
         events.set(CounterEvent::RdmaTlWaitCycles, wires.a_waits);
+        self.external_counters(events);
+    }
+
+    /// Drives the engine's external values.
+    pub fn external_counters(&self, events: &mut CounterEvents) {
         events.set_external(CounterExternal::RdmaBytesRec, self.total_bytes_read);
         events.set_external(CounterExternal::RdmaTotalLatency, self.total_latency);
     }

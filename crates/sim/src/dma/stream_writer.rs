@@ -513,6 +513,11 @@ impl<V: Values> StreamWriter<V> {
         events.set(CounterEvent::WdmaActiveCycle, self.active());
         events.set(CounterEvent::WdmaTlbWaitCycles, wires.miss);
         events.set(CounterEvent::WdmaTlWaitCycles, wires.a_waits);
+        self.external_counters(events);
+    }
+
+    /// Drives the engine's external values.
+    pub fn external_counters(&self, events: &mut CounterEvents) {
         events.set_external(CounterExternal::WdmaBytesSent, self.total_bytes_sent);
         events.set_external(CounterExternal::WdmaTotalLatency, self.total_latency);
     }

@@ -5,6 +5,7 @@ use pollux_memory::Memory;
 
 use crate::machine::Machine;
 use crate::observation::counts::EventCounts;
+use crate::observation::report::Profiler;
 
 pub use crate::observation::activity::{Activity, Span};
 pub use crate::observation::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
@@ -54,6 +55,22 @@ pub trait Observer {
     /// Whether events are to be counted, for [`Observer::counted`]. It costs much less than recording them.
     fn wants_counts(&self) -> bool {
         false
+    }
+
+    /// Whether every event or cycle matters by itself. If what an observer makes of them only adds up, stretches that were simulated
+    /// before can be [replayed](crate::replay) for it: that of [`Profiler`]s does.
+    fn wants_each(&self) -> bool {
+        self.wants_events() || Self::ACTIVITY
+    }
+
+    /// How many profilers there are in it.
+    fn profilers(&self) -> usize {
+        0
+    }
+
+    /// The one profiler in it, to which a replayed stretch is added.
+    fn profiler(&mut self) -> Option<&mut Profiler> {
+        None
     }
 
     /// One event; `cycle` never decreases.
@@ -114,6 +131,18 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.wants_counts() || self.1.wants_counts()
     }
 
+    fn wants_each(&self) -> bool {
+        self.0.wants_each() || self.1.wants_each()
+    }
+
+    fn profilers(&self) -> usize {
+        self.0.profilers() + self.1.profilers()
+    }
+
+    fn profiler(&mut self) -> Option<&mut Profiler> {
+        self.0.profiler().or(self.1.profiler())
+    }
+
     fn event(&mut self, cycle: Cycle, event: &Event) {
         self.0.event(cycle, event);
         self.1.event(cycle, event);
@@ -160,6 +189,18 @@ impl<O: Observer> Observer for Option<O> {
 
     fn wants_counts(&self) -> bool {
         self.as_ref().is_some_and(Observer::wants_counts)
+    }
+
+    fn wants_each(&self) -> bool {
+        self.as_ref().is_some_and(Observer::wants_each)
+    }
+
+    fn profilers(&self) -> usize {
+        self.as_ref().map_or(0, Observer::profilers)
+    }
+
+    fn profiler(&mut self) -> Option<&mut Profiler> {
+        self.as_mut().and_then(Observer::profiler)
     }
 
     fn event(&mut self, cycle: Cycle, event: &Event) {

@@ -91,23 +91,36 @@ pub(crate) enum PageEvent {
     Flush([bool; 2]),
 }
 
+/// What of the page registers' answers is counted, whether time depends on it or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CountedAnswers {
+    #[default]
+    None,
+    /// To clients that ask.
+    Asked,
+    /// All, whether they were asked for or not: by the profile of a run.
+    All,
+}
+
 /// Where operands lie.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OperandSpace {
     /// By operand. Empty if addresses are what they are.
     bases: Vec<u64>,
     events: Vec<PageEvent>,
+    /// What of the answers is counted.
+    counted: CountedAnswers,
     /// Clients whose page register was written since their last question.
     written: [bool; 2],
 }
 
 impl OperandSpace {
     /// A space in which operands can be placed.
-    pub fn with_operands() -> Self {
+    pub fn with_operands(counted: CountedAnswers) -> Self {
         // Operand 0 lies where its distances are addresses.
         let mut bases = vec![0; OPERANDS];
         bases[usize::from(MAIN_MEMORY)] = MAIN_MEMORY_BASE;
-        Self { bases, events: Vec::new(), written: [false; 2] }
+        Self { bases, events: Vec::new(), counted, written: [false; 2] }
     }
 
     /// Operand `tag` lies at `base`.
@@ -135,10 +148,12 @@ impl OperandSpace {
     }
 
     /// Notes a question to the page register of a client. One that was asked in the cycle before, by a client that only looks, is none;
-    /// and the reader, in which no packet stalls behind the TLB (`StreamReader`), only sees answers that it has asked for.
+    /// and the reader, in which no packet stalls behind the TLB (`StreamReader`), only sees answers that it has asked for: the others
+    /// are only counted.
     #[inline]
     pub fn note(&mut self, client: usize, address: u64, asks: bool, follows: bool, together: bool, repeats: bool) {
-        let unseen = !asks && (client == TLB_READER || repeats && !self.written[client]);
+        let unseen =
+            !asks && (client == TLB_READER && self.counted < CountedAnswers::All || repeats && !self.written[client]);
         if self.bases.is_empty() || unseen {
             return;
         }
@@ -146,6 +161,11 @@ impl OperandSpace {
         let (tag, distance) = split(address);
         let question = PageQuestion { client: client as u8, asks, follows, together, tag, distance: distance as u32 };
         self.events.push(PageEvent::Question(question));
+    }
+
+    /// What of the answers is counted.
+    pub fn counted(&self) -> CountedAnswers {
+        self.counted
     }
 
     /// Notes that the page register of a client is written.
@@ -182,7 +202,7 @@ mod tests {
 
     #[test]
     fn operands_share_a_page_only_if_they_really_do() {
-        let mut space = OperandSpace::with_operands();
+        let mut space = OperandSpace::with_operands(CountedAnswers::None);
         let (first, second) = (0x8000_0140, 0x8000_2f00);
         space.set(3, base(first, 64));
         space.set(4, base(second, 64));

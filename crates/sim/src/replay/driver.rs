@@ -8,6 +8,7 @@ use pollux_isa::ValidConfig;
 use super::aside::{After, AsideName, heads, looked_at};
 use super::field_survey::Noted;
 use super::names::Names;
+use super::recorder::{Beginning, Noted as Told, Recorder};
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
 use super::symbolic::{MOST_NEW, SymbolicHost};
 use super::table::{
@@ -17,13 +18,12 @@ use super::table::{
 use crate::host::{Host, ScriptItem};
 use crate::memories::scale_units::ENTRIES;
 use crate::memory::ReplayableMemory;
-use crate::observation::activity::{Activity, Span};
-use crate::observation::event::{Cycle, Event};
-use crate::observation::observer::{CountedOperation, NoObserver, Observer};
-use crate::observation::report::macs::Issued;
+use crate::observation::event::Cycle;
+use crate::observation::observer::{CountedOperation, Observer};
+use crate::observation::report::Profiler;
 use crate::parts::canonical::{ASIDE, Canon, Canonical, Survey};
 use crate::parts::values::Timing;
-use crate::port::operand_space::{self, OPERANDS, OperandSpace, OperandTag, Source};
+use crate::port::operand_space::{self, CountedAnswers, OPERANDS, OperandSpace, OperandTag, Source};
 use crate::port::pages::{PageRegisters, PageRules};
 use crate::simulation::{Halt, Passed, Point, Position, RunError, RunSummary, Simulation};
 
@@ -89,6 +89,8 @@ pub(crate) struct Replayer<'t, H, M> {
     /// The numbers that the machine has for the operands of the state in which it was last.
     tags: Vec<OperandTag>,
     totals: ReplayTotals,
+    /// What adds up a stretch's cycles, if the observer wants to know.
+    profiler: Option<Profiler>,
     /// Zeros at the end of a single command's hash that make it a boundary.
     level: u32,
     /// Boundaries since the last known segment.
@@ -111,14 +113,20 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         (host, script): (H, Arc<[ScriptItem]>),
         table: &'t mut Table<M>,
         options: ReplayOptions,
+        profiler: Option<Profiler>,
         simulation: impl FnOnce(SymbolicHost<H>) -> Simulation<SymbolicHost<H>, M, Timing>,
     ) -> Self {
         let names = Names::of(config);
         let mut canon = Canon::default();
         canon.set_scaled_loads(scales_loads(config, &script, names.identity), names.identity);
         let mut sim = simulation(SymbolicHost::new(host, script.clone(), names));
-        sim.machine.tlb.operands = OperandSpace::with_operands();
-        let rules = PageRules { counted: sim.counting().is_some(), ..sim.machine.tlb.page_rules() };
+        let counted = match (&profiler, sim.counting()) {
+            (Some(_), _) => CountedAnswers::All,
+            (None, Some(_)) => CountedAnswers::Asked,
+            (None, None) => CountedAnswers::None,
+        };
+        sim.machine.tlb.operands = OperandSpace::with_operands(counted);
+        let rules = PageRules { counted: counted > CountedAnswers::None, ..sim.machine.tlb.page_rules() };
         Self {
             sim,
             table,
@@ -130,6 +138,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             canon,
             tags: Vec::new(),
             totals: ReplayTotals::default(),
+            profiler,
             level: LEVELS.0,
             misses: 0,
             seed: 0x5eed,
@@ -157,9 +166,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<RunSummary, RunError> {
         self.table.keep_within_limit();
-        let halt = self.simulate(observer, limit, watch, None);
-        self.sim.tell_counts(observer);
-        if halt? == Halt::Finished {
+        if self.simulate(Some(observer), limit, watch, None).0? == Halt::Finished {
             return Ok(self.sim.summary());
         }
         let mut place = self.arrive(PageRegisters::default())?;
@@ -179,10 +186,10 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
     }
 
     /// Passes all known segments from a place on. The machine is in the state of the place before and after. None at the program's end.
-    fn hop(
+    fn hop<O: Observer>(
         &mut self,
         mut place: Place,
-        observer: &mut impl Observer,
+        observer: &mut O,
         limit: Cycle,
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
@@ -192,7 +199,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             (self.level, self.misses) = (LEVELS.0, 0);
             if self.is_checked() {
                 if std::mem::take(&mut away) {
-                    self.restore(&place, trail.take(), watch)?;
+                    self.restore::<O>(&place, trail.take(), watch)?;
                 }
                 match self.check(&place, &segment, observer, limit, watch)? {
                     Some(end) => place = end,
@@ -217,7 +224,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
                 _ => trail = None,
             }
             if self.totals.hops.is_multiple_of(WATCH_HOPS) && watch(self.sim.position()).is_break() {
-                self.restore(&place, trail, watch)?;
+                self.restore::<O>(&place, trail, watch)?;
                 return Err(self.sim.cancelled());
             }
         }
@@ -226,7 +233,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             (self.level, self.misses) = (self.level + 1, 0);
         }
         if away {
-            self.restore(&place, trail, watch)?;
+            self.restore::<O>(&place, trail, watch)?;
         }
         Ok(Some(place))
     }
@@ -245,9 +252,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
             }
         };
         // As many items as there are here, and without the questions, which have their answers.
-        let Segment { passed, ref marks, ref counted, end: ref known, .. } = *segment;
-        let (marks, counted, known) = (marks.clone(), counted.clone(), known.clone());
-        Some((Segment { items, passed, marks, counted, pages: Box::default(), end: known }, end))
+        let Segment { passed, ref marks, ref counted, ref profile, end: ref known, .. } = *segment;
+        let (marks, counted, profile, known) = (marks.clone(), counted.clone(), profile.clone(), known.clone());
+        Some((Segment { items, passed, marks, counted, profile, pages: Box::default(), end: known }, end))
     }
 
     fn surroundings(&self) -> Surroundings {
@@ -269,6 +276,9 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         for &(cycle, mark) in marks {
             observer.mark(cycles + cycle, start.marks + mark);
         }
+        if let (Some(sums), Some(whole)) = (&segment.profile, observer.profiler()) {
+            whole.add_stretch(sums, start.marks, cycles);
+        }
         self.sim.pass(&segment.passed);
         self.sim.host.jump(start.item + segment.items);
         self.totals.hops += 1;
@@ -284,7 +294,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
         let from = self.sim.host.at();
-        let (segment, end) = self.segment(place, observer, limit, watch, None)?;
+        let (segment, end) = self.segment(place, Some(observer), limit, watch, None)?;
         if let Some(segment) = segment {
             self.totals.recorded += 1;
             let ahead = &self.script[from..];
@@ -319,7 +329,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Place>, RunError> {
         let until = Until { item: self.sim.host.at() + known.items, cycle: self.sim.cycle() + known.passed.cycles };
-        let (found, end) = self.segment(place, observer, limit, watch, Some(until))?;
+        let (found, end) = self.segment(place, Some(observer), limit, watch, Some(until))?;
         self.totals.checked += 1;
         match found {
             Some(found) if found.agrees(known) => Ok(end),
@@ -376,10 +386,10 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
 /// Simulating.
 impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     /// Simulates to a boundary, or to a known one, and tells what happened and where that leads. What breaks a rule of the RTL is not told.
-    fn segment(
+    fn segment<O: Observer>(
         &mut self,
         place: &Place,
-        observer: &mut impl Observer,
+        observer: Option<&mut O>,
         limit: Cycle,
         watch: &mut Watch<'_>,
         until: Option<Until>,
@@ -393,10 +403,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         // The registers may name operands whose numbers are given to others now.
         self.sim.machine.tlb.set_pages(&place.pages);
         self.sim.machine.tlb.operands.take_events();
-        let mut recorder = Recorder { observer, marks: Vec::new(), counted: Vec::new() };
-        let halt = self.simulate(&mut recorder, limit, watch, Some((start.item, until)));
-        self.sim.tell_counts(&mut recorder);
-        let (halt, Recorder { marks, counted, .. }) = (halt?, recorder);
+        let (halt, told) = self.simulate(observer, limit, watch, Some((start.item, until)));
+        let (halt, Told { marks, counted, profile }) = (halt?, told);
 
         let sources = self.sources(place);
         let events = self.sim.machine.tlb.operands.take_events();
@@ -427,6 +435,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                 .map(|&(cycle, mark)| (cycle - start.point.summary.cycles, mark - start.marks))
                 .collect(),
             counted: counted.iter().map(|operation| start.relative(operation)).collect(),
+            profile: profile.map(Box::new),
             pages,
             end,
         };
@@ -434,21 +443,22 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     }
 
     /// Simulates to a boundary: the first one after item `from`, or a known one; without a segment to the first command.
-    fn simulate(
+    fn simulate<O: Observer>(
         &mut self,
-        observer: &mut impl Observer,
+        observer: Option<&mut O>,
         limit: Cycle,
         watch: &mut Watch<'_>,
         segment: Option<(usize, Option<Until>)>,
-    ) -> Result<Halt, RunError> {
+    ) -> (Result<Halt, RunError>, Told) {
         let (from, until) = segment.map_or((None, None), |(from, until)| (Some(from), until));
-        let Self { sim, script, options, names, level, .. } = self;
+        let beginning = self.beginning();
+        let Self { sim, script, options, names, level, profiler, .. } = self;
         let begin = sim.cycle();
         let spacing = if options.every_command { SHORTEST } else { LOOP_SPACING };
         let mut block = None;
         // The item that was judged last, and the judgement.
         let mut judged = (usize::MAX, false);
-        sim.advance(observer, limit, watch, |sim| {
+        let stop = |sim: &mut Simulation<SymbolicHost<H>, M, Timing>| {
             tell_operands(sim);
             let at = sim.host.at();
             if let Some(until) = until {
@@ -471,22 +481,33 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
             let crowded = from.is_some() && sim.host.operands.len() >= MOST_NEW && from != Some(at);
             let long = from.is_none() || options.every_command || sim.cycle() - begin >= SHORTEST;
             (judged.1 && long || crowded) && sim.accepts_command()
+        };
+        let external = sim.machine.external_counters();
+        Recorder::record(observer, profiler.as_mut(), beginning, external, |recorder| {
+            let halt = sim.advance(recorder, limit, watch, stop);
+            sim.tell_counts(recorder);
+            (halt, sim.machine.external_counters())
         })
     }
 
     /// The state at a boundary, at which the page registers hold this.
     fn arrive(&mut self, pages: PageRegisters) -> Result<Place, RunError> {
-        let Self { sim, table, canon, options, tags, groups, .. } = self;
+        let Self { sim, table, canon, options, tags, groups, profiler, .. } = self;
         sim.settle();
         let cycle = sim.cycle();
         write_form(sim, groups, options.drop_field, canon);
+        let pending = profiler.as_ref().map(Profiler::pending);
+        if let Some(pending) = &pending {
+            pending.issued().canonical(canon);
+        }
         tags.clear();
         tags.extend_from_slice(canon.operands());
         let space = std::mem::take(&mut sim.machine.tlb.operands);
         let operands = tags.iter().map(|&tag| space.base(tag)).collect();
         let node = table.intern(canon.key(), canon.bytes(), options.check > 0.0, || {
             let (machine, memory) = (sim.machine.clone(), sim.memory.clone());
-            Kept { machine, memory, cycle, operands: tags.as_slice().into(), counting: sim.counting() }
+            let (operands, counting) = (tags.as_slice().into(), sim.counting());
+            Kept { machine, memory, cycle, operands, counting, profile: pending.map(Box::new) }
         });
         sim.machine.tlb.operands = space;
         if let (Some(_), Ok(node)) = (options.drop_field, &node) {
@@ -526,10 +547,15 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
     }
 
     /// Brings the machine into the state of a place that was reached by hops, on this trail if there is no machine in its state.
-    fn restore(&mut self, place: &Place, trail: Option<Trail>, watch: &mut Watch<'_>) -> Result<(), RunError> {
+    fn restore<O: Observer>(
+        &mut self,
+        place: &Place,
+        trail: Option<Trail>,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), RunError> {
         match trail {
             None => self.install(place),
-            Some(trail) => self.walk(trail, place, watch),
+            Some(trail) => self.walk::<O>(trail, place, watch),
         }
     }
 
@@ -538,7 +564,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let Some(kept) = self.table.kept(place.node) else {
             return Err(self.sim.replay_failed("there is no machine in a state that a run came to".into()));
         };
-        let mut space = OperandSpace::with_operands();
+        let mut space = OperandSpace::with_operands(self.sim.machine.tlb.operands.counted());
         for (&tag, &base) in kept.operands.iter().zip(&place.operands) {
             space.set(tag, base);
         }
@@ -553,12 +579,15 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                 aside.install(part, name, &mut machine);
             }
         }
+        if let (Some(profiler), Some(pending)) = (&mut self.profiler, &kept.profile) {
+            profiler.resume(pending);
+        }
         self.sim.install(machine, memory, kept.counting.as_ref());
         Ok(())
     }
 
     /// Simulates known segments, of whose ends there are no machines, up to a place; nobody is told of it again.
-    fn walk(&mut self, trail: Trail, place: &Place, watch: &mut Watch<'_>) -> Result<(), RunError> {
+    fn walk<O: Observer>(&mut self, trail: Trail, place: &Place, watch: &mut Watch<'_>) -> Result<(), RunError> {
         let there = self.sim.summary();
         let Trail { from: mut at, item, point, passed } = trail;
         self.totals.hops -= passed.len() as u64;
@@ -567,7 +596,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         self.totals.replayed -= there.replayed - self.sim.summary().replayed;
         self.install(&at)?;
         for until in passed {
-            match self.segment(&at, &mut NoObserver, Cycle::MAX, watch, Some(until))? {
+            match self.segment(&at, None::<&mut O>, Cycle::MAX, watch, Some(until))? {
                 (_, Some(end)) => at = end,
                 (_, None) => return Err(self.sim.replay_failed("a known segment ends the program".into())),
             }
@@ -592,8 +621,12 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         sources
     }
 
+    fn beginning(&self) -> Beginning {
+        Beginning { marks: self.sim.host.mark().map_or(0, |mark| mark + 1), cycle: self.sim.cycle() }
+    }
+
     fn start(&self) -> Start {
-        let marks = self.sim.host.mark().map_or(0, |mark| mark + 1);
+        let Beginning { marks, .. } = self.beginning();
         Start { item: self.sim.host.at(), point: self.sim.point(), marks }
     }
 
@@ -626,8 +659,7 @@ fn write_form<H: Host, M: ReplayableMemory>(
     sim.machine.canonical(canon);
     sim.memory.canonical(canon);
     if let Some(counting) = sim.counting() {
-        let Issued { dataflow, c_cols } = counting.issued;
-        (dataflow, c_cols).canonical(canon);
+        counting.issued.canonical(canon);
     }
 }
 
@@ -657,43 +689,6 @@ fn may_be_boundary(script: &[ScriptItem], at: usize, options: &ReplayOptions, na
     let Some(ScriptItem::Command(cmd)) = script.get(at) else { return false };
     let chosen = || !belongs_to_loop(cmd) && command_name(cmd, names).trailing_zeros() >= level;
     options.every_command || starts_loop(cmd) || chosen()
-}
-
-/// Notes the marks that an observer is told of.
-struct Recorder<'o, O> {
-    observer: &'o mut O,
-    marks: Vec<(Cycle, usize)>,
-    counted: Vec<CountedOperation>,
-}
-
-impl<O: Observer> Observer for Recorder<'_, O> {
-    const ACTIVITY: bool = O::ACTIVITY;
-
-    fn wants_events(&self) -> bool {
-        self.observer.wants_events()
-    }
-
-    fn event(&mut self, cycle: Cycle, event: &Event) {
-        self.observer.event(cycle, event);
-    }
-
-    fn cycles(&mut self, span: Span, activity: &Activity) {
-        self.observer.cycles(span, activity);
-    }
-
-    fn mark(&mut self, cycle: Cycle, mark: usize) {
-        self.marks.push((cycle, mark));
-        self.observer.mark(cycle, mark);
-    }
-
-    fn wants_counts(&self) -> bool {
-        self.observer.wants_counts()
-    }
-
-    fn counted(&mut self, operation: &CountedOperation) {
-        self.counted.push(*operation);
-        self.observer.counted(operation);
-    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ struct About {
     memory: String,
     interval: u64,
     counted: bool,
+    profiled: bool,
 }
 
 impl About {
@@ -47,6 +48,7 @@ impl About {
             memory: runs.memory.to_string(),
             interval: runs.interval,
             counted: runs.counted,
+            profiled: runs.profiled,
         }
     }
 
@@ -61,13 +63,14 @@ const EXTENSION: &str = "replay";
 /// First bytes of such a file. A hash of all that follows it stands next.
 const MAGIC: [u8; 16] = *b"Pollux replay 1\n";
 
-/// Runs that can share a table: of this configuration behind this memory, with this issue interval, and whether events are counted.
+/// Runs that can share a table: of this configuration behind this memory, with this issue interval, and whether events are counted, or cycles profiled.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RunsOf {
     pub config: ValidConfig,
     pub memory: MemoryModel,
     pub interval: u64,
     pub counted: bool,
+    pub profiled: bool,
 }
 
 /// The table, by the kind of memory.

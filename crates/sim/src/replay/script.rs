@@ -112,6 +112,12 @@ impl Reach {
     }
 }
 
+/// Whether there are commands for the performance counters.
+pub(crate) fn has_counters(script: &[ScriptItem]) -> bool {
+    let is_counter = |cmd: &RoccCommand| cmd.funct == funct::COUNTER_OP;
+    script.iter().any(|item| matches!(item, ScriptItem::Command(cmd) if is_counter(cmd)))
+}
+
 /// Commands in a row that are looked for again: a loop with its configuration.
 const IN_A_ROW: usize = 6;
 /// Of so many places in a program one must come again for its situations to be worth their recording.

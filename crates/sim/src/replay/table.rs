@@ -17,6 +17,7 @@ use crate::host::ScriptItem;
 use crate::machine::Machine;
 use crate::observation::event::{Counting, Cycle};
 use crate::observation::observer::CountedOperation;
+use crate::observation::report::{Pending, ProfileSums};
 use crate::parts::canonical::ASIDE;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};
@@ -80,6 +81,8 @@ pub(super) struct Segment {
     pub marks: Box<[(Cycle, usize)]>,
     /// What is counted between them, if it is: `start` from the start of the segment, and as `mark` how many marks stand before it there.
     pub counted: Box<[CountedOperation]>,
+    /// What its cycles were spent on, if it is profiled.
+    pub profile: Option<Box<ProfileSums>>,
     /// What the page registers were asked, and the answers that must be the same.
     pub pages: Box<[PageStep]>,
     pub end: End,
@@ -103,12 +106,19 @@ impl Segment {
 
     /// Two recordings of one segment. What the page registers were asked follows from the rest.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let Self { items: _, passed, marks, counted, pages: _, end } = self;
-        *passed == other.passed && *marks == other.marks && *counted == other.counted && *end == other.end
+        let Self { items: _, passed, marks, counted, profile, pages: _, end } = self;
+        let told = *marks == other.marks && *counted == other.counted && *profile == other.profile;
+        told && *passed == other.passed && *end == other.end
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.pages) + size_of_val(&*self.marks) + size_of_val(&*self.counted) + 256
+        let profile = self.profile.as_ref().map_or(0, |sums| sums.bytes());
+        size_of::<Self>()
+            + size_of_val(&*self.pages)
+            + size_of_val(&*self.marks)
+            + size_of_val(&*self.counted)
+            + profile
+            + 256
     }
 }
 
@@ -133,6 +143,8 @@ pub(super) struct Kept<M> {
     pub operands: Box<[OperandTag]>,
     /// What the counting of its next events depends on, if they are counted.
     pub counting: Option<Counting>,
+    /// The same for a profiler.
+    pub profile: Option<Box<Pending>>,
 }
 
 /// What is known, without machines.

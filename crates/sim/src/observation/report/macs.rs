@@ -4,6 +4,8 @@ use pollux_isa::config::Dataflow;
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{AddressLayout, Command, GemminiConfig, RoccCommand};
 
+use crate::parts::canonical::Canonical;
+
 /// Follows the execute commands in the order in which they are issued, which is program order.
 #[derive(Clone, Debug)]
 pub struct MacCounter {
@@ -13,7 +15,7 @@ pub struct MacCounter {
 }
 
 /// What the execute commands issued so far mean for the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
 pub(crate) struct Issued {
     pub dataflow: DataflowMode,
     /// Columns of the destination of the preload before.

@@ -2,18 +2,27 @@
 
 use super::{CLIENTS, Client, FrontendTlb, PageRegister};
 use crate::parts::canonical::{Canon, Canonical};
-use crate::port::operand_space;
+use crate::port::operand_space::{self, CountedAnswers};
 use crate::port::pages::{PageRegisters, PageRules};
 
 /// Without translation the TLB proper has no state, and the page registers and the arbiter are kept beside the state
-/// (`port/pages.rs`). Nobody looks at the answer to a client that translates nothing.
+/// (`port/pages.rs`). Nobody looks at the answer to a client that translates nothing, but
+/// a profile.
 impl Canonical for FrontendTlb {
     fn canonical(&self, canon: &mut Canon) {
-        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, lookups: _, operands: _ } =
+        let Self { tlbs: _, clients, page_registers: _, last_grant: _, interrupt, faults: _, lookups: _, operands } =
             self;
         for (i, client) in clients.iter().enumerate() {
-            let Client { request, needs_tlb: _, last: _, hit, paddr: _ } = client;
+            let Client { request, needs_tlb, last: _, hit, paddr: _ } = client;
             request.valid.then_some(*request).canonical(canon);
+            if operands.counted() > CountedAnswers::None {
+                needs_tlb.canonical(canon);
+            }
+            if operands.counted() == CountedAnswers::All {
+                hit.canonical(canon);
+                // And the address that is compared, valid or not.
+                canon.address(request.vaddr);
+            }
             // Only a beat of the writer that waits for its turn is held up by an answer that it has not asked for.
             if canon.looks(i) && !request.valid {
                 hit.canonical(canon);
@@ -35,10 +44,10 @@ impl FrontendTlb {
             let vaddr = operand_space::place(tag, 0, operand_space::PAGE);
             client.last = PageRegister { valid: last.is_some() && self.page_registers, vaddr, paddr: 0 };
             self.operands.set(tag, last.unwrap_or(0) * operand_space::PAGE);
-            if client.request.valid {
+            if client.request.valid || self.operands.counted() == CountedAnswers::All {
                 client.hit = pages.hit[i];
-                client.needs_tlb = !pages.hit[i];
             }
+            client.needs_tlb = client.request.valid && !client.hit;
         }
         // A grant between two that both asked in the last cycle is yet to be made here.
         let both = self.clients.iter().all(|client| client.needs_tlb);
@@ -47,10 +56,11 @@ impl FrontendTlb {
 
     /// Whether the page registers and the arbiter are in this state.
     pub(crate) fn holds_pages(&self, pages: &PageRegisters) -> bool {
+        let all = self.operands.counted() == CountedAnswers::All;
         let holds = |(i, client): (usize, &Client)| {
             let last = pages.register(i, client.request.valid);
             let held = client.last.valid.then(|| self.operands.page(client.last.vaddr));
-            held == last && (!client.request.valid || client.hit == pages.hit[i])
+            held == last && (!(client.request.valid || all) || client.hit == pages.hit[i])
         };
         // While both ask, the grant is yet to come here.
         let settled = self.clients.iter().any(|client| !client.needs_tlb);

@@ -12,6 +12,7 @@ use super::*;
 use crate::host::StreamHost;
 use crate::machine::Machine;
 use crate::memory::{BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters};
+use crate::observation::observer::NoObserver;
 use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, Translation};
 use crate::port::operand_space::PAGE;
 use crate::values::ZeroDivisors;
@@ -39,7 +40,7 @@ impl<H: Host + Clone, M: ReplayableMemory> Replayer<'_, H, M> {
         let (mut here, mut there) = (self.sim.clone(), self.sim.clone());
         here.host.begin(self.tags.iter().copied());
         here.machine.tlb.set_pages(&place.pages);
-        let mut space = OperandSpace::with_operands();
+        let mut space = OperandSpace::with_operands(CountedAnswers::None);
         for (&tag, &base) in kept.operands.iter().zip(&place.operands) {
             space.set(tag, base + PAGE * random.below(1 << 20) as u64);
         }
@@ -102,7 +103,7 @@ impl<H: Host + Clone, M: ReplayableMemory> Replayer<'_, H, M> {
     /// Runs the program to its end and steps both machines from each state that comes again.
     fn step_all(&mut self, random: &mut Random, compared: &mut Compared) -> Result<(), RunError> {
         let watch: &mut Watch<'_> = &mut |_| ControlFlow::Continue(());
-        if self.simulate(&mut NoObserver, LIMIT, watch, None)? == Halt::Finished {
+        if self.simulate(Some(&mut NoObserver), LIMIT, watch, None).0? == Halt::Finished {
             return Ok(());
         }
         let mut place = self.arrive(PageRegisters::default())?;
@@ -134,7 +135,7 @@ fn compare<M: ReplayableMemory>(config: &ValidConfig, port: M, random: &mut Rand
     let machine = Machine::with_oracle(config, Translation::Bare, ZeroDivisors::default());
     let options = ReplayOptions { every_command: true, ..ReplayOptions::default() };
     let mut table = Table::new(usize::MAX);
-    let mut replayer = Replayer::new(config, (host, Arc::clone(&script)), &mut table, options, |host| {
+    let mut replayer = Replayer::new(config, (host, Arc::clone(&script)), &mut table, options, None, |host| {
         Simulation::with_machine(machine, host, port, false)
     });
     // Programs that cannot go on say so on both machines.
