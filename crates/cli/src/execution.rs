@@ -121,8 +121,12 @@ pub fn run_cycles(
         });
     let outcome = match wanted.values {
         true => observe(run, &mut observer).map(|outcome| (outcome.summary, Some(outcome.memory), outcome.divisions)),
-        false => observe(run.without_values().replay(wanted.replay.0).replay_table(wanted.replay.1), &mut observer)
-            .map(|outcome| (outcome.summary, None, outcome.divisions)),
+        false => {
+            let (replay, table) = wanted.replay;
+            let run = run.without_values().replay(replay);
+            let run = if table.has_folder() { run.replay_table(table) } else { run };
+            observe(run, &mut observer).map(|outcome| (outcome.summary, None, outcome.divisions))
+        }
     };
     progress.finish();
     let (summary, memory, divisions) = outcome?;

@@ -66,7 +66,7 @@ fn options_of_replay_are_refused_where_nothing_is_replayed() {
     for obstacle in ["", "--cycles", "--cycles --expect"] {
         refused(&workspace, &format!("run p.pasm {obstacle}"), &options);
     }
-    for obstacle in ["--report text", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram"] {
+    for obstacle in ["--report html", "--trace t.csv", "--commands c.csv", "--page-walk 5", "--memory dram"] {
         refused(&workspace, &format!("run p.pasm --cycles --no-values {obstacle}"), &options);
     }
     refused(&workspace, &format!("{LIST} --memory dram"), &options);

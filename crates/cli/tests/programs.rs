@@ -410,6 +410,13 @@ fn what_was_simulated_before_is_replayed_unless_that_is_turned_off() {
     let (energy, replayed) = priced("");
     assert!(replayed > cycles / 2);
     assert_eq!((energy, 0), priced("--no-replay"));
+    let profiled = |options: &str| {
+        let json = run(&format!("{options} --report json")).json();
+        (json["report"].clone(), json["replayed_cycles"].as_u64().expect("a number"))
+    };
+    let (report, replayed) = profiled("");
+    assert!(report["blocks"].is_array() && replayed > cycles / 2, "{replayed} of {cycles}");
+    assert_eq!((report, 0), profiled("--no-replay"));
     assert!(number("--check-replay 0.5", "replayed_cycles") < number("", "replayed_cycles"));
 }
 

@@ -436,9 +436,12 @@ impl Worker<'_> {
     /// A run in which each cycle is looked at. `first` is 1 if cycles are counted from the first operation on.
     fn watch(&mut self, point: &Point, program: &Program, first: usize) -> Result<Measured, Failed> {
         if !self.manifest.measure.values {
-            return self
-                .observe(point, program, first, self.run(point, program).without_values())
-                .map(|(measured, _)| measured);
+            let memory = point.memory.to_string();
+            let mut table = self.tables.remove(&memory).unwrap_or_default();
+            let run = self.run(point, program).without_values().replay(Some(self.replay_options()));
+            let measured = self.observe(point, program, first, run.replay_table(&mut table));
+            self.tables.insert(memory, table);
+            return measured.map(|(measured, _)| measured);
         }
         let (measured, memory) = self.observe(point, program, first, self.run(point, program))?;
         let comparisons = pollux::compare(program, &memory);
@@ -467,7 +470,7 @@ impl Worker<'_> {
     ) -> Result<(Measured, pollux::memory::Memory), Failed> {
         let causes = self.manifest.measure.causes;
         let mut both = (Profiler::new(&program.config, &program.items), CountingObserver::default());
-        // Without a profiler nothing looks at single cycles, and a run without values is replayed.
+        // A run without values is replayed.
         let outcome = if causes { run.observed(&mut both)? } else { run.observed(&mut both.1)? };
         let (profiler, counting) = both;
         let summary = outcome.summary;

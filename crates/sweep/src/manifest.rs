@@ -27,7 +27,7 @@ const POINTS_A_SHARD: usize = 8;
 /// Points of a sweep: each has a row in memory.
 const MOST_POINTS: usize = 10_000_000;
 
-/// What is measured beside cycles and traffic. Causes and values keep what was simulated before from being replayed, and take longer.
+/// What is measured beside cycles and traffic. Values keep what was simulated before from being replayed, and take longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Measure {
     /// What the array's cycles were spent on.

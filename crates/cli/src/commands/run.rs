@@ -152,7 +152,7 @@ impl Arguments {
         let obstacles = [
             (!self.cycles, "the functional model has no cycles; give --cycles --no-values"),
             (!self.no_values, "the accelerator computes values; give --no-values"),
-            (self.report.is_some(), "--report looks at every cycle"),
+            (self.report == Some(ReportForm::Html), "--report html plots every cycle"),
             (self.timeline.given().is_some(), "a file for a viewer looks at every cycle"),
             (trace.is_some(), "--trace has every event"),
             (commands.is_some(), "--commands has every command"),

@@ -174,6 +174,13 @@ impl OperandSpace {
         self.written[client] = true;
     }
 
+    /// A segment begins: of these clients, the next question is noted even if it is the one before, as its answer may be another one
+    /// where the segment is replayed.
+    pub fn begin(&mut self, looking: [bool; 2]) {
+        self.events.clear();
+        self.written = looking.map(|looks| looks || self.counted == CountedAnswers::All);
+    }
+
     /// Notes that the page registers are emptied.
     pub fn note_flush(&mut self, asks: [bool; 2]) {
         self.written = [true; 2];

@@ -402,7 +402,8 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         }
         // The registers may name operands whose numbers are given to others now.
         self.sim.machine.tlb.set_pages(&place.pages);
-        self.sim.machine.tlb.operands.take_events();
+        let looking = self.sim.machine.scratchpad.looks();
+        self.sim.machine.tlb.operands.begin(looking);
         let (halt, told) = self.simulate(observer, limit, watch, Some((start.item, until)));
         let (halt, Told { marks, counted, profile }) = (halt?, told);
 

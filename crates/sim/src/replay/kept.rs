@@ -93,6 +93,11 @@ impl ReplayTable {
         Self { folder: Some(folder.into()), ..Self::default() }
     }
 
+    /// Whether it is for later runs, too: it has a folder.
+    pub fn has_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// Why a file of the folder could not be used, if there was one that should have been.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
