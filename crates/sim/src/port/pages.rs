@@ -239,8 +239,11 @@ mod tests {
     use super::*;
     use crate::port::operand_space::{OperandTag, PAGE, base};
 
+    /// What a client asks for in a cycle, if it does: operand and distance.
+    type Asked = Option<(u8, u16)>;
+
     /// A question of a client in each cycle, or none, and a flush now and then, as the machine notes them.
-    fn events(cycles: &[([Option<(u8, u16)>; CLIENTS], u8)]) -> Vec<PageEvent> {
+    fn events(cycles: &[([Asked; CLIENTS], u8)]) -> Vec<PageEvent> {
         let (mut asked, mut events) = ([false; CLIENTS], Vec::new());
         for (clients, flush) in cycles {
             let before = std::mem::replace(&mut asked, clients.map(|asks| asks.is_some()));
@@ -259,7 +262,7 @@ mod tests {
     }
 
     /// Mostly one client, every other cycle, and near to where it was.
-    fn cycle() -> impl Strategy<Value = ([Option<(u8, u16)>; CLIENTS], u8)> {
+    fn cycle() -> impl Strategy<Value = ([Asked; CLIENTS], u8)> {
         let asks = |share| prop::option::weighted(share, (prop_oneof![9 => Just(0u8), 1 => Just(1)], 0..0x3000u16));
         (asks(0.1), asks(0.45), any::<u8>()).prop_map(|(writer, reader, flush)| ([writer, reader], flush))
     }
