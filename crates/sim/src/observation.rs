@@ -6,6 +6,7 @@ pub mod counts;
 pub mod dma_activity;
 pub mod event;
 pub mod observer;
+pub(crate) mod profile;
 pub mod report;
 pub mod view;
 pub mod violation;

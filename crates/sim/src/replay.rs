@@ -20,6 +20,7 @@
 //! | `table` | states, and segments from state to state |
 //! | `aside` | parts that are no part of a state until a command comes that looks at them |
 //! | `kept` | a table that outlives a run |
+//! | `form` | the canonical form of a run's state |
 //! | `field_survey` | which fields of the canonical form matter, for tests |
 //! | `recorder` | what an observer is told, noted for the next time |
 //! | `driver` | runs a program: hops over known segments, simulates and records the others |
@@ -32,6 +33,7 @@
 mod aside;
 mod driver;
 mod field_survey;
+mod form;
 mod kept;
 mod names;
 mod recorder;

@@ -319,13 +319,13 @@ impl Run for Timing {
     ) -> Result<Outcome<Self>, Box<Stopped<Self>>> {
         // A stretch that is replayed has no events to be told of.
         let replayable = !observer.wants_each()
-            && observer.profilers() < 2
+            && observer.profiles() < 2
             && !runner.plain
             && runner.translation == Translation::Bare
             && runner.oracle.is_empty();
         let options = runner.replay.filter(|_| replayable);
         // What a COUNTER resets does not add up.
-        let adds_up = |script: &Arc<[ScriptItem]>| observer.profilers() == 0 || !has_counters(script);
+        let adds_up = |script: &Arc<[ScriptItem]>| observer.profiles() == 0 || !has_counters(script);
         let script = || script_of(runner.config, &host).filter(adds_up);
         let Some((options, script)) = options.and_then(|options| Some((options, script()?))) else {
             return runner.simulate_host(host, memory, observer);
@@ -360,7 +360,7 @@ impl Runner<'_, Timing> {
             memory: self.memory,
             interval: self.interval,
             counted: observer.wants_counts(),
-            profiled: observer.profilers() > 0,
+            profiled: observer.profiles() > 0,
         };
         // The machine's memory is a stand-in, which is copied with every state: the real one is not looked at.
         match (self.memory, table.of(&runs, options.table_bytes)) {
@@ -388,7 +388,7 @@ impl Runner<'_, Timing> {
         table: &mut Table<M>,
     ) -> Result<Outcome<Timing>, Box<Stopped<Timing>>> {
         let machine = Machine::with_oracle(self.config, self.translation, self.oracle.clone());
-        let profiler = observer.profiler().map(|profiler| profiler.of_stretches());
+        let profiler = observer.profile().map(|profiler| profiler.of_stretches());
         let records = profiler.is_some();
         let mut replayer = Replayer::new(self.config, (host, script), table, options, profiler, |host| {
             let mut simulation = Simulation::with_machine(machine, host, port, records);

@@ -5,7 +5,7 @@ use pollux_memory::Memory;
 
 use crate::machine::Machine;
 use crate::observation::counts::EventCounts;
-use crate::observation::report::Profiler;
+use crate::observation::profile::Profile;
 
 pub use crate::observation::activity::{Activity, Span};
 pub use crate::observation::event::{Cycle, Event, Origin, Port, ReqKind, Unit};
@@ -58,18 +58,18 @@ pub trait Observer {
     }
 
     /// Whether every event or cycle matters by itself. If what an observer makes of them only adds up, stretches that were simulated
-    /// before can be [replayed](crate::replay) for it: that of [`Profiler`]s does.
+    /// before can be [replayed](crate::replay) for it: a [profile](crate::report::Profiler) does.
     fn wants_each(&self) -> bool {
         self.wants_events() || Self::ACTIVITY
     }
 
-    /// How many profilers there are in it.
-    fn profilers(&self) -> usize {
+    /// How many profiles there are in it.
+    fn profiles(&self) -> usize {
         0
     }
 
-    /// The one profiler in it, to which a replayed stretch is added.
-    fn profiler(&mut self) -> Option<&mut Profiler> {
+    /// The one profile in it, to which a replayed stretch is added.
+    fn profile(&mut self) -> Option<&mut Profile> {
         None
     }
 
@@ -135,12 +135,12 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.wants_each() || self.1.wants_each()
     }
 
-    fn profilers(&self) -> usize {
-        self.0.profilers() + self.1.profilers()
+    fn profiles(&self) -> usize {
+        self.0.profiles() + self.1.profiles()
     }
 
-    fn profiler(&mut self) -> Option<&mut Profiler> {
-        self.0.profiler().or(self.1.profiler())
+    fn profile(&mut self) -> Option<&mut Profile> {
+        self.0.profile().or(self.1.profile())
     }
 
     fn event(&mut self, cycle: Cycle, event: &Event) {
@@ -195,12 +195,12 @@ impl<O: Observer> Observer for Option<O> {
         self.as_ref().is_some_and(Observer::wants_each)
     }
 
-    fn profilers(&self) -> usize {
-        self.as_ref().map_or(0, Observer::profilers)
+    fn profiles(&self) -> usize {
+        self.as_ref().map_or(0, Observer::profiles)
     }
 
-    fn profiler(&mut self) -> Option<&mut Profiler> {
-        self.as_mut().and_then(Observer::profiler)
+    fn profile(&mut self) -> Option<&mut Profile> {
+        self.as_mut().and_then(Observer::profile)
     }
 
     fn event(&mut self, cycle: Cycle, event: &Event) {

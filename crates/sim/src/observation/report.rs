@@ -8,7 +8,6 @@ mod run;
 
 pub use macs::MacCounter;
 pub use profiler::Profiler;
-pub(crate) use profiler::{Pending, ProfileSums};
 pub use run::{
     BankReport, BlockReport, ConflictReport, CounterReport, DmaReport, MeshReport, OperationReport, RunReport, Totals,
 };

@@ -7,6 +7,7 @@ use pollux_isa::ValidConfig;
 
 use super::aside::{After, AsideName, heads, looked_at};
 use super::field_survey::Noted;
+use super::form::{write_form, write_issued};
 use super::names::Names;
 use super::recorder::{Beginning, Noted as Told, Recorder};
 use super::script::{LoopGroups, belongs_to_loop, is_replayable, scales_loads, starts_loop};
@@ -20,7 +21,7 @@ use crate::memories::scale_units::ENTRIES;
 use crate::memory::ReplayableMemory;
 use crate::observation::event::Cycle;
 use crate::observation::observer::{CountedOperation, Observer};
-use crate::observation::report::Profiler;
+use crate::observation::profile::Profile;
 use crate::parts::canonical::{ASIDE, Canon, Canonical, Survey};
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, CountedAnswers, OPERANDS, OperandSpace, OperandTag, Source};
@@ -90,7 +91,7 @@ pub(crate) struct Replayer<'t, H, M> {
     tags: Vec<OperandTag>,
     totals: ReplayTotals,
     /// What adds up a stretch's cycles, if the observer wants to know.
-    profiler: Option<Profiler>,
+    profiler: Option<Profile>,
     /// Zeros at the end of a single command's hash that make it a boundary.
     level: u32,
     /// Boundaries since the last known segment.
@@ -113,7 +114,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         (host, script): (H, Arc<[ScriptItem]>),
         table: &'t mut Table<M>,
         options: ReplayOptions,
-        profiler: Option<Profiler>,
+        profiler: Option<Profile>,
         simulation: impl FnOnce(SymbolicHost<H>) -> Simulation<SymbolicHost<H>, M, Timing>,
     ) -> Self {
         let names = Names::of(config);
@@ -276,7 +277,7 @@ impl<'t, H: Host, M: ReplayableMemory> Replayer<'t, H, M> {
         for &(cycle, mark) in marks {
             observer.mark(cycles + cycle, start.marks + mark);
         }
-        if let (Some(sums), Some(whole)) = (&segment.profile, observer.profiler()) {
+        if let (Some(sums), Some(whole)) = (&segment.profile, observer.profile()) {
             whole.add_stretch(sums, start.marks, cycles);
         }
         self.sim.pass(&segment.passed);
@@ -497,9 +498,9 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         sim.settle();
         let cycle = sim.cycle();
         write_form(sim, groups, options.drop_field, canon);
-        let pending = profiler.as_ref().map(Profiler::pending);
+        let pending = profiler.as_ref().map(Profile::pending);
         if let Some(pending) = &pending {
-            pending.issued().canonical(canon);
+            write_issued(&pending.issued(), canon);
         }
         tags.clear();
         tags.extend_from_slice(canon.operands());
@@ -641,26 +642,6 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ z >> 31) >> 11) as f64 / ((1u64 << 53) as f64) < self.options.check
-    }
-}
-
-/// Writes the canonical form of a simulation's state, whose registers are up to date.
-fn write_form<H: Host, M: ReplayableMemory>(
-    sim: &Simulation<SymbolicHost<H>, M, Timing>,
-    groups: &LoopGroups,
-    dropped: Option<&'static str>,
-    canon: &mut Canon,
-) {
-    canon.begin(sim.cycle());
-    canon.scaled_loads().canonical(canon);
-    if dropped.is_some() {
-        canon.survey(Survey { dropped, ..Survey::default() });
-    }
-    canon.set_pending(groups.pending(sim.host.at()), groups.always);
-    sim.machine.canonical(canon);
-    sim.memory.canonical(canon);
-    if let Some(counting) = sim.counting() {
-        counting.issued.canonical(canon);
     }
 }
 

@@ -4,12 +4,12 @@ use crate::front_end::counter_file::EXTERNALS;
 use crate::observation::activity::{Activity, Span};
 use crate::observation::event::{Cycle, Event};
 use crate::observation::observer::{CountedOperation, Observer};
-use crate::observation::report::{ProfileSums, Profiler};
+use crate::observation::profile::{Profile, ProfileSums};
 
 /// Notes what an observer, if there is one, is told. Events and cycles are for the profiler of the stretch alone.
 pub(super) struct Recorder<'o, O> {
     observer: Option<&'o mut O>,
-    profiler: Option<&'o mut Profiler>,
+    profiler: Option<&'o mut Profile>,
     noted: Noted,
 }
 
@@ -34,7 +34,7 @@ impl<'o, O: Observer> Recorder<'o, O> {
     /// come back with the result.
     pub fn record<R>(
         mut observer: Option<&mut O>,
-        mut profiler: Option<&mut Profiler>,
+        mut profiler: Option<&mut Profile>,
         Beginning { marks, cycle }: Beginning,
         external: [u32; EXTERNALS],
         simulate: impl FnOnce(&mut Recorder<'_, O>) -> (R, [u32; EXTERNALS]),
@@ -47,7 +47,7 @@ impl<'o, O: Observer> Recorder<'o, O> {
         let (result, external) = simulate(&mut recorder);
         let noted = recorder.noted;
         let profile = profiler.map(|profiler| profiler.end_stretch(marks, cycle, external));
-        if let (Some(sums), Some(whole)) = (&profile, observer.and_then(Observer::profiler)) {
+        if let (Some(sums), Some(whole)) = (&profile, observer.and_then(Observer::profile)) {
             whole.add_stretch(sums, marks, cycle);
         }
         (result, Noted { profile, ..noted })
@@ -61,9 +61,9 @@ impl<O: Observer> Observer for Recorder<'_, O> {
         self.profiler.is_some()
     }
 
-    fn event(&mut self, cycle: Cycle, event: &Event) {
+    fn event(&mut self, _: Cycle, event: &Event) {
         if let Some(profiler) = &mut self.profiler {
-            profiler.event(cycle, event);
+            profiler.event(event);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::host::ScriptItem;
 use crate::machine::Machine;
 use crate::observation::event::{Counting, Cycle};
 use crate::observation::observer::CountedOperation;
-use crate::observation::report::{Pending, ProfileSums};
+use crate::observation::profile::{Pending, ProfileSums};
 use crate::parts::canonical::ASIDE;
 use crate::parts::values::Timing;
 use crate::port::operand_space::{self, MAIN_MEMORY_BASE, OperandTag, Source};

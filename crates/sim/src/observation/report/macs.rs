@@ -4,8 +4,6 @@ use pollux_isa::config::Dataflow;
 use pollux_isa::values::DataflowMode;
 use pollux_isa::{AddressLayout, Command, GemminiConfig, RoccCommand};
 
-use crate::parts::canonical::Canonical;
-
 /// Follows the execute commands in the order in which they are issued, which is program order.
 #[derive(Clone, Debug)]
 pub struct MacCounter {
@@ -15,7 +13,7 @@ pub struct MacCounter {
 }
 
 /// What the execute commands issued so far mean for the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Canonical)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Issued {
     pub dataflow: DataflowMode,
     /// Columns of the destination of the preload before.
