@@ -17,6 +17,7 @@ use super::table::{
     commands_name,
 };
 use crate::host::{Host, ScriptItem};
+use crate::machine::Machine;
 use crate::memories::scale_units::ENTRIES;
 use crate::memory::ReplayableMemory;
 use crate::observation::event::Cycle;
@@ -566,11 +567,21 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
         let Some(kept) = self.table.kept(place.node) else {
             return Err(self.sim.replay_failed("there is no machine in a state that a run came to".into()));
         };
+        let (machine, memory) = self.moved(kept, place);
+        self.tags = kept.operands.to_vec();
+        if let (Some(profiler), Some(pending)) = (&mut self.profiler, &kept.profile) {
+            profiler.resume(pending);
+        }
+        self.sim.install(machine, memory, kept.counting.as_ref());
+        Ok(())
+    }
+
+    /// The machine that was kept in the state of a place, and its memory, with the place's operands, as of now.
+    fn moved(&self, kept: &Kept<M>, place: &Place) -> (Machine<Timing>, M) {
         let mut space = OperandSpace::with_operands(self.sim.machine.tlb.operands.counted());
         for (&tag, &base) in kept.operands.iter().zip(&place.operands) {
             space.set(tag, base);
         }
-        self.tags = kept.operands.to_vec();
         let mut memory = kept.memory.clone();
         memory.shift(kept.cycle, self.sim.cycle());
         let mut machine = kept.machine.clone();
@@ -581,11 +592,7 @@ impl<H: Host, M: ReplayableMemory> Replayer<'_, H, M> {
                 aside.install(part, name, &mut machine);
             }
         }
-        if let (Some(profiler), Some(pending)) = (&mut self.profiler, &kept.profile) {
-            profiler.resume(pending);
-        }
-        self.sim.install(machine, memory, kept.counting.as_ref());
-        Ok(())
+        (machine, memory)
     }
 
     /// Simulates known segments, of whose ends there are no machines, up to a place; nobody is told of it again.

@@ -10,7 +10,6 @@ use pollux_testkit::{Gene, Random, program};
 
 use super::*;
 use crate::host::StreamHost;
-use crate::machine::Machine;
 use crate::memory::{BandwidthMemory, BandwidthParameters, BenchMemory, BenchParameters};
 use crate::observation::observer::NoObserver;
 use crate::port::frontend_tlb::{TLB_READER, TLB_WRITER, Translation};
@@ -40,20 +39,9 @@ impl<H: Host + Clone, M: ReplayableMemory> Replayer<'_, H, M> {
         let (mut here, mut there) = (self.sim.clone(), self.sim.clone());
         here.host.begin(self.tags.iter().copied());
         here.machine.tlb.set_pages(&place.pages);
-        let mut space = OperandSpace::with_operands(CountedAnswers::None);
-        for (&tag, &base) in kept.operands.iter().zip(&place.operands) {
-            space.set(tag, base + PAGE * random.below(1 << 20) as u64);
-        }
-        let mut memory = kept.memory.clone();
-        memory.shift(kept.cycle, there.cycle());
-        let mut machine = kept.machine.clone();
-        machine.tlb.operands = space;
-        machine.tlb.set_pages(&place.pages);
-        for (part, &name) in place.aside.iter().enumerate() {
-            if let Some(aside) = self.table.aside(name) {
-                aside.install(part, name, &mut machine);
-            }
-        }
+        let mut elsewhere = place.clone();
+        elsewhere.operands.iter_mut().for_each(|base| *base += PAGE * random.below(1 << 20) as u64);
+        let (machine, memory) = self.moved(kept, &elsewhere);
         there.install(machine, memory, None);
         there.host.begin(kept.operands.iter().copied());
         let [mut first, mut second] = [Canon::default(), Canon::default()];
